@@ -1,0 +1,140 @@
+"""High-water marks of memory that can be reset, shared by everything that measures at the same time."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+class Visit:
+    """One stretch of work under measurement: the highest mark seen since it began."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+
+
+class Gauge:
+    """One high-water mark, shared by all open visits.
+
+    Resetting the mark for a new visit would rob the visits already open; so each keeps what was seen before.
+
+    Args:
+        now: Tells the bytes in use at this moment.
+        mark: Tells the highest bytes since the last reset.
+        reset: Lets the mark start again from the bytes in use now.
+        wait: Waits for queued work.
+        exact: False if ``reset`` can do nothing, so that ``mark`` only bounds a visit's peak from above.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], int],
+        mark: Callable[[], int],
+        reset: Callable[[], object],
+        wait: Callable[[], object] = lambda: None,
+        exact: bool = True,
+    ) -> None:
+        self.now, self.wait, self.exact = now, wait, exact
+        self._mark, self._reset = mark, reset
+        self._lock = threading.Lock()
+        self._open: set[Visit] = set()
+
+    def enter(self) -> Visit:
+        """Open a visit.
+
+        Returns:
+            What ``leave`` takes at its end.
+        """
+        self.wait()
+        with self._lock:
+            if self._open:
+                self._keep()
+            self._reset()
+            visit = Visit()
+            self._open.add(visit)
+        return visit
+
+    def leave(self, visit: Visit) -> int:
+        """Close a visit.
+
+        Args:
+            visit: What ``enter`` gave.
+
+        Returns:
+            The highest mark between the two, in bytes.
+        """
+        with self._lock:
+            self._keep()
+            self._open.remove(visit)
+        return visit.peak
+
+    def _keep(self) -> None:
+        mark = self._mark()
+        for visit in self._open:
+            visit.peak = max(visit.peak, mark)
+
+
+_gauges: dict[str, Gauge] = {}
+_gauges_lock = threading.Lock()
+
+
+def gauge(device: torch.device) -> Gauge:
+    """Find the one gauge of a device; phases that share a mark must know of each other.
+
+    Args:
+        device: The CPU or a CUDA device; without an index, the current one.
+
+    Returns:
+        The same gauge for equal devices.
+    """
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    with _gauges_lock:
+        if str(device) not in _gauges:
+            _gauges[str(device)] = _cuda(device) if device.type == "cuda" else _process()
+        return _gauges[str(device)]
+
+
+def _process() -> Gauge:
+    try:
+        CLEAR_REFS.write_text("5", encoding="ascii")
+        _status("VmHWM")
+    except (OSError, KeyError):
+        return Gauge(now=lambda: psutil.Process().memory_info().rss, mark=_record, reset=bool, exact=False)
+    return Gauge(
+        now=lambda: _status("VmRSS"),
+        mark=lambda: _status("VmHWM"),
+        reset=lambda: CLEAR_REFS.write_text("5", encoding="ascii"),
+    )
+
+
+def _cuda(device: torch.device) -> Gauge:
+    return Gauge(
+        now=lambda: torch.cuda.memory_allocated(device),
+        mark=lambda: torch.cuda.max_memory_allocated(device),
+        reset=lambda: torch.cuda.reset_peak_memory_stats(device),
+        wait=lambda: torch.cuda.synchronize(device),
+    )
+
+
+def _status(field: str) -> int:
+    for line in STATUS.read_text(encoding="ascii").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field)
+
+
+def _record() -> int:
+    import resource
+
+    record = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return record if sys.platform == "darwin" else record * 1024  # bytes on macOS, KiB elsewhere
