@@ -1,0 +1,54 @@
+"""The errors a user can meet, each saying what was given, what is allowed and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SpryError(Exception):
+    """Base of every error that Spry raises on purpose; the command line prints it without a traceback."""
+
+
+class ConfigError(SpryError, ValueError):
+    """A setting is unknown, has the wrong type or lies outside its range."""
+
+
+class DataError(SpryError, ValueError):
+    """A data file, column, label or partition cannot be used as asked."""
+
+
+class ModelError(SpryError, ValueError):
+    """A model folder, PEFT target or module cannot be used as asked."""
+
+
+class TrainingError(SpryError, RuntimeError):
+    """A run cannot go on, for example because every client's loss is NaN."""
+
+
+class CheckpointError(SpryError, RuntimeError):
+    """A checkpoint cannot be written, read or continued."""
+
+
+class WireError(SpryError, ValueError):
+    """A message is truncated, malformed or does not fit the weights it speaks of."""
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """Say which names are allowed, the likeliest one first.
+
+    Args:
+        given: The name the user wrote.
+        allowed: The names that would have been understood.
+
+    Returns:
+        A sentence to append to an error message.
+
+    Example:
+        >>> nearest("spri", ["fedavg", "spry"])
+        "Did you mean 'spry'? Known: fedavg, spry."
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    guess = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{guess}Known: {', '.join(names)}."

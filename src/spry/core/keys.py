@@ -1,0 +1,98 @@
+"""Randomness as a value: a ``Key`` is hashed from a seed and a path, and draws with NumPy's Philox.
+
+A draw depends on the key and on the name drawn for, on nothing else: not on the device, not on which other names are
+drawn, not on how often the key was used before. So client and server, CPU and GPU, whole and slice agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Key:
+    """A node in the tree of random draws; children are made by ``fold``.
+
+    Args:
+        seed: The root's number, any integer of at most 64 bits.
+        path: What was folded in since, as printable parts.
+
+    Example:
+        >>> Key(0).fold("round", 3) == Key(0).fold("round").fold(3)
+        True
+        >>> Key(0).normal("w", (2,)).equal(Key(1).normal("w", (2,)))
+        False
+    """
+
+    seed: int
+    path: tuple[str | int, ...] = ()
+
+    def fold(self, *parts: str | int) -> Key:
+        """Make the child key for a path below this one.
+
+        Args:
+            *parts: Names or counts, such as ``"round", 3, "client", 7``.
+
+        Returns:
+            A key whose draws are independent of this key's.
+        """
+        return Key(self.seed, self.path + tuple(p if isinstance(p, str) else int(p) for p in parts))
+
+    def generator(self, name: str = "") -> np.random.Generator:
+        """Open the stream of numbers that belongs to this key and a name.
+
+        Args:
+            name: What is drawn for, such as a weight's name.
+
+        Returns:
+            A fresh NumPy generator over Philox; equal arguments give equal streams.
+        """
+        text = repr((self.seed, *self.path, name)).encode()
+        digest = hashlib.blake2b(text, digest_size=16, person=b"spry-key").digest()
+        return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+    def normal(self, name: str, shape: tuple[int, ...], like: Tensor | None = None) -> Tensor:
+        """Draw independent standard normal numbers, in float32 on the CPU, then move them.
+
+        Args:
+            name: What is drawn for.
+            shape: Shape of the result.
+            like: Tensor whose device and dtype the result takes; float32 on the CPU without one.
+
+        Returns:
+            A tensor of ``shape``.
+        """
+        drawn = torch.from_numpy(np.asarray(self.generator(name).standard_normal(shape, dtype=np.float32)))
+        return drawn if like is None else drawn.to(device=like.device, dtype=like.dtype)
+
+    def signs(self, name: str, shape: tuple[int, ...], like: Tensor | None = None) -> Tensor:
+        """Draw independent signs, -1 or +1 with equal chance.
+
+        Args:
+            name: What is drawn for.
+            shape: Shape of the result.
+            like: Tensor whose device and dtype the result takes; float32 on the CPU without one.
+
+        Returns:
+            A tensor of ``shape``.
+        """
+        bits = np.asarray(self.generator(name).integers(0, 2, size=shape, dtype=np.int8))
+        drawn = torch.from_numpy(bits).to(torch.float32).mul_(2).sub_(1)
+        return drawn if like is None else drawn.to(device=like.device, dtype=like.dtype)
+
+    def permutation(self, count: int, name: str = "") -> list[int]:
+        """Draw a random order.
+
+        Args:
+            count: How many things are ordered.
+            name: What is drawn for.
+
+        Returns:
+            The numbers ``0 .. count - 1`` in random order.
+        """
+        return self.generator(name).permutation(count).tolist()

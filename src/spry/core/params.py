@@ -1,0 +1,124 @@
+"""Trainable weights as immutable values: names mapped to tensors, and the few operations on them.
+
+``Params`` holds the small, trainable part of a model (about 1 %). Nothing here writes into a tensor it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+Params = Mapping[str, Tensor]
+"""Names mapped to tensors, in the order in which the model defines them."""
+
+
+def tree_map(function: Callable[..., Tensor], first: Params, *others: Params) -> dict[str, Tensor]:
+    """Apply a function to the tensors of one name at a time.
+
+    Args:
+        function: Takes one tensor of ``first`` and the tensors of the same name in ``others``.
+        first: The weights whose names are walked.
+        *others: Weights that hold at least the names of ``first``.
+
+    Returns:
+        The results under the names of ``first``.
+    """
+    return {name: function(value, *(other[name] for other in others)) for name, value in first.items()}
+
+
+def restrict(params: Params, names: Iterable[str]) -> dict[str, Tensor]:
+    """Keep the named tensors only, in the order of ``params``.
+
+    Args:
+        params: Weights.
+        names: Names to keep; each must be there.
+
+    Returns:
+        The named part of ``params``; the tensors are shared, not copied.
+
+    Raises:
+        KeyError: If a name is not in ``params``.
+    """
+    kept = set(names)
+    missing = kept - params.keys()
+    if missing:
+        raise KeyError(f"no weights named {sorted(missing)}; there are {sorted(params)}")
+    return {name: value for name, value in params.items() if name in kept}
+
+
+def merge(base: Params, part: Params) -> dict[str, Tensor]:
+    """Replace the tensors of ``base`` by those of the same name in ``part``.
+
+    Args:
+        base: Weights.
+        part: Replacements; their names must be in ``base``.
+
+    Returns:
+        New weights with the names and order of ``base``.
+    """
+    assert part.keys() <= base.keys(), sorted(part.keys() - base.keys())
+    return {name: part.get(name, value) for name, value in base.items()}
+
+
+def add(params: Params, updates: Params) -> dict[str, Tensor]:
+    """Add updates to the weights they name: ``w + u``.
+
+    Args:
+        params: Weights.
+        updates: What to add, for some or all of the names.
+
+    Returns:
+        New weights with the names and order of ``params``.
+    """
+    return merge(params, {name: params[name] + update for name, update in updates.items()})
+
+
+def dot(left: Params, right: Params) -> float:
+    """Inner product over all tensors, summed in float64.
+
+    Args:
+        left: Weights.
+        right: Weights that hold at least the names of ``left``.
+
+    Returns:
+        ``sum_n <left_n, right_n>``.
+    """
+    return float(sum((left[n].double() * right[n].double()).sum() for n in left))
+
+
+def nbytes(params: Params) -> int:
+    """Bytes that the values of these tensors take.
+
+    Args:
+        params: Weights.
+
+    Returns:
+        ``sum_n numel_n * itemsize_n``.
+    """
+    return sum(value.numel() * value.element_size() for value in params.values())
+
+
+def size(params: Params) -> int:
+    """Count the scalar weights.
+
+    Args:
+        params: Weights.
+
+    Returns:
+        ``sum_n numel_n``, the ``d`` of the estimators' error formulas.
+    """
+    return sum(value.numel() for value in params.values())
+
+
+def all_finite(params: Params) -> bool:
+    """Tell whether no value is NaN or infinite.
+
+    Args:
+        params: Weights.
+
+    Returns:
+        True if every value is finite; True for no weights at all.
+    """
+    return all(bool(torch.isfinite(value).all()) for value in params.values())

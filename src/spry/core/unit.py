@@ -1,0 +1,33 @@
+"""The unit: the smallest group of trainable weights that is dealt to a client as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """The trainable weights of one module, such as LoRA's A and B of one projection.
+
+    Args:
+        name: The module's path in the model.
+        names: Names of its trainable weights.
+        head: Whether this is the task's head, which every client trains.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    head: bool = False
+
+
+def names_of(units: Iterable[Unit]) -> tuple[str, ...]:
+    """List the weights of several units, in their order.
+
+    Args:
+        units: Units.
+
+    Returns:
+        The names of all their weights.
+    """
+    return tuple(name for unit in units for name in unit.names)

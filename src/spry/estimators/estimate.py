@@ -1,0 +1,55 @@
+"""What an estimator is and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from spry.core.keys import Key
+from spry.core.params import Params
+from spry.forward.loss import Loss
+
+
+def no_slopes() -> Tensor:
+    """Make the slopes of an estimate that measured none.
+
+    Returns:
+        An empty float32 tensor, shape (0,).
+    """
+    return torch.zeros(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """An estimate of a gradient, and what was measured to get it.
+
+    Args:
+        value: The loss at the weights.
+        gradient: The estimate, for every weight that was asked for.
+        slopes: The measured slopes, shape (K,); with the key they determine the projected part of ``gradient``.
+    """
+
+    value: float
+    gradient: Params
+    slopes: Tensor = field(default_factory=no_slopes)
+
+
+class Estimator(Protocol):
+    """Estimates the gradient of a loss."""
+
+    def __call__(self, loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
+        """Estimate ``dL/dw``.
+
+        Args:
+            loss: The loss of one batch.
+            params: The weights to differentiate by.
+            key: Where random directions are drawn from.
+            hint: A guess of the gradient, such as the last aggregate, for estimators that use one.
+
+        Returns:
+            The estimate, for the names of ``params``.
+        """
+        ...

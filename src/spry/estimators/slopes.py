@@ -1,0 +1,137 @@
+"""The two ways to measure the slope ``s = <dL/dw, v>``: a jvp, or a finite difference.
+
+Both also return the exact gradient of the weights that are not perturbed but asked for (the classification head):
+automatic differentiation of the head alone, whose graph starts at the features, so no activation of the model is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from spry.core.errors import ConfigError
+from spry.core.params import Params, tree_map
+from spry.forward import jvp
+from spry.forward.loss import Loss
+
+
+class Measured(NamedTuple):
+    """What one look at the loss gave.
+
+    Args:
+        value: The loss.
+        slopes: One slope per direction, shape (K,), float64 on the CPU.
+        exact: Gradient of the weights that were asked for exactly.
+    """
+
+    value: float
+    slopes: Tensor
+    exact: dict[str, Tensor]
+
+
+class Slope(Protocol):
+    """Measures the slopes of a loss along K directions."""
+
+    def __call__(self, loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> Measured:
+        """Measure.
+
+        Args:
+            loss: The loss of one batch.
+            params: The weights that the directions move.
+            directions: K directions, each with the names of ``params``.
+            exact: Weights that stay, whose gradient is wanted exactly; may be empty.
+
+        Returns:
+            The loss, the slopes and the gradient of ``exact``.
+        """
+        ...
+
+
+def _leaves(exact: Params) -> dict[str, Tensor]:
+    return tree_map(lambda w: w.detach().clone().requires_grad_(), exact)
+
+
+def _gradients(value: Tensor, leaves: Params) -> dict[str, Tensor]:
+    if not leaves:
+        return {}
+    return dict(zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True))
+
+
+def _evaluate(loss: Loss, params: Params, leaves: Params, sums: dict[str, Tensor], weight: float) -> float:
+    """Evaluate at some weights; add ``weight`` times the gradient of the leaves to ``sums``."""
+    total = 0.0
+    for share, part in loss.parts():
+        with torch.set_grad_enabled(bool(leaves)):
+            value = part({**params, **leaves})
+        for name, gradient in _gradients(value, leaves).items():
+            sums[name] = sums[name].add(gradient, alpha=share * weight)
+        total += share * float(value.detach())
+    return total
+
+
+def forward_mode(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> Measured:
+    """Measure slopes by forward-mode automatic differentiation, ``s_k = J_L(w) v_k``, in one pass for all k.
+
+    Args:
+        loss: The loss of one batch.
+        params: The weights that the directions move.
+        directions: K directions, each with the names of ``params``.
+        exact: Weights that stay, whose gradient is wanted exactly; may be empty.
+
+    Returns:
+        The loss, the slopes and the gradient of ``exact``.
+
+    Source:
+        Baydin et al. 2022 (arXiv 2202.08587); Panchal et al. 2024 (arXiv 2405.15551), section 3.
+    """
+    leaves = _leaves(exact)
+    sums = tree_map(torch.zeros_like, exact)
+    if not params:
+        return Measured(_evaluate(loss, params, leaves, sums, 1.0), torch.zeros(0, dtype=torch.float64), sums)
+    value, slopes = 0.0, torch.zeros(len(directions), dtype=torch.float64)
+    for share, part in loss.parts():
+        part_value, part_slopes = jvp(lambda duals, part=part: part({**duals, **leaves}), params, directions)
+        for name, gradient in _gradients(part_value, leaves).items():
+            sums[name] = sums[name].add(gradient, alpha=share)
+        value += share * float(part_value.detach())
+        slopes += share * part_slopes.detach().double().cpu()
+    return Measured(value, slopes, sums)
+
+
+def central_difference(h: float = 1e-3) -> Slope:
+    """Measure slopes by ``s_k = (L(w + h v_k) - L(w - h v_k)) / 2h``; both sides see the same dropout masks.
+
+    Args:
+        h: Step, > 0; the error falls with h^2 until rounding takes over.
+
+    Returns:
+        The slope; each direction costs two evaluations.
+
+    Raises:
+        ConfigError: If h is not positive.
+
+    Source:
+        Malladi et al. 2023 (MeZO, arXiv 2305.17333), definition 1.
+    """
+    if not h > 0:
+        raise ConfigError(f"the finite-difference step h is {h}; it must be greater than 0, for example 1e-3")
+
+    def measure(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> Measured:
+        leaves, sums = _leaves(exact), tree_map(torch.zeros_like, exact)
+        if not params:
+            return Measured(_evaluate(loss, params, leaves, sums, 1.0), torch.zeros(0, dtype=torch.float64), sums)
+        values, slopes = 0.0, []
+        share = 0.5 / len(directions)
+        for direction in directions:
+            sides = []
+            for sign in (h, -h):
+                moved = tree_map(lambda w, v, sign=sign: w + sign * v, params, direction)
+                sides.append(_evaluate(loss, moved, leaves, sums, share))
+            slopes.append((sides[0] - sides[1]) / (2 * h))
+            values += share * sum(sides)
+        return Measured(values, torch.tensor(slopes, dtype=torch.float64), sums)
+
+    return measure

@@ -1,0 +1,128 @@
+"""What a client does with an order: the one loop over its batches, in two kinds.
+
+``descend`` steps its own optimizer on every batch and sends weights; ``accumulate`` stays where it is and sends the
+mean gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from spry.core.keys import Key
+from spry.core.params import Params, add, restrict, tree_map
+from spry.estimators.estimate import Estimate, Estimator
+from spry.forward.loss import Loss
+from spry.optim.transform import Transform
+from spry.wire.messages import Gradient, Order, Weights
+
+
+class LossOf(Protocol):
+    """Makes the loss of one batch; a task's ``loss`` method is one."""
+
+    def __call__(self, batch: Any, key: Key) -> Loss:
+        """Bind a batch.
+
+        Args:
+            batch: What the task's batches are.
+            key: Where dropout masks come from.
+
+        Returns:
+            The loss as a function of the trainable weights.
+        """
+        ...
+
+
+class LocalResult(NamedTuple):
+    """What local training found.
+
+    Args:
+        weights: The trained weights afterwards.
+        payload: What goes into the reply.
+        losses: The loss at each step.
+    """
+
+    weights: Params
+    payload: Weights | Gradient
+    losses: list[float]
+
+
+LocalTraining = Callable[[LossOf, Order, Iterable[Any]], LocalResult]
+
+
+@dataclass(frozen=True)
+class _Within:
+    """A loss in which the weights that are not trained here have the order's values."""
+
+    loss: Loss
+    fixed: Params
+
+    def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
+        return self.loss({**self.fixed, **params}, checkpoint=checkpoint)
+
+    def parts(self) -> Sequence[tuple[float, Loss]]:
+        return [(share, _Within(part, self.fixed)) for share, part in self.loss.parts()]
+
+
+def _estimates(
+    estimator: Estimator, loss_of: LossOf, order: Order, batches: Iterable[Any]
+) -> Iterator[Callable[[Params], Estimate]]:
+    """Yield, batch by batch, the estimate as a function of the trained weights."""
+    trained = set(order.trained)
+    fixed = {name: value for name, value in order.weights.items() if name not in trained}
+    for step, batch in enumerate(batches):
+        key = order.key.fold("step", step)
+        loss = _Within(loss_of(batch, key.fold("dropout")), fixed)
+        yield lambda weights, loss=loss, key=key: estimator(loss, weights, key, order.hint)
+
+
+def descend(estimator: Estimator, optimizer: Transform) -> LocalTraining:
+    """Step an optimizer on every batch and send the weights.
+
+    Args:
+        estimator: How gradients are got.
+        optimizer: The client's optimizer; its state is fresh in each round.
+
+    Returns:
+        The local training.
+    """
+
+    def train(loss_of: LossOf, order: Order, batches: Iterable[Any]) -> LocalResult:
+        weights = restrict(order.weights, order.trained)
+        state = optimizer.init(weights)
+        losses: list[float] = []
+        for estimate_at in _estimates(estimator, loss_of, order, batches):
+            estimate = estimate_at(weights)
+            updates, state = optimizer.update(estimate.gradient, state, weights)
+            weights = add(weights, updates)
+            losses.append(estimate.value)
+        return LocalResult(weights, Weights(weights), losses)
+
+    return train
+
+
+def accumulate(estimator: Estimator) -> LocalTraining:
+    """Stay at the order's weights and send the mean gradient over the batches.
+
+    Args:
+        estimator: How gradients are got.
+
+    Returns:
+        The local training; its weights are the order's.
+    """
+
+    def train(loss_of: LossOf, order: Order, batches: Iterable[Any]) -> LocalResult:
+        weights = restrict(order.weights, order.trained)
+        total: Params = tree_map(lambda w: w * 0, weights)
+        losses: list[float] = []
+        for estimate_at in _estimates(estimator, loss_of, order, batches):
+            estimate = estimate_at(weights)
+            total = add(total, estimate.gradient)
+            losses.append(estimate.value)
+        mean = tree_map(lambda g: g / max(len(losses), 1), total)
+        return LocalResult(weights, Gradient(mean), losses)
+
+    return train

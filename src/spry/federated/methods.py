@@ -1,0 +1,117 @@
+"""The methods by name: each is a composition of an estimator, two optimizers and a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from spry.core.errors import ConfigError, nearest
+from spry.core.unit import Unit
+from spry.estimators.backprop import backprop
+from spry.estimators.slopes import central_difference, forward_mode
+from spry.federated.algorithm import Algorithm, compose
+from spry.federated.settings import Settings
+from spry.federated.split import cyclic, everything
+from spry.federated.split import head_only as head_alone
+from spry.optim.rules import adamw, sgd, yogi
+
+Units = Sequence[Unit]
+Method = Callable[[Units, Settings], Algorithm]
+
+LOCAL, MEAN, ADAPTIVE = adamw(1e-3), sgd(1.0), yogi(1e-2)
+
+
+def spry(units: Units, s: Settings) -> Algorithm:
+    """Forward-mode gradients of dealt slices, united by an adaptive server (Panchal et al. 2024)."""
+    return compose(
+        name="spry", units=units, estimator=s.projected(forward_mode, units), split=s.split or cyclic,
+        client=s.client or LOCAL, server=s.server or ADAPTIVE,
+    )  # fmt: skip
+
+
+def fedavg(units: Units, s: Settings) -> Algorithm:
+    """Backpropagation on every client, weights averaged (McMahan et al. 2017)."""
+    return compose(
+        name="fedavg", units=units, estimator=backprop(s.checkpoint), split=everything,
+        client=s.client or LOCAL, server=s.server or MEAN,
+    )  # fmt: skip
+
+
+def fedyogi(units: Units, s: Settings) -> Algorithm:
+    """Backpropagation on every client, an adaptive server (Reddi et al. 2021)."""
+    return compose(
+        name="fedyogi", units=units, estimator=backprop(s.checkpoint), split=everything,
+        client=s.client or LOCAL, server=s.server or ADAPTIVE,
+    )  # fmt: skip
+
+
+def fedsgd(units: Units, s: Settings) -> Algorithm:
+    """Backpropagated gradients at the server's weights, averaged, one server step a round (McMahan et al. 2017)."""
+    return compose(
+        name="fedsgd", units=units, estimator=backprop(s.checkpoint), split=everything,
+        client=None, server=s.server or sgd(0.1),
+    )  # fmt: skip
+
+
+def fedavg_split(units: Units, s: Settings) -> Algorithm:
+    """FedAvg on dealt slices: what splitting alone does to backpropagation (Panchal et al. 2024, ablation)."""
+    return compose(
+        name="fedavg_split", units=units, estimator=backprop(s.checkpoint), split=s.split or cyclic,
+        client=s.client or LOCAL, server=s.server or MEAN,
+    )  # fmt: skip
+
+
+def fedyogi_split(units: Units, s: Settings) -> Algorithm:
+    """FedYogi on dealt slices: what splitting alone does to backpropagation (Panchal et al. 2024, ablation)."""
+    return compose(
+        name="fedyogi_split", units=units, estimator=backprop(s.checkpoint), split=s.split or cyclic,
+        client=s.client or LOCAL, server=s.server or ADAPTIVE,
+    )  # fmt: skip
+
+
+def fedfgd(units: Units, s: Settings) -> Algorithm:
+    """Forward-mode gradients of all weights on every client: Spry without the split (Panchal et al. 2024, ablation)."""
+    return compose(
+        name="fedfgd", units=units, estimator=s.projected(forward_mode, units), split=everything,
+        client=s.client or LOCAL, server=s.server or ADAPTIVE,
+    )  # fmt: skip
+
+
+def fedmezo(units: Units, s: Settings) -> Algorithm:
+    """Central differences along random directions on every client, weights averaged (Malladi et al. 2023)."""
+    return compose(
+        name="fedmezo", units=units, estimator=s.projected(central_difference(s.h), units), split=everything,
+        client=s.client or LOCAL, server=s.server or MEAN,
+    )  # fmt: skip
+
+
+def head_only(units: Units, s: Settings) -> Algorithm:
+    """The head's exact gradient and a frozen backbone: the bound every other method has to beat."""
+    return compose(
+        name="head_only", units=[unit for unit in units if unit.head], estimator=backprop(), split=head_alone,
+        client=s.client or LOCAL, server=s.server or MEAN,
+    )  # fmt: skip
+
+
+METHODS: Mapping[str, Method] = {
+    method.__name__: method
+    for method in (spry, fedavg, fedyogi, fedsgd, fedavg_split, fedyogi_split, fedfgd, fedmezo, head_only)
+}
+
+
+def method(name: str, units: Units, settings: Settings) -> Algorithm:
+    """Make an algorithm from a method's name.
+
+    Args:
+        name: A key of ``METHODS``.
+        units: The units to train, in the model's order.
+        settings: What is chosen beyond the name.
+
+    Returns:
+        The algorithm.
+
+    Raises:
+        ConfigError: If the name is unknown.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"no method {name!r}. {nearest(name, METHODS)}")
+    return METHODS[name](units, settings)

@@ -1,0 +1,91 @@
+"""Who trains what in a round: splits deal the units of a model among the round's clients; the head goes to all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from spry.core.unit import Unit
+
+
+class Split(Protocol):
+    """Deals units to clients."""
+
+    def __call__(self, units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
+        """Deal.
+
+        Args:
+            units: L units in the model's order, and any head.
+            clients: The M clients of the round.
+            round: The round, from 0; the deal rotates with it.
+
+        Returns:
+            For each client its units in the model's order, the head included.
+        """
+        ...
+
+
+def everything(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
+    """Give every unit to every client: no split.
+
+    Args:
+        units: L units in the model's order, and any head.
+        clients: The M clients of the round.
+        round: The round, from 0.
+
+    Returns:
+        All units, for each client.
+    """
+    return {client: tuple(units) for client in clients}
+
+
+def cyclic(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
+    """Deal units like cards: the j-th unit to client ``(j + round) mod M``.
+
+    With more clients than units the clients are dealt instead, the i-th to unit ``(i + round) mod L``, so that each
+    unit has about M / L owners.
+
+    Args:
+        units: L units in the model's order, and any head.
+        clients: The M clients of the round.
+        round: The round, from 0.
+
+    Returns:
+        For each client its units.
+
+    Source:
+        Panchal et al. 2024 (arXiv 2405.15551), section 3.1; the rotation is ours, so that no client index is tied to
+        a unit over the rounds.
+    """
+    body = [unit for unit in units if not unit.head]
+    owned = _deal(len(body), len(clients), round)
+    return _with_head(units, {client: {body[j].name for j in owned[i]} for i, client in enumerate(clients)})
+
+
+def _deal(units: int, clients: int, round: int) -> list[list[int]]:
+    owned: list[list[int]] = [[] for _ in range(clients)]
+    if units > clients:
+        for j in range(units):
+            owned[(j + round) % clients].append(j)
+    elif units:
+        for i in range(clients):
+            owned[i].append((i + round) % units)
+    return owned
+
+
+def _with_head(units: Sequence[Unit], names: Mapping[int, set[str]]) -> dict[int, tuple[Unit, ...]]:
+    return {client: tuple(u for u in units if u.head or u.name in own) for client, own in names.items()}
+
+
+def head_only(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
+    """Give the head alone to every client; the backbone stays frozen.
+
+    Args:
+        units: L units in the model's order, and any head.
+        clients: The M clients of the round.
+        round: The round, from 0.
+
+    Returns:
+        The head, for each client.
+    """
+    return _with_head(units, {client: set() for client in clients})

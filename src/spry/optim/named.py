@@ -1,0 +1,45 @@
+"""The table of optimizers by name, for configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spry.core.errors import ConfigError, nearest
+from spry.optim.rules import adagrad, adam, adamw, sgd, yogi
+from spry.optim.transform import Transform
+
+OPTIMIZERS: Mapping[str, Callable[..., Transform]] = {
+    "sgd": sgd,
+    "momentum": lambda lr, momentum=0.9: sgd(lr, momentum),
+    "adam": adam,
+    "adamw": adamw,
+    "adagrad": adagrad,
+    "yogi": yogi,
+}
+
+
+def optimizer(name: str, **settings: Any) -> Transform:
+    """Make an optimizer from its name and settings.
+
+    Args:
+        name: A key of ``OPTIMIZERS``.
+        **settings: Arguments of that rule, such as ``lr``.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ConfigError: If the name or a setting is unknown or out of range.
+
+    Example:
+        >>> optimizer("yoga", lr=0.1)
+        Traceback (most recent call last):
+        spry.core.errors.ConfigError: no optimizer 'yoga'. Did you mean 'yogi'? Known: adagrad, adam, adamw, momentum, ...
+    """
+    if name not in OPTIMIZERS:
+        raise ConfigError(f"no optimizer {name!r}. {nearest(name, OPTIMIZERS)}")
+    try:
+        return OPTIMIZERS[name](**settings)
+    except TypeError as error:
+        raise ConfigError(f"optimizer {name!r} does not take these settings: {settings} ({error})") from error
