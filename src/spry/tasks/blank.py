@@ -1,0 +1,91 @@
+"""Empty models, laid out on the meta device, filled with random weights one by one, 4-bit ones if asked."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from spry.core.errors import ModelError
+
+HEADS = {"classifier", "score", "pre_classifier"}
+"""What transformers calls the modules on top of a sequence classifier's body."""
+
+
+def quantise_linears(model: nn.Module, dtype: torch.dtype) -> None:
+    """Replace the linear layers of an empty model's body, not of its head, by empty 4-bit ones (NF4, nested).
+
+    Args:
+        model: On the meta device; changed in place.
+        dtype: Of the arithmetic and of the biases.
+
+    Raises:
+        ModelError: If bitsandbytes is not installed.
+    """
+    bitsandbytes = _bitsandbytes()
+    output = cast(Any, model).get_output_embeddings()
+    for path, module in list(model.named_modules()):
+        if type(module) is not nn.Linear or module is output or path.split(".")[0] in HEADS:
+            continue
+        quantised = bitsandbytes.nn.Linear4bit(
+            module.in_features,
+            module.out_features,
+            module.bias is not None,
+            compute_dtype=dtype,
+            quant_type="nf4",
+            device="meta",
+        )
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, quantised)
+    cast(Any, model).is_loaded_in_4bit = True  # how PEFT tells one
+
+
+def fill(
+    model: nn.Module, device: torch.device, dtype: torch.dtype, generator: torch.Generator | None
+) -> None:
+    """Give each empty weight random values, one at a time, and move the buffers.
+
+    Args:
+        model: On the meta device, its buffers real; changed in place. Tied weights stay tied.
+        device: Where the weights go.
+        dtype: Of the weights; 4-bit ones are quantised from it as they are drawn.
+        generator: Source of the values, on ``device``; None for the meta device, which has no values.
+    """
+    cast(Any, model).tie_weights()
+    filled: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        for name, empty in list(module.named_parameters(recurse=False)):
+            if empty not in filled:
+                values = _draw(name, empty.shape, device, dtype, generator)
+                filled[empty] = _like(empty, values, module)
+            setattr(module, name, filled[empty])
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, buffer.to(device))
+
+
+def _draw(
+    name: str, shape: torch.Size, device: torch.device, dtype: torch.dtype, generator: torch.Generator | None
+) -> torch.Tensor:
+    values = torch.empty(shape, dtype=dtype, device=device)
+    if values.ndim > 1:
+        return values.normal_(0.0, 0.02, generator=generator)
+    return values.fill_(0.0 if "bias" in name else 1.0)  # the only other vectors are the norms' weights
+
+
+def _like(empty: nn.Parameter, values: torch.Tensor, module: nn.Module) -> nn.Parameter:
+    if type(empty) is nn.Parameter:
+        return nn.Parameter(values, requires_grad=False)
+    packed = _bitsandbytes().nn.Params4bit(
+        values, requires_grad=False, quant_type="nf4", compress_statistics=True, module=module
+    )
+    return packed.to(values.device)  # bitsandbytes quantises on the first move
+
+
+def _bitsandbytes() -> Any:
+    try:
+        return importlib.import_module("bitsandbytes")
+    except ImportError as error:
+        message = "4-bit weights need bitsandbytes, which is not installed; run `pip install spry-fl[quant]`"
+        raise ModelError(message) from error

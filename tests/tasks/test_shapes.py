@@ -1,0 +1,117 @@
+"""Shapes have the sizes they are named for, need no download, and are built without a second copy."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from spry.core.errors import ConfigError
+from spry.core.keys import Key
+from spry.metrics.meter import Meter, release_promptly
+from spry.tasks.shapes import SHAPES, build, example
+
+PUBLISHED = {  # parameters of the published bodies, without task head, in millions
+    "minilm": 22.7,
+    "bert-base": 109.5,
+    "bert-large": 335.1,
+    "roberta-base": 124.6,
+    "roberta-large": 355.4,
+    "distilbert": 66.4,
+    "gpt2": 124.4,
+    "llama2-7b": 6607.3,  # 6738 less the language-model head
+    "opt-125m": 125.2,
+    "opt-1.3b": 1315.8,
+    "opt-6.7b": 6658.5,
+    "opt-13b": 12853.5,
+}
+quantised = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
+
+
+def trainable(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_shape_has_the_published_number_of_weights(name: str):
+    model = build(name, device="meta")
+    body = sum(
+        w.numel()
+        for n, w in model.named_parameters()
+        if "lora" not in n and "class" not in n and "score" not in n
+    )
+    assert body / 1e6 == pytest.approx(PUBLISHED[name], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SHAPES if name not in {"llama2-7b", "opt-13b", "opt-6.7b", "opt-1.3b"}]
+)
+def test_a_shape_runs_on_a_random_batch(name: str):
+    model = build(name, layers=1)
+    batch = example(model, 2, 9)
+    with torch.no_grad():
+        assert torch.isfinite(model(**batch).loss)
+    assert all(weight.abs().sum() > 0 for weight in trainable(model).values())
+
+
+@pytest.mark.parametrize("name", ["bert-base", "roberta-base", "opt-125m", "gpt2"])
+def test_positions_grow_with_the_length_asked_for(name: str):
+    model = build(name, layers=1, length=1100)
+    with torch.no_grad():
+        assert torch.isfinite(model(**example(model, 1, 1100)).loss)
+
+
+def test_equal_keys_give_equal_models_and_other_keys_others():
+    first, second, other = (build("minilm", layers=1, key=Key(seed)) for seed in (1, 1, 2))
+    pairs = zip(first.parameters(), second.parameters(), other.parameters(), strict=True)
+    assert all(a.equal(b) and (not a.equal(c) or a.unique().numel() == 1) for a, b, c in pairs)
+
+
+def test_the_global_generator_decides_nothing():
+    torch.manual_seed(1)
+    first = build("minilm", layers=1)
+    torch.manual_seed(2)
+    assert all(
+        a.equal(b) for a, b in zip(first.parameters(), build("minilm", layers=1).parameters(), strict=True)
+    )
+
+
+def test_a_language_model_head_is_frozen_and_tied_where_the_family_ties_it():
+    model = build("gpt2", layers=1, head="causal-lm")
+    assert all("lora" in name for name in trainable(model))
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert example(model, 2, 5)["labels"].shape == (2, 5)
+
+
+def test_no_second_copy_of_the_model_exists_while_it_is_built():
+    release_promptly()
+    build("minilm", layers=1)  # imports
+    meter = Meter()
+    with meter.phase("build"):
+        model = build("bert-base")
+    size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    assert meter.peak_bytes < 1.1 * size
+
+
+@quantised
+@pytest.mark.parametrize("name", ["minilm", "llama-1k", "opt-125m"])
+def test_a_4_bit_shape_is_small_and_runs(name: str):
+    import bitsandbytes
+
+    model = build(name, layers=1, four_bit=True, dtype=torch.bfloat16)
+    layers = [m for m in model.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)]
+    assert len(layers) >= 6
+    assert all(layer.weight.dtype == torch.uint8 and layer.quant_state.nested for layer in layers)
+    with torch.no_grad():
+        assert torch.isfinite(model(**example(model, 2, 9)).loss)
+
+
+def test_an_unknown_shape_is_refused_with_its_neighbour():
+    with pytest.raises(ConfigError, match="Did you mean 'bert-base'"):
+        build("bert-bas")
+
+
+def test_an_encoder_has_no_language_model_head():
+    with pytest.raises(ConfigError, match="encoder"):
+        build("bert-base", head="causal-lm")
