@@ -35,7 +35,7 @@ class WireError(SpryError, ValueError):
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
-    """Say which names are allowed, the likeliest one first.
+    """Say which name was probably meant, and which are allowed unless they are too many to read.
 
     Args:
         given: The name the user wrote.
@@ -50,5 +50,6 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     """
     names = sorted(allowed)
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    guess = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{guess}Known: {', '.join(names)}."
+    guess = f"Did you mean {close[0]!r}?" if close else ""
+    known = f"Known: {', '.join(names)}." if not close or len(names) <= 12 else ""
+    return f"{guess} {known}".strip()

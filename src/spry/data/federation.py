@@ -1,0 +1,75 @@
+"""The data of a whole run: all clients, how their batches are made, and the test part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from spry.core.keys import Key
+from spry.data.batches import EvaluationBatches, TrainingBatches
+from spry.data.clients import Client
+from spry.data.encoded import Batch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Federation:
+    """Clients by number, each seen through the same settings of local training.
+
+    Args:
+        clients: All clients; the i-th has number i.
+        test: Batches of the official or held-out test part; empty without one.
+        batch_size: Examples per training batch, >= 1.
+        epochs: Passes over a client's examples in a round, >= 1.
+        steps: Batches a round, >= 1, in place of ``epochs``.
+    """
+
+    clients: Sequence[Client]
+    test: Iterable[Batch]
+    batch_size: int
+    epochs: int = 1
+    steps: int | None = None
+
+    def trainable(self) -> list[int]:
+        """List the clients that have training examples.
+
+        Returns:
+            Their numbers.
+        """
+        return [client.id for client in self.clients if len(client.train)]
+
+    def examples(self, client: int) -> int:
+        """Count a client's training examples.
+
+        Args:
+            client: Its number.
+
+        Returns:
+            How many it trains on.
+        """
+        return len(self.clients[client].train)
+
+    def batches(self, client: int, round: int, key: Key) -> TrainingBatches:
+        """Batch a client's examples for one round.
+
+        Args:
+            client: Its number.
+            round: The round, from 0.
+            key: The run's key.
+
+        Returns:
+            Its batches, shuffled anew in each round.
+        """
+        return self.clients[client].batches(
+            key, round, batch_size=self.batch_size, epochs=self.epochs, steps=self.steps
+        )
+
+    def held_out(self, client: int) -> EvaluationBatches:
+        """Batch the examples that a client is evaluated on.
+
+        Args:
+            client: Its number.
+
+        Returns:
+            Its held-out examples, each once.
+        """
+        return self.clients[client].held_out_batches()

@@ -1,0 +1,161 @@
+"""From a configuration to the parts of a run: the only place where names become objects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from spry.core.errors import ConfigError
+from spry.core.keys import Key
+from spry.data import clients, datasets, partition
+from spry.data.batches import EvaluationBatches
+from spry.data.dataset import Dataset, Splits
+from spry.data.federation import Federation
+from spry.estimators.directions import Directions, gaussian, rademacher
+from spry.experiment.config import Config
+from spry.federated.algorithm import Algorithm
+from spry.federated.methods import method
+from spry.federated.settings import Settings
+from spry.federated.split import Split, cyclic
+from spry.optim.named import optimizer
+from spry.optim.transform import Transform
+from spry.runtime.simulate import Schedule
+from spry.tasks.classification import ClassificationTask
+from spry.tasks.peft import Lora
+
+DIRECTIONS: Mapping[str, Directions] = {"gaussian": gaussian, "rademacher": rademacher}
+SPLITS: Mapping[str, Split] = {"cyclic": cyclic}
+PARTITIONS: Mapping[str, Callable[[Dataset, Config, Key], Mapping[str, Any]]] = {
+    "iid": lambda data, config, key: partition.iid(data, config.data.clients, key),
+    "dirichlet": lambda data, config, key: partition.dirichlet(data, config.data.clients, config.data.alpha, key),
+    "column": lambda data, config, key: partition.natural(data),
+}
+TEST_SHARE = 0.2
+"""Share of a data set held out as its test part where the source has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """The parts of a run.
+
+    Args:
+        algorithm: What is run.
+        task: Owner of the model.
+        clients: Owner of the data.
+        schedule: How long to run and when to look.
+        key: Where every draw comes from.
+        majority_accuracy: Accuracy on the test part of always answering the training part's commonest class.
+    """
+
+    algorithm: Algorithm
+    task: ClassificationTask
+    clients: Federation
+    schedule: Schedule
+    key: Key
+    majority_accuracy: float
+
+
+def build(config: Config) -> Experiment:
+    """Load data and model and put a run together.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        The parts of the run.
+
+    Raises:
+        SpryError: If data, model or settings cannot be used as asked.
+    """
+    key = Key(config.seed)
+    splits = _splits(config)
+    task = ClassificationTask(
+        config.model.name,
+        labels=splits.train.label_names,
+        key=key.fold("model"),
+        method=Lora(rank=config.peft.rank, alpha=config.peft.alpha, targets=tuple(config.peft.targets) or None),
+        micro_batch_size=config.client.micro_batch_size,
+        dtype=getattr(torch, config.model.dtype),
+        device=config.model.device,
+    )
+    return Experiment(
+        algorithm=method(config.method.name, task.units, settings(config)),
+        task=task,
+        clients=_federation(config, splits, task, key),
+        schedule=Schedule(
+            rounds=config.schedule.rounds,
+            clients_per_round=config.schedule.clients_per_round,
+            evaluate_every=config.schedule.evaluate_every,
+            personalized=config.schedule.personalized,
+        ),
+        key=key,
+        majority_accuracy=_majority(splits),
+    )
+
+
+def _splits(config: Config) -> Splits:
+    data = config.data
+    group = data.column if data.partition == "column" else None
+    return datasets.load(
+        data.name, text=data.text, label=data.label, group=group, test=data.test, test_fraction=TEST_SHARE
+    )
+
+
+def _federation(config: Config, splits: Splits, task: ClassificationTask, key: Key) -> Federation:
+    length = min(config.model.max_length, task.backbone.max_length)
+    train = task.encode(splits.train, max_length=length)
+    dealt = PARTITIONS[config.data.partition](splits.train, config, key.fold("partition"))
+    made = clients.make(dealt, train, key.fold("held out"), held_out=config.data.held_out)
+    assert splits.test is not None  # datasets.load held one out
+    return Federation(
+        clients=made,
+        test=EvaluationBatches(data=task.encode(splits.test, max_length=length)),
+        batch_size=config.client.batch_size,
+        epochs=config.client.epochs,
+        steps=config.client.steps,
+    )
+
+
+def _majority(splits: Splits) -> float:
+    assert splits.test is not None
+    commonest, _ = Counter(splits.train.labels).most_common(1)[0]
+    return sum(label == commonest for label in splits.test.labels) / len(splits.test.labels)
+
+
+def settings(config: Config) -> Settings:
+    """Turn the configuration of method and optimizers into values.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        What is chosen beyond the method's name.
+
+    Raises:
+        ConfigError: If an optimizer is unknown, or named without its step size.
+    """
+    chosen = config.method
+    return Settings(
+        client=_optimizer("client", config.client.optimizer, config.client.lr, "adamw"),
+        server=_optimizer("server", config.server.optimizer, config.server.lr, None),
+        split=SPLITS[chosen.split] if chosen.split else None,
+        directions=DIRECTIONS[chosen.directions],
+        count=chosen.count,
+        h=chosen.h,
+        checkpoint=chosen.checkpoint,
+        exact_head=chosen.exact_head,
+    )
+
+
+def _optimizer(section: str, name: str | None, lr: float | None, default: str | None) -> Transform | None:
+    if name is None and lr is None:
+        return None
+    name = name or default
+    if name is None or lr is None:
+        missing = "optimizer" if name is None else "lr"
+        raise ConfigError(f"{section}.{missing} is missing: {section}.optimizer and {section}.lr are set together")
+    return optimizer(name, lr=lr)

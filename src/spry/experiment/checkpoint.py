@@ -1,0 +1,93 @@
+"""The server's state in one file, replaced as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from spry.core.errors import CheckpointError
+from spry.experiment.files import replace_file
+from spry.federated.algorithm import ServerState
+
+FILE = "checkpoint.safetensors"
+
+
+def write(state: ServerState, folder: Path) -> None:
+    """Write the state into a run folder, keeping the last checkpoint until the new one is whole on the disk.
+
+    Args:
+        state: The server's state.
+        folder: The run folder.
+
+    Raises:
+        CheckpointError: If the disk is full or refuses; the last checkpoint is still there.
+    """
+    tensors = {f"weights/{name}": value for name, value in state.weights.items()}
+    for slot, slots in state.optimizer.items():
+        tensors |= {f"optimizer/{slot}/{name}": value for name, value in slots.items()}
+    metadata = {"spry": json.dumps({"version": 1, "round": state.round})}
+    data = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, metadata)
+    target = folder / FILE
+    try:
+        replace_file(target, data)
+    except OSError as error:
+        kept = f"the checkpoint before it is kept in {target}" if target.exists() else "there is no earlier one"
+        raise CheckpointError(
+            f"cannot write the checkpoint of round {state.round} ({error}); {kept}. Make room, then resume the run."
+        ) from error
+
+
+def read(folder: Path, like: ServerState) -> ServerState:
+    """Read the state of a run folder.
+
+    Args:
+        folder: The run folder.
+        like: A fresh state of the same run, whose names, shapes, dtypes and devices the file must have.
+
+    Returns:
+        The state, on the devices of ``like``.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or of another run.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no checkpoint; there is nothing to resume. Start the run anew.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["spry"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: not a dict
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). Start the run anew.") from error
+    if header["version"] != 1:
+        raise CheckpointError(f"{path} has format {header['version']}; this Spry reads format 1. Use the Spry that wrote it.")
+
+    def take(key: str, shape: Tensor) -> Tensor:
+        if key not in tensors or tensors[key].shape != shape.shape or tensors[key].dtype != shape.dtype:
+            raise CheckpointError(f"{path} does not fit this run's model and optimizer (at {key}). Start the run anew.")
+        return tensors[key].to(shape.device)
+
+    return ServerState(
+        round=header["round"],
+        weights={name: take(f"weights/{name}", value) for name, value in like.weights.items()},
+        optimizer={
+            slot: {name: take(f"optimizer/{slot}/{name}", value) for name, value in slots.items()}
+            for slot, slots in like.optimizer.items()
+        },
+    )
+
+
+def exists(folder: Path) -> bool:
+    """Tell whether a run folder has a checkpoint.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        True if there is one.
+    """
+    return (folder / FILE).is_file()

@@ -1,0 +1,226 @@
+"""What a run is made of: the whole configuration as frozen values, read from TOML and ``key=value`` settings."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spry.core.errors import ConfigError, nearest
+
+PRESETS = ("quickstart",)
+
+
+class Section(BaseModel):
+    """A table of the configuration: frozen, typed, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Model(Section):
+    """Which model, and how it is run."""
+
+    name: str = Field("minilm", description="A friendly name, a folder, package:NAME, or a hub name.")
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    device: str = Field("cpu", description="cpu, cuda or cuda:N.")
+    max_length: int = Field(64, ge=1, description="Tokens after which a text is cut.")
+    dropout: bool = Field(False, description="Whether the model's dropout acts in training, for every method alike.")
+
+
+class Peft(Section):
+    """Which weights are trained."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(1, ge=1)
+    alpha: float = Field(1.0, gt=0)
+    targets: list[str] = Field([], description="Modules to adapt; found by themselves if empty.")
+
+
+class Data(Section):
+    """Which text, and how it lies with the clients."""
+
+    name: str = Field("tweets", description="A built-in data set, a file, or a hub name.")
+    test: str | None = Field(None, description="A file with the test split, where name is a file.")
+    text: list[str] = Field(["text"], min_length=1, max_length=2, description="One text column, or a pair.")
+    label: str = "label"
+    partition: Literal["iid", "dirichlet", "column"] = "dirichlet"
+    alpha: float = Field(1.0, gt=0, description="Dirichlet's concentration: small is uneven.")
+    column: str | None = Field(None, description="The column of natural client ids, for partition = column.")
+    clients: int = Field(100, ge=1)
+    held_out: float = Field(0.2, ge=0, lt=1, description="Share of each client's examples kept for evaluation.")
+
+
+class Method(Section):
+    """Which algorithm."""
+
+    name: str = "spry"
+    directions: Literal["gaussian", "rademacher"] = "gaussian"
+    count: int = Field(1, ge=1, description="K, directions per step.")
+    h: float = Field(1e-3, gt=0, description="Step of finite differences.")
+    checkpoint: bool = Field(True, description="Whether backpropagation recomputes activations.")
+    exact_head: bool = Field(True, description="Whether the head's gradient is taken exactly instead of perturbed.")
+    split: Literal["cyclic"] | None = Field(None, description="Who trains what; the method's own if unset.")
+
+
+class Client(Section):
+    """How a client trains."""
+
+    optimizer: str | None = Field(None, description="The method's own if unset.")
+    lr: float | None = Field(None, gt=0)
+    batch_size: int = Field(8, ge=1)
+    micro_batch_size: int | None = Field(None, ge=1, description="Examples in memory at once; the batch if unset.")
+    epochs: int = Field(1, ge=1)
+    steps: int | None = Field(None, ge=1, description="Local steps a round, instead of epochs.")
+
+
+class Server(Section):
+    """How the server steps."""
+
+    optimizer: str | None = Field(None, description="The method's own if unset.")
+    lr: float | None = Field(None, gt=0)
+
+
+class Schedule(Section):
+    """How long, how many, how often."""
+
+    rounds: int = Field(30, ge=0)
+    clients_per_round: int = Field(10, ge=1)
+    evaluate_every: int = Field(5, ge=1)
+    checkpoint_every: int = Field(5, ge=1)
+    personalized: bool = True
+
+
+class Config(Section):
+    """A whole run; ``methods`` holds per-method settings for comparisons, such as tuned step sizes."""
+
+    seed: int = 0
+    model: Model = Model()
+    peft: Peft = Peft()
+    data: Data = Data()
+    method: Method = Method()
+    client: Client = Client()
+    server: Server = Server()
+    schedule: Schedule = Schedule()
+    methods: dict[str, dict[str, Any]] = {}
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Config:
+        """Change settings by their dotted keys.
+
+        Args:
+            settings: Such as ``{"client.lr": 1e-3}``.
+
+        Returns:
+            The changed configuration.
+
+        Raises:
+            ConfigError: If a key is unknown or a value not allowed.
+        """
+        tree = self.model_dump()
+        for key, value in settings.items():
+            _place(tree, key, value)
+        return _validate(tree)
+
+    def for_method(self, name: str, seed: int) -> Config:
+        """Choose a method and a seed, with the settings that ``methods`` has for that method.
+
+        Args:
+            name: The method.
+            seed: The seed.
+
+        Returns:
+            The configuration of one run of a comparison.
+        """
+        return self.with_settings({"method.name": name, "seed": seed, **_flatten(self.methods.get(name, {}))})
+
+    def flat(self) -> dict[str, Any]:
+        """List all settings under their dotted keys.
+
+        Returns:
+            Such as ``{"client.lr": 1e-3}``.
+        """
+        return _flatten(self.model_dump())
+
+    def dump(self) -> str:
+        """Write the configuration as TOML; settings that are unset are left out.
+
+        Returns:
+            The text, which ``load`` reads back to an equal configuration.
+        """
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration.
+
+    Args:
+        source: A TOML file, or the name of a preset such as ``quickstart``.
+        overrides: Settings ``key=value`` with dotted keys; values are TOML, bare words are text.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: If the file is missing or not TOML, a key is unknown, or a value is not allowed.
+    """
+    if str(source) in PRESETS:
+        text = (resources.files("spry.experiment") / "presets" / f"{source}.toml").read_text(encoding="utf-8")
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise ConfigError(f"there is no configuration {str(source)!r}. Give a TOML file or one of: {', '.join(PRESETS)}")
+        text = path.read_text(encoding="utf-8")
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source} is not TOML: {error}") from error
+    return _validate(tree).with_settings(dict(map(_parse, overrides)))
+
+
+def _parse(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"setting {override!r} has no '='. Write key=value, for example client.lr=1e-3")
+    try:
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text.strip()
+
+
+def _place(tree: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    node: Any = tree
+    free = path[:1] == ["methods"]  # its tables appear as they are named; the keys in them are checked when used
+    for part in path:
+        node = node.setdefault(part, {}) if free else node.get(part)
+        if not isinstance(node, dict):
+            raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}")
+    if not free and last not in node:
+        raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}")
+    node[last] = value
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _keys() -> list[str]:
+    return list(Config().flat())
+
+
+def _validate(tree: Mapping[str, Any]) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}") from error
+        raise ConfigError(f"setting {key} is {first.get('input')!r}: {first['msg']}") from error

@@ -1,0 +1,89 @@
+"""What a runtime reports of a round: one record a client, one a round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from spry.federated.algorithm import ServerState
+from spry.metrics.stats import Stats
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientRecord:
+    """What one client did in one round.
+
+    Args:
+        client: Which one.
+        units: Names of the units it trained.
+        examples: How many training examples it owns.
+        steps: Local steps taken.
+        loss: Mean loss over its steps.
+        bytes_up: Bytes of its reply.
+        bytes_down: Bytes of its order.
+        seconds: Time of local training, evaluation left out.
+        failed: Why its reply was dropped, or None.
+        generalized: The global model on its held-out part, before local training; None if not evaluated.
+        personalized: The same after local training.
+    """
+
+    client: int
+    units: tuple[str, ...]
+    examples: int
+    steps: int
+    loss: float
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+    failed: str | None = None
+    generalized: Stats | None = None
+    personalized: Stats | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One finished round.
+
+    Args:
+        number: The round, from 0.
+        state: The server's state after it.
+        clients: One record a client, in the order in which they were asked.
+        idle_units: Units that no surviving reply trained; they kept their value and optimizer state.
+        seconds: Time of the round, evaluation left out.
+        peak_bytes: Highest memory above the resident model and data while clients trained.
+        test: The new global model on the test split; None if not evaluated.
+    """
+
+    number: int
+    state: ServerState
+    clients: tuple[ClientRecord, ...]
+    idle_units: tuple[str, ...]
+    seconds: float
+    peak_bytes: int
+    test: Stats | None = None
+
+    @property
+    def survivors(self) -> tuple[ClientRecord, ...]:
+        """The clients whose replies counted."""
+        return tuple(record for record in self.clients if record.failed is None)
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss of the survivors, weighted by examples."""
+        total = sum(record.examples for record in self.survivors)
+        return sum(record.loss * record.examples for record in self.survivors) / total
+
+    @property
+    def generalized(self) -> Stats | None:
+        """The global model on all sampled clients' held-out parts, weighted by size."""
+        return _merged(record.generalized for record in self.clients)
+
+    @property
+    def personalized(self) -> Stats | None:
+        """The locally trained models, each on its own client's held-out part, weighted by size."""
+        return _merged(record.personalized for record in self.clients)
+
+
+def _merged(all_stats: Iterable[Stats | None]) -> Stats | None:
+    known = [stats for stats in all_stats if stats is not None]
+    return sum(known[1:], start=known[0]) if known else None

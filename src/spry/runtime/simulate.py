@@ -1,0 +1,149 @@
+"""The default runtime: all clients in this process, one after the other, over one shared backbone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from spry.core.errors import TrainingError
+from spry.core.keys import Key
+from spry.core.params import Params
+from spry.data.federation import Federation
+from spry.federated.algorithm import Algorithm, ServerState
+from spry.metrics.meter import Meter
+from spry.metrics.stats import Stats
+from spry.runtime.records import ClientRecord, Round
+from spry.runtime.rounds import defect, idle, sample
+from spry.tasks.task import Task
+from spry.wire.messages import Order, Reply
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long to run and when to look.
+
+    Args:
+        rounds: Rounds in all, >= 0.
+        clients_per_round: M, >= 1.
+        evaluate_every: Rounds between evaluations, >= 1; the last round is always evaluated.
+        personalized: Whether evaluations include each client's model after local training.
+    """
+
+    rounds: int
+    clients_per_round: int
+    evaluate_every: int = 1
+    personalized: bool = True
+
+    def evaluates(self, number: int) -> bool:
+        """Tell whether a round is evaluated."""
+        return (number + 1) % self.evaluate_every == 0 or number + 1 == self.rounds
+
+
+@dataclass
+class _Run:
+    """One round under way: trains clients as the server takes their replies, and notes what happened."""
+
+    algorithm: Algorithm
+    task: Task
+    clients: Federation
+    key: Key
+    meter: Meter
+    evaluates: bool
+    personalized: bool
+    records: list[ClientRecord] = field(default_factory=list)
+    aside: float = 0.0
+
+    def replies(self, orders: Iterable[Order]) -> Iterator[Reply]:
+        for order in orders:
+            generalized = self._look(order.client, order.weights) if self.evaluates else None
+            begun = time.perf_counter()
+            with self.meter.phase("train"):
+                examples = self.clients.examples(order.client)
+                batches = self.clients.batches(order.client, order.round, self.key)
+                trained = self.algorithm.train(self.task.loss, order, batches, examples)
+            seconds = time.perf_counter() - begun
+            failed = defect(trained.reply)
+            look = self.evaluates and self.personalized and failed is None
+            personalized = self._look(order.client, trained.weights) if look else None
+            self.records.append(
+                ClientRecord(
+                    client=order.client,
+                    units=self._units(order),
+                    examples=examples,
+                    steps=int(trained.reply.stats["steps"]),
+                    loss=trained.reply.stats["loss"],
+                    bytes_up=trained.reply.nbytes,
+                    bytes_down=order.nbytes,
+                    seconds=seconds,
+                    failed=failed,
+                    generalized=generalized,
+                    personalized=personalized,
+                )
+            )
+            if failed is None:
+                yield trained.reply
+
+    def _units(self, order: Order) -> tuple[str, ...]:
+        trained = set(order.trained)
+        return tuple(unit.name for unit in self.algorithm.units if trained.issuperset(unit.names))
+
+    def _look(self, client: int, weights: Params) -> Stats:
+        begun = time.perf_counter()
+        stats = self.task.evaluate(weights, self.clients.held_out(client))
+        self.aside += time.perf_counter() - begun
+        return stats
+
+
+def simulate(
+    algorithm: Algorithm,
+    task: Task,
+    clients: Federation,
+    *,
+    key: Key,
+    schedule: Schedule,
+    state: ServerState | None = None,
+    meter: Meter | None = None,
+) -> Iterator[Round]:
+    """Run the rounds of an algorithm, yielding each as it ends.
+
+    Args:
+        algorithm: What is run.
+        task: Owner of the model.
+        clients: Owner of the data.
+        key: Where every draw of the run comes from.
+        schedule: How long to run and when to look.
+        state: Where to go on from; the task's initial weights without one.
+        meter: Where time and memory are booked; a new one, started now, without one.
+
+    Yields:
+        Each finished round, with the server's new state.
+
+    Raises:
+        TrainingError: If no reply of a round counts; the last yielded state is still good.
+    """
+    state = algorithm.init(task.init()) if state is None else state
+    meter = meter or Meter()
+    while state.round < schedule.rounds:
+        number, begun = state.round, time.perf_counter()
+        run = _Run(algorithm, task, clients, key, meter, schedule.evaluates(number), schedule.personalized)
+        chosen = sample(clients.trainable(), schedule.clients_per_round, number, key)
+        orders = algorithm.plan(state, chosen, key)
+        state = algorithm.absorb(state, run.replies(orders[client] for client in chosen))
+        survivors = [record for record in run.records if record.failed is None]
+        if not survivors:
+            reasons = "; ".join(f"client {record.client}: {record.failed}" for record in run.records)
+            raise TrainingError(
+                f"round {number}: no client's reply could be used ({reasons}). Lower the client's learning rate "
+                f"or clip gradients, then resume from the last checkpoint."
+            )
+        seconds = time.perf_counter() - begun - run.aside
+        yield Round(
+            number=number,
+            state=state,
+            clients=tuple(run.records),
+            idle_units=idle(algorithm.units, {name for record in survivors for name in record.units}),
+            seconds=seconds,
+            peak_bytes=meter.phases["train"].peak_bytes,
+            test=task.evaluate(state.weights, clients.test) if run.evaluates else None,
+        )

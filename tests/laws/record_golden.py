@@ -1,0 +1,11 @@
+"""Records the golden trajectories; run it only when a method is meant to change: python -m tests.laws.record_golden."""
+
+from __future__ import annotations
+
+import json
+
+from spry.federated.methods import METHODS
+from tests.laws.test_methods import GOLDEN, run
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps({name: run(name, rounds=20)[1] for name in METHODS}, indent=1) + "\n")

@@ -1,0 +1,139 @@
+"""Laws over every method: what must hold whatever the estimator, the split or the optimizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from spry.core.errors import ConfigError
+from spry.core.keys import Key
+from spry.core.params import add, tree_map
+from spry.federated.methods import METHODS, method
+from spry.federated.settings import Settings
+from spry.optim.rules import adamw, sgd
+from tests.laws import problem
+
+CLIENTS = [4, 0, 7, 2]
+GOLDEN = Path(__file__).with_name("golden.json")
+
+
+def run(name, rounds=3, settings=Settings(), clients=CLIENTS, order=None, state=None):
+    algorithm = method(name, problem.UNITS, settings)
+    state = state or algorithm.init(problem.weights())
+    losses = []
+    while state.round < rounds:
+        orders = algorithm.plan(state, clients, Key(0))
+        replies = {
+            c: algorithm.train(problem.loss_of, orders[c], [problem.batch(10 * c + i) for i in range(2)], 3 + c).reply
+            for c in orders
+        }
+        losses.append(sum(r.stats["loss"] for r in replies.values()) / len(replies))
+        state = algorithm.absorb(state, (replies[c] for c in (order or orders)))
+    return state, losses
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_golden_trajectory(name):
+    """Twenty float64 rounds of every method, recorded once; regenerate with tests/laws/record_golden.py."""
+    _, losses = run(name, rounds=20)
+    assert losses == pytest.approx(json.loads(GOLDEN.read_text())[name], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_runs_agree_bit_for_bit(name):
+    first, second = run(name)[0], run(name)[0]
+    assert all(torch.equal(first.weights[n], second.weights[n]) for n in first.weights)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_order_of_replies_does_not_matter(name):
+    first, second = run(name)[0], run(name, order=sorted(CLIENTS))[0]
+    for n in first.weights:
+        torch.testing.assert_close(first.weights[n], second.weights[n], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_stopping_and_going_on_changes_nothing(name):
+    whole = run(name, rounds=4)[0]
+    half = run(name, rounds=2)[0]
+    rest = run(name, rounds=4, state=half)[0]
+    assert all(torch.equal(whole.weights[n], rest.weights[n]) for n in whole.weights)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_orders_and_state_are_never_written(name):
+    algorithm = method(name, problem.UNITS, Settings())
+    state = algorithm.init(problem.weights())
+    before = tree_map(torch.clone, state.weights)
+    orders = algorithm.plan(state, CLIENTS, Key(0))
+    replies = [algorithm.train(problem.loss_of, order, [problem.batch(1)], 1).reply for order in orders.values()]
+    algorithm.absorb(state, replies)
+    assert all(torch.equal(state.weights[n], before[n]) for n in before)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_unit_whose_owner_fell_out_keeps_value_and_state(name):
+    algorithm = method(name, problem.UNITS, Settings())
+    state = run(name, rounds=1)[0]
+    order = algorithm.plan(state, CLIENTS, Key(0))[CLIENTS[0]]
+    reply = algorithm.train(problem.loss_of, order, [problem.batch(1)], 5).reply
+    after = algorithm.absorb(state, [reply])
+    lost = set(state.weights) - set(order.trained)
+    assert all(torch.equal(after.weights[n], state.weights[n]) for n in lost)
+    for slot, tensors in state.optimizer.items():
+        assert all(torch.equal(after.optimizer[slot][n], tensors[n]) for n in lost & set(tensors))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_client_trains_only_what_it_was_dealt(name):
+    algorithm = method(name, problem.UNITS, Settings())
+    state = algorithm.init(problem.weights())
+    for order in algorithm.plan(state, CLIENTS, Key(0)).values():
+        trained = algorithm.train(problem.loss_of, order, [problem.batch(1)], 1)
+        assert set(trained.reply.payload.values) == set(order.trained)
+        for n in set(state.weights) - set(order.trained):
+            assert trained.weights[n] is state.weights[n]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_client_without_batches_changes_nothing(name):
+    algorithm = method(name, problem.UNITS, Settings())
+    state = algorithm.init(problem.weights())
+    orders = algorithm.plan(state, CLIENTS, Key(0))
+    replies = [algorithm.train(problem.loss_of, order, [], 0).reply for order in orders.values()]
+    after = algorithm.absorb(state, replies)
+    assert all(torch.equal(after.weights[n], state.weights[n]) for n in state.weights)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_lowers_the_loss(name):
+    _, losses = run(name, rounds=60, settings=Settings(client=sgd(0.1), count=8))
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_one_client_one_step_fedavg_is_fedsgd_is_sgd():
+    """w - 1.0 (w - (w - lr g)) = w - lr g."""
+    batch, w = problem.batch(3), problem.weights()
+    by_hand = add(w, tree_map(lambda g: -0.1 * g, problem.gradient(problem.ProblemLoss(batch), w)))
+    for name, settings in (("fedavg", Settings(client=sgd(0.1))), ("fedsgd", Settings(server=sgd(0.1)))):
+        algorithm = method(name, problem.UNITS, settings)
+        state = algorithm.init(w)
+        order = algorithm.plan(state, [5], Key(0))[5]
+        state = algorithm.absorb(state, [algorithm.train(problem.loss_of, order, [batch], 7).reply])
+        for n in w:
+            torch.testing.assert_close(state.weights[n], by_hand[n], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("left", "right"), [("fedavg", "fedavg_split"), ("fedyogi", "fedyogi_split"), ("fedfgd", "spry")])
+def test_with_one_client_a_split_changes_nothing(left, right):
+    settings = Settings(client=adamw(0.01))
+    first, second = (run(name, settings=settings, clients=[3])[0] for name in (left, right))
+    assert all(torch.equal(first.weights[n], second.weights[n]) for n in first.weights)
+
+
+def test_an_unknown_method_names_the_nearest():
+    with pytest.raises(ConfigError, match="'fedavg'"):
+        method("fedavgg", problem.UNITS, Settings())
