@@ -1,0 +1,1 @@
+"""Tasks: the home of transformers and peft; each owns one model that all clients share."""

@@ -1,0 +1,112 @@
+"""Tokens of a whole data set in a few flat tensors, made once and shared by all clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spry.data.dataset import Dataset
+
+Batch = Mapping[str, Tensor]
+"""CPU tensors whose first dimension counts examples: ``input_ids``, ``attention_mask``, ``labels``, ..."""
+
+Tokenizer = Callable[..., Mapping[str, Any]]
+"""A Hugging Face tokenizer, as far as it is used here."""
+
+_CHUNK = 1024
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encoded:
+    """A tokenised data set: example ``i`` owns the tokens ``starts[i] .. starts[i + 1]`` of the flat tensors.
+
+    Args:
+        fields: Flat tensors by model input, such as ``input_ids`` (int32) and ``token_type_ids`` (int8).
+        starts: Where each example begins, shape (N + 1,).
+        labels: One class per example, shape (N,).
+        pad: The token that fills short rows.
+    """
+
+    fields: Mapping[str, Tensor]
+    starts: NDArray[np.int64]
+    labels: Tensor
+    pad: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens per example, shape (N,)."""
+        return np.diff(self.starts)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        tensors = (*self.fields.values(), self.labels)
+        return sum(t.numel() * t.element_size() for t in tensors) + self.starts.nbytes
+
+    def batch(self, places: Iterable[int]) -> Batch:
+        """Put examples side by side, padded on the right to the longest of them.
+
+        Args:
+            places: Which examples, B of them.
+
+        Returns:
+            The model's inputs and ``attention_mask``, shape (B, S), and ``labels``, shape (B,), all int64.
+        """
+        chosen = np.asarray(list(places), dtype=np.int64)
+        lengths = self.lengths[chosen]
+        shape = (len(chosen), int(lengths.max(initial=0)))
+        batch = {
+            name: torch.full(shape, self.pad if name == "input_ids" else 0, dtype=torch.int64)
+            for name in self.fields
+        }
+        mask = torch.zeros(shape, dtype=torch.int64)
+        for row, (place, length) in enumerate(zip(chosen, lengths, strict=True)):
+            start = self.starts[place]
+            mask[row, :length] = 1
+            for name, flat in self.fields.items():
+                batch[name][row, :length] = flat[start : start + length]
+        return {**batch, "attention_mask": mask, "labels": self.labels[chosen].to(torch.int64)}
+
+
+def encode(dataset: Dataset, tokenizer: Tokenizer, *, max_length: int, pad: int) -> Encoded:
+    """Tokenise a data set once, cutting long texts.
+
+    Args:
+        dataset: Texts or pairs of texts.
+        tokenizer: Turns a list of texts into lists of tokens; adds its own special tokens.
+        max_length: Tokens kept of an example (of both texts together), special tokens included; at least 1.
+        pad: The token that will fill short rows.
+
+    Returns:
+        The tokens of all examples, in the order of the data set.
+    """
+    flat: dict[str, list[Tensor]] = {}
+    lengths = [0]
+    for start in range(0, len(dataset), _CHUNK):
+        rows = _tokenise(dataset.texts[start : start + _CHUNK], tokenizer, max_length)
+        lengths += [len(ids) for ids in rows["input_ids"]]
+        for name, values in rows.items():
+            kind = torch.int32 if name == "input_ids" else torch.int8
+            flat.setdefault(name, []).append(torch.tensor([v for row in values for v in row], dtype=kind))
+    return Encoded(
+        fields={name: torch.cat(pieces) for name, pieces in flat.items()},
+        starts=np.cumsum(lengths, dtype=np.int64),
+        labels=torch.tensor(dataset.labels, dtype=torch.int32),
+        pad=pad,
+    )
+
+
+def _tokenise(texts: Sequence[Any], tokenizer: Tokenizer, max_length: int) -> dict[str, list[list[int]]]:
+    pairs = isinstance(texts[0], tuple)
+    columns = [[pair[side] for pair in texts] for side in (0, 1)] if pairs else [list(texts)]
+    rows = tokenizer(*columns, truncation=True, max_length=max_length, padding=False)
+    return {name: values for name, values in rows.items() if name in {"input_ids", "token_type_ids"}}

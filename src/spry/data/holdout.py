@@ -1,0 +1,56 @@
+"""Holds out a fixed test part where a source has none of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from spry.core.errors import DataError
+from spry.core.keys import Key
+from spry.data.dataset import Dataset, Splits
+
+
+def stratified(labels: Sequence[int], fraction: float, key: Key) -> tuple[list[int], list[int]]:
+    """Divide examples in two so that both parts have the classes in about the same proportions.
+
+    Of a class with ``n`` examples ``round(fraction * n)`` go to the second part, at most ``n - 1``.
+
+    Args:
+        labels: One class per example.
+        fraction: Share of the second part, between 0 and 1, both excluded.
+        key: Where the draw comes from.
+
+    Returns:
+        Places of the first part and of the second, each in ascending order.
+
+    Raises:
+        DataError: If ``fraction`` lies outside its range.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"The held-out fraction is {fraction}. Allowed: above 0 and below 1.")
+    every = np.asarray(labels)
+    second = np.zeros(len(every), dtype=bool)
+    for label in np.unique(every):
+        places = np.flatnonzero(every == label)
+        count = min(round(fraction * len(places)), len(places) - 1)
+        second[places[key.permutation(len(places), f"class {label}")[:count]]] = True
+    return np.flatnonzero(~second).tolist(), np.flatnonzero(second).tolist()
+
+
+def hold_out(dataset: Dataset, fraction: float) -> Splits:
+    """Hold out the same stratified test part of a data set in every run, whatever the run's seed.
+
+    Examples whose very text is in the test part are dropped from the training part, lest it be learnt.
+
+    Args:
+        dataset: All examples.
+        fraction: Share held out, between 0 and 1, both excluded.
+
+    Returns:
+        The rest for training and the held-out part for testing, marked as not official.
+    """
+    kept, held = stratified(dataset.labels, fraction, Key(0).fold("test part", dataset.name))
+    tested = {dataset.texts[place] for place in held}
+    unseen = [place for place in kept if dataset.texts[place] not in tested]
+    return Splits(train=dataset.select(unseen), test=dataset.select(held), official=False)

@@ -1,0 +1,134 @@
+"""Deals examples to clients: evenly, skewed by class, or by natural ids. Every example is dealt exactly once.
+
+The dealing itself is ``flwr-datasets``'; we shuffle first, with our own key, because its iid and Dirichlet
+partitioners cut the examples (of each class) in the order in which they stand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spry.core.errors import DataError
+from spry.core.keys import Key
+from spry.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from flwr_datasets.partitioner import Partitioner
+
+Places = NDArray[np.int32]
+"""Places of examples in a data set."""
+
+
+def iid(dataset: Dataset, clients: int, key: Key) -> dict[str, Places]:
+    """Deal the shuffled examples evenly: sizes differ by at most one.
+
+    Args:
+        dataset: What is dealt.
+        clients: Number of clients, from 1 to the number of examples.
+        key: Where the shuffle comes from.
+
+    Returns:
+        The places of each client's examples, under the clients' names ``"0"``, ``"1"``, ...
+
+    Raises:
+        DataError: If there are fewer clients than 1 or more than examples.
+    """
+    from flwr_datasets.partitioner import IidPartitioner
+
+    _check_clients(dataset, clients)
+    return _deal(IidPartitioner(clients), dataset, clients, key)
+
+
+def dirichlet(dataset: Dataset, clients: int, alpha: float, key: Key) -> dict[str, Places]:
+    """Deal each class in proportions drawn from a symmetric Dirichlet distribution.
+
+    Small ``alpha`` gives each client few classes and very different sizes, so some clients may get nothing;
+    large ``alpha`` approaches even shares.
+
+    Args:
+        dataset: What is dealt.
+        clients: Number of clients, from 1 to the number of examples.
+        alpha: Concentration, above 0; 0.01 is extreme, 0.1 strong, 1.0 moderate.
+        key: Where shuffle and proportions come from.
+
+    Returns:
+        Each client's examples, under the clients' names ``"0"``, ``"1"``, ...; some may have none.
+
+    Raises:
+        DataError: If ``alpha`` is not a positive finite number, or there are fewer clients than 1 or more
+            than examples.
+
+    Source:
+        Yurochkin et al. 2019, arXiv 1905.12022, without the balancing of sizes that their code adds.
+    """
+    from flwr_datasets.partitioner import DirichletPartitioner
+
+    _check_clients(dataset, clients)
+    if not (alpha > 0 and math.isfinite(alpha)):
+        raise DataError(
+            f"The Dirichlet alpha is {alpha}. Allowed: above 0; try 1.0, or 0.1 for a strong skew."
+        )
+    seed = int(key.generator("proportions").integers(2**63))
+    partitioner = DirichletPartitioner(
+        clients, "label", float(alpha), min_partition_size=0, shuffle=False, seed=seed
+    )
+    return _deal(partitioner, dataset, clients, key)
+
+
+def natural(dataset: Dataset) -> dict[str, Places]:
+    """Make one client of each natural id.
+
+    Args:
+        dataset: What is dealt; it must have ``groups``.
+
+    Returns:
+        The places of each client's examples, under the natural ids in the order of their first example.
+
+    Raises:
+        DataError: If the data set has no natural ids.
+    """
+    if dataset.groups is None:
+        raise DataError(
+            f"{dataset.name}: has no natural client ids. Name the column that holds them, or deal the "
+            "examples iid or by Dirichlet."
+        )
+    found: dict[str, list[int]] = {}
+    for place, group in enumerate(dataset.groups):
+        found.setdefault(group, []).append(place)
+    return {group: np.asarray(places, dtype=np.int32) for group, places in found.items()}
+
+
+def sizes(dealt: Mapping[str, Sequence[int] | Places]) -> tuple[int, int, int]:
+    """Describe a partition in three numbers.
+
+    Args:
+        dealt: The places of each client's examples.
+
+    Returns:
+        The smallest and the largest client's number of examples, and how many clients have none.
+    """
+    counts = [len(places) for places in dealt.values()]
+    return min(counts), max(counts), counts.count(0)
+
+
+def _deal(partitioner: Partitioner, dataset: Dataset, clients: int, key: Key) -> dict[str, Places]:
+    from datasets import Dataset as Table
+
+    order = np.asarray(key.permutation(len(dataset), "order"), dtype=np.int32)
+    labels = np.asarray(dataset.labels, dtype=np.int64)[order]
+    partitioner.dataset = Table.from_dict({"place": order, "label": labels})
+    dealt = [partitioner.load_partition(client)["place"][:] for client in range(clients)]
+    return {str(client): np.asarray(places, dtype=np.int32) for client, places in enumerate(dealt)}
+
+
+def _check_clients(dataset: Dataset, clients: int) -> None:
+    if not 1 <= clients <= len(dataset):
+        raise DataError(
+            f"{clients} clients were asked for. Allowed: 1 to {len(dataset)}, the number of training "
+            f"examples of {dataset.name!r}."
+        )

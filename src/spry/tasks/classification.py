@@ -1,0 +1,202 @@
+"""Classifying texts, or pairs of texts, with a Hugging Face model that all clients share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from spry.core.errors import ModelError
+from spry.core.keys import Key
+from spry.core.params import Params
+from spry.core.unit import Unit, names_of
+from spry.data.dataset import Dataset
+from spry.data.encoded import Batch, Encoded, encode
+from spry.metrics.stats import Stats, classified
+from spry.tasks.models import load
+from spry.tasks.peft import Lora, adapt
+from spry.tasks.recompute import prepare, recomputing
+
+_LORA = Lora()
+
+
+class ClassificationTask:
+    """One classifier with trainable PEFT weights and head; its own weights never change.
+
+    Args:
+        model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub.
+        labels: The classes' names, or their number.
+        key: Where the initial head and PEFT weights come from.
+        method: Which PEFT weights are added.
+        micro_batch_size: Most examples in one pass; None passes each batch whole. Memory depends on it, the
+            loss does not.
+        dtype: Type of the weights.
+        device: Where the model lives; batches are moved there.
+
+    Raises:
+        ModelError: If the model cannot be loaded or a PEFT target is not found.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        labels: int | Sequence[str],
+        key: Key,
+        method: Lora = _LORA,
+        micro_batch_size: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if micro_batch_size is not None and micro_batch_size < 1:
+            raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
+        backbone = load(model, labels=labels, key=key.fold("head"), dtype=dtype, device=device)
+        adapted = adapt(backbone, method, key.fold("peft"))
+        prepare(adapted.module)
+        self.backbone = backbone
+        self.module = adapted.module
+        self.units: tuple[Unit, ...] = adapted.units
+        self.micro_batch_size = micro_batch_size
+        self.device = torch.device(device)
+
+    def encode(self, dataset: Dataset, *, max_length: int) -> Encoded:
+        """Tokenise a data set for this model.
+
+        Args:
+            dataset: Texts or pairs of texts.
+            max_length: Tokens kept of an example, from 1 to what the model takes.
+
+        Returns:
+            The tokens of all examples.
+
+        Raises:
+            ModelError: If ``max_length`` lies outside its range.
+        """
+        if not 1 <= max_length <= self.backbone.max_length:
+            raise ModelError(
+                f"max_length is {max_length}. Allowed: 1 to {self.backbone.max_length}, the most that "
+                f"{self.backbone.name} takes."
+            )
+        tokenizer = self.backbone.tokenizer
+        return encode(dataset, tokenizer, max_length=max_length, pad=tokenizer.pad_token_id)
+
+    def init(self) -> Params:
+        """Copy the trainable weights at the start.
+
+        Returns:
+            All trainable weights, in model order, the head last.
+        """
+        return {name: self.module.get_parameter(name).detach().clone() for name in names_of(self.units)}
+
+    def logits(self, params: Params, batch: Batch) -> Tensor:
+        """Run the model.
+
+        Args:
+            params: Some or all trainable weights.
+            batch: Examples; labels are ignored.
+
+        Returns:
+            Scores, shape (B, C).
+        """
+        inputs = {name: value.to(self.device) for name, value in batch.items() if name != "labels"}
+        return functional_call(self.module, dict(params), (), inputs).logits
+
+    def loss(self, batch: Batch, key: Key) -> ClassificationLoss:
+        """Bind the mean cross-entropy to one batch.
+
+        Args:
+            batch: Examples with labels.
+            key: Where dropout masks come from, if dropout is on.
+
+        Returns:
+            The loss as a function of the trainable weights.
+        """
+        return ClassificationLoss(task=self, batch=batch, key=key)
+
+    @torch.inference_mode()
+    def evaluate(self, params: Params, batches: Iterable[Batch]) -> Stats:
+        """Count losses and right answers.
+
+        Args:
+            params: Some or all trainable weights.
+            batches: Examples with labels; none gives empty counts.
+
+        Returns:
+            The counts over all batches.
+        """
+        total = Stats()
+        for batch in batches:
+            logits = self.logits(params, batch).float().cpu()
+            losses = F.cross_entropy(logits, batch["labels"], reduction="none")
+            total += classified(losses.numpy(), batch["labels"].numpy(), logits.numpy())
+        return total
+
+    def save_adapter(self, params: Params, folder: Path) -> None:
+        """Write PEFT weights and head so that ``PeftModel.from_pretrained(base, folder)`` reads them.
+
+        Args:
+            params: Some or all trainable weights; the initial values are written for the rest.
+            folder: Where to; made if it does not exist.
+        """
+        weights = {**self.module.state_dict(), **params}
+        self.module.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassificationLoss:
+    """The mean cross-entropy of one batch, ``L(w) = 1/B sum_b -log softmax(f_w(x_b))[y_b]``.
+
+    Args:
+        task: Owner of the model.
+        batch: B examples with labels.
+        key: Where dropout masks come from, if dropout is on.
+    """
+
+    task: ClassificationTask
+    batch: Batch
+    key: Key
+
+    def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
+        """Evaluate the loss, one micro-batch after the other.
+
+        Args:
+            params: Some or all trainable weights, plain tensors or duals.
+            checkpoint: Whether a backward pass shall recompute each layer.
+
+        Returns:
+            A scalar tensor.
+        """
+        parts = self.parts()
+        if len(parts) == 1:
+            return self._whole(params, checkpoint)
+        values = [share * part(params, checkpoint=checkpoint) for share, part in parts]
+        return torch.stack(values).sum()
+
+    def parts(self) -> Sequence[tuple[float, ClassificationLoss]]:
+        """Split the batch into micro-batches.
+
+        Returns:
+            Pairs of a micro-batch's share of the examples and its loss.
+        """
+        count, size = len(self.batch["labels"]), self.task.micro_batch_size
+        if size is None or count <= size:
+            return [(1.0, self)]
+        starts = range(0, count, size)
+        pieces = [{name: value[s : s + size] for name, value in self.batch.items()} for s in starts]
+        return [
+            (
+                len(piece["labels"]) / count,
+                ClassificationLoss(task=self.task, batch=piece, key=self.key.fold("part", i)),
+            )
+            for i, piece in enumerate(pieces)
+        ]
+
+    def _whole(self, params: Params, checkpoint: bool) -> Tensor:
+        with recomputing(checkpoint):
+            logits = self.task.logits(params, self.batch)
+        return F.cross_entropy(logits, self.batch["labels"].to(self.task.device))

