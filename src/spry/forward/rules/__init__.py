@@ -1,0 +1,29 @@
+"""The rules of the forward engine, one family of functions in each file; importing this package registers them all."""
+
+from __future__ import annotations
+
+from spry.forward.rules import (
+    arithmetic,
+    attention,
+    dropout,
+    elementwise,
+    linear,
+    loss,
+    multilinear,
+    norm,
+    softmax,
+    structural,
+)
+
+__all__ = [
+    "arithmetic",
+    "attention",
+    "dropout",
+    "elementwise",
+    "linear",
+    "loss",
+    "multilinear",
+    "norm",
+    "softmax",
+    "structural",
+]

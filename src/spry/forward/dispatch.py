@@ -1,0 +1,180 @@
+"""What happens when a PyTorch function meets a ``Dual``: metadata, refusal, rule or fallback, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from spry.core.errors import ModelError
+from spry.forward.dual import Dual, primal
+from spry.forward.fallback import fallback
+from spry.forward.inplace import in_place, writes
+from spry.forward.registry import RULES, named
+from spry.forward.report import count_dropped, name_of
+
+
+def _properties(*names: str) -> list[Callable[..., Any]]:
+    return [getattr(Tensor, name).__get__ for name in names if hasattr(Tensor, name)]
+
+
+METADATA = frozenset(
+    _properties(
+        *(
+            "shape",
+            "dtype",
+            "device",
+            "ndim",
+            "layout",
+            "requires_grad",
+            "is_leaf",
+            "grad",
+            "grad_fn",
+            "names",
+            "name",
+        ),
+        *(
+            "is_cpu",
+            "is_cuda",
+            "is_xpu",
+            "is_mps",
+            "is_meta",
+            "is_quantized",
+            "is_sparse",
+            "is_sparse_csr",
+            "is_nested",
+        ),
+        *(
+            "is_mkldnn",
+            "is_xla",
+            "is_ipu",
+            "is_maia",
+            "is_mtia",
+            "is_vulkan",
+            "itemsize",
+            "nbytes",
+            "_version",
+        ),
+    )
+    + named(
+        "size",
+        "dim",
+        "ndimension",
+        "numel",
+        "nelement",
+        "stride",
+        "storage_offset",
+        "element_size",
+        "get_device",
+    )
+    + named(
+        "is_floating_point", "is_complex", "is_contiguous", "is_signed", "is_inference", "is_conj", "is_neg"
+    )
+    + [Tensor.__len__, Tensor.__hash__]
+)
+"""Functions answered by the wrapper itself: they read no value."""
+
+REFUSED = frozenset(
+    _properties("data", "_data")
+    + [getattr(Tensor, name).__set__ for name in ("data", "grad", "requires_grad") if hasattr(Tensor, name)]
+    + named(
+        "item",
+        "tolist",
+        "numpy",
+        "data_ptr",
+        "untyped_storage",
+        "storage",
+        "share_memory_",
+        "set_",
+        "resize_",
+    )
+    + named(
+        "backward",
+        "register_hook",
+        "__array__",
+        "__float__",
+        "__int__",
+        "__index__",
+        "__complex__",
+        "__dlpack__",
+    )
+)
+"""Functions that would lose a tangent without a word, or write past it."""
+
+STOPS = frozenset(named("detach", "stop_gradient"))
+"""Functions that stop the derivative on purpose, as autograd defines them."""
+
+
+def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Compute a function of dual numbers.
+
+    Under ``torch.no_grad`` the result is a constant, as in autograd. Where a value requires grad, the result's
+    primal carries autograd's graph, its tangents never do.
+
+    Args:
+        func: The PyTorch function that was called.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        What ``func`` returns, with ``Dual`` in place of the tensors that depend on a dual argument.
+
+    Raises:
+        ModelError: If the function would lose a tangent, or has neither a rule nor a forward-mode derivative.
+    """
+    if func in METADATA:
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **kwargs)
+    if func in REFUSED:
+        raise ModelError(
+            f"{name_of(func)!r} was called on a value that depends on the trained weights and would lose its "
+            f"derivative; use ordinary tensor operations, or .detach() where the derivative is meant to stop"
+        )
+    if func in STOPS or not torch.is_grad_enabled():
+        return _stop(func, args, kwargs)
+    if writes(func, kwargs):
+        return in_place(func, args, kwargs)
+    rule = RULES.get(func)
+    if _requires_grad(args) or _requires_grad(kwargs.values()):
+        return _with_graph(func, rule, args, kwargs)
+    return rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
+
+
+def _stop(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    count_dropped(func)
+    plain_args, plain_kwargs = tree_map(primal, (args, kwargs))
+    out = func(*plain_args, **plain_kwargs)
+    if args and isinstance(args[0], Dual) and isinstance(out, Tensor):
+        args[0].relate(out)
+    return out
+
+
+def _requires_grad(values: Any) -> bool:
+    for value in values:
+        if isinstance(value, Dual):
+            if value.tracked():
+                return True
+        elif isinstance(value, Tensor):
+            if value.requires_grad:
+                return True
+        elif isinstance(value, (list, tuple)) and _requires_grad(value):
+            return True
+    return False
+
+
+def _with_graph(func: Callable[..., Any], rule: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
+    """Value with autograd's graph; tangents from the rule, without one."""
+    plain_args, plain_kwargs = tree_map(primal, (args, kwargs))
+    value = func(*plain_args, **plain_kwargs)
+    args, kwargs = tree_map(_detached, (args, kwargs))
+    dual = rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
+    return tree_map(lambda d, v: Dual(v, d.tangents) if isinstance(d, Dual) else v, dual, value)
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Dual):
+        return Dual(value.primal.detach(), value.tangents) if value.tracked() else value
+    return value.detach() if isinstance(value, Tensor) else value

@@ -1,0 +1,75 @@
+"""The rule for everything without a rule: ``torch.func.jvp`` of the single function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from spry.core.errors import ModelError
+from spry.forward.dual import Dual, Tangents, order, primal
+from spry.forward.report import count_fallback, name_of
+
+
+def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Compute a function's value and differentiate it along each direction by PyTorch's own forward mode.
+
+    Integers, booleans, ``None`` and other results without a derivative are returned as they are.
+
+    Args:
+        func: A function without side effects on its arguments.
+        args: Positional arguments; duals may be nested in lists, tuples and dicts.
+        kwargs: Keyword arguments, likewise.
+
+    Returns:
+        What ``func`` returns, with each floating-point tensor a ``Dual``.
+
+    Raises:
+        ModelError: If PyTorch has no forward-mode derivative for the function.
+    """
+    leaves, spec = tree_flatten((args, kwargs))
+    duals = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Dual)]
+    plain = [primal(leaf) for leaf in leaves]
+
+    def run(*values: Tensor) -> tuple[list[Any], Any]:
+        given = list(plain)
+        for i, value in zip(duals, values, strict=True):
+            given[i] = value
+        a, k = tree_unflatten(given, spec)
+        return tree_flatten(func(*a, **k))
+
+    out, out_spec = run(*(plain[i] for i in duals))
+    moved = [j for j, leaf in enumerate(out) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    if not moved:
+        return tree_unflatten(out, out_spec)
+    count_fallback(func)
+    columns = [
+        _differentiate(func, lambda *v: tuple(run(*v)[0][j] for j in moved), leaves, duals, k)
+        for k in range(order(*leaves))
+    ]
+    for j, tangents in zip(moved, zip(*columns, strict=True), strict=True):
+        out[j] = Dual(out[j], (t.to(out[j].dtype) for t in tangents))
+    return tree_unflatten(out, out_spec)
+
+
+def _differentiate(
+    func: Callable[..., Any],
+    run: Callable[..., tuple[Tensor, ...]],
+    leaves: list[Any],
+    duals: list[int],
+    k: int,
+) -> Tangents:
+    """Tangents of all floating-point results along direction ``k``."""
+    primals = tuple(leaves[i].primal.detach() for i in duals)
+    tangents = tuple(leaves[i].tangents[k] for i in duals)
+    try:
+        with torch.no_grad():
+            return torch.func.jvp(run, primals, tangents)[1]
+    except (RuntimeError, NotImplementedError) as error:
+        raise ModelError(
+            f"PyTorch has no forward-mode derivative for {name_of(func)!r}; "
+            f"register one with spry.forward.rule, or switch to an implementation made of ordinary operations: {error}"
+        ) from error

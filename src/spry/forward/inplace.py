@@ -1,0 +1,130 @@
+"""Operations that write: done out of place and rebound where that is the same, refused by name where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spry.core.errors import ModelError
+from spry.forward.dual import Dual, order, primal
+from spry.forward.report import name_of
+
+_PURE = frozenset({"requires_grad_", "retains_grad_"})
+
+
+def writes(func: Callable[..., Any], kwargs: Any) -> bool:
+    """Tell whether a call writes into one of its arguments.
+
+    Args:
+        func: A PyTorch function.
+        kwargs: The call's keyword arguments.
+
+    Returns:
+        True for ``add_``, ``x[i] = y``, ``out=`` and ``inplace=True``.
+    """
+    schema = getattr(func, "_schema", None)
+    if schema is not None:
+        return schema.is_mutable
+    name = getattr(func, "__name__", "")
+    written = name.endswith("_") and not name.endswith("__")
+    return written or name in _DUNDER or kwargs.get("out") is not None or kwargs.get("inplace") is True
+
+
+def in_place(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Do an operation that writes into its first argument.
+
+    Args:
+        func: The function.
+        args: Its positional arguments; the first one is written to.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        The first argument, rebound to the result.
+
+    Raises:
+        ModelError: If the written tensor has no tangents to write to, or shares its memory with a tensor in use.
+    """
+    name = name_of(func)
+    if name in _PURE:
+        return args[0]
+    target = args[0] if args and kwargs.get("out") is None else None
+    if not isinstance(target, Dual):
+        raise ModelError(
+            f"{name!r} writes a value that depends on the trained weights into a tensor that does not; "
+            f"build the result out of place (torch.where, torch.cat, torch.index_add, ...)"
+        )
+    if target.shared():
+        raise ModelError(
+            f"{name!r} writes in place into a tensor while a view of it is in use; write {name!r} out of place"
+        )
+    result = _result(func, name, target, args[1:], {k: v for k, v in kwargs.items() if k != "inplace"})
+    result = result if isinstance(result, Dual) else constant(result, order(target))
+    if result.shape != target.shape:
+        raise ModelError(
+            f"{name!r} changes a tensor's shape in place from {tuple(target.shape)} to {tuple(result.shape)}"
+        )
+    target.rebind(result)
+    return None if func is Tensor.__setitem__ else target
+
+
+def constant(value: Tensor, k: int) -> Dual:
+    """Make a dual number whose derivatives are zero.
+
+    Args:
+        value: The primal.
+        k: How many directions.
+
+    Returns:
+        The value with ``k`` zero tangents.
+    """
+    return Dual(value, (torch.zeros_like(value) for _ in range(k)))
+
+
+def _result(func: Callable[..., Any], name: str, target: Dual, args: Any, kwargs: Any) -> Any:
+    if func is Tensor.__setitem__:
+        return _assigned(target, *args)
+    if name == "copy_":
+        source = args[0]
+        return torch.zeros_like(target) + (source.to(target.dtype) if isinstance(source, Tensor) else source)
+    pure = _counterpart(name)
+    if pure is not None:
+        return pure(target, *args, **kwargs)
+
+    def edited(x: Tensor, *a: Any, **k: Any) -> Tensor:
+        copy = x.clone()
+        func(copy, *a, **k)
+        return copy
+
+    from spry.forward.fallback import fallback
+
+    edited.__name__ = name
+    return fallback(edited, (target, *args), kwargs)
+
+
+def _counterpart(name: str) -> Callable[..., Any] | None:
+    """The function that computes the same out of place."""
+    pure = _DUNDER.get(name, name.removesuffix("_"))
+    return next((getattr(home, pure) for home in (Tensor, F, torch) if hasattr(home, pure)), None)
+
+
+def _assigned(target: Dual, index: Any, value: Any) -> Dual:
+    """``x[index] = value`` on a copy of the primal and of each tangent."""
+
+    def written(base: Tensor, part: Any) -> Tensor:
+        copy = base.clone()
+        copy[index] = part
+        return copy
+
+    parts = value.tangents if isinstance(value, Dual) else (0,) * order(target)
+    return Dual(written(target.primal, primal(value)), map(written, target.tangents, parts))
+
+
+_DUNDER = {
+    "__setitem__": "__setitem__",
+    **{f"__i{name}__": name for name in ("add", "sub", "mul", "pow")},
+    **{"__idiv__": "div", "__itruediv__": "div", "__ifloordiv__": "floor_divide", "__imod__": "remainder"},
+}

@@ -1,0 +1,75 @@
+"""The registry of rules: which function computes the dual result of which PyTorch function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Rule = Callable[..., Any]
+
+RULES: dict[Callable[..., Any], Rule] = {}
+"""PyTorch functions and the rules that replace them; written while rules are imported, then only read."""
+
+
+def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
+    """Register the decorated function as the rule of these PyTorch functions.
+
+    The rule is called with the arguments of the PyTorch function, some of them ``Dual``, and returns what that
+    function returns, with ``Dual`` in place of the tensors that depend on a dual argument.
+
+    Args:
+        *functions: The functions as PyTorch hands them to ``__torch_function__``, all with one signature.
+
+    Returns:
+        The decorator; it gives the rule back unchanged.
+
+    Example:
+        >>> from spry.forward import Dual, rule
+        >>> def triple(x):
+        ...     return torch.overrides.handle_torch_function(triple, (x,), x) if type(x) is Dual else 3 * x
+        >>> @rule(triple)
+        ... def _(x):
+        ...     return Dual(3 * x.primal, tuple(3 * t for t in x.tangents))
+    """
+
+    def register(body: Rule) -> Rule:
+        RULES.update(dict.fromkeys(functions, body))
+        return body
+
+    return register
+
+
+def family(functions: Iterable[Callable[..., Any]]) -> Callable[[Rule], Rule]:
+    """Register one law for many functions; the law is called with the function as its first argument.
+
+    Args:
+        functions: The functions that obey the law.
+
+    Returns:
+        The decorator; it gives the law back unchanged.
+    """
+
+    def register(law: Rule) -> Rule:
+        RULES.update({function: partial(law, function) for function in functions})
+        return law
+
+    return register
+
+
+def named(*names: str) -> list[Callable[..., Any]]:
+    """Find the functions of these names among PyTorch's functions and methods; absent ones are left out.
+
+    Args:
+        *names: Names such as ``"transpose"``; older and newer versions of PyTorch may lack some.
+
+    Returns:
+        Each distinct function found.
+    """
+    homes = (torch, Tensor, F, torch.special)
+    found = [getattr(home, name) for name in names for home in homes if hasattr(home, name)]
+    return list(dict.fromkeys(f for f in found if callable(f)))

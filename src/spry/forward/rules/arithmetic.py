@@ -1,0 +1,108 @@
+"""Arithmetic of two arguments with broadcasting: sums, products, quotients, powers and choices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spry.forward.dual import Dual, order, primal
+from spry.forward.registry import family, named, rule
+
+
+def combine(out: Tensor, *terms: tuple[Any, Callable[[Tensor], Tensor]]) -> Dual:
+    """Sum the chain rule's terms into the tangents of a result.
+
+    Args:
+        out: The result's value.
+        *terms: An argument and the linear map of its tangent to the result's; arguments that are not dual add nothing.
+
+    Returns:
+        The dual result.
+    """
+    duals = [(x, push) for x, push in terms if isinstance(x, Dual)]
+    columns = []
+    for k in range(order(*(x for x, _ in duals))):
+        total = None
+        for x, push in duals:
+            term = push(x.tangents[k])
+            total = term if total is None else total + term
+        assert total is not None
+        columns.append(total.to(out.dtype).expand(out.shape))
+    return Dual(out, columns)
+
+
+@family(named("add", "__add__", "__radd__"))
+def _add(func: Any, input: Any, other: Any, *, alpha: Any = 1) -> Dual:
+    out = torch.add(primal(input), primal(other), alpha=alpha)
+    scaled = (lambda t: t) if alpha == 1 else (lambda t: t * alpha)
+    return combine(out, (input, lambda t: t), (other, scaled))
+
+
+@family(named("sub", "subtract", "__sub__"))
+def _sub(func: Any, input: Any, other: Any, *, alpha: Any = 1) -> Dual:
+    out = torch.sub(primal(input), primal(other), alpha=alpha)
+    return combine(out, (input, lambda t: t), (other, lambda t: t * -alpha))
+
+
+@family(named("rsub", "__rsub__"))
+def _rsub(func: Any, input: Any, other: Any, *, alpha: Any = 1) -> Dual:
+    out = torch.rsub(primal(input), primal(other), alpha=alpha)
+    return combine(out, (other, lambda t: t), (input, lambda t: t * -alpha))
+
+
+@family(named("mul", "multiply", "__mul__", "__rmul__"))
+def _mul(func: Any, input: Any, other: Any) -> Dual:
+    x, y = primal(input), primal(other)
+    return combine(torch.mul(x, y), (input, lambda t: t * y), (other, lambda t: x * t))
+
+
+@family(named("div", "divide", "true_divide", "__div__", "__truediv__"))
+def _div(func: Any, input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+    x, y = primal(input), primal(other)
+    out = torch.div(x, y, rounding_mode=rounding_mode)
+    if rounding_mode is not None:  # a staircase: its derivative is zero wherever it has one
+        return out
+    return combine(out, (input, lambda t: t / y), (other, lambda t: (out / y).neg_() * t))
+
+
+@rule(Tensor.__rdiv__, Tensor.__rtruediv__)
+def _rdiv(input: Any, other: Any) -> Any:
+    return torch.div(other, input) if isinstance(other, Tensor) else torch.mul(torch.reciprocal(input), other)
+
+
+@rule(*named("pow", "__pow__"))
+def _pow(input: Any, exponent: Any) -> Dual:
+    x, p = primal(input), primal(exponent)
+    out = torch.pow(x, p)
+
+    def base(t: Tensor) -> Tensor:
+        return t * (p * torch.pow(x, p - 1) if isinstance(p, Tensor) or p != 0 else 0)
+
+    def power(t: Tensor) -> Tensor:
+        log = torch.log(torch.as_tensor(x, dtype=out.dtype, device=out.device))
+        return t * torch.where(out == 0, 0.0, out * log)
+
+    return combine(out, (input, base), (exponent, power))
+
+
+@rule(*named("__rpow__"))
+def _rpow(input: Dual, other: Any) -> Dual:
+    return torch.pow(other, input)
+
+
+@family(named("maximum", "minimum", "fmax", "fmin"))
+def _extreme(func: Callable[..., Tensor], input: Any, other: Any) -> Dual:
+    x, y = primal(input), primal(other)
+    out = func(x, y)
+    share = torch.where(x == y, 0.5, (x == out).to(out.dtype)).to(
+        out.dtype
+    )  # ties: half each, as in autograd
+    return combine(out, (input, lambda t: t * share), (other, lambda t: t * (1 - share)))
+
+
+@family(named("addcmul"))
+def _addcmul(func: Any, input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
+    return input + value * tensor1 * tensor2

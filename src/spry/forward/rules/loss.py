@@ -1,0 +1,62 @@
+"""Cross-entropy by rows: ``d loss_i = <p_i, t_i> - t_i[label_i]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spry.forward.dual import Dual
+from spry.forward.fallback import fallback
+from spry.forward.registry import rule
+
+
+@rule(F.cross_entropy)
+def _cross_entropy(
+    input: Dual,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    plain = isinstance(target, Tensor) and not isinstance(target, Dual) and not target.is_floating_point()
+    if (
+        not plain
+        or weight is not None
+        or label_smoothing
+        or size_average is not None
+        or reduce is not None
+        or input.dim() != 2
+    ):
+        options = {
+            "weight": weight,
+            "ignore_index": ignore_index,
+            "reduction": reduction,
+            "label_smoothing": label_smoothing,
+        }
+        return fallback(F.cross_entropy, (input, target), options)
+    losses = _rows(input, target, ignore_index)
+    if reduction == "none":
+        return losses
+    total = losses.sum()
+    return total / (target != ignore_index).sum() if reduction == "mean" else total
+
+
+def _rows(input: Dual, target: Tensor, ignore_index: int) -> Dual:
+    """The loss of each row; zero where the label is to be ignored."""
+    value, tangents = input.pair()
+    kept = target != ignore_index
+    label = target.masked_fill(~kept, 0).unsqueeze(-1)
+    norm = torch.logsumexp(value, -1, keepdim=True)
+    losses = (norm - value.gather(-1, label)).squeeze(-1).masked_fill_(~kept, 0)
+    p = (value - norm).exp_()
+
+    def column(t: Tensor) -> Tensor:
+        return ((p * t).sum(-1) - t.gather(-1, label).squeeze(-1)).masked_fill_(~kept, 0)
+
+    return Dual(losses, map(column, tangents))

@@ -1,0 +1,84 @@
+"""Functions linear in each of their tensors: the product rule, ``f(x + e t, y + e u) = f(x, y) + e (f(t, y) + f(x, u))``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spry.forward.dual import Dual, order, primal
+from spry.forward.registry import family, named
+
+
+def product_rule(func: Callable[..., Tensor], *factors: Any) -> Dual:
+    """Differentiate a multilinear function.
+
+    Args:
+        func: Linear in each factor.
+        *factors: Tensors, at least one dual.
+
+    Returns:
+        The value, and per direction the sum over dual factors of ``func`` with that factor's tangent in its place.
+    """
+    values = [primal(x) for x in factors]
+    moving = [i for i, x in enumerate(factors) if isinstance(x, Dual)]
+
+    def column(k: int) -> Tensor:
+        total = None
+        for i in moving:
+            term = func(*values[:i], factors[i].tangents[k], *values[i + 1 :])
+            total = term if total is None else total.add_(term)
+        assert total is not None
+        return total
+
+    return Dual(func(*values), [column(k) for k in range(order(*factors))])
+
+
+@family(named("matmul", "__matmul__", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger", "kron"))
+def _product(func: Callable[..., Tensor], input: Any, other: Any) -> Dual:
+    return product_rule(func, input, other)
+
+
+@family(named("__rmatmul__"))
+def _rmatmul(func: Any, input: Any, other: Any) -> Any:
+    return torch.matmul(other, input)
+
+
+@family([torch.einsum])
+def _einsum(func: Any, equation: str, *operands: Any) -> Dual:
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    return product_rule(lambda *xs: torch.einsum(equation, *xs), *operands)
+
+
+@family(named("addmm", "addbmm", "baddbmm", "addmv", "addr"))
+def _add_product(
+    func: Callable[..., Tensor], input: Any, left: Any, right: Any, *, beta: Any = 1, alpha: Any = 1
+) -> Any:
+    pure = getattr(
+        torch, {"addmm": "mm", "baddbmm": "bmm", "addmv": "mv", "addr": "outer"}.get(func.__name__, ""), None
+    )
+    if pure is None:
+        return (input if beta == 1 else input * beta) + torch.bmm(left, right).sum(0) * alpha
+    product = pure(left, right)
+    product = product if alpha == 1 else product * alpha
+    return product if beta == 0 else product + (input if beta == 1 else input * beta)
+
+
+@family([F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d])
+def _convolution(
+    func: Callable[..., Tensor], input: Any, weight: Any, bias: Any = None, *args: Any, **kwargs: Any
+) -> Any:
+    product = (
+        product_rule(lambda x, w: func(x, w, None, *args, **kwargs), input, weight)
+        if _any(input, weight)
+        else func(input, weight, None, *args, **kwargs)
+    )
+    return product if bias is None else product + bias.view(-1, *(1 for _ in range(weight.dim() - 2)))
+
+
+def _any(*values: Any) -> bool:
+    return any(isinstance(value, Dual) for value in values)

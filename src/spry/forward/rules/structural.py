@@ -1,0 +1,213 @@
+"""Functions that only move, select or add up entries: the same function moves the value and each derivative.
+
+``f(x + e t) = f(x) + e f(t)``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spry.forward.dual import Dual, order, primal
+from spry.forward.registry import family, named, rule
+
+MOVES = (
+    named("view", "reshape", "view_as", "reshape_as", "flatten", "unflatten", "ravel", "squeeze", "unsqueeze")
+    + named(
+        "transpose", "permute", "movedim", "moveaxis", "swapaxes", "swapdims", "t", "adjoint", "flip", "roll"
+    )
+    + named(
+        "expand",
+        "expand_as",
+        "broadcast_to",
+        "repeat",
+        "tile",
+        "repeat_interleave",
+        "narrow",
+        "select",
+        "unfold",
+    )
+    + named(
+        "index_select", "gather", "take", "take_along_dim", "masked_select", "diagonal", "diag", "diag_embed"
+    )
+    + named(
+        "tril", "triu", "split", "split_with_sizes", "chunk", "tensor_split", "hsplit", "vsplit", "unbind"
+    )
+    + named(
+        "to",
+        "type_as",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "cpu",
+        "cuda",
+        "clone",
+        "contiguous",
+        "__getitem__",
+    )
+    + named("sum", "mean", "cumsum", "neg", "negative", "positive", "trace", "rot90")
+    + [getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH")]
+)
+"""Functions linear in their first argument; the others are sizes, indices, or tensors whose shape or dtype counts."""
+
+
+@family(MOVES)
+def _move(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    x = args[0] if args else kwargs.pop("input")
+    rest = [_plain(arg) for arg in args[1:]]
+    kwargs = {name: _plain(arg) for name, arg in kwargs.items()}
+    if not isinstance(x, Dual):
+        return func(x, *rest, **kwargs)
+    value, tangents = x.pair()
+    out = func(value, *rest, **kwargs)
+    if out is value:
+        return x
+    columns = (func(t, *rest, **kwargs) for t in tangents)
+    if isinstance(out, Tensor):
+        if not out.is_floating_point():
+            return out
+        dual = Dual(out, columns)
+        x.relate(dual)
+        return dual
+    columns = list(columns)
+    parts = [Dual(part, (column[i] for column in columns)) for i, part in enumerate(out)]
+    for part in parts:
+        x.relate(part)
+    return type(out)(parts)
+
+
+def _plain(arg: Any) -> Any:
+    return type(arg)(map(primal, arg)) if type(arg) in {tuple, list} else primal(arg)
+
+
+@rule(Tensor.__iter__)
+def _iter(x: Dual) -> Any:
+    return iter(x.unbind(0))
+
+
+@family(named("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"))
+def _join(func: Callable[..., Any], tensors: Any, *args: Any, **kwargs: Any) -> Any:
+    if not any(isinstance(x, Dual) for x in tensors):
+        return func(tensors, *args, **kwargs)
+    out = func([primal(x) for x in tensors], *args, **kwargs)
+    zeros = [None if isinstance(x, Dual) else out.new_zeros(()).expand(x.shape) for x in tensors]
+
+    def column(k: int) -> Tensor:
+        parts = [x.tangents[k] if zero is None else zero for x, zero in zip(tensors, zeros, strict=True)]
+        return func(parts, *args, **kwargs).to(out.dtype)
+
+    return Dual(out, (column(k) for k in range(order(*tensors))))
+
+
+@rule(*named("where"))
+def _where(condition: Any, input: Any, other: Any) -> Any:
+    if not (isinstance(input, Dual) or isinstance(other, Dual)):
+        return torch.where(primal(condition), input, other)
+    condition = primal(condition)
+    out = torch.where(condition, primal(input), primal(other))
+
+    def column(k: int) -> Tensor:
+        left, right = (x.tangents[k].to(out.dtype) if isinstance(x, Dual) else 0.0 for x in (input, other))
+        return torch.where(condition, left, right).to(out.dtype)
+
+    return Dual(out, (column(k) for k in range(order(input, other))))
+
+
+@rule(Tensor.where)
+def _where_method(self: Any, condition: Any, other: Any) -> Any:
+    return _where(condition, self, other)
+
+
+@rule(*named("masked_fill"))
+def _masked_fill(input: Any, mask: Any, value: Any) -> Any:
+    mask = primal(mask)
+    if isinstance(value, Dual):
+        return _where(mask, value.to(input.dtype), input)
+    out = torch.masked_fill(input.primal, mask, value)
+    return Dual(out, (t.masked_fill(mask, 0) for t in input.tangents))
+
+
+@rule(F.pad)
+def _pad(input: Dual, pad: Any, mode: str = "constant", value: float | None = None) -> Dual:
+    out = F.pad(input.primal, pad, mode, value)
+    return Dual(out, (F.pad(t, pad, mode, 0 if mode == "constant" else None) for t in input.tangents))
+
+
+@rule(F.embedding)
+def _embedding(input: Tensor, weight: Dual, *args: Any, **kwargs: Any) -> Dual:
+    out = F.embedding(input, weight.primal, *args, **kwargs)
+    return Dual(out, (F.embedding(input, t, *args, **kwargs) for t in weight.tangents))
+
+
+@rule(Tensor.as_strided, torch.as_strided)
+def _as_strided(input: Dual, size: Any, stride: Any, storage_offset: int | None = None) -> Dual:
+    value, tangents = input.pair()
+    out = value.as_strided(size, stride, storage_offset)
+    offset = 0 if storage_offset is None else storage_offset - value.storage_offset()
+
+    def column(t: Tensor) -> Tensor:  # a tangent need not lie in memory as its primal does
+        same = torch.empty_strided(value.shape, value.stride(), dtype=t.dtype, device=t.device).copy_(t)
+        return same.as_strided(size, stride, offset)
+
+    dual = Dual(out, map(column, tangents))
+    input.relate(dual)
+    return dual
+
+
+CONSTANTS = (
+    named("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "randint_like")
+    + named(
+        "new_zeros",
+        "new_ones",
+        "new_empty",
+        "new_full",
+        "new_tensor",
+        "argmax",
+        "argmin",
+        "argsort",
+        "nonzero",
+    )
+    + named(
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "equal",
+        "allclose",
+        "isclose",
+        "isnan",
+        "isinf",
+        "isfinite",
+        "signbit",
+    )
+    + named(
+        "logical_not",
+        "logical_and",
+        "logical_or",
+        "any",
+        "all",
+        "sign",
+        "floor",
+        "ceil",
+        "round",
+        "trunc",
+        "sgn",
+    )
+    + named("count_nonzero", "searchsorted", "bucketize", "long", "int", "bool", "byte", "short", "char")
+    + named(
+        "__bool__", "__contains__", "is_nonzero", "result_type", "can_cast", "is_same_size", "isin", "histc"
+    )
+)
+"""Functions that read the value and whose result has no derivative, or zero wherever it has one."""
+
+
+@family(CONSTANTS)
+def _constant(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return func(*map(_plain, args), **{name: _plain(arg) for name, arg in kwargs.items()})
