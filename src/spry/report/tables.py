@@ -1,0 +1,103 @@
+"""Tables as data, written for the terminal and as Markdown; the page writes the same data as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import fill
+
+from rich import box
+from rich.table import Table as RichTable
+from rich.text import Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell.
+
+    Args:
+        text: What it says.
+        share: Its value as a share of the column's largest, drawn as a bar on the page; None draws none.
+        best: Whether it is the best of its column.
+    """
+
+    text: str
+    share: float | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table; the first column names the rows, the others hold numbers.
+
+    Args:
+        title: What it shows.
+        columns: Headings.
+        rows: As many cells each as there are columns.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Make a table of texts.
+
+    Args:
+        title: What it shows.
+        columns: Headings.
+        rows: Texts.
+
+    Returns:
+        The table.
+    """
+    cells = tuple(tuple(Cell(text=text) for text in row) for row in rows)
+    return Table(title=title, columns=tuple(columns), rows=cells)
+
+
+def terminal(table: Table) -> RichTable:
+    """Write a table for the terminal.
+
+    Args:
+        table: The table.
+
+    Returns:
+        What rich prints.
+    """
+    look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0), "title_justify": "left"}
+    shown = RichTable(title=table.title, title_style="bold", **look)
+    for place, heading in enumerate(table.columns):
+        width = max(len(text) for text in (*heading.split(), *(row[place].text for row in table.rows)))
+        justify = "right" if place else "left"
+        shown.add_column(fill(heading, width), justify=justify, vertical="bottom", no_wrap=place > 0)
+    for row in table.rows:
+        shown.add_row(*(Text(cell.text, "bold" if cell.best else "") for cell in row))
+    return shown
+
+
+def markdown(table: Table) -> str:
+    r"""Write a table as Markdown.
+
+    Args:
+        table: The table.
+
+    Returns:
+        Its title and its rows.
+
+    Example:
+        >>> print(markdown(plain("Colours", ["name", "share"], [["red|blue", "5 %"]])))
+        **Colours**
+        <BLANKLINE>
+        | name | share |
+        | :--- | ---: |
+        | red\|blue | 5 % |
+    """
+    marks = [":---", *["---:"] * (len(table.columns) - 1)]
+    rows = [[f"**{cell.text}**" if cell.best else cell.text for cell in row] for row in table.rows]
+    lines = [" | ".join(_escaped(text) for text in row) for row in (table.columns, marks, *rows)]
+    return "\n".join([f"**{table.title}**", "", *(f"| {line} |" for line in lines)])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
