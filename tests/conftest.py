@@ -35,7 +35,7 @@ def tiny_tokenizer():
     tokens = {token: place for place, token in enumerate(special + WORDS)}
     tokenizer = Tokenizer(models.WordLevel(tokens, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.BertProcessing(sep=("[SEP]", 3), cls=("[CLS]", 2))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="[PAD]",

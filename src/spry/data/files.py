@@ -21,14 +21,15 @@ _AS_WRITTEN: Any = False  # pandas' types do not know this value of dtype, its d
 _Reader = Callable[[IO[bytes], str], pd.DataFrame]
 
 
-def _csv(file: IO[bytes], encoding: str) -> pd.DataFrame:
-    return pd.read_csv(file, dtype=str, keep_default_na=False, encoding=encoding)
+def _csv(file: IO[bytes], encoding: str, **options: Any) -> pd.DataFrame:
+    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding=encoding, **options)
+    if not isinstance(table.index, pd.RangeIndex):  # pandas would shift the columns without a word
+        raise ValueError("the rows have more fields than the first line names")
+    return table
 
 
 def _tsv(file: IO[bytes], encoding: str) -> pd.DataFrame:
-    return pd.read_csv(
-        file, sep="\t", quoting=csv.QUOTE_NONE, dtype=str, keep_default_na=False, encoding=encoding
-    )
+    return _csv(file, encoding, sep="\t", quoting=csv.QUOTE_NONE)
 
 
 def _jsonl(file: IO[bytes], encoding: str) -> pd.DataFrame:
@@ -100,5 +101,5 @@ def read(path: Path, encoding: str = "utf-8-sig") -> pd.DataFrame:
             f"{path}: is not {encoding} text ({error.reason} at byte {error.start}). "
             "Convert it to UTF-8, or give its encoding."
         ) from error
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except (ValueError, OSError, LookupError, TypeError) as error:
         raise DataError(f"{path}: is not a readable {ending(path)} table ({error}).") from error

@@ -49,8 +49,16 @@ def hold_out(dataset: Dataset, fraction: float) -> Splits:
 
     Returns:
         The rest for training and the held-out part for testing, marked as not official.
+
+    Raises:
+        DataError: If ``fraction`` lies outside its range or holds out nothing.
     """
     kept, held = stratified(dataset.labels, fraction, Key(0).fold("test part", dataset.name))
+    if not held:
+        raise DataError(
+            f"{dataset.name}: a share of {fraction} of its {len(dataset)} examples leaves none to test on. "
+            "Give more examples or a larger share."
+        )
     tested = {dataset.texts[place] for place in held}
     unseen = [place for place in kept if dataset.texts[place] not in tested]
     return Splits(train=dataset.select(unseen), test=dataset.select(held), official=False)

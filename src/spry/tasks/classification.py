@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+import operator
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
@@ -17,10 +20,12 @@ from spry.core.params import Params
 from spry.core.unit import Unit, names_of
 from spry.data.dataset import Dataset
 from spry.data.encoded import Batch, Encoded, encode
+from spry.forward.dropout import Masks, dropout
+from spry.forward.functional import call
 from spry.metrics.stats import Stats, classified
 from spry.tasks.models import load
 from spry.tasks.peft import Lora, adapt
-from spry.tasks.recompute import prepare, recomputing
+from spry.tasks.recompute import prepare, recomputing, training
 
 _LORA = Lora()
 
@@ -35,6 +40,7 @@ class ClassificationTask:
         method: Which PEFT weights are added.
         micro_batch_size: Most examples in one pass; None passes each batch whole. Memory depends on it, the
             loss does not.
+        dropout: Whether losses are taken with the model's own dropout and LoRA's; evaluation never is.
         dtype: Type of the weights.
         device: Where the model lives; batches are moved there.
 
@@ -50,6 +56,7 @@ class ClassificationTask:
         key: Key,
         method: Lora = _LORA,
         micro_batch_size: int | None = None,
+        dropout: bool = False,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
     ) -> None:
@@ -62,7 +69,9 @@ class ClassificationTask:
         self.module = adapted.module
         self.units: tuple[Unit, ...] = adapted.units
         self.micro_batch_size = micro_batch_size
+        self.dropout = dropout
         self.device = torch.device(device)
+        self._one_mode = threading.RLock()
 
     def encode(self, dataset: Dataset, *, max_length: int) -> Encoded:
         """Tokenise a data set for this model.
@@ -104,7 +113,25 @@ class ClassificationTask:
             Scores, shape (B, C).
         """
         inputs = {name: value.to(self.device) for name, value in batch.items() if name != "labels"}
-        return functional_call(self.module, dict(params), (), inputs).logits
+        logits = call(self.module, params, **inputs).logits
+        return logits.float() if logits.dtype in {torch.bfloat16, torch.float16} else logits
+
+    @contextmanager
+    def dropping(self, key: Key) -> Generator[Masks | None]:
+        """Turn dropout on, if this task has it, for as long as the context is open.
+
+        Args:
+            key: The masks' root.
+
+        Yields:
+            The source of masks; None if dropout is off.
+        """
+        with self._one_mode:
+            if self.dropout:
+                with training(self.module), dropout(key) as masks:
+                    yield masks
+            else:
+                yield None
 
     def loss(self, batch: Batch, key: Key) -> ClassificationLoss:
         """Bind the mean cross-entropy to one batch.
@@ -131,7 +158,8 @@ class ClassificationTask:
         """
         total = Stats()
         for batch in batches:
-            logits = self.logits(params, batch).float().cpu()
+            with self._one_mode:
+                logits = self.logits(params, batch).cpu()
             losses = F.cross_entropy(logits, batch["labels"], reduction="none")
             total += classified(losses.numpy(), batch["labels"].numpy(), logits.numpy())
         return total
@@ -175,7 +203,7 @@ class ClassificationLoss:
         if len(parts) == 1:
             return self._whole(params, checkpoint)
         values = [share * part(params, checkpoint=checkpoint) for share, part in parts]
-        return torch.stack(values).sum()
+        return functools.reduce(operator.add, values)
 
     def parts(self) -> Sequence[tuple[float, ClassificationLoss]]:
         """Split the batch into micro-batches.
@@ -197,6 +225,6 @@ class ClassificationLoss:
         ]
 
     def _whole(self, params: Params, checkpoint: bool) -> Tensor:
-        with recomputing(checkpoint):
+        with self.task.dropping(self.key) as masks, recomputing(masks) if checkpoint else nullcontext():
             logits = self.task.logits(params, self.batch)
         return F.cross_entropy(logits, self.batch["labels"].to(self.task.device))

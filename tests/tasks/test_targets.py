@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from torch import nn
+
+from spry.core.errors import ModelError
+from spry.tasks import targets
+
+EXPECTED = {
+    "bert": r"encoder\.layer\.[01]\.attention\.self\.(query|value)",
+    "roberta": r"encoder\.layer\.[01]\.attention\.self\.(query|value)",
+    "electra": r"encoder\.layer\.[01]\.attention\.self\.(query|value)",
+    "albert": r"encoder\..*\.attention\.(query|value)",
+    "deberta-v2": r"encoder\.layer\.[01]\.attention\.self\.(query|value)_proj",
+    "distilbert": r"transformer\.layer\.[01]\.attention\.(q|v)_lin",
+    "gpt2": r"h\.[01]\.attn\.c_attn",
+    "gpt_neox": r"layers\.[01]\.attention\.query_key_value",
+    "opt": r"decoder\.layers\.[01]\.self_attn\.(q|v)_proj",
+}
+LLAMA_LIKE = r"layers\.[01]\.self_attn\.(q|v)_proj"
+
+
+def test_query_and_value_projections_are_found_in_every_layer(backbone, kind):
+    pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
+    found = targets.find(pretrained)
+    pattern = re.compile(EXPECTED.get(kind, LLAMA_LIKE))
+    assert all(pattern.fullmatch(name) for name in found), found
+    layers = 1 if kind == "albert" else 2
+    assert len(found) == layers * (1 if kind in {"gpt2", "gpt_neox"} else 2)
+    assert found == [name for name in targets.linear_names(pretrained) if name in found]
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down, self.q = nn.Linear(2, 2), nn.Linear(2, 2), nn.Embedding(2, 2)
+
+
+def test_nothing_found_lists_what_there_is():
+    with pytest.raises(ModelError, match=r"No PEFT targets .* end in: down, up\."):
+        targets.find(Plain())
+    with pytest.raises(ModelError, match=r"'q_proj' fits no linear module.* end in: down, up\."):
+        targets.find(Plain(), ["up", "q_proj"])
+    with pytest.raises(ModelError, match="No PEFT targets were given"):
+        targets.find(Plain(), [])
+
+
+def test_named_targets_are_taken_in_model_order():
+    assert targets.find(Plain(), ["down", "up"]) == ["up", "down"]
+    model = nn.ModuleDict({"a": Plain(), "b": Plain()})
+    assert targets.find(model, ["b.up", "down"]) == ["a.down", "b.up", "b.down"]
+
+
+def test_names_are_shortened_only_where_that_means_the_same():
+    every = ["a.up", "a.down", "b.up", "b.down"]
+    assert targets.endings(["a.up", "b.up"], every) == ["up"]
+    assert targets.endings(["a.up"], every) == ["a.up"]
