@@ -67,7 +67,8 @@ class Key:
         Returns:
             A tensor of ``shape``.
         """
-        drawn = torch.from_numpy(np.asarray(self.generator(name).standard_normal(shape, dtype=np.float32)))
+        drawn = torch.empty(shape)  # memory of torch's alignment, for kernels may round differently on another
+        self.generator(name).standard_normal(dtype=np.float32, out=drawn.numpy())
         return drawn if like is None else drawn.to(device=like.device, dtype=like.dtype)
 
     def signs(self, name: str, shape: tuple[int, ...], like: Tensor | None = None) -> Tensor:

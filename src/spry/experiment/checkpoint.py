@@ -60,7 +60,8 @@ def read(folder: Path, like: ServerState) -> ServerState:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["spry"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: not a dict
+            # cloned, because kernels may round differently on memory that is not aligned as torch aligns its own
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118: not a dict
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). Start the run anew.") from error
     if header["version"] != 1:

@@ -1,0 +1,116 @@
+"""What is measured and what came out: one case, one row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from spry.core.errors import ConfigError, nearest
+
+Method = Literal["inference", "spry", "backprop", "backprop+checkpointing", "fedmezo", "forward-ad"]
+METHODS: tuple[Method, ...] = get_args(Method)
+Slice = Literal["all", "last"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One method on one model and batch.
+
+    Args:
+        model: A shape's name, or a model that ``spry.tasks`` can load.
+        method: How the slope or gradient is computed; ``inference`` computes the loss alone. ``backprop`` and
+            ``inference`` are stock PyTorch with fused attention, ``backprop+checkpointing`` the non-reentrant
+            kind, ``forward-ad`` is ``torch.func.jvp`` over the eager model.
+        batch: Rows B of a batch, >= 1.
+        length: Tokens S of a row, >= 1.
+        micro_batch: Rows run at once, for every method alike; None for the whole batch.
+        directions: K, for the methods with slopes, >= 1.
+        slice: Which LoRA weights are trained: of all layers, or of the last one; the head always.
+        layers: Depth, where it shall differ from the shape's own.
+        head: The task head of a shape.
+        dtype: Of weights and arithmetic, as torch names it.
+        four_bit: Whether the linear layers of a shape are kept in NF4.
+        device: Where it runs.
+        repeats: Most timed steps, >= 1; fewer where steps are slow.
+        seconds: Time after which no further repeat is begun.
+    """
+
+    model: str
+    method: Method
+    batch: int = 8
+    length: int = 512
+    micro_batch: int | None = None
+    directions: int = 1
+    slice: Slice = "all"
+    layers: int | None = None
+    head: Literal["classification", "causal-lm"] = "classification"
+    dtype: str = "float32"
+    four_bit: bool = False
+    device: str = "cpu"
+    repeats: int = 5
+    seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        if self.method not in METHODS:
+            raise ConfigError(f"no method is called {self.method!r}. {nearest(self.method, METHODS)}")
+        for name in ("batch", "length", "directions", "repeats"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one case took, measured in a fresh process.
+
+    Args:
+        case: What was measured.
+        peak_bytes_above_model: Highest memory during a step, above what is resident between steps.
+        predicted_bytes: The same by the analytic model; None where it has no formula.
+        tensor_peak_bytes: The same counted from torch's allocations alone (CPU).
+        resident_bytes: Bytes of the weights and buffers, by category.
+        step_seconds: Median time of a step.
+        inference_seconds: Median time of a loss under ``no_grad``, its repeats alternating with the step's.
+        time_ratio: Median of the ratios of neighbouring step and inference times.
+        slope_relative_error: ``|s - <g, v>| / |<g, v>|`` with autograd's gradient g, over the K slopes.
+        timed: How many steps were timed.
+        error: Why there is no measurement; None if there is one.
+    """
+
+    case: Case
+    peak_bytes_above_model: int | None = None
+    predicted_bytes: int | None = None
+    tensor_peak_bytes: int | None = None
+    resident_bytes: Mapping[str, int] = field(default_factory=dict)
+    step_seconds: float | None = None
+    inference_seconds: float | None = None
+    time_ratio: float | None = None
+    slope_relative_error: float | None = None
+    timed: int = 0
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Flatten into one record of plain values.
+
+        Returns:
+            The case's settings, its model under ``shape``, and the measurements.
+        """
+        record = asdict(self)
+        settings = record.pop("case")
+        return {"shape": settings.pop("model"), **settings, **record}
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Row:
+        """Build the row that gave a record.
+
+        Args:
+            record: From ``to_json``.
+
+        Returns:
+            An equal row.
+        """
+        values = dict(record)
+        settings = {"model": values.pop("shape")}
+        settings |= {name: values.pop(name) for name in Case.__dataclass_fields__ if name in values}
+        return Row(case=Case(**settings), **values)

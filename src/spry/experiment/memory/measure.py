@@ -1,0 +1,193 @@
+"""Measure one case in this process: meant to be the process's only work (see ``fresh``)."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from spry.core.errors import ConfigError
+from spry.core.keys import Key
+from spry.core.params import Params, tree_map
+from spry.experiment.memory.case import Case, Row
+from spry.experiment.memory.predict import predict
+from spry.experiment.memory.steps import STEPS, Batch, Subject, inference, reference
+from spry.metrics.meter import Meter, release_lazily, release_promptly, settle, tensor_peak
+from spry.tasks.shapes import SHAPES, build, example
+
+KEY = Key(0).fold("memory")
+
+
+def measure(case: Case) -> Row:
+    """Measure the peak memory, time and accuracy of one method's step.
+
+    The order is: build the model and take the peak with freed memory given back at once; then, with malloc as
+    usual, the timed steps in alternation with inference; then the slopes against autograd.
+
+    Args:
+        case: What to measure.
+
+    Returns:
+        The row.
+    """
+    release_promptly()
+    subject = prepare(case)
+    step = partial(STEPS[case.method], subject)
+    slopes = step()  # warms up: libraries load their code and scratch on first use
+    peak = _peak(step, case.device)
+    counted = tensor_peak(step) if case.device == "cpu" else None
+    release_lazily()
+    times, bases = _alternate(step, partial(inference, subject), case)
+    return Row(
+        case=case,
+        peak_bytes_above_model=peak,
+        predicted_bytes=predict(case, cast(Any, subject.model).config),
+        tensor_peak_bytes=counted,
+        resident_bytes=resident(subject.model),
+        step_seconds=statistics.median(times),
+        inference_seconds=statistics.median(bases),
+        time_ratio=statistics.median(t / b for t, b in zip(times, bases, strict=True)),
+        slope_relative_error=None if slopes is None else _error(slopes, reference(subject)),
+        timed=len(times),
+    )
+
+
+def prepare(case: Case) -> Subject:
+    """Build the model, the batch and the directions of a case.
+
+    Args:
+        case: What to measure.
+
+    Returns:
+        The subject.
+
+    Raises:
+        ConfigError: If the model is no shape.
+    """
+    if case.model not in SHAPES:
+        raise ConfigError(f"{case.model!r} is not a shape")
+    model = build(
+        case.model,
+        layers=case.layers,
+        length=case.length,
+        head=case.head,
+        device=case.device,
+        dtype=getattr(torch, case.dtype),
+        four_bit=case.four_bit,
+    )
+    batch = example(model, case.batch, case.length)
+    params = _slice(model, case.slice == "last")
+    directions = [
+        {name: KEY.fold(k).normal(name, tuple(weight.shape), weight) for name, weight in params.items()}
+        for k in range(case.directions)
+    ]
+    rows = case.micro_batch or case.batch
+    parts = [
+        (len(labels) / case.batch, {name: values[start : start + rows] for name, values in batch.items()})
+        for start, labels in enumerate_rows(batch["labels"], rows)
+    ]
+    return Subject(model=model, parts=parts, loss=_loss(model), params=params, directions=directions)
+
+
+def enumerate_rows(values: Tensor, rows: int) -> list[tuple[int, Tensor]]:
+    """Cut a tensor into pieces of at most ``rows`` rows.
+
+    Args:
+        values: Shape (B, ...).
+        rows: At most this many rows a piece, >= 1.
+
+    Returns:
+        The first row's number and the piece, for each.
+    """
+    return [(start, values[start : start + rows]) for start in range(0, len(values), rows)]
+
+
+def resident(model: nn.Module) -> dict[str, int]:
+    """Count the bytes that stay in memory between steps, by what they are.
+
+    Args:
+        model: PEFT-wrapped.
+
+    Returns:
+        Bytes of ``body`` (frozen layers), ``embeddings``, ``head``, ``lora`` and ``buffers``; scales of
+        quantised weights count with the weights.
+    """
+    sizes = dict.fromkeys(("body", "embeddings", "head", "lora", "buffers"), 0)
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            kind = "lora"
+        elif id(weight) in embeddings:
+            kind = "embeddings"
+        else:
+            kind = "head" if re.search(r"\b(classifier|score|lm_head|pre_classifier)\b", name) else "body"
+        sizes[kind] += sum(t.numel() * t.element_size() for t in (weight, *_scales(weight)))
+    sizes["buffers"] = sum(b.numel() * b.element_size() for b in model.buffers())
+    return sizes
+
+
+def _scales(weight: Tensor) -> list[Tensor]:
+    """Tensors that bitsandbytes keeps beside a quantised weight."""
+    state = getattr(weight, "quant_state", None)
+    nested = getattr(state, "state2", None)
+    parts = [getattr(s, n, None) for s in (state, nested) for n in ("absmax", "code", "offset")]
+    return [part for part in parts if isinstance(part, Tensor)]
+
+
+def _slice(model: nn.Module, last: bool) -> Params:
+    """Give the trained weights; the others are frozen, for every method alike."""
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    depth = {name: int(found[1]) for name in trained if (found := re.search(r"\.(\d+)\.", name))}
+    top = max(depth.values(), default=0)
+    kept = {name: w for name, w in trained.items() if not last or depth.get(name, top) == top}
+    for name in trained.keys() - kept.keys():
+        trained[name].requires_grad_(False)
+    return kept
+
+
+def _loss(model: nn.Module) -> Callable[[Params, Batch], Tensor]:
+    def loss(params: Params, batch: Batch) -> Tensor:
+        from spry.forward.functional import call
+
+        return call(model, params, **batch).loss
+
+    return loss
+
+
+def _alternate(
+    step: Callable[[], object], base: Callable[[], object], case: Case
+) -> tuple[list[float], list[float]]:
+    """Time two steps in turn, so that whatever slows the machine slows both."""
+    base()
+    begun = time.perf_counter()
+    times, bases = [], []
+    while len(times) < case.repeats and (not times or time.perf_counter() - begun < case.seconds):
+        bases.append(_time(base, case.device))
+        times.append(_time(step, case.device))
+    return times, bases
+
+
+def _time(step: Callable[[], object], device: str) -> float:
+    meter = Meter(device)
+    with meter.phase("step"):
+        step()
+    return meter.seconds
+
+
+def _peak(step: Callable[[], object], device: str) -> int:
+    settle()
+    meter = Meter(device)
+    for _ in range(2):
+        with meter.phase("step"):
+            step()
+    return meter.peak_bytes
+
+
+def _error(slopes: Tensor, exact: Tensor) -> float:
+    return float((slopes - exact).norm() / exact.norm())

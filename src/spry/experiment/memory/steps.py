@@ -1,0 +1,205 @@
+"""One training step of each method, written the stock way: the rivals owe nothing to our own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from spry.core.params import Params, dot, tree_map
+from spry.experiment.memory.case import Method
+
+Batch = Mapping[str, Tensor]
+Step = Callable[[], Tensor | None]
+"""Runs one step; gives the K slopes, or None where the method has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model with a batch, ready to be stepped.
+
+    Args:
+        model: PEFT-wrapped, in evaluation mode; only the slice's weights require grad.
+        parts: Micro-batches and their shares of the mean loss.
+        loss: The loss of a micro-batch as a function of the trained weights, as ``spry`` runs it.
+        params: The trained weights.
+        directions: K directions with the names of ``params``.
+    """
+
+    model: nn.Module
+    parts: Sequence[tuple[float, Batch]]
+    loss: Callable[[Params, Batch], Tensor]
+    params: Params
+    directions: Sequence[Params]
+
+
+def inference(subject: Subject) -> Tensor | None:
+    """Evaluate the loss without any derivative.
+
+    Args:
+        subject: Model and batch.
+    """
+    with torch.no_grad():
+        for _, batch in subject.parts:
+            subject.model(**batch)
+
+
+def spry(subject: Subject) -> Tensor:
+    """Measure the slopes by the forward engine and multiply them back onto the directions.
+
+    Args:
+        subject: Model and batch.
+
+    Returns:
+        The slopes, shape (K,).
+    """
+    from spry.forward import jvp
+
+    slopes = torch.zeros(len(subject.directions), dtype=torch.float64)
+    for share, batch in subject.parts:
+        _, measured = jvp(lambda p, batch=batch: subject.loss(p, batch), subject.params, subject.directions)
+        slopes += share * measured.detach().double().cpu()
+    for slope, direction in zip(slopes.tolist(), subject.directions, strict=True):
+        tree_map(lambda v, slope=slope: slope * v, direction)
+    return slopes
+
+
+def forward_ad(subject: Subject) -> Tensor:
+    """Measure the slopes by PyTorch's own forward mode over the whole model, one direction at a time.
+
+    PyTorch has no forward-mode rule for its fused attention, so the model runs with eager attention.
+
+    Args:
+        subject: Model and batch.
+
+    Returns:
+        The slopes, shape (K,).
+    """
+    slopes = torch.zeros(len(subject.directions), dtype=torch.float64)
+    params = dict(tree_map(torch.Tensor.detach, subject.params))
+    with attention(subject.model, "eager"), torch.no_grad():
+        for share, batch in subject.parts:
+
+            def loss(weights: dict[str, Tensor], batch: Batch = batch) -> Tensor:
+                return torch.func.functional_call(subject.model, weights, kwargs=dict(batch)).loss
+
+            for k, direction in enumerate(subject.directions):
+                slopes[k] += share * torch.func.jvp(loss, (params,), (dict(direction),))[1].double().cpu()
+    return slopes
+
+
+def fedmezo(subject: Subject, h: float = 1e-3) -> Tensor:
+    """Measure the slopes by central differences, moving the weights in place and back.
+
+    Args:
+        subject: Model and batch.
+        h: Step, > 0.
+
+    Returns:
+        The slopes, shape (K,).
+    """
+    slopes = torch.zeros(len(subject.directions), dtype=torch.float64)
+    with torch.no_grad():
+        for k, direction in enumerate(subject.directions):
+            for sign, back in ((h, 0.0), (-2 * h, h)):
+                _move(subject.params, direction, sign)
+                for share, batch in subject.parts:
+                    loss = subject.model(**batch).loss.double().cpu()
+                    slopes[k] += share * loss * (1 if sign > 0 else -1) / (2 * h)
+                _move(subject.params, direction, back)
+    return slopes
+
+
+def backprop(subject: Subject) -> Tensor | None:
+    """Compute the gradient by reverse mode and leave it in the weights' ``grad``.
+
+    Args:
+        subject: Model and batch.
+    """
+    for weight in subject.params.values():
+        weight.grad = None
+    for share, batch in subject.parts:
+        (share * subject.model(**batch).loss).backward()
+
+
+def checkpointed(subject: Subject) -> Tensor | None:
+    """Compute the gradient by reverse mode, keeping only each layer's input and running the layer again.
+
+    Args:
+        subject: Model and batch.
+    """
+    with checkpointing(subject.model):
+        backprop(subject)
+
+
+STEPS: Mapping[Method, Callable[[Subject], Tensor | None]] = {
+    "inference": inference,
+    "spry": spry,
+    "backprop": backprop,
+    "backprop+checkpointing": checkpointed,
+    "fedmezo": fedmezo,
+    "forward-ad": forward_ad,
+}
+
+
+def reference(subject: Subject) -> Tensor:
+    """Compute ``<g, v_k>`` from autograd's gradient.
+
+    Args:
+        subject: Model and batch; the weights' ``grad`` is written.
+
+    Returns:
+        The exact slopes, shape (K,).
+    """
+    checkpointed(subject)
+    gradient = {name: cast(Tensor, weight.grad) for name, weight in subject.params.items()}
+    return torch.tensor([dot(gradient, direction) for direction in subject.directions], dtype=torch.float64)
+
+
+@contextmanager
+def attention(model: nn.Module, kind: str) -> Iterator[None]:
+    """Run a model with another kind of attention for a while.
+
+    Args:
+        model: A transformers model, PEFT-wrapped.
+        kind: As transformers names it.
+
+    Yields:
+        Nothing.
+    """
+    base = cast(Any, model).get_base_model()
+    before = base.config._attn_implementation
+    base.set_attn_implementation(kind)
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(before)
+
+
+@contextmanager
+def checkpointing(model: nn.Module) -> Iterator[None]:
+    """Run a model with activation checkpointing for a while; transformers does it in training mode only.
+
+    Args:
+        model: A transformers model without dropout, PEFT-wrapped.
+
+    Yields:
+        Nothing.
+    """
+    base = cast(Any, model).get_base_model()
+    base.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    try:
+        yield
+    finally:
+        model.eval()
+        base.gradient_checkpointing_disable()
+
+
+def _move(params: Params, direction: Params, step: float) -> None:
+    for name, weight in params.items():
+        weight.data.add_(direction[name], alpha=step)

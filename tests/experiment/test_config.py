@@ -1,0 +1,68 @@
+"""Configurations: what is written is what is read, and every mistake has its own answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from spry.core.errors import ConfigError
+from spry.experiment.config import PRESETS, Config, load
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_load_and_survive_a_round_trip(preset, tmp_path):
+    config = load(preset)
+    (tmp_path / "config.toml").write_text(config.dump())
+    assert load(tmp_path / "config.toml") == config
+
+
+def test_overrides_are_toml_and_bare_words():
+    config = load("quickstart", ["client.lr=5e-2", "method.name=fedavg", 'data.text=["a", "b"]', "seed = 7"])
+    assert (config.client.lr, config.method.name, config.data.text, config.seed) == (0.05, "fedavg", ["a", "b"], 7)
+
+
+def test_per_method_settings_reach_that_method_only(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('[methods.spry]\n"server.lr" = 0.5\n[methods.fedavg.client]\nlr = 0.25\noptimizer = "sgd"\n')
+    config = load(path, ["methods.spry.client.batch_size=3"])
+    spry, fedavg = config.for_method("spry", 1), config.for_method("fedavg", 2)
+    assert (spry.server.lr, spry.client.lr, spry.client.batch_size, spry.seed) == (0.5, None, 3, 1)
+    assert (fedavg.server.lr, fedavg.client.lr, fedavg.client.batch_size) == (None, 0.25, 8)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("clent.lr=1", "'client.lr'"),
+        ("client.lrr=1", "'client.lr'"),
+        ("rounds=3", "no setting 'rounds'"),
+        ("client.lr", "key=value"),
+        ("client.lr=-1", "greater than 0"),
+        ("data.alpha=0", "greater than 0"),
+        ("client.batch_size=0", "greater than or equal to 1"),
+        ("model.dtype=float8", "float32"),
+        ("peft.rank=many", "integer"),
+        ("data.held_out=1.0", "less than 1"),
+    ],
+)
+def test_mistakes_are_answered(override, says):
+    with pytest.raises(ConfigError, match=says.replace(".", r"\.")):
+        load("quickstart", [override])
+
+
+def test_unknown_key_in_a_file_names_the_nearest(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("[schedule]\nround = 3\n")
+    with pytest.raises(ConfigError, match=r"schedule\.rounds"):
+        load(path)
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(ConfigError, match="quickstart"):
+        load(tmp_path / "none.toml")
+    (tmp_path / "c.toml").write_text("[[[")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load(tmp_path / "c.toml")
+
+
+def test_every_setting_has_a_place_in_the_flat_list():
+    assert {"seed", "client.lr", "schedule.rounds", "data.alpha"} <= set(Config().flat())

@@ -1,0 +1,198 @@
+"""Whole runs on a tiny model: the folder, resuming after SIGKILL, failures, comparisons."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spry.core.errors import CheckpointError, ConfigError, TrainingError
+from spry.experiment import checkpoint, events
+from spry.experiment.build import build
+from spry.experiment.compare import compare
+from spry.experiment.config import load
+from spry.experiment.run import Started, resume, run
+from spry.federated.methods import METHODS
+
+
+@pytest.fixture
+def config(tiny_model, tiny_csv, tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[model]\nname = "{tiny_model}"\nmax_length = 16\n[data]\nname = "{tiny_csv}"\nclients = 6\n'
+        "[schedule]\nrounds = 4\nclients_per_round = 3\nevaluate_every = 2\ncheckpoint_every = 1\n"
+        "[client]\nsteps = 2\nbatch_size = 4\n"
+    )
+    return load(path)
+
+
+def weights(folder):
+    return load_file(folder / checkpoint.FILE)
+
+
+def equal(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
+
+
+SUMMARY = {"method", "model", "dataset", "seed", "rounds", "test_accuracy", "generalized_accuracy"} | {
+    "personalized_accuracy", "majority_accuracy", "peak_bytes_above_model", "seconds_per_round",
+    "bytes_up_per_client_round", "bytes_down_per_client_round", "failed_replies",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_runs_and_fills_its_folder(name, config, tmp_path):
+    folder = tmp_path / "run"
+    started, *rounds = run(config.for_method(name, 0), folder)
+    assert isinstance(started, Started)
+    assert [r.number for r in rounds] == [0, 1, 2, 3]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary.keys() >= SUMMARY
+    assert 0 <= summary["test_accuracy"] <= 1
+    assert summary["rounds"] == 4
+    log = events.read(folder)
+    assert [entry["test_accuracy"] is None for entry in log] == [True, False, True, False]
+    for entry in log:
+        for client in entry["clients"]:
+            assert client["bytes_up"] > 0
+            assert client["units"]
+    assert (folder / "adapter" / "adapter_config.json").is_file()
+    assert json.loads((folder / "meta.json").read_text())["versions"]["torch"]
+
+
+def test_the_adapter_gives_the_logits_of_the_run(config, tmp_path, tiny_model):
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    folder = tmp_path / "run"
+    *_, last = run(config.with_settings({"server.lr": 0.1, "server.optimizer": "yogi"}), folder)
+    experiment = build(config)
+    batch = next(iter(experiment.clients.test))
+    ours = experiment.task.logits(last.state.weights, batch)
+    base = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
+    theirs = PeftModel.from_pretrained(base, folder / "adapter").eval()
+    with torch.no_grad():
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        torch.testing.assert_close(theirs(**inputs).logits, ours.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_two_runs_agree_bit_for_bit(config, tmp_path):
+    for name in ("a", "b"):
+        list(run(config, tmp_path / name))
+    assert equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_stopped_run_resumes_to_the_same_bits(stop, config, tmp_path):
+    config = config.with_settings({"schedule.checkpoint_every": 2})
+    list(run(config, tmp_path / "whole"))
+    going = run(config, tmp_path / "cut")
+    for _ in range(stop + 1):
+        next(going)
+    going.close()
+    list(resume(tmp_path / "cut"))
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    losses = [[entry["loss"] for entry in events.read(tmp_path / name)] for name in ("whole", "cut")]
+    assert losses[0] == losses[1]
+
+
+def test_sigkill_at_any_moment_then_resume_gives_the_same_bits(config, tmp_path):
+    config = config.with_settings({"schedule.rounds": 25})
+    list(run(config, tmp_path / "whole"))
+    folder = tmp_path / "killed"
+    script = (
+        "import sys, torch; torch.set_num_threads(1); from pathlib import Path\n"
+        "from spry.experiment.config import load; from spry.experiment.run import run\n"
+        "list(run(load(sys.argv[1]), Path(sys.argv[2]), resume=True))"
+    )
+    (tmp_path / "killed.toml").write_text(config.dump())
+    kills = 0
+    for after in (2, 9, 17):
+        process = subprocess.Popen([sys.executable, "-c", script, tmp_path / "killed.toml", folder])
+        deadline = time.monotonic() + 60
+        while process.poll() is None and len(events.read(folder)) < after and time.monotonic() < deadline:
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    list(resume(folder))
+    assert kills
+    assert equal(weights(tmp_path / "whole"), weights(folder))
+
+
+def test_resuming_with_a_changed_configuration_is_refused(config, tmp_path):
+    list(run(config, tmp_path / "run"))
+    with pytest.raises(CheckpointError, match=r"client\.steps was 2, is 5"):
+        list(run(config.with_settings({"client.steps": 5}), tmp_path / "run", resume=True))
+    with pytest.raises(CheckpointError, match="already holds this run"):
+        list(run(config, tmp_path / "run"))
+    with pytest.raises(CheckpointError, match="no run folder"):
+        list(resume(tmp_path / "nowhere"))
+
+
+def test_one_nan_client_is_dropped_and_reported(config, tmp_path, monkeypatch):
+    poison(monkeypatch, every=False)
+    started, *rounds = run(config, tmp_path / "run")
+    assert [len(r.clients) - len(r.survivors) for r in rounds] == [1, 1, 1, 1]
+    assert "nan" in next(c.failed for c in rounds[0].clients if c.failed)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["failed_replies"] == 4
+
+
+def test_all_nan_stops_with_the_last_good_checkpoint(config, tmp_path, monkeypatch):
+    going = run(config, tmp_path / "run")
+    next(going), next(going)
+    good = weights(tmp_path / "run")
+    poison(monkeypatch, every=True)
+    with pytest.raises(TrainingError, match="round 1: no client"):
+        list(going)
+    assert equal(weights(tmp_path / "run"), good)
+
+
+def poison(monkeypatch, *, every):
+    """Make the loss of one client a round, or of all, NaN."""
+    from spry.tasks.classification import ClassificationTask
+
+    real, hit = ClassificationTask.loss, set()
+
+    def loss(self, batch, key):
+        made = real(self, batch, key)
+        at = dict(zip(key.path[::2], key.path[1::2], strict=False))
+        hit.add((at["round"], at["client"])) if every or at["round"] not in {r for r, _ in hit} else None
+        if (at["round"], at["client"]) not in hit:
+            return made
+        batch = {**batch, "attention_mask": batch["attention_mask"]}
+        broken = real(self, batch, key)
+
+        class Broken:
+            def __call__(self, params, *, checkpoint=False):
+                return broken(params, checkpoint=checkpoint) * float("nan")
+
+            def parts(self):
+                return [(1.0, self)]
+
+        return Broken()
+
+    monkeypatch.setattr(ClassificationTask, "loss", loss)
+
+
+def test_more_clients_a_round_than_there_are(config, tmp_path):
+    with pytest.raises(ConfigError, match="7 clients a round"):
+        list(run(config.with_settings({"schedule.clients_per_round": 7}), tmp_path / "run"))
+
+
+def test_compare_resumes_and_writes_rows(config, tmp_path):
+    config = config.with_settings({"schedule.rounds": 2})
+    first = [e for *_, e in compare(config, ["spry", "fedavg"], [0, 1], tmp_path) if isinstance(e, Started)]
+    again = [e for *_, e in compare(config, ["spry", "fedavg"], [0, 1], tmp_path) if isinstance(e, Started)]
+    assert (len(first), len(again)) == (4, 0)
+    rows = json.loads((tmp_path / "comparison.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["spry", "fedavg"]
+    assert rows[0]["seeds"] == [0, 1]
