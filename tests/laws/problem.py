@@ -50,7 +50,9 @@ class ProblemLoss:
             return [(1.0, self)]
         size = len(self.batch.y)
         cuts = [slice(i, min(i + self.micro, size)) for i in range(0, size, self.micro)]
-        return [((c.stop - c.start) / size, ProblemLoss(Batch(self.batch.x[c], self.batch.y[c]))) for c in cuts]
+        return [
+            ((c.stop - c.start) / size, ProblemLoss(Batch(self.batch.x[c], self.batch.y[c]))) for c in cuts
+        ]
 
 
 def loss_of(batch: Batch, key: Key) -> ProblemLoss:

@@ -20,14 +20,16 @@ CLIENTS = [4, 0, 7, 2]
 GOLDEN = Path(__file__).with_name("golden.json")
 
 
-def run(name, rounds=3, settings=Settings(), clients=CLIENTS, order=None, state=None):
-    algorithm = method(name, problem.UNITS, settings)
+def run(name, rounds=3, settings=None, clients=CLIENTS, order=None, state=None):
+    algorithm = method(name, problem.UNITS, settings or Settings())
     state = state or algorithm.init(problem.weights())
     losses = []
     while state.round < rounds:
         orders = algorithm.plan(state, clients, Key(0))
         replies = {
-            c: algorithm.train(problem.loss_of, orders[c], [problem.batch(10 * c + i) for i in range(2)], 3 + c).reply
+            c: algorithm.train(
+                problem.loss_of, orders[c], [problem.batch(10 * c + i) for i in range(2)], 3 + c
+            ).reply
             for c in orders
         }
         losses.append(sum(r.stats["loss"] for r in replies.values()) / len(replies))
@@ -69,7 +71,9 @@ def test_orders_and_state_are_never_written(name):
     state = algorithm.init(problem.weights())
     before = tree_map(torch.clone, state.weights)
     orders = algorithm.plan(state, CLIENTS, Key(0))
-    replies = [algorithm.train(problem.loss_of, order, [problem.batch(1)], 1).reply for order in orders.values()]
+    replies = [
+        algorithm.train(problem.loss_of, order, [problem.batch(1)], 1).reply for order in orders.values()
+    ]
     algorithm.absorb(state, replies)
     assert all(torch.equal(state.weights[n], before[n]) for n in before)
 
@@ -127,7 +131,9 @@ def test_one_client_one_step_fedavg_is_fedsgd_is_sgd():
             torch.testing.assert_close(state.weights[n], by_hand[n], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize(("left", "right"), [("fedavg", "fedavg_split"), ("fedyogi", "fedyogi_split"), ("fedfgd", "spry")])
+@pytest.mark.parametrize(
+    ("left", "right"), [("fedavg", "fedavg_split"), ("fedyogi", "fedyogi_split"), ("fedfgd", "spry")]
+)
 def test_with_one_client_a_split_changes_nothing(left, right):
     settings = Settings(client=adamw(0.01))
     first, second = (run(name, settings=settings, clients=[3])[0] for name in (left, right))

@@ -67,7 +67,9 @@ class Key:
         Returns:
             A tensor of ``shape``.
         """
-        drawn = torch.empty(shape)  # memory of torch's alignment, for kernels may round differently on another
+        drawn = torch.empty(
+            shape
+        )  # memory of torch's alignment, for kernels may round differently on another
         self.generator(name).standard_normal(dtype=np.float32, out=drawn.numpy())
         return drawn if like is None else drawn.to(device=like.device, dtype=like.dtype)
 

@@ -1,0 +1,1 @@
+"""Estimates of gradients, with and without backpropagation."""

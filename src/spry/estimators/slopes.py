@@ -122,7 +122,9 @@ def central_difference(h: float = 1e-3) -> Slope:
     def measure(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> Measured:
         leaves, sums = _leaves(exact), tree_map(torch.zeros_like, exact)
         if not params:
-            return Measured(_evaluate(loss, params, leaves, sums, 1.0), torch.zeros(0, dtype=torch.float64), sums)
+            return Measured(
+                _evaluate(loss, params, leaves, sums, 1.0), torch.zeros(0, dtype=torch.float64), sums
+            )
         values, slopes = 0.0, []
         share = 0.5 / len(directions)
         for direction in directions:

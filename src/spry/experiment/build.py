@@ -31,7 +31,9 @@ DIRECTIONS: Mapping[str, Directions] = {"gaussian": gaussian, "rademacher": rade
 SPLITS: Mapping[str, Split] = {"cyclic": cyclic}
 PARTITIONS: Mapping[str, Callable[[Dataset, Config, Key], Mapping[str, Any]]] = {
     "iid": lambda data, config, key: partition.iid(data, config.data.clients, key),
-    "dirichlet": lambda data, config, key: partition.dirichlet(data, config.data.clients, config.data.alpha, key),
+    "dirichlet": lambda data, config, key: partition.dirichlet(
+        data, config.data.clients, config.data.alpha, key
+    ),
     "column": lambda data, config, key: partition.natural(data),
 }
 TEST_SHARE = 0.2
@@ -77,7 +79,9 @@ def build(config: Config) -> Experiment:
         config.model.name,
         labels=splits.train.label_names,
         key=key.fold("model"),
-        method=Lora(rank=config.peft.rank, alpha=config.peft.alpha, targets=tuple(config.peft.targets) or None),
+        method=Lora(
+            rank=config.peft.rank, alpha=config.peft.alpha, targets=tuple(config.peft.targets) or None
+        ),
         micro_batch_size=config.client.micro_batch_size,
         dtype=getattr(torch, config.model.dtype),
         device=config.model.device,
@@ -157,5 +161,7 @@ def _optimizer(section: str, name: str | None, lr: float | None, default: str | 
     name = name or default
     if name is None or lr is None:
         missing = "optimizer" if name is None else "lr"
-        raise ConfigError(f"{section}.{missing} is missing: {section}.optimizer and {section}.lr are set together")
+        raise ConfigError(
+            f"{section}.{missing} is missing: {section}.optimizer and {section}.lr are set together"
+        )
     return optimizer(name, lr=lr)

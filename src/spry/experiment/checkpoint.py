@@ -35,7 +35,9 @@ def write(state: ServerState, folder: Path) -> None:
     try:
         replace_file(target, data)
     except OSError as error:
-        kept = f"the checkpoint before it is kept in {target}" if target.exists() else "there is no earlier one"
+        kept = (
+            f"the checkpoint before it is kept in {target}" if target.exists() else "there is no earlier one"
+        )
         raise CheckpointError(
             f"cannot write the checkpoint of round {state.round} ({error}); {kept}. Make room, then resume the run."
         ) from error
@@ -61,15 +63,19 @@ def read(folder: Path, like: ServerState) -> ServerState:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["spry"])
             # cloned, because kernels may round differently on memory that is not aligned as torch aligns its own
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118: not a dict
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # ruff: ignore[in-dict-keys]
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). Start the run anew.") from error
     if header["version"] != 1:
-        raise CheckpointError(f"{path} has format {header['version']}; this Spry reads format 1. Use the Spry that wrote it.")
+        raise CheckpointError(
+            f"{path} has format {header['version']}; this Spry reads format 1. Use the Spry that wrote it."
+        )
 
     def take(key: str, shape: Tensor) -> Tensor:
         if key not in tensors or tensors[key].shape != shape.shape or tensors[key].dtype != shape.dtype:
-            raise CheckpointError(f"{path} does not fit this run's model and optimizer (at {key}). Start the run anew.")
+            raise CheckpointError(
+                f"{path} does not fit this run's model and optimizer (at {key}). Start the run anew."
+            )
         return tensors[key].to(shape.device)
 
     return ServerState(

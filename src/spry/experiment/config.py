@@ -25,34 +25,38 @@ class Section(BaseModel):
 class Model(Section):
     """Which model, and how it is run."""
 
-    name: str = Field("minilm", description="A friendly name, a folder, package:NAME, or a hub name.")
+    name: str = Field(default="minilm", description="A friendly name, a folder, package:NAME, or a hub name.")
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
-    device: str = Field("cpu", description="cpu, cuda or cuda:N.")
-    max_length: int = Field(64, ge=1, description="Tokens after which a text is cut.")
-    dropout: bool = Field(False, description="Whether the model's dropout acts in training, for every method alike.")
+    device: str = Field(default="cpu", description="cpu, cuda or cuda:N.")
+    max_length: int = Field(default=64, ge=1, description="Tokens after which a text is cut.")
+    dropout: bool = Field(
+        default=False, description="Whether the model's dropout acts in training, for every method alike."
+    )
 
 
 class Peft(Section):
     """Which weights are trained."""
 
     kind: Literal["lora"] = "lora"
-    rank: int = Field(1, ge=1)
-    alpha: float = Field(1.0, gt=0)
-    targets: list[str] = Field([], description="Modules to adapt; found by themselves if empty.")
+    rank: int = Field(default=1, ge=1)
+    alpha: float = Field(default=1.0, gt=0)
+    targets: list[str] = Field(default=[], description="Modules to adapt; found by themselves if empty.")
 
 
 class Data(Section):
     """Which text, and how it lies with the clients."""
 
-    name: str = Field("tweets", description="A built-in data set, a file, or a hub name.")
-    test: str | None = Field(None, description="A file with the test split, where name is a file.")
-    text: list[str] = Field(["text"], min_length=1, max_length=2, description="One text column, or a pair.")
+    name: str = Field(default="tweets", description="A built-in data set, a file, or a hub name.")
+    test: str | None = Field(default=None, description="A file with the test split, where name is a file.")
+    text: list[str] = Field(default=["text"], min_length=1, max_length=2, description="One text column, or a pair.")
     label: str = "label"
     partition: Literal["iid", "dirichlet", "column"] = "dirichlet"
-    alpha: float = Field(1.0, gt=0, description="Dirichlet's concentration: small is uneven.")
-    column: str | None = Field(None, description="The column of natural client ids, for partition = column.")
-    clients: int = Field(100, ge=1)
-    held_out: float = Field(0.2, ge=0, lt=1, description="Share of each client's examples kept for evaluation.")
+    alpha: float = Field(default=1.0, gt=0, description="Dirichlet's concentration: small is uneven.")
+    column: str | None = Field(default=None, description="The column of natural client ids, for partition = column.")
+    clients: int = Field(default=100, ge=1)
+    held_out: float = Field(
+        default=0.2, ge=0, lt=1, description="Share of each client's examples kept for evaluation."
+    )
 
 
 class Method(Section):
@@ -60,38 +64,42 @@ class Method(Section):
 
     name: str = "spry"
     directions: Literal["gaussian", "rademacher"] = "gaussian"
-    count: int = Field(1, ge=1, description="K, directions per step.")
-    h: float = Field(1e-3, gt=0, description="Step of finite differences.")
-    checkpoint: bool = Field(True, description="Whether backpropagation recomputes activations.")
-    exact_head: bool = Field(True, description="Whether the head's gradient is taken exactly instead of perturbed.")
-    split: Literal["cyclic"] | None = Field(None, description="Who trains what; the method's own if unset.")
+    count: int = Field(default=1, ge=1, description="K, directions per step.")
+    h: float = Field(default=1e-3, gt=0, description="Step of finite differences.")
+    checkpoint: bool = Field(default=True, description="Whether backpropagation recomputes activations.")
+    exact_head: bool = Field(
+        default=True, description="Whether the head's gradient is taken exactly instead of perturbed."
+    )
+    split: Literal["cyclic"] | None = Field(default=None, description="Who trains what; the method's own if unset.")
 
 
 class Client(Section):
     """How a client trains."""
 
-    optimizer: str | None = Field(None, description="The method's own if unset.")
-    lr: float | None = Field(None, gt=0)
-    batch_size: int = Field(8, ge=1)
-    micro_batch_size: int | None = Field(None, ge=1, description="Examples in memory at once; the batch if unset.")
-    epochs: int = Field(1, ge=1)
-    steps: int | None = Field(None, ge=1, description="Local steps a round, instead of epochs.")
+    optimizer: str | None = Field(default=None, description="The method's own if unset.")
+    lr: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=8, ge=1)
+    micro_batch_size: int | None = Field(
+        default=None, ge=1, description="Examples in memory at once; the batch if unset."
+    )
+    epochs: int = Field(default=1, ge=1)
+    steps: int | None = Field(default=None, ge=1, description="Local steps a round, instead of epochs.")
 
 
 class Server(Section):
     """How the server steps."""
 
-    optimizer: str | None = Field(None, description="The method's own if unset.")
-    lr: float | None = Field(None, gt=0)
+    optimizer: str | None = Field(default=None, description="The method's own if unset.")
+    lr: float | None = Field(default=None, gt=0)
 
 
 class Schedule(Section):
     """How long, how many, how often."""
 
-    rounds: int = Field(30, ge=0)
-    clients_per_round: int = Field(10, ge=1)
-    evaluate_every: int = Field(5, ge=1)
-    checkpoint_every: int = Field(5, ge=1)
+    rounds: int = Field(default=30, ge=0)
+    clients_per_round: int = Field(default=10, ge=1)
+    evaluate_every: int = Field(default=5, ge=1)
+    checkpoint_every: int = Field(default=5, ge=1)
     personalized: bool = True
 
 
@@ -172,7 +180,9 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     else:
         path = Path(source)
         if not path.is_file():
-            raise ConfigError(f"there is no configuration {str(source)!r}. Give a TOML file or one of: {', '.join(PRESETS)}")
+            raise ConfigError(
+                f"there is no configuration {str(source)!r}. Give a TOML file or one of: {', '.join(PRESETS)}"
+            )
         text = path.read_text(encoding="utf-8")
     try:
         tree = tomllib.loads(text)
@@ -194,7 +204,9 @@ def _parse(override: str) -> tuple[str, Any]:
 def _place(tree: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     node: Any = tree
-    free = path[:1] == ["methods"]  # its tables appear as they are named; the keys in them are checked when used
+    free = path[:1] == [
+        "methods"
+    ]  # its tables appear as they are named; the keys in them are checked when used
     for part in path:
         node = node.setdefault(part, {}) if free else node.get(part)
         if not isinstance(node, dict):

@@ -1,0 +1,1 @@
+"""Federated algorithms as compositions of pure functions."""

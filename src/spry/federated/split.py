@@ -11,7 +11,9 @@ from spry.core.unit import Unit
 class Split(Protocol):
     """Deals units to clients."""
 
-    def __call__(self, units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
+    def __call__(
+        self, units: Sequence[Unit], clients: Sequence[int], round: int
+    ) -> dict[int, tuple[Unit, ...]]:
         """Deal.
 
         Args:

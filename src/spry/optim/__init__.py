@@ -1,0 +1,1 @@
+"""Optimizers as pure functions, the same on client and server."""

@@ -35,7 +35,7 @@ def optimizer(name: str, **settings: Any) -> Transform:
     Example:
         >>> optimizer("yoga", lr=0.1)
         Traceback (most recent call last):
-        spry.core.errors.ConfigError: no optimizer 'yoga'. Did you mean 'yogi'? Known: adagrad, adam, adamw, momentum, ...
+        spry.core.errors.ConfigError: no optimizer 'yoga'. Did you mean 'yogi'? Known: ...
     """
     if name not in OPTIMIZERS:
         raise ConfigError(f"no optimizer {name!r}. {nearest(name, OPTIMIZERS)}")

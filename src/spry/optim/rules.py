@@ -46,7 +46,9 @@ def sgd(lr: float, momentum: float = 0.0) -> Transform:
     return tensorwise(lambda w: {"m": torch.zeros_like(w)}, update)
 
 
-def adam(lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> Transform:
+def adam(
+    lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
+) -> Transform:
     """Adam with decoupled weight decay, ``w <- w - lr (mhat / (sqrt(vhat) + eps) + lambda w)``.
 
     Args:
@@ -81,7 +83,9 @@ def adam(lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
     return tensorwise(init, update)
 
 
-def adamw(lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01) -> Transform:
+def adamw(
+    lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01
+) -> Transform:
     """Adam with torch's default decoupled weight decay; see ``adam``.
 
     Args:
@@ -120,7 +124,7 @@ def adagrad(lr: float, eps: float = 1e-10) -> Transform:
 
 
 def yogi(lr: float, betas: tuple[float, float] = (0.9, 0.99), tau: float = 1e-3) -> Transform:
-    """Yogi as a federated server uses it, ``v <- v - (1 - beta2) g^2 sign(v - g^2)``, ``w <- w - lr m / (sqrt(v) + tau)``.
+    """Yogi for servers: ``v <- v - (1 - beta2) g^2 sign(v - g^2)``, ``w <- w - lr m / (sqrt(v) + tau)``.
 
     Args:
         lr: Step size ``eta``, > 0.

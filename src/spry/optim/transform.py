@@ -79,7 +79,9 @@ def chain(*transforms: Transform) -> Transform:
     """
 
     def init(params: Params) -> OptState:
-        return {f"{i}.{s}": dict(t) for i, part in enumerate(transforms) for s, t in part.init(params).items()}
+        return {
+            f"{i}.{s}": dict(t) for i, part in enumerate(transforms) for s, t in part.init(params).items()
+        }
 
     def update(grads: Params, state: OptState, params: Params) -> tuple[dict[str, Tensor], OptState]:
         new: dict[str, Mapping[str, Tensor]] = {}

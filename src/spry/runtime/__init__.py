@@ -1,0 +1,1 @@
+"""Where algorithms run: rounds, one after the other."""
