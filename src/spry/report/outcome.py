@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from spry.report import formats
@@ -95,7 +96,12 @@ def title(section: Section) -> str:
     """
     seeds = {len(group.runs) for group in section.groups}
     told = f", {seeds.pop()} seeds" if len(seeds) == 1 and seeds != {1} else ""
-    return f"{section.dataset}, {section.model}{told}"
+    return f"{_short(section.dataset)}, {_short(section.model)}{told}"
+
+
+def _short(name: str) -> str:
+    path = Path(name)
+    return path.name if path.is_absolute() else name
 
 
 def name(group: Group, section: Section) -> str:

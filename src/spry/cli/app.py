@@ -1,0 +1,83 @@
+"""The ``spry`` command: its subcommands, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from spry import __version__
+from spry.cli import catalog, compare, report, runs, screen
+from spry.core.errors import ConfigError, DataError, ModelError, SpryError
+
+BAD_INPUT, FAILED = 2, 1
+
+QUIET = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""Keeps the model libraries from writing between our lines; what the user has set stays."""
+
+NOISY = ("bitsandbytes",)
+"""Loggers that warn, when peft imports them, of what concerns nobody here."""
+
+app = typer.Typer(
+    name="spry",
+    help="Fine-tune language models across many clients, at about the memory of inference.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(runs.run)
+app.command("resume")(runs.resume)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
+app.command("methods")(catalog.methods)
+app.command("datasets")(catalog.datasets)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"spry {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line.
+
+    Raises:
+        SystemExit: Always, with 0 after success, 2 for input that cannot be used, 1 where training or files
+            failed, 130 after Ctrl-C.
+        OSError: If the system fails in something that is not about a file of the user's: a defect of ours.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        app()
+    except SpryError as error:
+        screen.complain(error)
+        sys.exit(BAD_INPUT if isinstance(error, (ConfigError, DataError, ModelError)) else FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        screen.complain(f"{error.filename}: {error.strerror}.")
+        sys.exit(FAILED)

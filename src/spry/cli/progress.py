@@ -1,0 +1,131 @@
+"""Shows runs while they go: a bar and the last numbers on a terminal, a line a run elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from spry.cli import screen
+from spry.experiment.run import Started
+from spry.metrics.stats import Stats
+from spry.report import formats
+from spry.runtime.records import Round
+
+
+class Watch:
+    """A context in which events of runs are shown on standard error."""
+
+    def __init__(self) -> None:
+        self.console = screen.err()
+        self._bars = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("rounds, time left"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+        )
+        self._numbers = Numbers()
+        self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+        self._dropped = 0
+
+    def __enter__(self) -> Watch:
+        """Begin to show.
+
+        Returns:
+            The context itself.
+        """
+        if self.console.is_terminal:
+            self._live.update(Text("loading model and data ...", "dim"))
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop showing, and say how many replies were dropped."""
+        self._live.stop()
+        if self._dropped:
+            self._print(
+                f"{self._dropped} replies were dropped; the report and rounds.jsonl say which and why.",
+                "yellow",
+            )
+
+    def show(self, name: str, event: Started | Round) -> None:
+        """Show an event.
+
+        Args:
+            name: Which run it is of.
+            event: What happened.
+        """
+        if isinstance(event, Started):
+            self._print(opening(name, event))
+            for task in self._bars.task_ids:
+                self._bars.remove_task(task)
+            self._bars.add_task(name, total=event.config.schedule.rounds, completed=event.resumed_at)
+            self._numbers = Numbers()
+        else:
+            self._numbers.take(event)
+            self._dropped += len(event.clients) - len(event.survivors)
+            self._bars.update(self._bars.task_ids[-1], completed=event.number + 1)
+        if self.console.is_terminal:
+            self._live.update(Group(self._bars, self._numbers.text()))
+
+    def _print(self, line: str, look: str = "") -> None:
+        self.console.print(Text(line, look), soft_wrap=True)
+
+
+class Numbers:
+    """The last known numbers of a run; accuracies are kept between evaluations."""
+
+    def __init__(self) -> None:
+        self.loss: float | None = None
+        self.peak: int | None = None
+        self.accuracies: dict[str, float] = {}
+
+    def take(self, round: Round) -> None:
+        """Take what a round tells.
+
+        Args:
+            round: The round.
+        """
+        self.loss, self.peak = round.loss, round.peak_bytes
+        known: dict[str, Stats | None] = {
+            "test": round.test, "generalized": round.generalized, "personalized": round.personalized,
+        }  # fmt: skip
+        self.accuracies |= {name: stats.accuracy for name, stats in known.items() if stats is not None}
+
+    def text(self) -> Text:
+        """Write the numbers in a line.
+
+        Returns:
+            Loss, accuracies and peak memory, as far as they are known.
+        """
+        told = [] if self.loss is None else [f"loss {self.loss:.3f}"]
+        told += [f"{name} {formats.accuracy(value)} %" for name, value in self.accuracies.items()]
+        told += [] if self.peak is None else [f"peak {formats.size(self.peak)}"]
+        return Text("   ".join(told), "dim")
+
+
+def opening(name: str, started: Started) -> str:
+    """Say what was started.
+
+    Args:
+        name: Which run it is.
+        started: What is known of it.
+
+    Returns:
+        A line.
+    """
+    config = started.config
+    line = (
+        f"{name}: {config.model.name} on {config.data.name}, {started.clients} clients, "
+        f"{config.schedule.clients_per_round} a round, {config.schedule.rounds} rounds, "
+        f"{formats.count(started.trainable_weights)} weights in {started.units} units and the head; "
+        f"folder {started.folder}"
+    )
+    return line + (f" (going on after round {started.resumed_at})" if started.resumed_at else "")

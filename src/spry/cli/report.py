@@ -1,0 +1,44 @@
+"""``spry report``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spry.cli import screen
+from spry.cli.runs import Json
+
+
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Run folders, or folders that 'spry compare' wrote."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write. Default: 'report' in DIR, or beside several DIRs.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a page with curves and tables, and the figures as PNG; also of runs in progress."""
+    from spry.report import page, tables
+
+    written = page.write(folders, out or _beside(folders) / "report")
+    if as_json:
+        screen.document({
+            "page": str(written.page),
+            "markdown": str(written.markdown),
+            "images": [str(image) for image in written.images],
+        })
+        return
+    for table in written.tables:
+        screen.out().print(tables.terminal(table))
+    screen.say(f"Report: {written.page}")
+
+
+def _beside(folders: list[Path]) -> Path:
+    if len(folders) == 1:
+        return folders[0]
+    return Path(os.path.commonpath([folder.resolve() for folder in folders]))

@@ -1,0 +1,137 @@
+"""``spry run`` and ``spry resume``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spry.cli import screen
+from spry.core.errors import CheckpointError, ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from spry.experiment.config import Config
+
+Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or a preset such as quickstart.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as client.lr=1e-3. Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+
+
+def run(
+    source: Annotated[
+        str | None, typer.Argument(metavar="CONFIG", help="A TOML file, or a preset such as quickstart.")
+    ] = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder. Default: one in runs/.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with the run of this folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a model as a configuration says, writing a run folder."""
+    from spry.experiment import config
+
+    if resume is None:
+        wanted = config.load(_given(source), settings or ())
+        _run(wanted, out or _default(wanted), resume=out is None, as_json=as_json)
+    else:
+        wanted = config.load(source or _written(resume), settings or ())
+        _run(wanted, _only(resume, out), resume=True, as_json=as_json)
+
+
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was stopped, from its last checkpoint."""
+    from spry.experiment import config
+
+    _run(config.load(_written(folder)), folder, resume=True, as_json=as_json)
+
+
+@contextmanager
+def resumable(command: str) -> Generator[None]:
+    """Say how to go on if the body is stopped or fails half-way.
+
+    Args:
+        command: What the user may type then.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        Exit: After Ctrl-C, with 130.
+        TrainingError: As the body raised it, with a note how to go on.
+        CheckpointError: Likewise.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        screen.say(f"Stopped. Go on with: {command}")
+        raise typer.Exit(130) from error
+    except (TrainingError, CheckpointError) as error:
+        error.add_note(f"What is done is kept. Go on with: {command}")
+        raise
+
+
+def _given(source: str | None) -> str:
+    if source is None:
+        raise ConfigError(
+            "there is no configuration. Give a TOML file or a preset, such as: spry run quickstart"
+        )
+    return source
+
+
+def _only(resume: Path, out: Path | None) -> Path:
+    if out is not None:
+        raise ConfigError("--out and --resume exclude each other: a resumed run stays in its folder.")
+    return resume
+
+
+def _default(wanted: Config) -> Path:
+    from spry.cli import folders
+
+    name = f"{folders.dataset(wanted)}-{wanted.method.name}-s{wanted.seed}"
+    return folders.choose(name, {".": wanted})
+
+
+def _run(wanted: Config, folder: Path, *, resume: bool, as_json: bool) -> None:
+    from spry.cli.progress import Watch
+    from spry.experiment import run as experiment
+
+    if resume and experiment.finished(wanted, folder):
+        screen.say(
+            f"{folder} is finished; this is its result. For another run, choose another folder with --out."
+        )
+    else:
+        with resumable(shlex.join(["spry", "resume", str(folder)])), Watch() as watch:
+            for event in experiment.run(wanted, folder, resume=resume):
+                watch.show(wanted.method.name, event)
+    _print(folder, as_json=as_json)
+
+
+def _print(folder: Path, *, as_json: bool) -> None:
+    from spry.report import groups, load, outcome, tables
+
+    done = load.load(folder)
+    if as_json:
+        screen.document({"folder": str(folder), **(done.summary or {})})
+        return
+    sections, _ = groups.sections([done])
+    screen.out().print(tables.terminal(outcome.outcome(sections[0])))
+    screen.say(f"Run folder: {folder}. Curves and tables: {shlex.join(['spry', 'report', str(folder)])}")
+
+
+def _written(folder: Path) -> Path:
+    from spry.experiment.run import CONFIG
+
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder} is no run folder (it has no {CONFIG}). Give the folder of a run.")
+    return folder / CONFIG

@@ -1,0 +1,70 @@
+"""Where things are printed: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+WIDE = 200
+"""Columns where the output is no terminal, so that nothing is folded in a file."""
+
+
+def out() -> Console:
+    """Open standard output.
+
+    Returns:
+        A console for results.
+    """
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+
+
+def err() -> Console:
+    """Open standard error.
+
+    Returns:
+        A console for progress and messages.
+    """
+    return Console(stderr=True, highlight=False)
+
+
+def say(message: str) -> None:
+    """Print a message on standard error, unfolded so that paths can be copied.
+
+    Args:
+        message: What to say.
+    """
+    err().print(Text(message), soft_wrap=True)
+
+
+def complain(error: Exception | str) -> None:
+    """Print an error on standard error.
+
+    Args:
+        error: What went wrong; its notes say how to go on.
+    """
+    notes = getattr(error, "__notes__", [])
+    err().print(Text.assemble(("Error: ", "bold red"), "\n".join([str(error), *notes])), soft_wrap=True)
+
+
+def document(content: Any) -> None:
+    """Print one JSON document on standard output.
+
+    Args:
+        content: Plain values; a number that is not finite becomes null.
+    """
+    typer.echo(json.dumps(_finite(content), indent=2))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

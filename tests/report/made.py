@@ -1,0 +1,167 @@
+"""Run folders as ``spry run`` would leave them, made from a few numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeClient:
+    client: int
+    units: list[str]
+    examples: int = 20
+    steps: int = 4
+    loss: float = 1.0
+    bytes_up: int = 4000
+    bytes_down: int = 40000
+    seconds: float = 0.05
+    failed: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeRound:
+    round: int
+    loss: float
+    test_accuracy: float | None = None
+    test_loss: float | None = None
+    generalized_accuracy: float | None = None
+    personalized_accuracy: float | None = None
+    seconds: float = 0.5
+    client_seconds: float = 0.48
+    peak_bytes_above_model: int = 30 << 20
+    bytes_up: int = 40000
+    bytes_down: int = 400000
+    failed_replies: int = 0
+    idle_units: list[str] = field(default_factory=list)
+    clients: list[MadeClient] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeRun:
+    """A run whose accuracy rises to ``reaches``."""
+
+    method: str = "spry"
+    seed: int = 0
+    rounds: int = 20
+    reaches: float = 0.65
+    peak: int = 30 << 20
+    seconds: float = 0.5
+    up: int = 4000
+    every: int = 5
+    tested: bool = True
+    finished: bool = True
+    failing: bool = False
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dataset: str = "tweets"
+
+    def write(self, folder: Path) -> Path:
+        """Write the run folder."""
+        folder.mkdir(parents=True)
+        (folder / "config.toml").write_text(tomli_w.dumps(self._config()))
+        (folder / "meta.json").write_text(json.dumps(META))
+        lines = [json.dumps(asdict(self._round(number))) for number in range(self.rounds)]
+        (folder / "rounds.jsonl").write_text("".join(line + "\n" for line in lines))
+        if self.finished:
+            (folder / "summary.json").write_text(json.dumps(self._summary()))
+        return folder
+
+    def _config(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {
+            "seed": self.seed,
+            "model": {"name": "minilm", "max_length": 64},
+            "peft": {"kind": "lora", "rank": 1, "targets": []},
+            "data": {"name": self.dataset, "partition": "dirichlet", "alpha": 1.0, "clients": 100},
+            "method": {"name": self.method, "count": 1, "checkpoint": True},
+            "schedule": {"rounds": 20, "clients_per_round": 10},
+            "methods": {"spry": {"client": {"lr": 0.01}}},
+        }
+        for section, values in self.settings.items():
+            tree.setdefault(section, {}).update(values)
+        return tree
+
+    def _accuracy(self, number: int) -> float:
+        wobble = 0.01 * math.sin(3.1 * self.seed + number)
+        return 0.4 + (self.reaches - 0.4) * (1 - math.exp(-4 * (number + 1) / 20)) + wobble
+
+    def _round(self, number: int) -> MadeRound:
+        seen = (number + 1) % self.every == 0
+        right = self._accuracy(number)
+        failed = "loss is nan" if self.failing and number == 2 else None
+        clients = [
+            MadeClient(client=number % 90 + k, units=[f"layer.{k % 3}.query"], bytes_up=self.up,
+                       loss=math.nan if failed and k == 0 else 1.0, failed=failed if k == 0 else None)
+            for k in range(10)
+        ]  # fmt: skip
+        return MadeRound(
+            round=number,
+            loss=1.6 - right + 0.05 * math.cos(2.3 * number + self.seed),
+            test_accuracy=right if seen and self.tested else None,
+            test_loss=1.5 - right if seen and self.tested else None,
+            generalized_accuracy=right - 0.01 if seen else None,
+            personalized_accuracy=right + 0.04 if seen else None,
+            seconds=self.seconds,
+            client_seconds=0.97 * self.seconds,
+            peak_bytes_above_model=self.peak,
+            bytes_up=10 * self.up,
+            failed_replies=int(failed is not None),
+            idle_units=["layer.3.query"] if failed else [],
+            clients=clients,
+        )
+
+    def _summary(self) -> dict[str, Any]:
+        last = self._round(self.rounds // self.every * self.every - 1)
+        return {
+            "method": self.method,
+            "model": "minilm",
+            "dataset": self.dataset,
+            "seed": self.seed,
+            "rounds": self.rounds,
+            "test_accuracy": last.test_accuracy,
+            "generalized_accuracy": last.generalized_accuracy,
+            "personalized_accuracy": last.personalized_accuracy,
+            "majority_accuracy": 0.424,
+            "peak_bytes_above_model": self.peak,
+            "seconds_per_round": self.seconds,
+            "client_seconds_per_round": 0.97 * self.seconds,
+            "bytes_up_per_client_round": self.up,
+            "bytes_down_per_client_round": 40000,
+            "failed_replies": int(self.failing),
+            "trainable_weights": 10371,
+        }
+
+
+META = {
+    "date": "2025-11-21T10:00:00+00:00",
+    "python": "3.11.9",
+    "versions": {
+        "spry-fl": "0.1.0",
+        "torch": "2.13.0",
+        "transformers": "5.23.0",
+        "peft": "0.21.2",
+        "numpy": "2.3.4",
+    },
+    "machine": {"platform": "Linux-6.1-x86_64", "cpus": 2},
+    "command": ["spry", "compare", "quickstart", "--methods", "head_only,spry,fedavg"],
+}
+
+
+def comparison(folder: Path, seeds: int = 1) -> Path:
+    """Write a comparison folder with the methods of the demo."""
+    for seed in range(seeds):
+        for run in (
+            MadeRun(method="head_only", seed=seed, reaches=0.58, peak=20 << 20, seconds=0.3, up=4600),
+            MadeRun(
+                method="spry", seed=seed, reaches=0.65, peak=31 << 20, seconds=0.5, up=8200, failing=True
+            ),
+            MadeRun(method="fedavg", seed=seed, reaches=0.66, peak=96 << 20, seconds=0.9, up=41000),
+        ):
+            run.write(folder / f"{run.method}-s{seed}")
+    rows = [{"method": method} for method in ("head_only", "spry", "fedavg")]
+    (folder / "comparison.json").write_text(json.dumps({"rows": rows}))
+    return folder

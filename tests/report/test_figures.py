@@ -1,0 +1,85 @@
+"""The figures hold the numbers of the log, and survive logs of every length."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.report.made import MadeRun, comparison
+
+from spry.report import costs, curves, style, tradeoff
+from spry.report.groups import sections
+from spry.report.load import find
+
+HOSTILE = {
+    "one run": [MadeRun()],
+    "nothing yet": [MadeRun(rounds=0, finished=False)],
+    "one round": [MadeRun(rounds=1, finished=False)],
+    "no test split": [MadeRun(tested=False)],
+    "many rounds": [MadeRun(rounds=200)],
+    "uneven seeds": [MadeRun(), MadeRun(seed=1, rounds=3, finished=False)],
+    "wide range of bytes": [MadeRun(up=8), MadeRun(method="fedavg", up=40_000_000)],
+    "no bytes": [MadeRun(up=0)],
+    "more groups than colours": [MadeRun(settings={"client": {"lr": 0.1 * k}}) for k in range(1, 10)],
+}
+
+
+def section_of(tmp_path, runs):
+    (section,), _ = sections(find([run.write(tmp_path / str(place)) for place, run in enumerate(runs)]))
+    return section
+
+
+def test_a_curve_is_the_mean_over_seeds_where_known(tmp_path):
+    section = section_of(tmp_path, [MadeRun(seed=seed) for seed in range(3)])
+    found = curves.curve(section.groups[0], curves.rounds, "test_accuracy")
+    values = [
+        [round["test_accuracy"] for round in run.rounds if round["test_accuracy"]] for run in section.runs
+    ]
+    np.testing.assert_array_equal(found.x, [5, 10, 15, 20])
+    np.testing.assert_allclose(found.mean, np.mean(values, axis=0))
+    np.testing.assert_allclose(found.spread, np.std(values, axis=0, ddof=1))
+
+
+def test_places_on_the_x_axes_add_up(tmp_path):
+    run = section_of(tmp_path, [MadeRun(up=1000, seconds=2.0)]).runs[0]
+    assert curves.bytes_up(run)[-1] == 20 * 10 * 1000
+    assert curves.client_seconds(run)[-1] == pytest.approx(20 * 0.97 * 2.0)
+
+
+def test_a_trailing_mean_begins_short(tmp_path):
+    group = section_of(tmp_path, [MadeRun()]).groups[0]
+    losses = curves.curve(group, curves.rounds, "loss").mean
+    smooth = curves.curve(group, curves.rounds, "loss", window=5).mean
+    np.testing.assert_allclose(smooth, [losses[max(0, k - 4) : k + 1].mean() for k in range(20)])
+
+
+@pytest.mark.parametrize(
+    "draw", [curves.draw, costs.draw, tradeoff.draw], ids=["curves", "costs", "tradeoff"]
+)
+@pytest.mark.parametrize("runs", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.filterwarnings("error")
+def test_figures_survive_every_log(tmp_path, draw, runs):
+    figure = draw(section_of(tmp_path, runs))
+    figure.draw_without_rendering()
+
+
+def test_legends_and_labels(tmp_path):
+    section = sections(find([comparison(tmp_path / "all")]))[0][0]
+    figure = curves.draw(section)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["head_only", "spry", "fedavg + checkpointing", "majority class"]
+    covered = legend.get_window_extent()
+    assert not any(covered.overlaps(axes.get_window_extent()) for axes in figure.axes)
+    labels = [axes.get_xlabel() for axes in figure.axes[3:]]
+    assert labels == ["rounds", "client compute, all clients (s)", "sent up, all clients (MiB)"]
+
+
+def test_an_svg_is_the_same_each_time(tmp_path):
+    section = section_of(tmp_path, [MadeRun()])
+    assert style.svg(costs.draw(section)) == style.svg(costs.draw(section))
+
+
+def test_marks_differ():
+    looks = [(look["color"], look["linestyle"]) for look in map(style.mark, range(28))]
+    assert len(set(looks)) == 28
