@@ -224,3 +224,17 @@ def test_half_precision_gives_full_precision_losses(tiny_model, reviews):
     assert task.backbone.model.dtype == torch.bfloat16
     assert task.loss(batch, Key(0))(task.init()).dtype == torch.float32
     assert task.evaluate(task.init(), [batch]).count == 5
+
+
+def test_every_architecture_has_exact_slopes(folder, kind, reviews):
+    task = ClassificationTask(str(folder), labels=3, key=Key(3), method=Lora(rank=2), dtype=torch.float64)
+    weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape), like=w) for n, w in task.init().items()}
+    assert all(value.dtype == torch.float64 for value in weights.values())
+    loss = task.loss(task.encode(reviews, max_length=16).batch(range(5)), Key(0))
+    directions = [draw(weights, seed) for seed in range(2)]
+    _, slopes = jvp(loss, weights, directions)
+    exact = gradient(loss, weights, checkpoint=True)
+    for slope, direction in zip(slopes.tolist(), directions, strict=True):
+        # transformers' RMS norm computes in float32 whatever the weights are
+        exactness = 1e-4 if kind in {"llama", "mistral", "qwen2"} else 1e-8
+        assert slope == pytest.approx(dot(exact, direction), rel=exactness)

@@ -1,14 +1,13 @@
 """Deals examples to clients: evenly, skewed by class, or by natural ids. Every example is dealt exactly once.
 
-The dealing itself is ``flwr-datasets``'; we shuffle first, with our own key, because its iid and Dirichlet
-partitioners cut the examples (of each class) in the order in which they stand.
+The Dirichlet dealing is ``flwr-datasets``'; we shuffle first, with our own key, because it cuts the examples of
+each class in the order in which they stand.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,6 @@ from numpy.typing import NDArray
 from spry.core.errors import DataError
 from spry.core.keys import Key
 from spry.data.dataset import Dataset
-
-if TYPE_CHECKING:
-    from flwr_datasets.partitioner import Partitioner
 
 Places = NDArray[np.int32]
 """Places of examples in a data set."""
@@ -38,10 +34,8 @@ def iid(dataset: Dataset, clients: int, key: Key) -> dict[str, Places]:
     Raises:
         DataError: If there are fewer clients than 1 or more than examples.
     """
-    from flwr_datasets.partitioner import IidPartitioner
-
     _check_clients(dataset, clients)
-    return _deal(IidPartitioner(clients), dataset, clients, key)
+    return _named(np.array_split(_shuffled(dataset, key), clients))
 
 
 def dirichlet(dataset: Dataset, clients: int, alpha: float, key: Key) -> dict[str, Places]:
@@ -66,6 +60,7 @@ def dirichlet(dataset: Dataset, clients: int, alpha: float, key: Key) -> dict[st
     Source:
         Yurochkin et al. 2019, arXiv 1905.12022, without the balancing of sizes that their code adds.
     """
+    from datasets import Dataset as Table
     from flwr_datasets.partitioner import DirichletPartitioner
 
     _check_clients(dataset, clients)
@@ -77,7 +72,9 @@ def dirichlet(dataset: Dataset, clients: int, alpha: float, key: Key) -> dict[st
     partitioner = DirichletPartitioner(
         clients, "label", float(alpha), min_partition_size=0, shuffle=False, seed=seed
     )
-    return _deal(partitioner, dataset, clients, key)
+    order = _shuffled(dataset, key)
+    partitioner.dataset = Table.from_dict({"place": order, "label": np.asarray(dataset.labels)[order]})
+    return _named(partitioner.load_partition(client)["place"][:] for client in range(clients))
 
 
 def natural(dataset: Dataset) -> dict[str, Places]:
@@ -116,13 +113,11 @@ def sizes(dealt: Mapping[str, Sequence[int] | Places]) -> tuple[int, int, int]:
     return min(counts), max(counts), counts.count(0)
 
 
-def _deal(partitioner: Partitioner, dataset: Dataset, clients: int, key: Key) -> dict[str, Places]:
-    from datasets import Dataset as Table
+def _shuffled(dataset: Dataset, key: Key) -> Places:
+    return np.asarray(key.permutation(len(dataset), "order"), dtype=np.int32)
 
-    order = np.asarray(key.permutation(len(dataset), "order"), dtype=np.int32)
-    labels = np.asarray(dataset.labels, dtype=np.int64)[order]
-    partitioner.dataset = Table.from_dict({"place": order, "label": labels})
-    dealt = [partitioner.load_partition(client)["place"][:] for client in range(clients)]
+
+def _named(dealt: Iterable[Sequence[int] | Places]) -> dict[str, Places]:
     return {str(client): np.asarray(places, dtype=np.int32) for client, places in enumerate(dealt)}
 
 
