@@ -50,10 +50,8 @@ class Watch:
         """Stop showing, and say how many replies were dropped."""
         self._live.stop()
         if self._dropped:
-            self._print(
-                f"{self._dropped} replies were dropped; the report and rounds.jsonl say which and why.",
-                "yellow",
-            )
+            told = "1 reply was" if self._dropped == 1 else f"{self._dropped} replies were"
+            self._print(f"{told} dropped; the report and rounds.jsonl say which and why.", "yellow")
 
     def show(self, name: str, event: Started | Round) -> None:
         """Show an event.
@@ -124,8 +122,12 @@ def opening(name: str, started: Started) -> str:
     config = started.config
     line = (
         f"{name}: {config.model.name} on {config.data.name}, {started.clients} clients, "
-        f"{config.schedule.clients_per_round} a round, {config.schedule.rounds} rounds, "
+        f"{config.schedule.clients_per_round} a round, {_rounds(config.schedule.rounds)}, "
         f"{formats.count(started.trainable_weights)} weights in {started.units} units and the head; "
         f"folder {started.folder}"
     )
     return line + (f" (going on after round {started.resumed_at})" if started.resumed_at else "")
+
+
+def _rounds(count: int) -> str:
+    return "1 round" if count == 1 else f"{count} rounds"

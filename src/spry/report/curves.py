@@ -20,7 +20,9 @@ from spry.report.outcome import MAJORITY, name
 
 Array = np.ndarray
 WINDOW = 5
-"""Rounds over which a loss is averaged, as each round asks others; the thin line is each round's own."""
+"""Rounds over which a loss is averaged at least, as each round asks other clients."""
+UNCROWDED = 4
+"""Up to this many groups a thin line shows each round's own loss."""
 FEW = 25
 """Up to this many points each is marked."""
 WIDE = 20
@@ -118,7 +120,8 @@ def draw(section: Section) -> Figure:
         ("client compute, all clients (s)", client_seconds),
         (f"sent up, all clients ({unit})", lambda run: bytes_up(run) / scale),
     ]
-    window = WINDOW if max((len(run.rounds) for run in section.runs), default=0) >= 4 * WINDOW else 1
+    longest = max((len(run.rounds) for run in section.runs), default=0)
+    window = max(WINDOW, longest // 20) if longest >= 4 * WINDOW else 1
     with mpl.rc_context(style.LOOK):
         made = style.figure(10.5, 5.6)
         grid = made.subplots(2, 3, sharex="col", sharey="row")
@@ -147,7 +150,7 @@ def _accuracies(axes: Axes, section: Section, x: Callable[[Run], Array]) -> None
 def _losses(axes: Axes, section: Section, x: Callable[[Run], Array], window: int) -> None:
     for place, group in enumerate(section.groups):
         _line(axes, curve(group, x, "loss", window), place)
-        if window > 1:
+        if window > 1 and len(section.groups) <= UNCROWDED:
             each = curve(group, x, "loss")
             axes.plot(each.x, each.mean, color=style.mark(place)["color"], linewidth=0.7, alpha=0.35)
 

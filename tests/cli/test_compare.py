@@ -1,0 +1,89 @@
+"""``spry compare`` and ``spry report``, end to end on a tiny random model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def test_compare_prints_one_table_and_writes_the_report(spry, tiny_config):
+    command = ["compare", tiny_config, "--methods", "head_only,spry,fedavg", "--out", "all"]
+    result = spry(*command)
+    assert result.code == 0, result.err
+    rows = [line.split("  ")[0].strip() for line in result.out.splitlines()]
+    wanted = ["majority class", "head_only", "spry", "fedavg + checkpointing"]
+    assert [row for row in rows if row in wanted] == wanted
+    page = Path("all/report/index.html")
+    assert result.err.splitlines()[-1] == f"Report: {page}"
+    assert page.is_file()
+    again = spry(*command, "--json")
+    assert [row["method"] for row in again.document["rows"]] == ["head_only", "spry", "fedavg"]
+    assert again.err == ""
+
+
+def test_seeds_are_run_and_averaged(spry, tiny_config):
+    command = [
+        "compare",
+        tiny_config,
+        "--methods",
+        "spry",
+        "--seeds",
+        "0,1",
+        "--set",
+        "schedule.rounds=1",
+        "--json",
+    ]
+    result = spry(*command)
+    assert result.code == 0, result.err
+    assert result.document["rows"][0]["seeds"] == [0, 1]
+    assert result.document["folder"] == "runs/reviews-compare"
+    assert sorted(path.name for path in Path("runs/reviews-compare").glob("spry-*")) == ["spry-s0", "spry-s1"]
+
+
+def test_stopping_a_comparison_says_how_to_go_on(spry, tiny_config, monkeypatch):
+    from spry.experiment import compare
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(compare, "compare", stopped)
+    result = spry("compare", tiny_config, "--methods", "spry")
+    assert result.code == 130
+    assert f"Go on with: spry compare {tiny_config} --methods spry" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--methods", "spry,fedavgg"], "Did you mean 'fedavg'?"),
+        (["--methods", ","], "names no method"),
+        (["--seeds", "0,one"], "whole numbers"),
+    ],
+)
+def test_bad_lists_are_refused_before_anything_runs(spry, tiny_config, options, message):
+    result = spry("compare", tiny_config, *options)
+    assert result.code == 2
+    assert message in result.err
+    assert not Path("runs").exists()
+
+
+def test_report_of_runs_and_where_it_goes(spry, tiny_config):
+    for seed in (0, 1):
+        assert spry("run", tiny_config, "--set", "schedule.rounds=2", "--set", f"seed={seed}").code == 0
+    folders = sorted(Path("runs").iterdir())
+    alone = spry("report", folders[0], "--json")
+    assert alone.document["page"] == str(folders[0] / "report/index.html")
+    both = spry("report", *folders)
+    assert "2 seeds" in both.out
+    assert Path("runs/report/index.html").is_file()
+    elsewhere = spry("report", "runs", "--out", "there")
+    assert elsewhere.err == "Report: there/index.html\n"
+    assert len(list(Path("there").glob("*.png"))) == 3
+
+
+def test_report_of_no_run(spry):
+    result = spry("report", "nowhere")
+    assert result.code == 2
+    assert result.err.startswith("Error: nowhere is no folder.")

@@ -1,0 +1,99 @@
+"""On a terminal the numbers are live; elsewhere a run is one line."""
+
+from __future__ import annotations
+
+import math
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from spry.cli import progress, screen
+from spry.cli.progress import Numbers, Watch
+from spry.experiment.config import Config
+from spry.experiment.run import Started
+from spry.federated.algorithm import ServerState
+from spry.metrics.stats import Stats
+from spry.runtime.records import ClientRecord, Round
+
+
+def started(folder, done=0):
+    known = {"clients": 100, "trainable_clients": 99, "units": 12, "trainable_weights": 10371}
+    return Started(config=Config(), folder=folder, resumed_at=done, **known)
+
+
+def round_of(number, failed=None, test=None):
+    clients = [
+        ClientRecord(client=k, units=("a",), examples=10, steps=2, loss=0.5, bytes_up=1, bytes_down=1, seconds=0.1,
+                     failed=failed if k == 0 else None)
+        for k in range(2)
+    ]  # fmt: skip
+    return Round(
+        number=number,
+        state=ServerState(round=number + 1, weights={}, optimizer={}),
+        clients=tuple(clients),
+        idle_units=(),
+        seconds=0.2,
+        peak_bytes=31 << 20,
+        test=test,
+    )
+
+
+def shown(monkeypatch, tmp_path, *, terminal):
+    console = Console(file=StringIO(), force_terminal=terminal, width=100)
+    monkeypatch.setattr(screen, "err", lambda: console)
+    stats = Stats(count=100, loss_sum=80.0, correct=61)
+    with Watch() as watch:
+        watch.show("spry", started(tmp_path))
+        watch.show("spry", round_of(0, test=stats))
+        watch.show("spry", round_of(1, failed="loss is nan"))
+    return console.file.getvalue()
+
+
+def test_quiet_without_a_terminal(monkeypatch, tmp_path):
+    lines = shown(monkeypatch, tmp_path, terminal=False).splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("spry: minilm on tweets, 100 clients, 10 a round")
+    assert "1 reply was dropped" in lines[1]
+
+
+def test_live_on_a_terminal(monkeypatch, tmp_path):
+    text = shown(monkeypatch, tmp_path, terminal=True)
+    assert "rounds, time left" in text
+    assert "loss 0.500   test 61.0 %   peak 31 MiB" in text
+
+
+def test_numbers_keep_the_last_evaluation():
+    numbers = Numbers()
+    assert numbers.text().plain == ""
+    numbers.take(round_of(0, test=Stats(count=4, loss_sum=1.0, correct=3)))
+    numbers.take(round_of(1))
+    assert numbers.text().plain == "loss 0.500   test 75.0 %   peak 31 MiB"
+
+
+def test_a_resumed_run_says_where_it_goes_on(tmp_path):
+    assert progress.opening("spry", started(tmp_path, done=7)).endswith("(going on after round 7)")
+
+
+def test_numbers_that_are_not_finite_become_null(capsys):
+    screen.document({"a": [math.nan, 1.0], "b": {"c": math.inf}})
+    assert capsys.readouterr().out.split() == [
+        "{",
+        '"a":',
+        "[",
+        "null,",
+        "1.0",
+        "],",
+        '"b":',
+        "{",
+        '"c":',
+        "null",
+        "}",
+        "}",
+    ]
+
+
+@pytest.mark.parametrize("message", ["plain", "[bold]not markup[/bold]", "a" * 300])
+def test_messages_are_printed_as_they_are(message, capsys):
+    screen.complain(message)
+    assert capsys.readouterr().err == f"Error: {message}\n"

@@ -1,0 +1,128 @@
+"""``spry run`` and ``spry resume``, end to end on a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from spry.core.errors import TrainingError
+
+NUMBERS = {
+    "method", "model", "dataset", "seed", "rounds", "test_accuracy", "generalized_accuracy",
+    "personalized_accuracy", "majority_accuracy", "peak_bytes_above_model", "seconds_per_round",
+    "bytes_up_per_client_round", "bytes_down_per_client_round", "failed_replies",
+}  # fmt: skip
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """Stop runs with an error after their third round, as long as the fixture's context is open."""
+    from spry.experiment import run
+
+    whole = run.run
+
+    def arm(error: BaseException):
+        def part(*arguments, **options):
+            for number, event in enumerate(whole(*arguments, **options)):
+                yield event
+                if number == 3:
+                    raise error
+
+        monkeypatch.setattr(run, "run", part)
+        return lambda: monkeypatch.setattr(run, "run", whole)
+
+    return arm
+
+
+def weights(folder: Path):
+    return {name: value.tolist() for name, value in load_file(folder / "checkpoint.safetensors").items()}
+
+
+def test_run_prints_a_table_and_where_the_folder_is(spry, tiny_config):
+    result = spry("run", tiny_config)
+    assert result.code == 0, result.err
+    assert "majority class" in result.out
+    folder = Path("runs/reviews-spry-s0")
+    assert {"config.toml", "meta.json", "rounds.jsonl", "summary.json", "adapter"} <= {
+        path.name for path in folder.iterdir()
+    }
+    started, ended = result.err.splitlines()
+    assert "4 clients, 2 a round, 4 rounds" in started
+    assert str(folder) in ended
+
+
+def test_json_is_one_document_and_nothing_else(spry, tiny_config):
+    result = spry("run", tiny_config, "--json", "--out", "here", "--set", "seed=3")
+    assert result.code == 0, result.err
+    assert result.document["folder"] == "here"
+    assert result.document.keys() >= NUMBERS
+    assert result.document["seed"] == 3
+
+
+def test_the_same_run_again_shows_the_same_result(spry, tiny_config):
+    first = spry("run", tiny_config, "--json")
+    again = spry("run", tiny_config, "--json")
+    assert again.document == first.document
+    assert "is finished" in again.err
+
+
+def test_another_configuration_gets_another_folder(spry, tiny_config):
+    sizes = [f"client.batch_size={size}" for size in (2, 3, 2)]
+    results = [
+        spry("run", tiny_config, "--json", "--set", "schedule.rounds=0", "--set", size) for size in sizes
+    ]
+    folders = [result.document["folder"] for result in results]
+    assert folders == ["runs/reviews-spry-s0", "runs/reviews-spry-s0-2", "runs/reviews-spry-s0"]
+
+
+@pytest.mark.parametrize("command", [["resume", "half"], ["run", "--resume", "half"]])
+def test_a_stopped_run_goes_on_to_the_same_weights(spry, tiny_config, stopped, command):
+    mend = stopped(KeyboardInterrupt())
+    result = spry("run", tiny_config, "--out", "half")
+    assert result.code == 130
+    assert "Go on with: spry resume half" in result.err
+    assert "Traceback" not in result.err
+    mend()
+    result = spry(*command)
+    assert result.code == 0, result.err
+    assert "going on after round 2" in result.err
+    assert spry("run", tiny_config, "--out", "whole").code == 0
+    assert weights(Path("half")) == weights(Path("whole"))
+
+
+def test_a_training_failure_says_how_to_go_on(spry, tiny_config, stopped):
+    stopped(TrainingError("round 3: no client's reply could be used"))
+    result = spry("run", tiny_config, "--out", "half")
+    assert result.code == 1
+    assert "no client's reply could be used" in result.err
+    assert "Go on with: spry resume half" in result.err
+
+
+def test_a_folder_with_another_run_is_left_alone(spry, tiny_config):
+    assert spry("run", tiny_config, "--out", "here", "--set", "schedule.rounds=0").code == 0
+    before = Path("here/config.toml").read_text(encoding="utf-8")
+    for options in (["--out", "here"], ["--resume", "here"]):
+        result = spry("run", tiny_config, *options)
+        assert result.code == 1
+        assert "schedule.rounds" in result.err
+    assert Path("here/config.toml").read_text(encoding="utf-8") == before
+
+
+def test_the_installed_command_runs(tiny_config, tmp_path):
+    command = [
+        Path(sys.executable).with_name("spry"),
+        "run",
+        tiny_config,
+        "--json",
+        "--set",
+        "schedule.rounds=1",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rounds"] == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
