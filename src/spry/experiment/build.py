@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -104,9 +104,15 @@ def build(config: Config) -> Experiment:
 def _splits(config: Config) -> Splits:
     data = config.data
     group = data.column if data.partition == "column" else None
-    return datasets.load(
+    splits = datasets.load(
         data.name, text=data.text, label=data.label, group=group, test=data.test, test_fraction=TEST_SHARE
     )
+    assert splits.test is not None  # held out of the training part where the source has none
+    if data.test_examples is None or data.test_examples >= len(splits.test):
+        return splits
+    # the same examples for every seed, so that runs are compared on one test
+    kept = sorted(Key(0).permutation(len(splits.test), "test examples")[: data.test_examples])
+    return replace(splits, test=splits.test.select(kept))
 
 
 def _federation(config: Config, splits: Splits, task: ClassificationTask, key: Key) -> Federation:

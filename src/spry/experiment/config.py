@@ -48,6 +48,7 @@ class Data(Section):
 
     name: str = Field(default="tweets", description="A built-in data set, a file, or a hub name.")
     test: str | None = Field(default=None, description="A file with the test split, where name is a file.")
+    test_examples: int | None = Field(default=None, ge=1, description="At most so many test examples; all if unset.")
     text: list[str] = Field(default=["text"], min_length=1, max_length=2, description="One text column, or a pair.")
     label: str = "label"
     partition: Literal["iid", "dirichlet", "column"] = "dirichlet"

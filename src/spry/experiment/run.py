@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 from spry.core.errors import CheckpointError
@@ -18,6 +13,7 @@ from spry.experiment import checkpoint, events
 from spry.experiment.build import build
 from spry.experiment.config import Config, load
 from spry.experiment.files import replace_file, write_json
+from spry.experiment.provenance import provenance
 from spry.experiment.summary import Facts, summarize
 from spry.metrics.meter import Meter, settle
 from spry.runtime.records import Round
@@ -144,7 +140,7 @@ def _claim(config: Config, folder: Path, *, resume: bool) -> None:
         if not resume and checkpoint.exists(folder):
             raise CheckpointError(f"{folder} already holds this run. Resume it, or choose another folder.")
     replace_file(written, config.dump().encode())
-    write_json(folder / META, _meta())
+    write_json(folder / META, provenance())
 
 
 def _changes(old: Config, new: Config) -> list[str]:
@@ -152,14 +148,3 @@ def _changes(old: Config, new: Config) -> list[str]:
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     shown = [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in names[:3]]
     return shown + ([f"and {len(names) - 3} more"] if len(names) > 3 else [])
-
-
-def _meta() -> dict[str, object]:
-    packages = ("spry-fl", "torch", "transformers", "peft", "numpy")
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in packages},
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-    }

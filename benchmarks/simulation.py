@@ -1,0 +1,100 @@
+"""What the simulation costs beside the clients' own work: engine overhead, memory against clients, starting a client.
+
+    python benchmarks/simulation.py --out benchmarks/results/simulation.json
+
+Overhead is ``1 - sum(client seconds) / round seconds``, per round, with MiniLM on tweets and 10 clients a round. Memory is
+the peak above the resident model and data while clients train, with 100 and with 10,000 clients over the same examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from spry.core.params import nbytes
+from spry.experiment import events
+from spry.experiment.build import Experiment, build
+from spry.experiment.config import Config, load
+from spry.experiment.files import write_json
+from spry.experiment.provenance import provenance
+from spry.experiment.run import run
+from spry.metrics.meter import Meter, release_promptly, settle
+from spry.runtime.simulate import simulate
+
+
+def overhead(config: Config) -> dict[str, Any]:
+    """Share of a round's time that is not client compute."""
+    with tempfile.TemporaryDirectory() as folder:
+        list(run(config, Path(folder)))
+        log = events.read(Path(folder))
+    shares = [1 - entry["client_seconds"] / entry["seconds"] for entry in log]
+    return {"rounds": len(log), "overhead_median": median(shares), "overhead_max": max(shares), "target": 0.03}
+
+
+def memory(config: Config, clients: int) -> int:
+    """Peak bytes above model and data while clients train; a first round warms the allocator up."""
+    experiment = build(config.with_settings({"data.clients": clients, "data.partition": "iid"}))
+    state = None
+    for _ in range(2):
+        settle()
+        meter = Meter()
+        for record in simulate(
+            experiment.algorithm,
+            experiment.task,
+            experiment.clients,
+            key=experiment.key,
+            schedule=experiment.schedule,
+            state=state,
+            meter=meter,
+        ):
+            peak = record.peak_bytes
+    return peak
+
+
+def start(experiment: Experiment, repeats: int = 200) -> dict[str, Any]:
+    """Time from an order to the first batch in hand, and bytes of weights that belong to one client alone."""
+    algorithm, clients = experiment.algorithm, experiment.clients
+    state = algorithm.init(experiment.task.init())
+    chosen = clients.trainable()[:10]
+    seconds = []
+    for i in range(repeats):
+        begun = time.perf_counter()
+        order = algorithm.plan(state, chosen, experiment.key)[chosen[i % 10]]
+        batches = clients.batches(order.client, order.round, experiment.key)
+        seconds.append(time.perf_counter() - begun)
+        assert len(batches)
+    shared = all(order.weights[name] is state.weights[name] for name in order.weights)
+    return {
+        "start_seconds_median": median(seconds),
+        "target_seconds": 1e-3,
+        "weights_shared": shared,
+        "trainable_bytes": nbytes(state.weights),
+    }
+
+
+def main() -> None:
+    """Run all three and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/simulation.json"))
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    settings = {"schedule.rounds": arguments.rounds, "schedule.evaluate_every": 1000, "schedule.personalized": False}
+    config = load("quickstart").with_settings({**settings, "data.test_examples": 64})
+    result: dict[str, Any] = {"provenance": provenance(), "overhead": overhead(config)}
+    result["start"] = start(build(config))
+    release_promptly()
+    short = config.with_settings({"schedule.rounds": 2})
+    peaks = {str(clients): memory(short, clients) for clients in (100, 10_000)}
+    result["memory"] = {"peak_bytes": peaks, "ratio": peaks["10000"] / peaks["100"], "target": "0.95 to 1.05"}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(arguments.out, result)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
