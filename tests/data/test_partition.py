@@ -98,7 +98,7 @@ def test_what_cannot_be_dealt_is_refused():
         for deal in DEALS.values():
             with pytest.raises(DataError, match=f"{clients} clients .* Allowed: 1 to 3"):
                 deal(data, clients, Key(0))
-    for alpha in (0.0, -1.0, float("nan"), float("inf")):
+    for alpha in (0.0, -1.0, float("nan"), float("inf"), 1e300):
         with pytest.raises(DataError, match="Allowed: above 0"):
             partition.dirichlet(data, 2, alpha, Key(0))
     with pytest.raises(DataError, match="no natural client ids"):

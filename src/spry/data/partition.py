@@ -6,7 +6,6 @@ each class in the order in which they stand.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +17,8 @@ from spry.data.dataset import Dataset
 
 Places = NDArray[np.int32]
 """Places of examples in a data set."""
+
+_MOST_EVEN = 1e9  # far above, the sum over clients overflows and one client would get everything
 
 
 def iid(dataset: Dataset, clients: int, key: Key) -> dict[str, Places]:
@@ -47,15 +48,14 @@ def dirichlet(dataset: Dataset, clients: int, alpha: float, key: Key) -> dict[st
     Args:
         dataset: What is dealt.
         clients: Number of clients, from 1 to the number of examples.
-        alpha: Concentration, above 0; 0.01 is extreme, 0.1 strong, 1.0 moderate.
+        alpha: Concentration, above 0 and at most 1e9; 0.01 is extreme, 0.1 strong, 1.0 moderate.
         key: Where shuffle and proportions come from.
 
     Returns:
         Each client's examples, under the clients' names ``"0"``, ``"1"``, ...; some may have none.
 
     Raises:
-        DataError: If ``alpha`` is not a positive finite number, or there are fewer clients than 1 or more
-            than examples.
+        DataError: If ``alpha`` lies outside its range, or there are fewer clients than 1 or more than examples.
 
     Source:
         Yurochkin et al. 2019, arXiv 1905.12022, without the balancing of sizes that their code adds.
@@ -64,9 +64,10 @@ def dirichlet(dataset: Dataset, clients: int, alpha: float, key: Key) -> dict[st
     from flwr_datasets.partitioner import DirichletPartitioner
 
     _check_clients(dataset, clients)
-    if not (alpha > 0 and math.isfinite(alpha)):
+    if not 0 < alpha <= _MOST_EVEN:
         raise DataError(
-            f"The Dirichlet alpha is {alpha}. Allowed: above 0; try 1.0, or 0.1 for a strong skew."
+            f"The Dirichlet alpha is {alpha}. Allowed: above 0, at most {_MOST_EVEN:g}; try 1.0, or 0.1 for a "
+            "strong skew."
         )
     seed = int(key.generator("proportions").integers(2**63))
     partitioner = DirichletPartitioner(

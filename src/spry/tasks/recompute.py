@@ -33,6 +33,9 @@ _on: ContextVar[_Recompute | None] = ContextVar("spry_recompute", default=None)
 def recomputing(masks: Masks | None = None) -> Generator[None]:
     """Make prepared layers keep only their inputs for the backward pass, in this thread.
 
+    The backward pass puts weights into the layers again, without a lock: run no other pass of the same model
+    beside it.
+
     Args:
         masks: The open source of dropout masks, if dropout is on.
 
