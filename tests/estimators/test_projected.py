@@ -6,18 +6,19 @@ import math
 
 import pytest
 import torch
+from tests.laws import problem
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import dot
 from spry.estimators.backprop import backprop
 from spry.estimators.directions import gaussian, rademacher
-from spry.estimators.projected import expand, projected
+from spry.estimators.projected import Measurement, expand, projected
 from spry.estimators.slopes import central_difference, forward_mode
-from tests.laws import problem
 
 DIRECTIONS = {"gaussian": (gaussian, +1), "rademacher": (rademacher, -1)}
 HEAD = ("head.weight", "head.bias")
+EXACT = Measurement(exact=frozenset(HEAD))
 DRAWS = 600
 
 
@@ -31,7 +32,7 @@ def test_mean_is_the_gradient_and_error_is_as_predicted(name, count):
     directions, sign = DIRECTIONS[name]
     loss, w = problem.ProblemLoss(problem.batch(0)), problem.weights()
     true = flat(problem.gradient(loss, w))
-    estimate = projected(forward_mode, directions, count)
+    estimate = projected(forward_mode, Measurement(directions=directions), count)
     draws = torch.stack([flat(estimate(loss, w, Key(i)).gradient) for i in range(DRAWS)])
     z = (draws.mean(0) - true) / (draws.std(0) / math.sqrt(DRAWS))
     assert z.abs().max() < 4.5
@@ -45,7 +46,7 @@ def test_mean_is_the_gradient_and_error_is_as_predicted(name, count):
 def test_the_exact_head_is_the_gradient(slope):
     loss, w = problem.ProblemLoss(problem.batch(0)), problem.weights()
     true = problem.gradient(loss, w)
-    got = projected(slope, count=2, exact=HEAD)(loss, w, Key(0)).gradient
+    got = projected(slope, EXACT, 2)(loss, w, Key(0)).gradient
     assert list(got) == list(w)
     for name in HEAD:  # the two sides of a finite difference average to the gradient up to h^2
         torch.testing.assert_close(got[name], true[name], rtol=1e-6, atol=1e-7)
@@ -53,7 +54,7 @@ def test_the_exact_head_is_the_gradient(slope):
 
 def test_forward_slopes_are_the_directional_derivatives():
     loss, w = problem.ProblemLoss(problem.batch(0)), problem.weights()
-    estimate = projected(forward_mode, gaussian, 4)(loss, w, Key(5))
+    estimate = projected(forward_mode, count=4)(loss, w, Key(5))
     true = problem.gradient(loss, w)
     for slope, v in zip(estimate.slopes, gaussian(Key(5), w, 4), strict=True):
         assert float(slope) == pytest.approx(dot(true, v), rel=1e-10)
@@ -75,7 +76,7 @@ def test_expanding_key_and_slopes_gives_the_same_bits(name, count):
     directions, _ = DIRECTIONS[name]
     w = {n: v.float() for n, v in problem.weights().items()}
     loss = problem.ProblemLoss(problem.Batch(problem.batch(0).x.float(), problem.batch(0).y))
-    estimate = projected(forward_mode, directions, count)(loss, w, Key(1))
+    estimate = projected(forward_mode, Measurement(directions=directions), count)(loss, w, Key(1))
     assert estimate.slopes.dtype == torch.float32
     again = expand(estimate.slopes.clone(), directions(Key(1), w, count))
     assert all(torch.equal(estimate.gradient[n], again[n]) for n in w)
@@ -91,8 +92,8 @@ def test_a_slice_is_drawn_the_same_numbers_as_the_whole(name):
 
 
 ESTIMATORS = {
-    "forward": projected(forward_mode, count=2, exact=HEAD),
-    "central": projected(central_difference(1e-4), count=2, exact=HEAD),
+    "forward": projected(forward_mode, EXACT, 2),
+    "central": projected(central_difference(1e-4), EXACT, 2),
     "backprop": backprop(),
 }
 

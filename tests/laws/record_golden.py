@@ -8,4 +8,4 @@ from spry.federated.methods import METHODS
 from tests.laws.test_methods import GOLDEN, run
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps({name: run(name, rounds=20)[1] for name in METHODS}, indent=1) + "\n")
+    GOLDEN.write_text(json.dumps({name: run(name, rounds=20)[2] for name in METHODS}, indent=1) + "\n")

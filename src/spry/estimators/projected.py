@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ def expand(slopes: Tensor, drawn: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     Returns:
         The gradient estimate, with the names of the directions.
     """
+    if not drawn:
+        return {}
     scaled = [float(s) / len(drawn) for s in slopes]
     total = {name: v * scaled[0] for name, v in drawn[0].items()}
     for s, direction in zip(scaled[1:], drawn[1:], strict=True):
@@ -34,19 +36,42 @@ def expand(slopes: Tensor, drawn: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return total
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What slopes are measured along, and what is not measured that way: all it takes to expand recorded ones.
+
+    Args:
+        directions: How directions are drawn.
+        exact: Names whose gradient is taken exactly instead (the head); it must cost no activations to do so.
+    """
+
+    directions: Directions = gaussian
+    exact: frozenset[str] = frozenset()
+
+    def draw(self, key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
+        """Draw directions for the weights that are measured along them.
+
+        Args:
+            key: Where the numbers come from.
+            params: Weights; the exact ones are passed over.
+            count: K, >= 1.
+
+        Returns:
+            K directions; none if there is nothing to measure.
+        """
+        moved = {name: w for name, w in params.items() if name not in self.exact}
+        return self.directions(key, moved, count) if moved else []
+
+
 def projected(
-    slope: Slope = forward_mode,
-    directions: Directions = gaussian,
-    count: int = 1,
-    exact: Collection[str] = (),
+    slope: Slope = forward_mode, measurement: Measurement = Measurement(), count: int = 1
 ) -> Estimator:
     """Estimate a gradient from K slopes, ``g = 1/K sum_k s_k v_k``; unbiased if the slopes are.
 
     Args:
         slope: How slopes are measured.
-        directions: How directions are drawn.
+        measurement: Which directions, for which weights.
         count: K, >= 1.
-        exact: Names whose gradient is taken exactly instead (the head); it must cost no activations to do so.
 
     Returns:
         The estimator. Its slopes are rounded to float32 before use (float64 weights keep float64), so that a receiver
@@ -60,17 +85,35 @@ def projected(
     """
     if count < 1:
         raise ConfigError(f"{count} directions asked for; there must be at least 1")
-    exact = frozenset(exact)
 
     def estimate(loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
-        moved = {n: w for n, w in params.items() if n not in exact}
-        still = {n: w for n, w in params.items() if n in exact}
-        drawn = directions(key, moved, count) if moved else []
+        moved = {n: w for n, w in params.items() if n not in measurement.exact}
+        still = {n: w for n, w in params.items() if n in measurement.exact}
+        drawn = measurement.draw(key, params, count)
         value, slopes, gradient = slope(loss, moved, drawn, still)
         slopes = slopes.to(slope_dtype(moved))
-        if moved:
-            gradient = {**expand(slopes, drawn), **gradient}
+        gradient = {**expand(slopes, drawn), **gradient}
         return Estimate(value=value, gradient={n: gradient[n] for n in params}, slopes=slopes)
+
+    return estimate
+
+
+def recorded(slopes: Tensor, measurement: Measurement) -> Estimator:
+    """Expand recorded slopes instead of measuring them: the gradients of ``projected``, bit for bit, without a loss.
+
+    Args:
+        slopes: What was measured, shape (steps, K); each call takes the next row.
+        measurement: What it was measured along; the estimate leaves out the names it takes exactly.
+
+    Returns:
+        The estimator, for one replay of the steps.
+    """
+    rows = iter(slopes)
+
+    def estimate(loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
+        row = next(rows)
+        drawn = measurement.draw(key, params, len(row))
+        return Estimate(value=float("nan"), gradient=expand(row, drawn), slopes=row)
 
     return estimate
 

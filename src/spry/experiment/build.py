@@ -158,6 +158,7 @@ def settings(config: Config) -> Settings:
         h=chosen.h,
         checkpoint=chosen.checkpoint,
         exact_head=chosen.exact_head,
+        slopes_only=chosen.slopes_only,
     )
 
 

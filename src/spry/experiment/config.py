@@ -71,6 +71,9 @@ class Method(Section):
     exact_head: bool = Field(
         default=True, description="Whether the head's gradient is taken exactly instead of perturbed."
     )
+    slopes_only: bool = Field(
+        default=False, description="Whether clients send slopes, which the server replays, instead of weights."
+    )
     split: Literal["cyclic"] | None = Field(default=None, description="Who trains what; the method's own if unset.")
 
 

@@ -13,11 +13,12 @@ from spry.core.keys import Key
 from spry.core.params import Params, add, merge
 from spry.core.unit import Unit, names_of
 from spry.estimators.estimate import Estimator
-from spry.federated.client import LossOf, accumulate, descend
+from spry.estimators.projected import Measurement, recorded
+from spry.federated.client import LocalTraining, LossOf, accumulate, descend, replay
 from spry.federated.mean import ClientMean
 from spry.federated.split import Split
 from spry.optim.transform import OptState, Transform
-from spry.wire.messages import Order, Reply
+from spry.wire.messages import Answer, Order, Reply, Slopes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class Algorithm:
         init: ``(weights) -> state``: makes the server's state.
         plan: ``(state, clients, key) -> {client: order}``: writes the orders of the next round.
         train: ``(loss_of, order, batches, examples) -> trained``: carries out one order on a client's batches.
-        absorb: ``(state, replies) -> state``: takes the round's replies, in any order, one at a time, and steps.
+        absorb: ``(state, answers) -> state``: takes the round's replies, in any order, one at a time, and steps.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Algorithm:
     init: Callable[[Params], ServerState]
     plan: Callable[[ServerState, Sequence[int], Key], dict[int, Order]]
     train: Callable[[LossOf, Order, Iterable[Any], int], Trained]
-    absorb: Callable[[ServerState, Iterable[Reply]], ServerState]
+    absorb: Callable[[ServerState, Iterable[Answer]], ServerState]
 
 
 def compose(
@@ -77,6 +78,7 @@ def compose(
     server: Transform,
     client: Transform | None,
     split: Split,
+    replayed: Measurement | None = None,
 ) -> Algorithm:
     """Compose an algorithm around the one client loop.
 
@@ -91,6 +93,7 @@ def compose(
         client: The client's optimizer, fresh in each round; None to send the mean gradient over the client's batches
             instead of stepping.
         split: Who trains what.
+        replayed: Lets clients send only what they measured; the server replays their loop.
 
     Returns:
         The algorithm.
@@ -98,7 +101,9 @@ def compose(
     Source:
         Reddi et al. 2021 (arXiv 2003.00295), algorithm 1, for the server's step.
     """
-    local = accumulate(estimator) if client is None else descend(estimator, client)
+
+    def local(how: Estimator) -> LocalTraining:
+        return accumulate(how) if client is None else descend(how, client)
 
     def init(weights: Params) -> ServerState:
         return ServerState(round=0, weights=weights, optimizer=server.init(weights))
@@ -118,16 +123,32 @@ def compose(
         }
 
     def train(loss_of: LossOf, order: Order, batches: Iterable[Any], examples: int) -> Trained:
-        weights, payload, losses = local(loss_of, order, batches)
-        stats = {"loss": sum(losses) / max(len(losses), 1), "steps": float(len(losses))}
-        reply = Reply(round=order.round, client=order.client, examples=examples, payload=payload, stats=stats)
+        weights, payload, slopes, losses = local(estimator)(loss_of, order, batches)
+        if replayed is not None:
+            payload = Slopes(slopes, {n: v for n, v in payload.values.items() if n in replayed.exact})
+        reply = Reply(
+            round=order.round,
+            client=order.client,
+            examples=examples,
+            payload=payload,
+            steps=len(losses),
+            loss=sum(losses) / max(len(losses), 1),
+        )
         return Trained(reply=reply, weights=merge(order.weights, weights))
 
-    def absorb(state: ServerState, replies: Iterable[Reply]) -> ServerState:
+    def found(order: Order, reply: Reply) -> Params:
+        if not isinstance(reply.payload, Slopes):
+            return reply.payload.values
+        assert replayed is not None  # the same composition wrote the reply
+        estimator = recorded(reply.payload.slopes, replayed)
+        return merge(replay(local(estimator), order, reply.steps), reply.payload.exact)
+
+    def absorb(state: ServerState, answers: Iterable[Answer]) -> ServerState:
         mean = ClientMean()
-        for reply in replies:
-            mean.take(reply)
-        updates, optimizer = server.update(mean.gradient(state.weights), state.optimizer, state.weights)
+        for order, reply in answers:
+            mean.take(reply.examples, found(order, reply))
+        gradient = mean.read(state.weights) if client is None else mean.step_from(state.weights)
+        updates, optimizer = server.update(gradient, state.optimizer, state.weights)
         return ServerState(round=state.round + 1, weights=add(state.weights, updates), optimizer=optimizer)
 
     return Algorithm(name=name, units=tuple(units), init=init, plan=plan, train=train, absorb=absorb)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from spry.core.keys import Key
@@ -41,12 +42,14 @@ class LocalResult(NamedTuple):
 
     Args:
         weights: The trained weights afterwards.
-        payload: What goes into the reply.
+        payload: The same, or the mean gradient, as a reply carries it.
+        slopes: What was measured at each step, shape (steps, K); K = 0 where nothing was.
         losses: The loss at each step.
     """
 
     weights: Params
     payload: Weights | Gradient
+    slopes: Tensor
     losses: list[float]
 
 
@@ -79,6 +82,27 @@ def _estimates(
         yield lambda weights, loss=loss, key=key: estimator(loss, weights, key, order.hint)
 
 
+def _result(weights: Params, payload: Weights | Gradient, estimates: list[Estimate]) -> LocalResult:
+    slopes = torch.stack([e.slopes for e in estimates]) if estimates else torch.zeros(0, 0)
+    return LocalResult(weights, payload, slopes, [e.value for e in estimates])
+
+
+def replay(training: LocalTraining, order: Order, steps: int) -> Params:
+    """Run a client's loop without its data, on recorded slopes.
+
+    Args:
+        training: Local training whose estimator gives recorded estimates and never looks at the loss.
+        order: The client's order.
+        steps: How many steps it took.
+
+    Returns:
+        What its payload would have held, bit for bit where the optimizer treats each weight on its own; weights whose
+        gradient was not recorded stay as ordered.
+    """
+    nothing: Any = None
+    return training(lambda batch, key: nothing, order, range(steps)).payload.values
+
+
 def descend(estimator: Estimator, optimizer: Transform) -> LocalTraining:
     """Step an optimizer on every batch and send the weights.
 
@@ -93,13 +117,13 @@ def descend(estimator: Estimator, optimizer: Transform) -> LocalTraining:
     def train(loss_of: LossOf, order: Order, batches: Iterable[Any]) -> LocalResult:
         weights = restrict(order.weights, order.trained)
         state = optimizer.init(weights)
-        losses: list[float] = []
+        estimates: list[Estimate] = []
         for estimate_at in _estimates(estimator, loss_of, order, batches):
             estimate = estimate_at(weights)
             updates, state = optimizer.update(estimate.gradient, state, weights)
             weights = add(weights, updates)
-            losses.append(estimate.value)
-        return LocalResult(weights, Weights(weights), losses)
+            estimates.append(estimate)
+        return _result(weights, Weights(weights), estimates)
 
     return train
 
@@ -117,12 +141,12 @@ def accumulate(estimator: Estimator) -> LocalTraining:
     def train(loss_of: LossOf, order: Order, batches: Iterable[Any]) -> LocalResult:
         weights = restrict(order.weights, order.trained)
         total: Params = tree_map(lambda w: w * 0, weights)
-        losses: list[float] = []
+        estimates: list[Estimate] = []
         for estimate_at in _estimates(estimator, loss_of, order, batches):
             estimate = estimate_at(weights)
             total = add(total, estimate.gradient)
-            losses.append(estimate.value)
-        mean = tree_map(lambda g: g / max(len(losses), 1), total)
-        return LocalResult(weights, Gradient(mean), losses)
+            estimates.append(estimate)
+        mean = tree_map(lambda g: g / max(len(estimates), 1), total)
+        return _result(weights, Gradient(mean), estimates)
 
     return train

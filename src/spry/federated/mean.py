@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from spry.core.params import Params
-from spry.wire.messages import Reply, Weights
 
 
 class ClientMean:
@@ -18,43 +17,50 @@ class ClientMean:
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._examples: dict[str, int] = {}
-        self._kind: type | None = None
 
-    def take(self, reply: Reply) -> None:
-        """Add one reply; a client without examples has no say.
+    def take(self, examples: int, values: Params) -> None:
+        """Add what one client found; a client without examples has no say.
 
         Args:
-            reply: The reply.
-
-        Raises:
-            TypeError: If weights and gradients come in one round.
+            examples: The client's weight in the mean.
+            values: Its weights or its gradient.
         """
-        kind = type(reply.payload)
-        if self._kind not in {None, kind}:
-            raise TypeError(f"replies of one round mix {self._kind} and {kind}")
-        self._kind = kind
-        if not reply.examples:
+        if not examples:
             return
-        for name, value in reply.payload.values.items():
+        for name, value in values.items():
             if name not in self._sums:
                 self._sums[name] = torch.zeros_like(value, dtype=torch.float64)
                 self._examples[name] = 0
-            self._sums[name].add_(value.double(), alpha=reply.examples)
-            self._examples[name] += reply.examples
+            self._sums[name].add_(value.double(), alpha=examples)
+            self._examples[name] += examples
 
-    def gradient(self, weights: Params) -> dict[str, Tensor]:
-        """Read the mean as a gradient for the server's optimizer.
+    def read(self, like: Params) -> dict[str, Tensor]:
+        """Read the mean.
+
+        Args:
+            like: The server's weights, for names and dtypes.
+
+        Returns:
+            The mean of each weight that some client sent, in the order of ``like``.
+        """
+        return {
+            name: self._mean(name).to(weight.dtype) for name, weight in like.items() if name in self._sums
+        }
+
+    def step_from(self, weights: Params) -> dict[str, Tensor]:
+        """Read the mean of the clients' weights as a gradient at the server's, ``g = w - mean(w_i)``.
 
         Args:
             weights: The server's weights, which the clients started from.
 
         Returns:
-            ``w - mean(w_i)`` for replies with weights, ``mean(g_i)`` for replies with gradients, for each weight that
-            some reply named, in the order of ``weights``.
+            The gradient for each weight that some client sent, in the order of ``weights``.
         """
-        result: dict[str, Tensor] = {}
-        for name, weight in weights.items():
-            if name in self._sums:
-                mean = self._sums[name] / self._examples[name]
-                result[name] = (weight.double() - mean if self._kind is Weights else mean).to(weight.dtype)
-        return result
+        return {
+            name: (weight.double() - self._mean(name)).to(weight.dtype)
+            for name, weight in weights.items()
+            if name in self._sums
+        }
+
+    def _mean(self, name: str) -> Tensor:
+        return self._sums[name] / self._examples[name]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from spry.core.errors import ConfigError, nearest
 from spry.core.unit import Unit
 from spry.estimators.backprop import backprop
+from spry.estimators.projected import projected
 from spry.estimators.slopes import central_difference, forward_mode
 from spry.federated.algorithm import Algorithm, compose
 from spry.federated.settings import Settings
@@ -17,14 +18,23 @@ from spry.optim.rules import adamw, sgd, yogi
 Units = Sequence[Unit]
 Method = Callable[[Units, Settings], Algorithm]
 
-LOCAL, MEAN, ADAPTIVE = adamw(1e-3), sgd(1.0), yogi(1e-2)
+LOCAL, PLAIN, MEAN, ADAPTIVE = adamw(1e-3), sgd(1e-3), sgd(1.0), yogi(1e-2)
 
 
 def spry(units: Units, s: Settings) -> Algorithm:
     """Forward-mode gradients of dealt slices, united by an adaptive server (Panchal et al. 2024)."""
     return compose(
-        name="spry", units=units, estimator=s.projected(forward_mode, units), split=s.split or cyclic,
+        name="spry", units=units, estimator=projected(forward_mode, s.measurement(units), s.count),
+        replayed=s.replayed(units), split=s.split or cyclic,
         client=s.client or LOCAL, server=s.server or ADAPTIVE,
+    )  # fmt: skip
+
+
+def spry_per_iteration(units: Units, s: Settings) -> Algorithm:
+    """Spry with one server step a round: clients send slopes at the server's weights (Panchal et al. 2024)."""
+    return compose(
+        name="spry_per_iteration", units=units, estimator=projected(forward_mode, s.measurement(units), s.count),
+        replayed=s.measurement(units), split=s.split or cyclic, client=None, server=s.server or ADAPTIVE,
     )  # fmt: skip
 
 
@@ -71,7 +81,8 @@ def fedyogi_split(units: Units, s: Settings) -> Algorithm:
 def fedfgd(units: Units, s: Settings) -> Algorithm:
     """Forward-mode gradients of all weights on every client: Spry without the split (Panchal et al. 2024, ablation)."""
     return compose(
-        name="fedfgd", units=units, estimator=s.projected(forward_mode, units), split=everything,
+        name="fedfgd", units=units, estimator=projected(forward_mode, s.measurement(units), s.count),
+        replayed=s.replayed(units), split=everything,
         client=s.client or LOCAL, server=s.server or ADAPTIVE,
     )  # fmt: skip
 
@@ -79,8 +90,9 @@ def fedfgd(units: Units, s: Settings) -> Algorithm:
 def fedmezo(units: Units, s: Settings) -> Algorithm:
     """Central differences along random directions on every client, weights averaged (Malladi et al. 2023)."""
     return compose(
-        name="fedmezo", units=units, estimator=s.projected(central_difference(s.h), units), split=everything,
-        client=s.client or LOCAL, server=s.server or MEAN,
+        name="fedmezo", units=units, replayed=s.replayed(units),
+        estimator=projected(central_difference(s.h), s.measurement(units), s.count), split=everything,
+        client=s.client or PLAIN, server=s.server or MEAN,
     )  # fmt: skip
 
 
@@ -94,7 +106,18 @@ def head_only(units: Units, s: Settings) -> Algorithm:
 
 METHODS: Mapping[str, Method] = {
     method.__name__: method
-    for method in (spry, fedavg, fedyogi, fedsgd, fedavg_split, fedyogi_split, fedfgd, fedmezo, head_only)
+    for method in (
+        spry,
+        spry_per_iteration,
+        fedavg,
+        fedyogi,
+        fedsgd,
+        fedavg_split,
+        fedyogi_split,
+        fedfgd,
+        fedmezo,
+        head_only,
+    )
 }
 
 

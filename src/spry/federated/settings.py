@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from spry.core.unit import Unit, names_of
 from spry.estimators.directions import Directions, gaussian
-from spry.estimators.estimate import Estimator
-from spry.estimators.projected import projected
-from spry.estimators.slopes import Slope
+from spry.estimators.projected import Measurement
 from spry.federated.split import Split
 from spry.optim.transform import Transform
 
@@ -27,6 +25,7 @@ class Settings:
         h: Step of finite differences, > 0.
         checkpoint: Whether backpropagation recomputes activations instead of keeping them.
         exact_head: Whether methods with directions take the head's gradient exactly instead of perturbing the head.
+        slopes_only: Whether clients of such methods send their slopes, and the server replays them, instead of weights.
     """
 
     client: Transform | None = None
@@ -38,15 +37,27 @@ class Settings:
     checkpoint: bool = False
     exact_head: bool = True
 
-    def projected(self, slope: Slope, units: Sequence[Unit]) -> Estimator:
-        """Make the estimator of a method with directions.
+    slopes_only: bool = False
+
+    def measurement(self, units: Sequence[Unit]) -> Measurement:
+        """Say what the methods with directions measure along.
 
         Args:
-            slope: How slopes are measured.
             units: The units, for the names of the head.
 
         Returns:
-            The estimator.
+            The directions, and the head's names if its gradient is taken exactly.
         """
         head = names_of(unit for unit in units if unit.head) if self.exact_head else ()
-        return projected(slope, self.directions, self.count, exact=head)
+        return Measurement(directions=self.directions, exact=frozenset(head))
+
+    def replayed(self, units: Sequence[Unit]) -> Measurement | None:
+        """Say what the server needs to replay clients that send only their slopes.
+
+        Args:
+            units: The units, for the names of the head.
+
+        Returns:
+            The measurement; None if clients send weights.
+        """
+        return self.measurement(units) if self.slopes_only else None

@@ -9,7 +9,7 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import all_finite
 from spry.core.unit import Unit
-from spry.wire.messages import Reply
+from spry.wire.messages import Gradient, Reply, Slopes, Weights
 
 
 def sample(clients: Sequence[int], count: int, round: int, key: Key) -> list[int]:
@@ -45,11 +45,14 @@ def defect(reply: Reply) -> str | None:
     Returns:
         What is wrong, or None if the reply counts.
     """
-    if not math.isfinite(reply.stats.get("loss", 0.0)):
-        return f"loss is {reply.stats['loss']}"
-    if not all_finite(reply.payload.values):
-        return "payload has NaN or infinite values"
-    return None
+    if not math.isfinite(reply.loss):
+        return f"loss is {reply.loss}"
+    match reply.payload:
+        case Slopes(slopes, exact):
+            parts = {"slopes": slopes, **exact}
+        case Weights(values) | Gradient(values):
+            parts = values
+    return None if all_finite(parts) else "payload has NaN or infinite values"
 
 
 def idle(units: Sequence[Unit], trained: set[str]) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from spry.metrics.stats import Stats
 from spry.runtime.records import ClientRecord, Round
 from spry.runtime.rounds import defect, idle, sample
 from spry.tasks.task import Task
-from spry.wire.messages import Order, Reply
+from spry.wire.codec import encode_order, encode_reply
+from spry.wire.messages import Answer, Order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class _Run:
     records: list[ClientRecord] = field(default_factory=list)
     aside: float = 0.0
 
-    def replies(self, orders: Iterable[Order]) -> Iterator[Reply]:
+    def answers(self, orders: Iterable[Order]) -> Iterator[Answer]:
         for order in orders:
             generalized = self._look(order.client, order.weights) if self.evaluates else None
             begun = time.perf_counter()
@@ -71,10 +72,10 @@ class _Run:
                     client=order.client,
                     units=self._units(order),
                     examples=examples,
-                    steps=int(trained.reply.stats["steps"]),
-                    loss=trained.reply.stats["loss"],
-                    bytes_up=trained.reply.nbytes,
-                    bytes_down=order.nbytes,
+                    steps=trained.reply.steps,
+                    loss=trained.reply.loss,
+                    bytes_up=len(encode_reply(trained.reply, order)),
+                    bytes_down=len(encode_order(order)),
                     seconds=seconds,
                     failed=failed,
                     generalized=generalized,
@@ -82,7 +83,7 @@ class _Run:
                 )
             )
             if failed is None:
-                yield trained.reply
+                yield Answer(order, trained.reply)
 
     def _units(self, order: Order) -> tuple[str, ...]:
         trained = set(order.trained)
@@ -129,7 +130,7 @@ def simulate(
         run = _Run(algorithm, task, clients, key, meter, schedule.evaluates(number), schedule.personalized)
         chosen = sample(clients.trainable(), schedule.clients_per_round, number, key)
         orders = algorithm.plan(state, chosen, key)
-        state = algorithm.absorb(state, run.replies(orders[client] for client in chosen))
+        state = algorithm.absorb(state, run.answers(orders[client] for client in chosen))
         survivors = [record for record in run.records if record.failed is None]
         if not survivors:
             reasons = "; ".join(f"client {record.client}: {record.failed}" for record in run.records)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
 
 from spry.core.keys import Key
-from spry.core.params import Params, nbytes
+from spry.core.params import Params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,34 +32,36 @@ class Order:
     key: Key
     hint: Params | None = None
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors sent down."""
-        return nbytes(self.weights) + nbytes(self.hint or {})
-
 
 @dataclass(frozen=True)
 class Weights:
-    """A reply's payload: the trained weights after local training."""
+    """A payload: the trained weights after local training."""
 
     values: Params
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors sent up."""
-        return nbytes(self.values)
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """A reply's payload: a gradient of the trained weights at the order's weights."""
+    """A payload: the mean gradient of the trained weights at the order's weights."""
 
     values: Params
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors sent up."""
-        return nbytes(self.values)
+
+@dataclass(frozen=True)
+class Slopes:
+    """A payload: the slopes of every local step; with the order's key they say what the trained weights became.
+
+    Args:
+        slopes: Shape (steps, K).
+        exact: What was not measured along directions (the head): its weights after local training, or its mean gradient
+            from a client that does not step.
+    """
+
+    slopes: Tensor
+    exact: Params = field(default_factory=dict)
+
+
+Payload = Weights | Gradient | Slopes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +73,28 @@ class Reply:
         client: Who sends it.
         examples: How many training examples it owns; its weight in averages.
         payload: What it found.
-        stats: Numbers for the log, such as ``loss``.
+        steps: Local steps taken.
+        loss: Mean loss over its steps, for the log; kept in float32, as it is sent.
     """
 
     round: int
     client: int
     examples: int
-    payload: Weights | Gradient
-    stats: Mapping[str, float] = field(default_factory=dict)
+    payload: Payload
+    steps: int
+    loss: float
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the payload."""
-        return self.payload.nbytes
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "loss", float(np.float32(self.loss)))
+
+
+class Answer(NamedTuple):
+    """A reply together with the order it answers.
+
+    Args:
+        order: What was asked.
+        reply: What came back.
+    """
+
+    order: Order
+    reply: Reply

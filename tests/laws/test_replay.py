@@ -1,0 +1,65 @@
+"""Key and slopes are enough: the server arrives at the client's weights bit for bit, for every method and optimizer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from spry.core.keys import Key
+from spry.estimators.directions import gaussian, rademacher
+from spry.federated.methods import METHODS, method
+from spry.federated.settings import Settings
+from spry.optim.named import OPTIMIZERS, optimizer
+from spry.wire.codec import decode_reply, encode_reply
+from spry.wire.messages import Answer, Slopes
+from tests.laws import problem
+from tests.laws.test_methods import CLIENTS
+
+PROJECTED = ["spry", "spry_per_iteration", "fedfgd", "fedmezo"]
+
+
+def rounds(name, *, slopes_only, wire=False, **choices):
+    algorithm = method(name, problem.UNITS, Settings(slopes_only=slopes_only, **choices))
+    weights = {n: w.float() for n, w in problem.weights().items()}
+    state, locals_ = algorithm.init(weights), []
+    for _ in range(3):
+        orders = algorithm.plan(state, CLIENTS, Key(0))
+        answers = []
+        for c, order in orders.items():
+            batches = [
+                problem.Batch(b.x.float(), b.y) for b in (problem.batch(10 * c + i) for i in range(c + 1))
+            ]
+            trained = algorithm.train(problem.loss_of, order, batches, 3 + c)
+            reply = trained.reply
+            answers.append(Answer(order, decode_reply(encode_reply(reply, order), order) if wire else reply))
+            locals_.append(trained.weights)
+        state = algorithm.absorb(state, answers)
+    return state, answers
+
+
+@pytest.mark.parametrize("directions", [gaussian, rademacher])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("exact_head", [True, False])
+@pytest.mark.parametrize("name", PROJECTED)
+def test_slopes_give_the_weights_that_full_replies_give(name, exact_head, count, directions):
+    choices = {"count": count, "exact_head": exact_head, "directions": directions}
+    full, _ = rounds(name, slopes_only=False, **choices)
+    sent, answers = rounds(name, slopes_only=True, wire=True, **choices)
+    assert all(isinstance(answer.reply.payload, Slopes) for answer in answers)
+    assert all(torch.equal(full.weights[n], sent.weights[n]) for n in full.weights)
+
+
+@pytest.mark.parametrize("local", OPTIMIZERS)
+@pytest.mark.parametrize("name", ["spry", "fedfgd", "fedmezo"])
+def test_with_every_client_optimizer(name, local):
+    client = optimizer(local, lr=0.01)
+    full, _ = rounds(name, slopes_only=False, client=client)
+    sent, _ = rounds(name, slopes_only=True, client=client)
+    assert all(torch.equal(full.weights[n], sent.weights[n]) for n in full.weights)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_reply_survives_the_wire_bit_for_bit(name):
+    straight, _ = rounds(name, slopes_only=False)
+    wired, _ = rounds(name, slopes_only=False, wire=True)
+    assert all(torch.equal(straight.weights[n], wired.weights[n]) for n in straight.weights)
