@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spry.core.unit import Unit
 from spry.experiment.build import SPLITS
-from spry.federated.split import cyclic, everything, head_only
+from spry.federated.split import contiguous, cyclic, everything, head_only
 
 HEAD = Unit(name="head", names=("head.w",), head=True)
 
@@ -55,6 +55,13 @@ def test_the_deal_rotates_through_all_units(name, count, m):
     for round in range(max(count, m)):
         seen |= {unit.name for unit in SPLITS[name](units(count), clients(m), round)[3]}
     assert seen == {unit.name for unit in units(count)}
+
+
+def test_contiguous_by_hand():
+    dealt = contiguous(units(5), [7, 9], 0)
+    assert [u.name for u in dealt[7]] == ["u0", "u1", "head"]
+    assert [u.name for u in dealt[9]] == ["u2", "u3", "u4", "head"]
+    assert [u.name for u in contiguous(units(5), [7, 9], 1)[7]] == ["u2", "u3", "u4", "head"]
 
 
 def test_more_units_than_clients_by_hand():

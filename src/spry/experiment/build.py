@@ -20,7 +20,7 @@ from spry.experiment.config import Config
 from spry.federated.algorithm import Algorithm
 from spry.federated.methods import method
 from spry.federated.settings import Settings
-from spry.federated.split import Split, cyclic
+from spry.federated.split import Split, contiguous, cyclic
 from spry.optim.named import optimizer
 from spry.optim.transform import Transform
 from spry.runtime.simulate import Schedule
@@ -28,7 +28,7 @@ from spry.tasks.classification import ClassificationTask
 from spry.tasks.peft import Lora
 
 DIRECTIONS: Mapping[str, Directions] = {"gaussian": gaussian, "rademacher": rademacher}
-SPLITS: Mapping[str, Split] = {"cyclic": cyclic}
+SPLITS: Mapping[str, Split] = {"cyclic": cyclic, "contiguous": contiguous}
 PARTITIONS: Mapping[str, Callable[[Dataset, Config, Key], Mapping[str, Any]]] = {
     "iid": lambda data, config, key: partition.iid(data, config.data.clients, key),
     "dirichlet": lambda data, config, key: partition.dirichlet(

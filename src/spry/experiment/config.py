@@ -74,7 +74,7 @@ class Method(Section):
     slopes_only: bool = Field(
         default=False, description="Whether clients send slopes, which the server replays, instead of weights."
     )
-    split: Literal["cyclic"] | None = Field(default=None, description="Who trains what; the method's own if unset.")
+    split: Literal["cyclic", "contiguous"] | None = Field(default=None, description="Who trains what; the method's own if unset.")
 
 
 class Client(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 from spry.core.unit import Unit
@@ -60,19 +61,43 @@ def cyclic(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[in
         a unit over the rounds.
     """
     body = [unit for unit in units if not unit.head]
-    owned = _deal(len(body), len(clients), round)
-    return _with_head(units, {client: {body[j].name for j in owned[i]} for i, client in enumerate(clients)})
+    if len(body) <= len(clients):
+        return _owners(units, clients, round)
+    hands: dict[int, set[str]] = {client: set() for client in clients}
+    for j, unit in enumerate(body):
+        hands[clients[(j + round) % len(clients)]].add(unit.name)
+    return _with_head(units, hands)
 
 
-def _deal(units: int, clients: int, round: int) -> list[list[int]]:
-    owned: list[list[int]] = [[] for _ in range(clients)]
-    if units > clients:
-        for j in range(units):
-            owned[(j + round) % clients].append(j)
-    elif units:
-        for i in range(clients):
-            owned[i].append((i + round) % units)
-    return owned
+def contiguous(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
+    """Cut the model into M runs of neighbouring units, the i-th client taking run ``(i + round) mod M``.
+
+    A client's tangents begin at its lowest unit, so the owner of the topmost run does hardly more than inference. With
+    more clients than units this is ``cyclic``.
+
+    Args:
+        units: L units in the model's order, and any head.
+        clients: The M clients of the round.
+        round: The round, from 0.
+
+    Returns:
+        For each client its units; the runs' lengths differ by at most one.
+    """
+    body = [unit for unit in units if not unit.head]
+    if len(body) <= len(clients):
+        return _owners(units, clients, round)
+    m = len(clients)
+    cuts = [i * len(body) // m for i in range(m + 1)]
+    runs = [{unit.name for unit in body[low:high]} for low, high in pairwise(cuts)]
+    return _with_head(units, {client: runs[(i + round) % m] for i, client in enumerate(clients)})
+
+
+def _owners(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
+    """Deal clients to units: at most one unit each, about M / L owners a unit."""
+    body = [unit for unit in units if not unit.head]
+    return _with_head(
+        units, {client: {body[(i + round) % len(body)].name} if body else set() for i, client in enumerate(clients)}
+    )
 
 
 def _with_head(units: Sequence[Unit], names: Mapping[int, set[str]]) -> dict[int, tuple[Unit, ...]]:
