@@ -66,6 +66,13 @@ class _Within:
     def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
         return self.loss({**self.fixed, **params}, checkpoint=checkpoint)
 
+    @property
+    def mask(self) -> Tensor | None:
+        return self.loss.mask
+
+    def examples(self, params: Params) -> Tensor:
+        return self.loss.examples({**self.fixed, **params})
+
     def parts(self) -> Sequence[tuple[float, Loss]]:
         return [(share, _Within(part, self.fixed)) for share, part in self.loss.parts()]
 

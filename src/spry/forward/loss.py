@@ -26,6 +26,22 @@ class Loss(Protocol):
         """
         ...
 
+    @property
+    def mask(self) -> Tensor | None:
+        """1 for tokens and 0 for padding, shape (B, T); None where examples are no sequences, or have no padding."""
+        ...
+
+    def examples(self, params: Params) -> Tensor:
+        """Evaluate the examples' own losses, whose mean is the loss.
+
+        Args:
+            params: As above.
+
+        Returns:
+            Shape (B,).
+        """
+        ...
+
     def parts(self) -> Sequence[tuple[float, Loss]]:
         """Split the batch into micro-batches.
 

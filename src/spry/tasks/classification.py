@@ -201,9 +201,27 @@ class ClassificationLoss:
         """
         parts = self.parts()
         if len(parts) == 1:
-            return self._whole(params, checkpoint)
+            return self._whole(params, "mean", checkpoint)
         values = [share * part(params, checkpoint=checkpoint) for share, part in parts]
         return functools.reduce(operator.add, values)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """1 for tokens and 0 for padding, shape (B, T)."""
+        return self.batch["attention_mask"]
+
+    def examples(self, params: Params) -> Tensor:
+        """Evaluate the examples' own losses, one micro-batch after the other.
+
+        Args:
+            params: Some or all trainable weights, plain tensors or duals.
+
+        Returns:
+            Shape (B,).
+        """
+        parts = [part for _, part in self.parts()]
+        values = [part._whole(params, "none") for part in parts]
+        return values[0] if len(values) == 1 else torch.cat(values)
 
     def parts(self) -> Sequence[tuple[float, ClassificationLoss]]:
         """Split the batch into micro-batches.
@@ -224,7 +242,7 @@ class ClassificationLoss:
             for i, piece in enumerate(pieces)
         ]
 
-    def _whole(self, params: Params, checkpoint: bool) -> Tensor:
+    def _whole(self, params: Params, reduction: str, checkpoint: bool = False) -> Tensor:
         with self.task.dropping(self.key) as masks, recomputing(masks) if checkpoint else nullcontext():
             logits = self.task.logits(params, self.batch)
-        return F.cross_entropy(logits, self.batch["labels"].to(self.task.device))
+        return F.cross_entropy(logits, self.batch["labels"].to(self.task.device), reduction=reduction)

@@ -1,0 +1,163 @@
+"""Forward gradients from directions in activation space: one slope an example instead of one a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from spry.core.errors import ConfigError
+from spry.core.keys import Key
+from spry.core.params import Params, tree_map
+from spry.estimators.estimate import Estimate, Estimator
+from spry.estimators.projected import Measurement, expand
+from spry.forward.loss import Loss
+from spry.forward.tap import Tapped, tapped
+
+Choice = Callable[[Params, float], Collection[str]]
+"""``(weights, tokens) -> names``: which weights to tap, given the mean number of tokens of an example."""
+
+
+def maps(params: Params, tokens: float) -> list[str]:
+    """Tap every map.
+
+    Args:
+        params: Weights.
+        tokens: Mean tokens of an example.
+
+    Returns:
+        Names of the weights of two dimensions.
+    """
+    return [name for name, w in params.items() if w.dim() == 2]
+
+
+def cheaper(params: Params, tokens: float) -> list[str]:
+    """Tap the maps for which activation directions have the smaller predicted error.
+
+    A map of shape (R, D) takes ``R D`` random numbers a batch as a weight, and ``R T`` an example at its outputs. With
+    examples whose gradients share no direction, the worst case, the relative squared errors are in that proportion, so
+    a map is tapped if ``T < D``.
+
+    Args:
+        params: Weights.
+        tokens: ``T``, mean tokens of an example.
+
+    Returns:
+        Names of the weights to tap.
+    """
+    return [name for name in maps(params, tokens) if tokens < params[name].shape[1]]
+
+
+def activation(measurement: Measurement, count: int = 1, choice: Choice = maps) -> Estimator:
+    """Estimate a gradient from the slopes of each example along directions in the outputs of trained maps.
+
+    ``g = 1/(B K) sum_b,k s_bk V_bk`` with ``V_bk = sum_t u_bkt x_bt'``, for a map ``z_t = A x_t`` of R outputs. It is
+    unbiased. With ``G_b`` the gradient of example b's loss by the outputs of all taps, and ``X_b`` the inputs of this one,
+    gaussian directions have the error ``E|g - dL/dA|^2 = 1/(B^2 K) sum_b (R |G_b|^2 |X_b|^2 + |dL_b/dA|^2)``: it grows with
+    tokens and taps, not with the width D. Weights that are not tapped are moved along weight directions in the same
+    pass; the exact ones are not moved.
+
+    Args:
+        measurement: How directions are drawn, of weights and of outputs alike: numbers independent of each other
+            (``gaussian``, ``rademacher``); and the names whose gradient is taken exactly.
+        count: K, >= 1.
+        choice: Which weights to tap.
+
+    Returns:
+        The estimator; its draws do not depend on how the batch is split into micro-batches. It records no slopes,
+        since without the inputs they determine no gradient.
+
+    Raises:
+        ConfigError: If K is less than 1.
+
+    Source:
+        Ren et al. 2022 (arXiv 2210.03310), equation 4, there for stacks of dense layers with greedy losses; here for
+        any map in an unmodified model, an example's tokens sharing its slope.
+    """
+    if count < 1:
+        raise ConfigError(f"{count} directions asked for; there must be at least 1")
+
+    def estimate(loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
+        exact = {n: w for n, w in params.items() if n in measurement.exact}
+        moved = {n: w for n, w in params.items() if n not in measurement.exact}
+        chosen = set(choice(moved, _tokens(loss)))
+        run = _Pass(
+            taps={n: w for n, w in moved.items() if n in chosen},
+            weights={n: w for n, w in moved.items() if n not in chosen},
+            leaves=tree_map(lambda w: w.detach().clone().requires_grad_(), exact),
+            measurement=measurement,
+            count=count,
+            key=key,
+        )
+        for share, part in loss.parts():
+            run.take(share, part)
+        gradient = run.gradient()
+        return Estimate(value=run.value, gradient={n: gradient[n] for n in params})
+
+    return estimate
+
+
+@dataclass
+class _Pass:
+    """One estimate under way, micro-batch by micro-batch."""
+
+    taps: Params
+    weights: Params
+    leaves: Params
+    measurement: Measurement
+    count: int
+    key: Key
+    value: float = 0.0
+    seen: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.directions = self.measurement.draw(self.key, self.weights, self.count) or [{}] * self.count
+        self.slopes = torch.zeros(self.count, dtype=torch.float64)
+
+    def take(self, share: float, part: Loss) -> None:
+        moving = bool(self.taps or self.weights)
+        with torch.set_grad_enabled(moving or bool(self.leaves)):
+            if moving:
+                got = tapped(
+                    lambda w: part.examples({**w, **self.leaves}),
+                    self.weights, self.taps, self.directions, self.noise, part.mask,
+                )  # fmt: skip
+            else:
+                got = Tapped(part.examples(self.leaves), torch.zeros(self.count, 1), {})
+        self.value += share * float(got.losses.detach().mean())
+        self._heads(share, got.losses)
+        self.slopes += share * got.slopes.detach().mean(1).double().cpu()
+        for name, trace in got.traces.items():
+            if trace.shape[1]:
+                mean = torch.einsum("kb,kbrd->rd", got.slopes.to(trace.dtype), trace)
+                self._add(name, mean * (share / (self.count * trace.shape[1])))
+        self.seen += len(got.losses)
+
+    def noise(self, name: str, call: int, like: Tensor) -> list[Tensor]:
+        """Draw for the whole batch up to this micro-batch, whose numbers are the last."""
+        first = self.seen
+        whole = like.new_empty(first + len(like), *like.shape[1:])
+        key = self.key.fold("tap", call)
+        return [u[name][first:] for u in self.measurement.directions(key, {name: whole}, self.count)]
+
+    def gradient(self) -> dict[str, Tensor]:
+        zeros = {n: torch.zeros_like(w) for n, w in {**self.taps, **self.leaves}.items()}
+        along = expand(self.slopes, self.directions) if self.weights else {}
+        return {**zeros, **along, **self.sums}
+
+    def _heads(self, share: float, losses: Tensor) -> None:
+        if self.leaves:
+            found = torch.autograd.grad(losses.mean(), list(self.leaves.values()))
+            for name, gradient in zip(self.leaves, found, strict=True):
+                self._add(name, share * gradient)
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+
+def _tokens(loss: Loss) -> float:
+    mask = loss.mask
+    return 1.0 if mask is None else float(mask.sum()) / len(mask)

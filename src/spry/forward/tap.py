@@ -1,0 +1,204 @@
+"""Taps: trained maps whose outputs are moved along random directions, example by example, instead of their weights.
+
+A map ``z_t = A x_t`` is shared by all tokens of all examples. Moving ``A`` itself gives one slope a batch; moving each
+example's ``z`` gives one slope an example, and what turns the slopes into a gradient of ``A`` is formed during the
+pass: the trace ``V_b = sum_t u_t x_t'``, of the shape of ``A``. No input is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from spry.core.errors import ModelError
+from spry.core.params import Params
+from spry.forward.dual import Dual, primal
+from spry.forward.report import count_dropped, watch
+
+Noise = Callable[[str, int, Tensor], Sequence[Tensor]]
+"""``(name, call, like) -> u_1 .. u_K``: draws K tensors like one of shape (B, T, R), for a weight's call-th use."""
+
+
+class Tapped(NamedTuple):
+    """What one pass with taps gave.
+
+    Args:
+        losses: The examples' losses, shape (B,).
+        slopes: Each example's slope along each direction, shape (K, B).
+        traces: For each tapped weight of shape (R, D) its ``V``, shape (K, B, R, D).
+    """
+
+    losses: Tensor
+    slopes: Tensor
+    traces: dict[str, Tensor]
+
+
+def tapped(
+    examples: Callable[[Params], Tensor],
+    params: Params,
+    taps: Params,
+    directions: Sequence[Params],
+    noise: Noise,
+    mask: Tensor | None = None,
+) -> Tapped:
+    """Move the outputs of some maps, and some other weights, along K directions in one pass.
+
+    With ``G_b`` the gradient of example b's loss by the outputs of a tapped map and ``u`` the noise in them, the slopes
+    are ``s_b = sum <G_b, u_b> + <dL_b/dw, v>``, summed over taps and directions. If ``E[u u'] = I``,
+    ``E[s_b V_b] = dL_b/dA``.
+
+    Args:
+        examples: Gives the examples' losses, shape (B,), for the weights; runs on dual numbers.
+        params: The weights that ``directions`` move; may be empty.
+        taps: Weights of shape (R, D) whose outputs are moved; each may only enter ``torch.nn.functional.linear``.
+        directions: K mappings of the names of ``params`` to tensors of their shapes.
+        noise: Draws what is added to the outputs.
+        mask: 1 for tokens and 0 for padding, shape (B, T); padding is not moved.
+
+    Returns:
+        Losses, slopes and traces. The losses carry autograd's graph of operations on closed-over tensors that require
+        grad (an exact head).
+
+    Raises:
+        ModelError: If a tapped weight is used otherwise, its inputs do not lie example by example, or the losses do not
+            depend on the weights.
+
+    Source:
+        Ren et al. 2022 (arXiv 2210.03310), activity perturbation; the trace formed on the way is ours.
+    """
+    moved: dict[str, Tensor] = {name: _tap(name, w, len(directions), noise, mask) for name, w in taps.items()}
+    moved |= {name: Dual(w.detach(), [v[name] for v in directions]) for name, w in params.items()}
+    with watch() as report, torch.inference_mode(False), torch.enable_grad(), _Taps():
+        losses = examples(moved)
+    traces = {name: tap.trace() for name, tap in moved.items() if isinstance(tap, Tap)}
+    if isinstance(losses, Dual):
+        return Tapped(losses.primal, torch.stack(losses.tangents), traces)
+    if report.dropped:
+        raise ModelError(
+            f"the losses do not depend on the weights: the derivative was stopped by {dict(report.dropped)}"
+        )
+    return Tapped(losses, losses.new_zeros(len(directions), len(losses)), traces)
+
+
+@dataclass
+class _Site:
+    """What a tap knows and gathers."""
+
+    name: str
+    weight: Tensor
+    count: int
+    noise: Noise
+    mask: Tensor | None
+    calls: int = 0
+    traces: list[Tensor] = field(default_factory=list)
+
+
+class Tap(Dual):
+    """A weight whose map is moved at its output; it has no tangents of its own and refuses whatever needs them."""
+
+    site: _Site
+
+    @staticmethod
+    def __new__(cls, site: _Site) -> Tap:
+        weight = site.weight
+        self = torch.Tensor._make_wrapper_subclass(  # pyright: ignore[reportAttributeAccessIssue]
+            cls, weight.shape, strides=weight.stride(), dtype=weight.dtype, device=weight.device
+        )
+        self._pair = self._kin = None
+        self.site = site
+        return self
+
+    def pair(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Refuse: whoever asks is not the linear map that this weight was tapped for.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError(
+            f"weight {self.site.name!r} is used in another way than as the weight of torch.nn.functional.linear, "
+            f"so its outputs cannot be moved; estimate it with weight directions (method.estimator = 'weight')"
+        )
+
+    def trace(self) -> Tensor:
+        """Give what was gathered.
+
+        Returns:
+            ``V``, shape (K, B, R, D); zero examples if the map was never used.
+        """
+        if not self.site.traces:
+            return self.site.weight.new_zeros(self.site.count, 0, *self.shape)
+        return torch.stack(self.site.traces)
+
+    def apply(self, input: Any, bias: Any) -> Tensor:
+        """Compute ``z = A x`` with the tangents ``A x_k + u_k`` and add ``u_k x'`` to the traces.
+
+        Args:
+            input: ``x``, shape (B, ..., D) or (B T, D), plain or dual.
+            bias: The map's bias, plain or dual, or None.
+
+        Returns:
+            ``z``, a dual.
+        """
+        weight = self.site.weight
+        x = primal(input)
+        out = F.linear(x, weight, primal(bias))
+        if not torch.is_grad_enabled():
+            count_dropped(F.linear)
+            return out
+        noises = self._noises(x.detach(), out)
+        tangents = [u.reshape(out.shape) for u in noises]
+        if isinstance(input, Dual):
+            tangents = [u + F.linear(t, weight) for u, t in zip(tangents, input.tangents, strict=True)]
+        if isinstance(bias, Dual):
+            tangents = [u + t for u, t in zip(tangents, bias.tangents, strict=True)]
+        return Dual(out, tangents)
+
+    def _noises(self, x: Tensor, out: Tensor) -> list[Tensor]:
+        site = self.site
+        rows = self._by_example(x)
+        noises = list(site.noise(site.name, site.calls, out.detach().reshape(*rows.shape[:2], out.shape[-1])))
+        if site.mask is not None and site.mask.shape[1] == rows.shape[1]:
+            kept = site.mask.to(out.device, out.dtype).unsqueeze(-1)
+            noises = [u * kept for u in noises]
+        traces = [u.transpose(1, 2) @ rows for u in noises]
+        site.traces = (
+            [old + new for old, new in zip(site.traces, traces, strict=True)] if site.calls else traces
+        )
+        site.calls += 1
+        return noises
+
+    def _by_example(self, x: Tensor) -> Tensor:
+        """The inputs as (B, T, D)."""
+        count = len(x) if self.site.mask is None else len(self.site.mask)
+        if x.dim() < 2 or (len(x) != count and (x.dim() != 2 or len(x) % count)):
+            raise ModelError(
+                f"the input of {self.site.name!r} has shape {tuple(x.shape)}, which does not lie example by example in "
+                f"a batch of {count}; estimate its gradient with weight directions (method.estimator = 'weight')"
+            )
+        return x.reshape(count, -1, x.shape[-1])
+
+
+def _tap(name: str, weight: Tensor, count: int, noise: Noise, mask: Tensor | None) -> Tap:
+    if weight.dim() != 2:
+        raise ModelError(
+            f"{name!r} has shape {tuple(weight.shape)}; only weights of maps, of two dimensions, have outputs to move"
+        )
+    return Tap(_Site(name, weight.detach(), count, noise, mask))
+
+
+class _Taps(TorchFunctionMode):
+    """Hands linear maps with a tapped weight to the tap, before anything else sees them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Replace tapped maps; pass on everything else."""
+        return _linear(*args, **(kwargs or {})) if func is F.linear else func(*args, **(kwargs or {}))
+
+
+def _linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+    return weight.apply(input, bias) if isinstance(weight, Tap) else F.linear(input, weight, bias)
