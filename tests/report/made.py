@@ -146,7 +146,7 @@ META = {
         "peft": "0.21.2",
         "numpy": "2.3.4",
     },
-    "machine": {"platform": "Linux-6.1-x86_64", "cpus": 2},
+    "machine": {"platform": "Linux-6.1-x86_64", "cpus": 2, "threads": 1, "gpu": None},
     "command": ["spry", "compare", "quickstart", "--methods", "head_only,spry,fedavg"],
 }
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from spry import __version__
-from spry.cli import catalog, compare, report, runs, screen
+from spry.cli import catalog, compare, memory, report, runs, screen
 from spry.core.errors import ConfigError, DataError, ModelError, SpryError
 
 BAD_INPUT, FAILED = 2, 1
@@ -40,6 +40,7 @@ app.command("run")(runs.run)
 app.command("resume")(runs.resume)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("memory")(memory.memory)
 app.command("methods")(catalog.methods)
 app.command("datasets")(catalog.datasets)
 

@@ -134,6 +134,7 @@ def draw(section: Section) -> Figure:
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         grid[0, 0].set_ylabel(f"{section.accuracy.removesuffix('_accuracy')} accuracy (%)")
         grid[1, 0].set_ylabel("training loss" + (f" (mean of {window} rounds)" if window > 1 else ""))
+        style.widen(grid[0, 0], style.LEAST)
         style.legend(made, grid[0, 0])
         return made
 

@@ -110,7 +110,8 @@ def _versions(run: Run) -> str:
 
 def _machine(run: Run) -> str:
     machine = run.meta.get("machine", {})
-    return ", ".join(f"{value} CPUs" if name == "cpus" else str(value) for name, value in machine.items())
+    units = {"cpus": " CPUs", "threads": " threads"}
+    return ", ".join(f"{value}{units.get(name, '')}" for name, value in machine.items() if value is not None)
 
 
 def _told(run: Run) -> str:

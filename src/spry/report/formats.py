@@ -98,3 +98,20 @@ def count(number: float | None) -> str:
         '22,713,216'
     """
     return NONE if number is None else f"{number:,.0f}"
+
+
+def ratio(value: float | None, base: float | None) -> str:
+    """Write how many times as large a value is as another.
+
+    Args:
+        value: The value.
+        base: What it is compared with.
+
+    Returns:
+        Text with three digits.
+
+    Example:
+        >>> ratio(98, 54), ratio(98, None), ratio(98, 0)
+        ('1.81', '–', '–')
+    """
+    return NONE if value is None or not base else f"{value / base:.3g}"

@@ -16,6 +16,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4
 
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+LEAST = 5.0
+"""Points of accuracy that an axis spans at least, lest noise look like a difference."""
+
 INK = "#24292f"
 BASELINE = {"color": "#8b949e", "linewidth": 1.2, "linestyle": (0, (1, 2))}
 
@@ -86,6 +89,18 @@ def legend(made: Figure, axes: Axes, place: str = "outside upper left", columns:
     side: Any = place  # matplotlib's types do not know the places outside
     if labels:
         made.legend(handles, labels, loc=side, ncols=min(columns, len(labels)), handlelength=2.2)
+
+
+def widen(axes: Axes, least: float) -> None:
+    """Make the y axis span a least range around what it shows.
+
+    Args:
+        axes: Axes with their lines drawn.
+        least: The range, in the axis's units.
+    """
+    low, high = axes.get_ylim()
+    missing = max(0.0, least - (high - low)) / 2
+    axes.set_ylim(low - missing, high + missing)
 
 
 def write(made: Figure, path: Path) -> None:

@@ -35,8 +35,8 @@ def draw(section: Section) -> Figure:
             axes.errorbar(peak / scale, 100 * right, yerr=spread or None, **look)
         if section.majority is not None and section.accuracy == "test_accuracy":
             axes.axhline(100 * section.majority, label=MAJORITY, **style.BASELINE)
-        axes.margins(x=0.1, y=0.1)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.1 * max((peak for peak in peaks if peak), default=1.0) / scale)
+        style.widen(axes, style.LEAST)
         axes.set_xlabel(f"peak memory above the model ({unit})")
         axes.set_ylabel(f"{section.accuracy.removesuffix('_accuracy')} accuracy (%)")
         style.legend(made, axes, "outside right upper", columns=1)

@@ -1,0 +1,126 @@
+"""``spry memory``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from spry.cli import screen
+from spry.cli.runs import Json
+from spry.core.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from spry.experiment.memory import Method, Row
+    from spry.report.tables import Table
+
+
+def memory(
+    model: Annotated[
+        str, typer.Option(help="A model's shape, such as bert-base or llama2-7b.")
+    ] = "bert-base",
+    method: Annotated[str, typer.Option(metavar="A,B,C", help="Which methods to measure.")] = (
+        "inference,spry,backprop,backprop+checkpointing,fedmezo"
+    ),
+    batch: Annotated[int, typer.Option(min=1, help="Examples in a batch.")] = 8,
+    length: Annotated[int, typer.Option(min=1, help="Tokens in an example.")] = 512,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="Examples in memory at once. Default: the batch.")
+    ] = None,
+    directions: Annotated[int, typer.Option(min=1, help="Directions in one pass.")] = 1,
+    slice: Annotated[
+        Literal["all", "last"], typer.Option(help="Which layers' LoRA weights are trained.")
+    ] = "all",
+    layers: Annotated[int | None, typer.Option(min=1, help="Depth. Default: the shape's own.")] = None,
+    head: Annotated[
+        Literal["classification", "causal-lm"], typer.Option(help="The task.")
+    ] = "classification",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16", "float64"], typer.Option(help="Of weights and arithmetic.")
+    ] = "float32",
+    four_bit: Annotated[bool, typer.Option("--four-bit", help="Keep the frozen weights in 4 bits.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    repeats: Annotated[int, typer.Option(min=1, help="Most timed steps of a method.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Measure the peak memory and the time of a training step, each method in a fresh process.
+
+    Memory is counted above the resident model. Models are built from their shapes with random weights.
+    """
+    from spry.experiment.memory import Case, measure_all
+
+    cases = [
+        Case(
+            model=_shape(model), method=name, batch=batch, length=length, micro_batch=micro_batch,
+            directions=directions, slice=slice, layers=layers, head=head, dtype=dtype, four_bit=four_bit,
+            device=device, repeats=repeats,
+        )
+        for name in _methods(method)
+    ]  # fmt: skip
+    rows = []
+    with screen.err().status("") as status:
+        status.update(f"measuring {cases[0].method} ...")
+        for number, row in enumerate(measure_all(cases), start=1):
+            rows.append(row)
+            if number < len(cases):
+                status.update(f"measuring {cases[number].method} ...")
+    if as_json:
+        screen.document({"rows": [row.to_json() for row in rows]})
+    else:
+        from spry.report import tables
+
+        screen.out().print(tables.terminal(_table(rows)))
+    for row in rows:
+        if row.error:
+            screen.complain(f"{row.case.method}: {row.error}")
+
+
+def _table(rows: list[Row]) -> Table:
+    from spry.report import formats, tables
+
+    case = rows[0].case
+    stock = next((row.peak_bytes_above_model for row in rows if row.case.method == "inference"), None)
+    headings = (
+        "method",
+        "peak above the model",
+        "predicted",
+        "× inference",
+        "step",
+        "× inference",
+        "slope error",
+    )
+    texts = [
+        [
+            row.case.method,
+            formats.size(row.peak_bytes_above_model),
+            formats.size(row.predicted_bytes),
+            formats.ratio(row.peak_bytes_above_model, stock),
+            formats.duration(row.step_seconds),
+            formats.ratio(row.time_ratio, 1.0),
+            formats.NONE if row.slope_relative_error is None else f"{row.slope_relative_error:.0e}",
+        ]
+        for row in rows
+    ]
+    resident = max((sum(row.resident_bytes.values()) for row in rows), default=0)
+    title = f"{case.model}, {case.batch} × {case.length} tokens, {case.dtype}, model {formats.size(resident)}"
+    return tables.plain(title, headings, texts)
+
+
+def _shape(model: str) -> str:
+    from spry.tasks.shapes import SHAPES
+
+    if model not in SHAPES:
+        raise ConfigError(f"no model shape is called {model!r}. {nearest(model, SHAPES)}")
+    return model
+
+
+def _methods(given: str) -> list[Method]:
+    from spry.experiment.memory import METHODS
+
+    named = list(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
+    for name in named:
+        if name not in METHODS:
+            raise ConfigError(f"no method {name!r} can be measured. {nearest(name, METHODS)}")
+    if not named:
+        raise ConfigError(f"--method names no method. Known: {', '.join(METHODS)}.")
+    return [known for name in named for known in METHODS if known == name]
