@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from spry.experiment.config import Config, load
 from spry.experiment.files import replace_file, write_json
 from spry.experiment.provenance import provenance
 from spry.experiment.summary import Facts, summarize
-from spry.metrics.meter import Meter, settle
+from spry.metrics.meter import Meter, release_promptly
 from spry.runtime.records import Round
 from spry.runtime.simulate import simulate
 
@@ -77,7 +78,9 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
         trainable_weights=facts.trainable_weights,
         resumed_at=state.round,
     )
-    settle()
+    # The weights are mapped from their file and come into memory when first used: use them before the meter starts.
+    experiment.task.evaluate(state.weights, itertools.islice(experiment.clients.test, 1))
+    release_promptly()
     schedule, meter = experiment.schedule, Meter(config.model.device)
     for record in simulate(
         experiment.algorithm,
