@@ -70,9 +70,11 @@ def memory(
         from spry.report import tables
 
         screen.out().print(tables.terminal(_table(rows)))
-    for row in rows:
-        if row.error:
-            screen.complain(f"{row.case.method}: {row.error}")
+    failed = [row for row in rows if row.error]
+    for row in failed:
+        screen.complain(f"{row.case.method}: {row.error}")
+    if len(failed) == len(rows):
+        raise typer.Exit(1)
 
 
 def _table(rows: list[Row]) -> Table:
