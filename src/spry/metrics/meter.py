@@ -3,7 +3,7 @@
 On the CPU the official number is the kernel's own high-water mark of the process (``VmHWM``), reset at the
 start of a phase through ``/proc/self/clear_refs``. It costs microseconds, so it is on in every run, and it
 counts *everything*: tensors, the scratch that oneDNN and MKL take behind torch's back, Python objects. What
-it cannot tell is memory that malloc keeps for reuse; a benchmark therefore calls ``release_promptly`` first,
+it cannot tell is memory that malloc keeps for reuse; a benchmark therefore starts with ``release_promptly``,
 after which freed tensors go back at once and the mark is the peak of live bytes. ``tensor_peak`` counts the
 other way, from the allocator's own events: exact to the byte, blind to scratch. Where both were
 compared they agree within a few MiB (see the tests). On CUDA the number is the caching allocator's peak.
@@ -109,19 +109,30 @@ class Meter:
 def release_promptly() -> bool:
     """Make malloc hand freed blocks of 64 KiB and more back to the system at once, from now on.
 
-    Then the process's high-water mark is the peak of live bytes. Allocations get slower, so time is measured
-    before.
+    Then the process's high-water mark is the peak of live bytes. Call it before the model is built: blocks that
+    malloc holds by then are still reused and kept. Each large allocation costs page faults, up to a tenth of a
+    step's time, so time is measured after ``release_lazily``.
 
     Returns:
         True if the C library is glibc and took the setting.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "malloc_trim"):
+    return _malloc_thresholds(mmap=1 << 16, trim=0)
+
+
+def release_lazily() -> bool:
+    """Let malloc keep freed blocks for reuse, as it does by default once large blocks have come and gone.
+
+    Returns:
+        True if the C library is glibc and took the setting.
+    """
+    return _malloc_thresholds(mmap=32 << 20, trim=64 << 20)  # where glibc's own adaptation ends
+
+
+def _malloc_thresholds(mmap: int, trim: int) -> bool:
+    if not sys.platform.startswith("linux") or not hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         return False
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD in malloc.h
-    taken = libc.mallopt(mmap_threshold, 1 << 16) and libc.mallopt(trim_threshold, 0)
+    taken = libc.mallopt(mmap_threshold, mmap) and libc.mallopt(trim_threshold, trim)
     settle()
     return bool(taken)
 

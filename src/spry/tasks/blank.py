@@ -37,6 +37,7 @@ def quantise_linears(model: nn.Module, dtype: torch.dtype) -> None:
             quant_type="nf4",
             device="meta",
         )
+        quantised.support_avx512bf16_for_cpu = False  # that layout computes without a graph: gradients vanish
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, quantised)
     cast(Any, model).is_loaded_in_4bit = True  # how PEFT tells one

@@ -67,7 +67,8 @@ class Row:
     Args:
         case: What was measured.
         peak_bytes_above_model: Highest memory during a step, above what is resident between steps.
-        predicted_bytes: The same by the analytic model; None where it has no formula.
+        total_peak_bytes: The same with what is resident: weights, buffers and, on CUDA, the libraries' workspaces.
+        predicted_bytes: ``peak_bytes_above_model`` by the analytic model; None where it has no formula.
         tensor_peak_bytes: The same counted from torch's allocations alone (CPU).
         resident_bytes: Bytes of the weights and buffers, by category.
         step_seconds: Median time of a step.
@@ -80,6 +81,7 @@ class Row:
 
     case: Case
     peak_bytes_above_model: int | None = None
+    total_peak_bytes: int | None = None
     predicted_bytes: int | None = None
     tensor_peak_bytes: int | None = None
     resident_bytes: Mapping[str, int] = field(default_factory=dict)

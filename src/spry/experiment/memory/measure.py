@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
-from spry.core.params import Params, tree_map
+from spry.core.params import Params
 from spry.experiment.memory.case import Case, Row
 from spry.experiment.memory.predict import predict
 from spry.experiment.memory.steps import STEPS, Batch, Subject, inference, reference
+from spry.forward import call
 from spry.metrics.meter import Meter, release_lazily, release_promptly, settle, tensor_peak
 from spry.tasks.shapes import SHAPES, build, example
 
@@ -40,16 +41,18 @@ def measure(case: Case) -> Row:
     subject = prepare(case)
     step = partial(STEPS[case.method], subject)
     slopes = step()  # warms up: libraries load their code and scratch on first use
-    peak = _peak(step, case.device)
+    start, peak = _peak(step, case.device)
+    weights = resident(subject.model)
     counted = tensor_peak(step) if case.device == "cpu" else None
     release_lazily()
     times, bases = _alternate(step, partial(inference, subject), case)
     return Row(
         case=case,
         peak_bytes_above_model=peak,
+        total_peak_bytes=peak + (sum(weights.values()) if case.device == "cpu" else start),
         predicted_bytes=predict(case, cast(Any, subject.model).config),
         tensor_peak_bytes=counted,
-        resident_bytes=resident(subject.model),
+        resident_bytes=weights,
         step_seconds=statistics.median(times),
         inference_seconds=statistics.median(bases),
         time_ratio=statistics.median(t / b for t, b in zip(times, bases, strict=True)),
@@ -118,7 +121,7 @@ def resident(model: nn.Module) -> dict[str, int]:
         Bytes of ``body`` (frozen layers), ``embeddings``, ``head``, ``lora`` and ``buffers``; scales of
         quantised weights count with the weights.
     """
-    sizes = dict.fromkeys(("body", "embeddings", "head", "lora", "buffers"), 0)
+    sizes: dict[str, int] = dict.fromkeys(("body", "embeddings", "head", "lora", "buffers"), 0)
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for name, weight in model.named_parameters():
         if "lora_" in name:
@@ -153,8 +156,6 @@ def _slice(model: nn.Module, last: bool) -> Params:
 
 def _loss(model: nn.Module) -> Callable[[Params, Batch], Tensor]:
     def loss(params: Params, batch: Batch) -> Tensor:
-        from spry.forward.functional import call
-
         return call(model, params, **batch).loss
 
     return loss
@@ -180,13 +181,14 @@ def _time(step: Callable[[], object], device: str) -> float:
     return meter.seconds
 
 
-def _peak(step: Callable[[], object], device: str) -> int:
+def _peak(step: Callable[[], object], device: str) -> tuple[int, int]:
+    """Memory in use between steps, and the peak of a step above it."""
     settle()
     meter = Meter(device)
     for _ in range(2):
         with meter.phase("step"):
             step()
-    return meter.peak_bytes
+    return meter.start_bytes, meter.peak_bytes
 
 
 def _error(slopes: Tensor, exact: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spry.core.params import Params, dot, tree_map
 from spry.experiment.memory.case import Method
+from spry.forward import jvp
 
 Batch = Mapping[str, Tensor]
 Step = Callable[[], Tensor | None]
@@ -57,8 +58,6 @@ def spry(subject: Subject) -> Tensor:
     Returns:
         The slopes, shape (K,).
     """
-    from spry.forward import jvp
-
     slopes = torch.zeros(len(subject.directions), dtype=torch.float64)
     for share, batch in subject.parts:
         _, measured = jvp(lambda p, batch=batch: subject.loss(p, batch), subject.params, subject.directions)
@@ -161,7 +160,7 @@ def reference(subject: Subject) -> Tensor:
 
 
 @contextmanager
-def attention(model: nn.Module, kind: str) -> Iterator[None]:
+def attention(model: nn.Module, kind: str) -> Generator[None]:
     """Run a model with another kind of attention for a while.
 
     Args:
@@ -181,7 +180,7 @@ def attention(model: nn.Module, kind: str) -> Iterator[None]:
 
 
 @contextmanager
-def checkpointing(model: nn.Module) -> Iterator[None]:
+def checkpointing(model: nn.Module) -> Generator[None]:
     """Run a model with activation checkpointing for a while; transformers does it in training mode only.
 
     Args:

@@ -1,0 +1,13 @@
+"""The fresh process: reads one case from standard input, writes its row as the last line of standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from spry.experiment.memory.case import Case
+from spry.experiment.memory.measure import measure
+
+if __name__ == "__main__":
+    row = measure(Case(**json.load(sys.stdin)))
+    sys.stdout.write("\n" + json.dumps(row.to_json()) + "\n")

@@ -1,0 +1,58 @@
+"""Measure each case in a process of its own, so that no case sees what another left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+from spry.experiment.memory.case import Case, Row
+
+
+def measure_fresh(case: Case, timeout: float | None = None) -> Row:
+    """Measure one case in a fresh Python process.
+
+    Args:
+        case: What to measure.
+        timeout: Seconds after which the process is ended; None for no limit.
+
+    Returns:
+        The row; with ``error`` set instead of measurements if the process failed or ran out of memory or time.
+    """
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment.setdefault("PYTHONWARNINGS", "ignore")
+    command = [sys.executable, "-m", "spry.experiment.memory"]
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(asdict(case)),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired:
+        return Row(case=case, error=f"took longer than {timeout:g} s")
+    if done.returncode == 0:
+        return Row.from_json(json.loads(done.stdout.splitlines()[-1]))
+    if done.returncode < 0:
+        return Row(case=case, error=f"ended by signal {-done.returncode}; 9 means out of memory as a rule")
+    return Row(case=case, error="\n".join(done.stderr.strip().splitlines()[-8:]))
+
+
+def measure_all(cases: Iterable[Case], timeout: float | None = None) -> Iterator[Row]:
+    """Measure cases one after the other, each in a fresh process.
+
+    Args:
+        cases: What to measure.
+        timeout: Seconds for each case; None for no limit.
+
+    Yields:
+        The row of each case as soon as it is there.
+    """
+    for case in cases:
+        yield measure_fresh(case, timeout)
