@@ -11,7 +11,7 @@ from spry.cli.runs import Json
 from spry.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from spry.experiment.memory import Method, Row
+    from spry.experiment.memory import Case, Method, Row
     from spry.report.tables import Table
 
 
@@ -47,7 +47,8 @@ def memory(
 
     Memory is counted above the resident model. Models are built from their shapes with random weights.
     """
-    from spry.experiment.memory import Case, measure_all
+    from spry.experiment.memory import Case
+    from spry.report import tables
 
     cases = [
         Case(
@@ -57,19 +58,27 @@ def memory(
         )
         for name in _methods(method)
     ]  # fmt: skip
-    rows = []
-    with screen.err().status("") as status:
-        status.update(f"measuring {cases[0].method} ...")
-        for number, row in enumerate(measure_all(cases), start=1):
-            rows.append(row)
-            if number < len(cases):
-                status.update(f"measuring {cases[number].method} ...")
+    rows = _measured(cases)
     if as_json:
         screen.document({"rows": [row.to_json() for row in rows]})
     else:
-        from spry.report import tables
-
         screen.out().print(tables.terminal(_table(rows)))
+    _complain(rows)
+
+
+def _measured(cases: list[Case]) -> list[Row]:
+    from spry.experiment.memory import measure_all
+
+    rows: list[Row] = []
+    with screen.err().status(f"measuring {cases[0].method} ...") as status:
+        for row in measure_all(cases):
+            rows.append(row)
+            following = cases[len(rows) : len(rows) + 1]
+            status.update(f"measuring {following[0].method} ..." if following else "")
+    return rows
+
+
+def _complain(rows: list[Row]) -> None:
     failed = [row for row in rows if row.error]
     for row in failed:
         screen.complain(f"{row.case.method}: {row.error}")
