@@ -13,7 +13,7 @@ from spry.core.params import dot
 from spry.core.unit import names_of
 from spry.forward.functional import jvp
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.peft import Lora
+from spry.tasks.peft import Lora, LoraA
 
 
 def gradient(loss, weights, **settings) -> dict[str, torch.Tensor]:
@@ -148,11 +148,12 @@ def test_nothing_that_a_task_does_changes_its_module(task, batch, weights, tmp_p
     assert not any(weight.requires_grad or weight.grad is not None for weight in task.module.parameters())
 
 
-def test_the_adapter_is_read_by_peft_and_gives_the_same_logits(folder, kind, tmp_path, reviews, capfd):
+@pytest.mark.parametrize("method", [Lora, LoraA])
+def test_the_adapter_is_read_by_peft_and_gives_the_same_logits(folder, kind, method, tmp_path, reviews, capfd):
     from peft import PeftModel
 
     task = ClassificationTask(
-        str(folder), labels=reviews.label_names, key=Key(3), method=Lora(rank=2, alpha=4.0)
+        str(folder), labels=reviews.label_names, key=Key(3), method=method(rank=2, alpha=4.0)
     )
     weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape)) for n, w in task.init().items()}
     batch = task.encode(reviews, max_length=16).batch(range(5))

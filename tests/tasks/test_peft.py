@@ -9,7 +9,8 @@ from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.unit import names_of
 from spry.tasks.models import Backbone
-from spry.tasks.peft import Lora, adapt
+from spry.tasks.peft import Lora, LoraA, adapt
+from spry.tasks.singular import base_weight
 
 HEADS = {
     "bert": {"classifier.weight", "classifier.bias"},
@@ -55,12 +56,13 @@ def test_a_and_b_of_one_module_are_one_unit_in_model_order(backbone):
     assert len({unit.name for unit in adapted.units}) == len(adapted.units)
 
 
-def test_nothing_requires_grad_and_the_start_is_the_pretrained_model(backbone):
+@pytest.mark.parametrize("method", [Lora, LoraA])
+def test_nothing_requires_grad_and_the_start_is_the_pretrained_model(backbone, method):
     inputs = {"input_ids": torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]]), "attention_mask": torch.ones(2, 4)}
     inputs["attention_mask"][1, 3] = 0
     with torch.no_grad():
         before = backbone.model(**inputs).logits
-        adapted = adapt(backbone, Lora(rank=2, alpha=8.0), Key(0))
+        adapted = adapt(backbone, method(rank=2, alpha=8.0), Key(0))
         after = adapted.module(**inputs).logits
     assert not any(weight.requires_grad for weight in adapted.module.parameters())
     assert not any(child.training for child in adapted.module.modules())
@@ -115,3 +117,23 @@ def test_named_targets_are_adapted_and_unknown_ones_refused(backbone, kind):
 def test_settings_out_of_range_are_refused(settings, says):
     with pytest.raises(ModelError, match=says):
         Lora(**settings)
+
+
+def test_lora_a_trains_a_alone_and_freezes_b_at_singular_vectors(backbone):
+    adapted = adapt(backbone, LoraA(rank=3), Key(0))
+    for unit in adapted.units[:-1]:
+        assert [plain(name).removeprefix(f"{unit.name}.") for name in unit.names] == ["lora_A.default.weight"]
+        layer = adapted.module.get_submodule(f"base_model.model.{unit.name}")
+        weight, up = base_weight(layer), layer.lora_B["default"].weight
+        singular, values, _ = torch.linalg.svd(weight)
+        columns = up / math.sqrt(weight.shape[0] / (3 * weight.shape[1]))
+        torch.testing.assert_close((singular[:, :3].T @ columns).abs(), torch.eye(3), atol=2e-3, rtol=0)
+        torch.testing.assert_close((weight.T @ columns).norm(dim=0), values[:3])
+        x = torch.ones(1, weight.shape[1])
+        torch.testing.assert_close(layer.get_base_layer()(x) - layer.get_base_layer()(0 * x), x @ weight.T)
+
+
+@pytest.mark.parametrize("kind", ["bert"])
+def test_more_singular_vectors_than_there_are_is_refused(backbone, kind):
+    with pytest.raises(ModelError, match=r"peft.rank is 17.*Allowed: 1 to 16"):
+        adapt(backbone, LoraA(rank=17), Key(0))

@@ -54,10 +54,10 @@ def activation(measurement: Measurement, count: int = 1, choice: Choice = maps) 
     """Estimate a gradient from the slopes of each example along directions in the outputs of trained maps.
 
     ``g = 1/(B K) sum_b,k s_bk V_bk`` with ``V_bk = sum_t u_bkt x_bt'``, for a map ``z_t = A x_t`` of R outputs. It is
-    unbiased. With ``G_b`` the gradient of example b's loss by the outputs of all taps, and ``X_b`` the inputs of this one,
-    gaussian directions have the error ``E|g - dL/dA|^2 = 1/(B^2 K) sum_b (R |G_b|^2 |X_b|^2 + |dL_b/dA|^2)``: it grows with
-    tokens and taps, not with the width D. Weights that are not tapped are moved along weight directions in the same
-    pass; the exact ones are not moved.
+    unbiased. With ``G_b`` the gradient of example b's loss by the outputs of all taps, and ``X_b`` the inputs of this
+    one, gaussian directions err by ``E|g - dL/dA|^2 = 1/(B^2 K) sum_b (R |G_b|^2 |X_b|^2 + |dL_b/dA|^2)``: this
+    grows with tokens and taps, not with the width D. Weights that are not tapped are moved along weight directions in
+    the same pass; the exact ones are not moved.
 
     Args:
         measurement: How directions are drawn, of weights and of outputs alike: numbers independent of each other

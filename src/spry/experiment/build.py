@@ -15,6 +15,7 @@ from spry.data import clients, datasets, partition
 from spry.data.batches import EvaluationBatches
 from spry.data.dataset import Dataset, Splits
 from spry.data.federation import Federation
+from spry.estimators.activation import Choice, cheaper, maps
 from spry.estimators.directions import Directions, gaussian, rademacher
 from spry.experiment.config import Config
 from spry.federated.algorithm import Algorithm
@@ -25,9 +26,11 @@ from spry.optim.named import optimizer
 from spry.optim.transform import Transform
 from spry.runtime.simulate import Schedule
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.peft import Lora
+from spry.tasks.peft import Lora, LoraA
 
 DIRECTIONS: Mapping[str, Directions] = {"gaussian": gaussian, "rademacher": rademacher}
+CHOICES: Mapping[str, Choice | None] = {"weight": None, "activation": maps, "auto": cheaper}
+PEFT: Mapping[str, type[Lora]] = {"lora": Lora, "lora_a": LoraA}
 SPLITS: Mapping[str, Split] = {"cyclic": cyclic, "contiguous": contiguous}
 PARTITIONS: Mapping[str, Callable[[Dataset, Config, Key], Mapping[str, Any]]] = {
     "iid": lambda data, config, key: partition.iid(data, config.data.clients, key),
@@ -79,7 +82,7 @@ def build(config: Config) -> Experiment:
         config.model.name,
         labels=splits.train.label_names,
         key=key.fold("model"),
-        method=Lora(
+        method=PEFT[config.peft.kind](
             rank=config.peft.rank, alpha=config.peft.alpha, targets=tuple(config.peft.targets) or None
         ),
         micro_batch_size=config.client.micro_batch_size,
@@ -153,6 +156,7 @@ def settings(config: Config) -> Settings:
         client=_optimizer("client", config.client.optimizer, config.client.lr, "adamw"),
         server=_optimizer("server", config.server.optimizer, config.server.lr, None),
         split=SPLITS[chosen.split] if chosen.split else None,
+        tap=CHOICES[chosen.estimator],
         directions=DIRECTIONS[chosen.directions],
         count=chosen.count,
         h=chosen.h,

@@ -37,7 +37,9 @@ class Model(Section):
 class Peft(Section):
     """Which weights are trained."""
 
-    kind: Literal["lora"] = "lora"
+    kind: Literal["lora", "lora_a"] = Field(
+        default="lora", description="lora, or lora_a: its A alone, with B frozen at singular vectors of the weight."
+    )
     rank: int = Field(default=1, ge=1)
     alpha: float = Field(default=1.0, gt=0)
     targets: list[str] = Field(default=[], description="Modules to adapt; found by themselves if empty.")
@@ -64,6 +66,9 @@ class Method(Section):
     """Which algorithm."""
 
     name: str = "spry"
+    estimator: Literal["auto", "weight", "activation"] = Field(
+        default="weight", description="What forward mode moves: weights, the outputs of maps, or whichever errs less."
+    )
     directions: Literal["gaussian", "rademacher"] = "gaussian"
     count: int = Field(default=1, ge=1, description="K, directions per step.")
     h: float = Field(default=1e-3, gt=0, description="Step of finite differences.")

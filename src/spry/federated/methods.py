@@ -24,8 +24,7 @@ LOCAL, PLAIN, MEAN, ADAPTIVE = adamw(1e-3), sgd(1e-3), sgd(1.0), yogi(1e-2)
 def spry(units: Units, s: Settings) -> Algorithm:
     """Forward-mode gradients of dealt slices, united by an adaptive server (Panchal et al. 2024)."""
     return compose(
-        name="spry", units=units, estimator=projected(forward_mode, s.measurement(units), s.count),
-        replayed=s.replayed(units), split=s.split or cyclic,
+        name="spry", units=units, estimator=s.forward(units), replayed=s.replayed(units), split=s.split or cyclic,
         client=s.client or LOCAL, server=s.server or ADAPTIVE,
     )  # fmt: skip
 
@@ -81,8 +80,7 @@ def fedyogi_split(units: Units, s: Settings) -> Algorithm:
 def fedfgd(units: Units, s: Settings) -> Algorithm:
     """Forward-mode gradients of all weights on every client: Spry without the split (Panchal et al. 2024, ablation)."""
     return compose(
-        name="fedfgd", units=units, estimator=projected(forward_mode, s.measurement(units), s.count),
-        replayed=s.replayed(units), split=everything,
+        name="fedfgd", units=units, estimator=s.forward(units), replayed=s.replayed(units), split=everything,
         client=s.client or LOCAL, server=s.server or ADAPTIVE,
     )  # fmt: skip
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spry.core.errors import ConfigError
 from spry.core.unit import Unit, names_of
+from spry.estimators.activation import Choice, activation
 from spry.estimators.directions import Directions, gaussian
-from spry.estimators.projected import Measurement
+from spry.estimators.estimate import Estimator
+from spry.estimators.projected import Measurement, projected
+from spry.estimators.slopes import forward_mode
 from spry.federated.split import Split
 from spry.optim.transform import Transform
 
@@ -20,6 +24,7 @@ class Settings:
         client: The client's optimizer.
         server: The server's optimizer.
         split: Who trains what, for the methods that split.
+        tap: Which maps forward mode moves at their outputs instead of moving their weights; None taps none.
         directions: How random directions are drawn.
         count: K, directions per step, >= 1.
         h: Step of finite differences, > 0.
@@ -31,12 +36,12 @@ class Settings:
     client: Transform | None = None
     server: Transform | None = None
     split: Split | None = None
+    tap: Choice | None = None
     directions: Directions = gaussian
     count: int = 1
     h: float = 1e-3
     checkpoint: bool = False
     exact_head: bool = True
-
     slopes_only: bool = False
 
     def measurement(self, units: Sequence[Unit]) -> Measurement:
@@ -50,6 +55,27 @@ class Settings:
         """
         head = names_of(unit for unit in units if unit.head) if self.exact_head else ()
         return Measurement(directions=self.directions, exact=frozenset(head))
+
+    def forward(self, units: Sequence[Unit]) -> Estimator:
+        """Make the estimator of a method that runs in forward mode.
+
+        Args:
+            units: The units, for the names of the head.
+
+        Returns:
+            Weight directions, or activation directions for the maps that ``tap`` chooses.
+
+        Raises:
+            ConfigError: If clients shall send only slopes of activation directions, which determine no gradient.
+        """
+        if self.tap is None:
+            return projected(forward_mode, self.measurement(units), self.count)
+        if self.slopes_only:
+            raise ConfigError(
+                "slopes of activation directions determine no gradient without the client's data, so they cannot be "
+                "all that is sent: set method.estimator = 'weight', or method.slopes_only = false"
+            )
+        return activation(self.measurement(units), self.count, self.tap)
 
     def replayed(self, units: Sequence[Unit]) -> Measurement | None:
         """Say what the server needs to replay clients that send only their slopes.

@@ -15,6 +15,7 @@ from spry.core.keys import Key
 from spry.core.unit import Unit
 from spry.tasks import targets
 from spry.tasks.models import Backbone
+from spry.tasks.singular import base_weight, check_rank, left_singular
 
 _WRAPPER = "base_model.model."
 
@@ -49,6 +50,30 @@ class Lora:
         ):
             if not fits:
                 raise ModelError(f"LoRA's {name} is {getattr(self, name)}. Allowed: {allowed}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraA(Lora):
+    """Low-rank adaptation of which ``A`` alone is trained: ``y = W x + (alpha / rank) B A x`` with ``A = 0`` at the start.
+
+    Named for the matrix that is trained. ``B`` is frozen at the leading left singular vectors of ``W``, the directions
+    in which the layer's output moves most. Each column has the length ``sqrt(D_out / (3 D_in))``: steps of one size in
+    every weight then change ``W`` by as much as LoRA's first ones do. What is trained has few outputs, ``rank``
+    numbers a token, and wide inputs: the shape that activation directions estimate best.
+
+    Args:
+        rank: Rows of ``A``, from 1 to the smaller side of ``W``.
+        alpha: Scale of the update, above 0.
+        dropout: Chance that an input of ``A`` is dropped while training, from 0 to below 1.
+        targets: Names or endings of names of the modules to adapt; None finds query and value projections.
+
+    Raises:
+        ModelError: If a setting lies outside its range.
+
+    Source:
+        Zhu et al. 2024 (arXiv 2402.16842) compare training ``A`` and ``B`` alone, with a random ``B``; LoRA-XS (arXiv
+        2405.17604) takes singular vectors.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,8 +112,11 @@ def adapt(backbone: Backbone, method: Lora, key: Key) -> Adapted:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         module = get_peft_model(backbone.model, _lora_config(backbone, method, heads))
+    if isinstance(method, LoraA):
+        _freeze_up_projections(module, method.rank)
     trainable = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
-    _redraw(trainable, key)
+    if not isinstance(method, LoraA):
+        _redraw(trainable, key)
     module.requires_grad_(False)
     module.eval()
     return Adapted(module=module, units=_units(module, list(trainable), heads))
@@ -137,6 +165,18 @@ def _redraw(trainable: dict[str, Tensor], key: Key) -> None:
             bound = 1 / math.sqrt(weight.shape[1])
             drawn = key.generator(name).uniform(-bound, bound, size=tuple(weight.shape))
             weight.copy_(torch.from_numpy(drawn))
+
+
+@torch.no_grad()
+def _freeze_up_projections(module: nn.Module, rank: int) -> None:
+    for name in _owners(module):
+        layer: Any = module.get_submodule(name)
+        weight = base_weight(layer)
+        check_rank(rank, weight, _plain(name))
+        for down, up in zip(layer.lora_A.values(), layer.lora_B.values(), strict=True):
+            down.weight.zero_()
+            up.weight.copy_(left_singular(weight, rank) * math.sqrt(weight.shape[0] / (3 * weight.shape[1])))
+            up.weight.requires_grad_(False)
 
 
 def _units(module: nn.Module, names: list[str], heads: list[str]) -> tuple[Unit, ...]:

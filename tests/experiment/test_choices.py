@@ -1,0 +1,39 @@
+"""What is trained and how its gradient is estimated, chosen in the configuration."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from spry.core.errors import ConfigError
+from spry.experiment.config import Config
+from spry.experiment.run import run
+
+SMALL = {
+    "data.clients": 4,
+    "schedule.rounds": 2,
+    "schedule.clients_per_round": 2,
+    "client.steps": 1,
+    "model.max_length": 16,
+}
+
+
+@pytest.fixture
+def config(tiny_model, tiny_csv) -> Config:
+    return Config().with_settings({**SMALL, "model.name": str(tiny_model), "data.name": str(tiny_csv)})
+
+
+@pytest.mark.parametrize("kind", ["lora", "lora_a"])
+@pytest.mark.parametrize("estimator", ["auto", "weight", "activation"])
+def test_every_kind_with_every_estimator(config, kind, estimator, tmp_path):
+    config = config.with_settings({"peft.kind": kind, "method.estimator": estimator})
+    *_, last = run(config, tmp_path)
+    assert last.number == 1
+    assert json.loads((tmp_path / "rounds.jsonl").read_text().splitlines()[-1])["failed_replies"] == 0
+
+
+def test_slopes_of_activation_directions_cannot_be_all_that_is_sent(config, tmp_path):
+    config = config.with_settings({"method.estimator": "activation", "method.slopes_only": True})
+    with pytest.raises(ConfigError, match="slopes_only = false"):
+        list(run(config, tmp_path))
