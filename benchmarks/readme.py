@@ -1,0 +1,73 @@
+"""Writes the README's tables from the results that the other scripts left in benchmarks/results.
+
+    python benchmarks/readme.py
+
+A table whose results are missing is left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS, README = Path("benchmarks/results"), Path("README.md")
+MIB = 1 << 20
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows out as Markdown."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
+    return "\n".join(lines)
+
+
+def origin(result: dict[str, Any], source: str) -> str:
+    """Say where a table comes from."""
+    made = result["provenance"]
+    machine = made["machine"]
+    hardware = machine.get("gpu") or f"{machine['cpus']} CPU cores"
+    return f"`{source}`, {hardware}, torch {made['versions']['torch']}, {made['date'][:10]}."
+
+
+def demo(result: dict[str, Any]) -> str:
+    """What each method of the demo reached and cost."""
+    rows = [["always the commonest class", percent(result["rows"][0]["majority_accuracy"]), "", "", "", ""]]
+    rows += [
+        [
+            row["label"],
+            percent(row["accuracy_mean"]),
+            percent(row["personalized_accuracy_mean"]),
+            f"{row['peak_bytes_above_model'] / MIB:.0f} MiB",
+            f"{row['seconds_per_round']:.1f} s",
+            f"{row['bytes_up_per_client_round'] / 1024:.1f} KiB",
+        ]
+        for row in result["rows"]
+    ]
+    heads = ["", "test accuracy", "personalized", "peak above the model", "a round", "upload per client"]
+    return table(heads, rows) + "\n\n" + origin(result, "make demo")
+
+
+def percent(share: float | None) -> str:
+    """Write an accuracy."""
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"demo": demo}
+
+
+def main() -> None:
+    """Replace what stands between the markers of each table."""
+    text = README.read_text(encoding="utf-8")
+    for name, write in TABLES.items():
+        path = RESULTS / f"{name}.json"
+        if path.is_file():
+            body = write(json.loads(path.read_text(encoding="utf-8")))
+            marked = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
+            text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
