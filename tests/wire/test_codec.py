@@ -31,6 +31,7 @@ def order(dtype=torch.float32, hint=False):
         trained=(NAMES[0], NAMES[2]),
         key=Key(7).fold("round", 12, "client", 345),
         hint={NAMES[0]: tree(dtype, 1)[NAMES[0]]} if hint else None,
+        choices={"count": 4, "half": 1} if hint else {},
     )
 
 
@@ -155,6 +156,8 @@ def test_orders_are_checked_too():
         (rewrap(good, w=[0, 9]), "place from 0 to 2"),
         (rewrap(good, k=["seed"]), "seed"),
         (rewrap(good, k=None), "key"),
+        (rewrap(good, o={"count": 10**9}), "choices"),
+        (rewrap(good, o=[1]), "choices"),
         (good[:-5], "truncated|damaged"),
         (GOOD["weights"], "not an order"),
     ):

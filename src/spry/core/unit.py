@@ -13,11 +13,13 @@ class Unit:
     Args:
         name: The module's path in the model.
         names: Names of its trainable weights.
+        size: Number of its scalar weights, > 0: what splits balance.
         head: Whether this is the task's head, which every client trains.
     """
 
     name: str
     names: tuple[str, ...]
+    size: int = 1
     head: bool = False
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import Params
+from spry.estimators.aligned import most_aligned
 from spry.estimators.directions import Directions, gaussian
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.slopes import Slope, forward_mode
@@ -43,24 +44,33 @@ class Measurement:
     Args:
         directions: How directions are drawn.
         exact: Names whose gradient is taken exactly instead (the head); it must cost no activations to do so.
+        pool: Candidates drawn for each direction, >= 1; with more than one and a hint, those most aligned to it are kept.
     """
 
     directions: Directions = gaussian
     exact: frozenset[str] = frozenset()
+    pool: int = 1
 
-    def draw(self, key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
+    def draw(
+        self, key: Key, params: Params, count: int, hint: Params | None = None
+    ) -> list[dict[str, Tensor]]:
         """Draw directions for the weights that are measured along them.
 
         Args:
             key: Where the numbers come from.
             params: Weights; the exact ones are passed over.
             count: K, >= 1.
+            hint: A guess of the gradient, if there is one.
 
         Returns:
             K directions; none if there is nothing to measure.
         """
         moved = {name: w for name, w in params.items() if name not in self.exact}
-        return self.directions(key, moved, count) if moved else []
+        if not moved:
+            return []
+        if hint is None or self.pool == 1:
+            return self.directions(key, moved, count)
+        return most_aligned(self.directions(key, moved, count * self.pool), hint, count)
 
 
 def projected(
@@ -89,7 +99,7 @@ def projected(
     def estimate(loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
         moved = {n: w for n, w in params.items() if n not in measurement.exact}
         still = {n: w for n, w in params.items() if n in measurement.exact}
-        drawn = measurement.draw(key, params, count)
+        drawn = measurement.draw(key, params, count, hint)
         value, slopes, gradient = slope(loss, moved, drawn, still)
         slopes = slopes.to(slope_dtype(moved))
         gradient = {**expand(slopes, drawn), **gradient}
@@ -112,7 +122,7 @@ def recorded(slopes: Tensor, measurement: Measurement) -> Estimator:
 
     def estimate(loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
         row = next(rows)
-        drawn = measurement.draw(key, params, len(row))
+        drawn = measurement.draw(key, params, len(row), hint)
         return Estimate(value=float("nan"), gradient=expand(row, drawn), slopes=row)
 
     return estimate

@@ -1,4 +1,4 @@
-"""The two ways to measure the slope ``s = <dL/dw, v>``: a jvp, or a finite difference.
+"""The two ways to measure the slope ``s = <dL/dw, v>``: a jvp, or a finite difference (central or forward).
 
 Both also return the exact gradient of the weights that are not perturbed but asked for (the classification head):
 automatic differentiation of the head alone, whose graph starts at the features, so no activation of the model is kept.
@@ -87,10 +87,10 @@ def forward_mode(loss: Loss, params: Params, directions: Sequence[Params], exact
     Source:
         Baydin et al. 2022 (arXiv 2202.08587); Panchal et al. 2024 (arXiv 2405.15551), section 3.
     """
+    if not params:
+        return _nothing_moved(loss, exact)
     leaves = _leaves(exact)
     sums = tree_map(torch.zeros_like, exact)
-    if not params:
-        return Measured(_evaluate(loss, params, leaves, sums, 1.0), torch.zeros(0, dtype=torch.float64), sums)
     value, slopes = 0.0, torch.zeros(len(directions), dtype=torch.float64)
     for share, part in loss.parts():
         part_value, part_slopes = jvp(lambda duals, part=part: part({**duals, **leaves}), params, directions)
@@ -99,6 +99,17 @@ def forward_mode(loss: Loss, params: Params, directions: Sequence[Params], exact
         value += share * float(part_value.detach())
         slopes += share * part_slopes.detach().double().cpu()
     return Measured(value, slopes, sums)
+
+
+def _nothing_moved(loss: Loss, exact: Params) -> Measured:
+    sums = tree_map(torch.zeros_like, exact)
+    value = _evaluate(loss, {}, _leaves(exact), sums, 1.0)
+    return Measured(value, torch.zeros(0, dtype=torch.float64), sums)
+
+
+def _check(h: float) -> None:
+    if not h > 0:
+        raise ConfigError(f"the finite-difference step h is {h}; it must be greater than 0, for example 1e-3")
 
 
 def central_difference(h: float = 1e-3) -> Slope:
@@ -116,15 +127,12 @@ def central_difference(h: float = 1e-3) -> Slope:
     Source:
         Malladi et al. 2023 (MeZO, arXiv 2305.17333), definition 1.
     """
-    if not h > 0:
-        raise ConfigError(f"the finite-difference step h is {h}; it must be greater than 0, for example 1e-3")
+    _check(h)
 
     def measure(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> Measured:
-        leaves, sums = _leaves(exact), tree_map(torch.zeros_like, exact)
         if not params:
-            return Measured(
-                _evaluate(loss, params, leaves, sums, 1.0), torch.zeros(0, dtype=torch.float64), sums
-            )
+            return _nothing_moved(loss, exact)
+        leaves, sums = _leaves(exact), tree_map(torch.zeros_like, exact)
         values, slopes = 0.0, []
         share = 0.5 / len(directions)
         for direction in directions:
@@ -135,5 +143,36 @@ def central_difference(h: float = 1e-3) -> Slope:
             slopes.append((sides[0] - sides[1]) / (2 * h))
             values += share * sum(sides)
         return Measured(values, torch.tensor(slopes, dtype=torch.float64), sums)
+
+    return measure
+
+
+def forward_difference(h: float = 1e-3) -> Slope:
+    """Measure slopes by ``s_k = (L(w + h v_k) - L(w)) / h``; all evaluations see the same dropout masks.
+
+    Args:
+        h: Step, > 0; the error falls with h until rounding takes over.
+
+    Returns:
+        The slope; K directions cost K + 1 evaluations.
+
+    Raises:
+        ConfigError: If h is not positive.
+
+    Source:
+        Feng et al. 2023 (BAFFLE, arXiv 2301.12195), the one-sided scheme.
+    """
+    _check(h)
+
+    def measure(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> Measured:
+        if not params:
+            return _nothing_moved(loss, exact)
+        sums = tree_map(torch.zeros_like, exact)
+        base = _evaluate(loss, params, _leaves(exact), sums, 1.0)
+        slopes = []
+        for direction in directions:
+            moved = tree_map(lambda w, v: w + h * v, params, direction)
+            slopes.append((_evaluate(loss, {**moved, **exact}, {}, {}, 1.0) - base) / h)
+        return Measured(base, torch.tensor(slopes, dtype=torch.float64), sums)
 
     return measure

@@ -5,8 +5,8 @@ They know no file, clock, transport or model library, so every runtime runs the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spry.core.keys import Key
@@ -29,11 +29,13 @@ class ServerState:
         round: Rounds absorbed so far.
         weights: All trainable weights.
         optimizer: State of the server's optimizer.
+        memory: Whatever else a method remembers, slot -> name -> tensor; under a weight's name a tensor of its shape.
     """
 
     round: int
     weights: Params
     optimizer: OptState
+    memory: Mapping[str, Params] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ class Algorithm:
         plan: ``(state, clients, key) -> {client: order}``: writes the orders of the next round.
         train: ``(loss_of, order, batches, examples) -> trained``: carries out one order on a client's batches.
         absorb: ``(state, answers) -> state``: takes the round's replies, in any order, one at a time, and steps.
+        federated: Whether anything travels; if not, no bytes are counted.
     """
 
     name: str
@@ -68,6 +71,63 @@ class Algorithm:
     plan: Callable[[ServerState, Sequence[int], Key], dict[int, Order]]
     train: Callable[[LossOf, Order, Iterable[Any], int], Trained]
     absorb: Callable[[ServerState, Iterable[Answer]], ServerState]
+    federated: bool = True
+
+
+def carry_out(
+    training: LocalTraining,
+    loss_of: LossOf,
+    order: Order,
+    batches: Iterable[Any],
+    examples: int,
+    replayed: Measurement | None = None,
+) -> Trained:
+    """Train as ordered and write the reply.
+
+    Args:
+        training: What the client does.
+        loss_of: Makes the loss of a batch.
+        order: What is asked.
+        batches: The client's batches.
+        examples: How many training examples it owns.
+        replayed: What the slopes are measured along, if they are to be sent instead of what they led to.
+
+    Returns:
+        The reply, and the weights after training.
+    """
+    weights, payload, slopes, losses = training(loss_of, order, batches)
+    if replayed is not None:
+        payload = Slopes(slopes, {n: v for n, v in payload.values.items() if n in replayed.exact})
+    reply = Reply(
+        round=order.round,
+        client=order.client,
+        examples=examples,
+        payload=payload,
+        steps=len(losses),
+        loss=sum(losses) / max(len(losses), 1),
+    )
+    return Trained(reply=reply, weights=merge(order.weights, weights))
+
+
+def found(
+    local: Callable[[Estimator], LocalTraining], order: Order, reply: Reply, replayed: Measurement | None
+) -> Params:
+    """Read what a client found, replaying its loop if it sent only slopes.
+
+    Args:
+        local: The client's training, given an estimator.
+        order: What was asked.
+        reply: What came back.
+        replayed: What the slopes were measured along; None if replies carry everything.
+
+    Returns:
+        Its weights or its mean gradient.
+    """
+    if not isinstance(reply.payload, Slopes):
+        return reply.payload.values
+    assert replayed is not None  # the same composition wrote the reply
+    estimator = recorded(reply.payload.slopes, replayed)
+    return merge(replay(local(estimator), order, reply.steps), reply.payload.exact)
 
 
 def compose(
@@ -123,32 +183,14 @@ def compose(
         }
 
     def train(loss_of: LossOf, order: Order, batches: Iterable[Any], examples: int) -> Trained:
-        weights, payload, slopes, losses = local(estimator)(loss_of, order, batches)
-        if replayed is not None:
-            payload = Slopes(slopes, {n: v for n, v in payload.values.items() if n in replayed.exact})
-        reply = Reply(
-            round=order.round,
-            client=order.client,
-            examples=examples,
-            payload=payload,
-            steps=len(losses),
-            loss=sum(losses) / max(len(losses), 1),
-        )
-        return Trained(reply=reply, weights=merge(order.weights, weights))
-
-    def found(order: Order, reply: Reply) -> Params:
-        if not isinstance(reply.payload, Slopes):
-            return reply.payload.values
-        assert replayed is not None  # the same composition wrote the reply
-        estimator = recorded(reply.payload.slopes, replayed)
-        return merge(replay(local(estimator), order, reply.steps), reply.payload.exact)
+        return carry_out(local(estimator), loss_of, order, batches, examples, replayed)
 
     def absorb(state: ServerState, answers: Iterable[Answer]) -> ServerState:
         mean = ClientMean()
         for order, reply in answers:
-            mean.take(reply.examples, found(order, reply))
+            mean.take(reply.examples, found(local, order, reply, replayed))
         gradient = mean.read(state.weights) if client is None else mean.step_from(state.weights)
         updates, optimizer = server.update(gradient, state.optimizer, state.weights)
-        return ServerState(round=state.round + 1, weights=add(state.weights, updates), optimizer=optimizer)
+        return replace(state, round=state.round + 1, weights=add(state.weights, updates), optimizer=optimizer)
 
     return Algorithm(name=name, units=tuple(units), init=init, plan=plan, train=train, absorb=absorb)

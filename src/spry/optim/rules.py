@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -169,3 +171,45 @@ def clip(norm: float) -> Transform:
         return tree_map(lambda g: g * factor, grads), state
 
     return Transform(lambda params: {}, update)
+
+
+def schedule(factor: Callable[[int], float]) -> Transform:
+    """Scale updates by a factor of their number, ``u_t <- f(t) u_t``.
+
+    Args:
+        factor: ``f``, given how many updates of that weight came before, from 0.
+
+    Returns:
+        The transform. Put it after an optimizer with ``chain``; agrees with ``torch.optim.lr_scheduler.LambdaLR``.
+    """
+
+    def update(u: Tensor, s: Slots, w: Tensor) -> tuple[Tensor, Slots]:
+        return factor(int(s["t"])) * u, {"t": s["t"] + 1}
+
+    return tensorwise(lambda w: {"t": _count()}, update)
+
+
+def warmup_linear(steps: int, warmup: int) -> Transform:
+    """Raise the step size linearly, then let it fall linearly to nothing; see ``schedule``.
+
+    ``f(t) = (t + 1) / (W + 1)`` for the W steps of warm-up, then ``(T - t) / (T - W)``, and 0 from step T on.
+
+    Args:
+        steps: ``T``, all steps, > W.
+        warmup: ``W`` >= 0.
+
+    Returns:
+        The transform; the factor is 1 at step W, its highest.
+
+    Raises:
+        ConfigError: If the warm-up does not end before the steps do.
+    """
+    if not 0 <= warmup < steps:
+        raise ConfigError(
+            f"a warm-up of {warmup} steps does not fit into {steps}; it must be from 0 to {steps - 1}"
+        )
+
+    def factor(t: int) -> float:
+        return (t + 1) / (warmup + 1) if t < warmup else max(steps - t, 0) / (steps - warmup)
+
+    return schedule(factor)

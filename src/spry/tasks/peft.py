@@ -187,8 +187,12 @@ def _units(module: nn.Module, names: list[str], heads: list[str]) -> tuple[Unit,
         if name not in in_head:
             owner = next((o for o in owners if name.startswith(f"{o}.")), name.rpartition(".")[0])
             grouped.setdefault(_plain(owner), []).append(name)
-    units = [Unit(name=owner, names=tuple(members)) for owner, members in grouped.items()]
-    return (*units, Unit(name="head", names=tuple(in_head), head=True))
+
+    def size(members: list[str]) -> int:
+        return sum(module.get_parameter(name).numel() for name in members)
+
+    units = [Unit(name=owner, names=tuple(own), size=size(own)) for owner, own in grouped.items()]
+    return (*units, Unit(name="head", names=tuple(in_head), size=size(in_head), head=True))
 
 
 def _owners(module: nn.Module) -> list[str]:

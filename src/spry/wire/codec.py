@@ -1,7 +1,7 @@
 """Messages to bytes and back. No pickle; nothing is allocated on the word of a header.
 
 Header fields are one letter, because a reply may be a single slope: r round, c client, n examples, s [steps, K],
-t local steps, k key, w trained weights (as places).
+t local steps, k key, w trained weights (as places), o the order's other choices.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ ORDER, WEIGHTS, GRADIENT, SLOPES32, SLOPES64 = range(5)
 KINDS: Mapping[type, int] = {Weights: WEIGHTS, Gradient: GRADIENT}
 MOST_SLOPES = 1 << 24
 """More slopes than this in one reply are taken for an attack or an error: 64 MiB of float32."""
+MOST_CHOICE = 1 << 16
+"""A server that asks for more directions than this is taken for a broken one."""
 _LOSS = struct.Struct("<f")
 
 
@@ -126,6 +128,8 @@ def encode_order(order: Order) -> bytes:
         "k": [order.key.seed, *order.key.path],
         "w": [places[name] for name in order.trained],
     }
+    if order.choices:
+        header["o"] = dict(order.choices)
     weights = tensors.pack(order.weights, names)
     body = struct.pack("<Q", len(weights)) + weights + tensors.pack(order.hint or {}, names)
     return frame.pack(ORDER, header, body)
@@ -166,7 +170,16 @@ def decode_order(data: bytes, like: Params) -> Order:
         trained=tuple(names[place] for place in places),
         key=_key(header.get("k")),
         hint=tensors.unpack(bytes(body[8 + length :]), like, names) or None,
+        choices=_choices(header.get("o", {})),
     )
+
+
+def _choices(found: Any) -> dict[str, int]:
+    if not isinstance(found, dict) or any(
+        type(n) is not int or not 0 <= n <= MOST_CHOICE for n in found.values()
+    ):
+        raise WireError(f"order has choices {found!r}; they must be numbers from 0 to {MOST_CHOICE}, by name")
+    return found
 
 
 def _key(parts: Any) -> Key:

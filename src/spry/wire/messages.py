@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ class Order:
         trained: Names of the weights that this client trains; the others it only computes with.
         key: Where the client's draws come from.
         hint: A guess of the gradient of the trained weights, for estimators that use one.
+        choices: Small numbers that the server chose for this order, such as its K, by name.
     """
 
     round: int
@@ -31,6 +33,7 @@ class Order:
     trained: tuple[str, ...]
     key: Key
     hint: Params | None = None
+    choices: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
