@@ -17,11 +17,13 @@ from spry.data.dataset import Dataset, Splits
 from spry.data.federation import Federation
 from spry.estimators.activation import Choice, cheaper, maps
 from spry.estimators.directions import Directions, gaussian, rademacher
+from spry.estimators.slopes import Slope, central_difference, forward_difference
 from spry.experiment.config import Config
 from spry.federated.algorithm import Algorithm
+from spry.federated.fwdllm import Pacing
 from spry.federated.methods import method
 from spry.federated.settings import Settings
-from spry.federated.split import Split, contiguous, cyclic
+from spry.federated.split import Split, contiguous, cyclic, everything
 from spry.optim.named import optimizer
 from spry.optim.transform import Transform
 from spry.runtime.simulate import Schedule
@@ -31,7 +33,11 @@ from spry.tasks.peft import Lora, LoraA
 DIRECTIONS: Mapping[str, Directions] = {"gaussian": gaussian, "rademacher": rademacher}
 CHOICES: Mapping[str, Choice | None] = {"weight": None, "activation": maps, "auto": cheaper}
 PEFT: Mapping[str, type[Lora]] = {"lora": Lora, "lora_a": LoraA}
-SPLITS: Mapping[str, Split] = {"cyclic": cyclic, "contiguous": contiguous}
+DIFFERENCES: Mapping[str, Callable[[float], Slope]] = {
+    "forward": forward_difference,
+    "central": central_difference,
+}
+SPLITS: Mapping[str, Split] = {"cyclic": cyclic, "contiguous": contiguous, "everything": everything}
 PARTITIONS: Mapping[str, Callable[[Dataset, Config, Key], Mapping[str, Any]]] = {
     "iid": lambda data, config, key: partition.iid(data, config.data.clients, key),
     "dirichlet": lambda data, config, key: partition.dirichlet(
@@ -159,7 +165,10 @@ def settings(config: Config) -> Settings:
         tap=CHOICES[chosen.estimator],
         directions=DIRECTIONS[chosen.directions],
         count=chosen.count,
+        difference=DIFFERENCES[chosen.difference] if chosen.difference else None,
         h=chosen.h,
+        pacing=Pacing(threshold=chosen.threshold),
+        rounds=config.schedule.rounds,
         checkpoint=chosen.checkpoint,
         exact_head=chosen.exact_head,
         slopes_only=chosen.slopes_only,

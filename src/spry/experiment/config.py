@@ -71,7 +71,11 @@ class Method(Section):
     )
     directions: Literal["gaussian", "rademacher"] = "gaussian"
     count: int = Field(default=1, ge=1, description="K, directions per step.")
-    h: float = Field(default=1e-3, gt=0, description="Step of finite differences.")
+    difference: Literal["forward", "central"] | None = Field(
+        default=None, description="Which finite difference, for baffle; the method's own if unset."
+    )
+    h: float | None = Field(default=None, gt=0, description="Step of finite differences; the method's own if unset.")
+    threshold: float = Field(default=0.1, gt=0, description="Variance below which fwdllm's server steps.")
     checkpoint: bool = Field(default=True, description="Whether backpropagation recomputes activations.")
     exact_head: bool = Field(
         default=True, description="Whether the head's gradient is taken exactly instead of perturbed."
@@ -79,7 +83,9 @@ class Method(Section):
     slopes_only: bool = Field(
         default=False, description="Whether clients send slopes, which the server replays, instead of weights."
     )
-    split: Literal["cyclic", "contiguous"] | None = Field(default=None, description="Who trains what; the method's own if unset.")
+    split: Literal["cyclic", "contiguous", "everything"] | None = Field(
+        default=None, description="Who trains what; the method's own if unset."
+    )
 
 
 class Client(Section):

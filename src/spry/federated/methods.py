@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from spry.core.errors import ConfigError, nearest
 from spry.core.unit import Unit
 from spry.estimators.backprop import backprop
 from spry.estimators.projected import projected
-from spry.estimators.slopes import central_difference, forward_mode
+from spry.estimators.slopes import central_difference, forward_difference
 from spry.federated.algorithm import Algorithm, compose
+from spry.federated.fwdllm import paced
+from spry.federated.local import alone
 from spry.federated.settings import Settings
 from spry.federated.split import cyclic, everything
 from spry.federated.split import head_only as head_alone
-from spry.optim.rules import adamw, sgd, yogi
+from spry.optim.rules import adamw, sgd, warmup_linear, yogi
+from spry.optim.transform import chain
 
 Units = Sequence[Unit]
 Method = Callable[[Units, Settings], Algorithm]
 
-LOCAL, PLAIN, MEAN, ADAPTIVE = adamw(1e-3), sgd(1e-3), sgd(1.0), yogi(1e-2)
+LOCAL, PLAIN = adamw(1e-3), sgd(1e-3)
+MEAN, GRADIENT, ADAPTIVE = sgd(1.0), sgd(0.1), yogi(1e-2)
 
 
 def spry(units: Units, s: Settings) -> Algorithm:
@@ -30,10 +35,10 @@ def spry(units: Units, s: Settings) -> Algorithm:
 
 
 def spry_per_iteration(units: Units, s: Settings) -> Algorithm:
-    """Spry with one server step a round: clients send slopes at the server's weights (Panchal et al. 2024)."""
+    """Spry with one server step a round: slopes, or mean gradients of taps, at the server's weights (the same paper)."""
     return compose(
-        name="spry_per_iteration", units=units, estimator=projected(forward_mode, s.measurement(units), s.count),
-        replayed=s.measurement(units), split=s.split or cyclic, client=None, server=s.server or ADAPTIVE,
+        name="spry_per_iteration", units=units, estimator=s.forward(units), split=s.split or cyclic,
+        replayed=None if s.tap else s.measurement(units), client=None, server=s.server or ADAPTIVE,
     )  # fmt: skip
 
 
@@ -57,7 +62,7 @@ def fedsgd(units: Units, s: Settings) -> Algorithm:
     """Backpropagated gradients at the server's weights, averaged, one server step a round (McMahan et al. 2017)."""
     return compose(
         name="fedsgd", units=units, estimator=backprop(s.checkpoint), split=everything,
-        client=None, server=s.server or sgd(0.1),
+        client=None, server=s.server or GRADIENT,
     )  # fmt: skip
 
 
@@ -89,8 +94,27 @@ def fedmezo(units: Units, s: Settings) -> Algorithm:
     """Central differences along random directions on every client, weights averaged (Malladi et al. 2023)."""
     return compose(
         name="fedmezo", units=units, replayed=s.replayed(units),
-        estimator=projected(central_difference(s.h), s.measurement(units), s.count), split=everything,
+        estimator=projected(central_difference(s.h or 1e-3), s.measurement(units), s.count), split=everything,
         client=s.client or PLAIN, server=s.server or MEAN,
+    )  # fmt: skip
+
+
+def baffle(units: Units, s: Settings) -> Algorithm:
+    """Finite differences at the server's weights; clients send numbers, the server steps (Feng et al. 2023)."""
+    slope = (s.difference or forward_difference)(s.h or 1e-3)
+    return compose(
+        name="baffle", units=units, estimator=projected(slope, s.measurement(units), s.count),
+        replayed=s.measurement(units), split=everything, client=None, server=s.server or GRADIENT,
+    )  # fmt: skip
+
+
+def fwdllm(units: Units, s: Settings) -> Algorithm:
+    """Central differences along well-chosen directions, collected until two halves agree (Xu et al. 2024)."""
+    step = s.server or GRADIENT
+    return paced(
+        name="fwdllm", units=units, slope=central_difference(s.h or 1e-2), count=s.count, pacing=s.pacing,
+        measurement=replace(s.measurement(units), pool=10),
+        server=chain(step, warmup_linear(s.rounds, s.rounds // 10)) if s.rounds else step,
     )  # fmt: skip
 
 
@@ -100,6 +124,11 @@ def head_only(units: Units, s: Settings) -> Algorithm:
         name="head_only", units=[unit for unit in units if unit.head], estimator=backprop(), split=head_alone,
         client=s.client or LOCAL, server=s.server or MEAN,
     )  # fmt: skip
+
+
+def local(units: Units, s: Settings) -> Algorithm:
+    """No federation: each client backpropagates on its own data alone; the bound on not taking part."""
+    return alone(name="local", units=units, estimator=backprop(s.checkpoint), client=s.client or LOCAL)
 
 
 METHODS: Mapping[str, Method] = {
@@ -114,7 +143,10 @@ METHODS: Mapping[str, Method] = {
         fedyogi_split,
         fedfgd,
         fedmezo,
+        baffle,
+        fwdllm,
         head_only,
+        local,
     )
 }
 
