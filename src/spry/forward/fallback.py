@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spry.core.errors import ModelError
 from spry.forward.dual import Dual, Tangents, order, primal
+from spry.forward.foreign import foreign
 from spry.forward.report import count_fallback, name_of
 
 
@@ -30,6 +31,9 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     Raises:
         ModelError: If PyTorch has no forward-mode derivative for the function.
     """
+    known = foreign(func)
+    if known is not None:
+        return known(*args, **kwargs)
     leaves, spec = tree_flatten((args, kwargs))
     duals = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Dual)]
     plain = [primal(leaf) for leaf in leaves]

@@ -1,0 +1,92 @@
+"""Operators that other packages add to PyTorch, known by name: they exist only once their package is loaded.
+
+PyTorch's own forward mode takes an operator without a derivative for a constant, without a word. So an operator
+from outside needs a rule here, or a derivative of its own, or it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spry.core.errors import ModelError
+from spry.forward.dual import Dual, order
+from spry.forward.registry import RULES, Rule
+
+PYTORCH = frozenset({"aten", "prims", "prim", "quantized", "_c10d_functional"})
+
+
+def _gemm_4bit(
+    func: Callable[..., Tensor],
+    input: Any,
+    packed: Tensor,
+    shape: Sequence[int],
+    absmax: Tensor,
+    blocksize: int,
+    kind: str,
+    bias: Any = None,
+    *nested: Tensor | None,
+    **scales: Tensor | None,
+) -> Dual:
+    # bitsandbytes' linear layer over 4-bit weights, y = x W' + b. Value and derivatives go through together, so that
+    # the weight is unpacked once, unless their copy side by side would be larger than the unpacked weight.
+    if not isinstance(input, Dual) or isinstance(bias, Dual):
+        raise ModelError(
+            "bitsandbytes' 4-bit layer has a derivative for its input only, not for its weight or bias"
+        )
+    x, tangents = input.pair()
+
+    def product(x: Tensor) -> Tensor:
+        return func(x, packed, shape, absmax, blocksize, kind, None, *nested, **scales)
+
+    if (1 + order(input)) * x.numel() <= prod(shape):
+        out, *columns = product(torch.stack([x, *tangents])).unbind(0)
+    else:
+        out, *columns = (product(t) for t in (x, *tangents))
+    return Dual(out if bias is None else out + bias, columns)
+
+
+BY_NAME: Mapping[str, Rule] = {"bitsandbytes::gemm_4bit": _gemm_4bit}
+
+
+def foreign(func: Callable[..., Any]) -> Rule | None:
+    """Find the rule of an operator from another package, and refuse one whose derivative would be lost.
+
+    Args:
+        func: A function without a rule of its own.
+
+    Returns:
+        Its rule, from now on in the registry, or None for what PyTorch can differentiate.
+
+    Raises:
+        ModelError: If the operator has neither rule nor derivative.
+    """
+    overloads = _overloads(func)
+    if not overloads or overloads[0].namespace in PYTORCH:
+        return None
+    name = overloads[0].name().partition(".")[0]
+    if name in BY_NAME:
+        RULES[func] = partial(BY_NAME[name], func)
+        return RULES[func]
+    if not any(_differentiable(overload.name()) for overload in overloads):
+        raise ModelError(
+            f"the operator {name!r} has no derivative, so the slope through it would be lost; register a rule "
+            "with spry.forward.rule, or run the model without the package that adds it"
+        )
+    return None
+
+
+def _overloads(func: Callable[..., Any]) -> list[torch._ops.OpOverload]:
+    if isinstance(func, torch._ops.OpOverloadPacket):
+        return [getattr(func, name) for name in func.overloads()]
+    return [func] if isinstance(func, torch._ops.OpOverload) else []
+
+
+def _differentiable(name: str) -> bool:
+    keys = ("AutogradCPU", "AutogradCUDA", "CompositeImplicitAutograd")
+    return any(torch._C._dispatch_has_kernel_for_dispatch_key(name, key) for key in keys)
