@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from statistics import stdev
 
 import pytest
 from tests.report.made import MadeRun, comparison
 
-from spry.report.groups import sections
+from spry.federated.methods import METHODS
+from spry.report.groups import BACKPROPAGATING, sections
 from spry.report.load import find
 
 
@@ -69,3 +71,8 @@ def test_the_same_run_counts_once(tmp_path):
 def test_without_a_test_split_the_generalized_accuracy_is_shown(tmp_path):
     (section,), _ = sections(written(tmp_path, MadeRun(tested=False)))
     assert section.accuracy == "generalized_accuracy"
+
+
+def test_every_method_that_may_recompute_activations_is_known():
+    for name, method in METHODS.items():
+        assert ("backprop(s.checkpoint)" in inspect.getsource(method)) == (name in BACKPROPAGATING), name

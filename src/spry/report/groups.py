@@ -10,7 +10,7 @@ from typing import Any
 
 from spry.report.load import Run
 
-BACKPROPAGATING = frozenset({"fedavg", "fedyogi", "fedsgd", "fedavg_split", "fedyogi_split"})
+BACKPROPAGATING = frozenset({"fedavg", "fedyogi", "fedsgd", "fedavg_split", "fedyogi_split", "local"})
 """Methods of which a reader must be told whether they recompute activations instead of keeping them."""
 
 
