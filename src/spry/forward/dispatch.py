@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from spry.core.errors import ModelError
+from spry.forward import moves as _moves  # noqa: F401  registers its plans
 from spry.forward.dual import Dual, primal
 from spry.forward.fallback import fallback
 from spry.forward.inplace import in_place, writes
 from spry.forward.registry import RULES, named
+from spry.forward.rowwise import defer
 from spry.forward.report import count_dropped, name_of
 
 
@@ -70,9 +72,7 @@ METADATA = frozenset(
         "element_size",
         "get_device",
     )
-    + named(
-        "is_floating_point", "is_complex", "is_contiguous", "is_signed", "is_inference", "is_conj", "is_neg"
-    )
+    + named("is_floating_point", "is_complex", "is_contiguous", "is_signed", "is_inference", "result_type")
     + [Tensor.__len__, Tensor.__hash__]
 )
 """Functions answered by the wrapper itself: they read no value."""
@@ -140,6 +140,9 @@ def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     rule = RULES.get(func)
     if _requires_grad(args) or _requires_grad(kwargs.values()):
         return _with_graph(func, rule, args, kwargs)
+    deferred = defer(func, args, kwargs)
+    if deferred is not NotImplemented:
+        return deferred
     return rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
 
 

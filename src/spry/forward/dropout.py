@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 from spry.core.keys import Key
 from spry.forward.dual import Dual
-from spry.forward.rules.attention import Block, attend
+from spry.forward.rules.attention import attend
+from spry.forward.scores import Block
 
 _TILE = 64
 """Query rows whose attention masks are drawn together; a unit that does not depend on how attention is blocked."""

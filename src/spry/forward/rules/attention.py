@@ -1,44 +1,26 @@
-"""Scaled dot-product attention in blocks: scores exist for a few query rows, heads and examples at a time.
-
-With weights ``P = softmax(S)``, ``S = scale q k' + mask`` and output ``O = P v``, a direction's derivative is
-``dO = (P dS) v - rowsum(P dS) O + P dv`` where ``dS = scale (dq k' + q dk') + dmask`` and ``P dS`` is elementwise.
-P is kept unnormalized; rows are divided by their sum at the end, when they are E wide instead of T.
+"""Scaled dot-product attention: scores exist for a few query rows, heads and examples at a time, and so do deferred
+queries, keys and values (``spry.forward.scores`` has the mathematics of one block).
 
 Shapes: B batch, G key heads (groups), R query heads that share one, L queries, T keys, D and E head widths, K directions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.dual import Dual, order, primal
+from spry.forward.deferred import Deferred, pending, run, window
+from spry.forward.dual import Dual, order
+from spry.forward.program import sorted_steps
 from spry.forward.registry import rule
+from spry.forward.scores import Block, Drop, attend_block
 
-Drop = Callable[["Block"], Tensor]
-"""Gives a block's dropout mask divided by the chance to be kept, shape (examples, groups, R, rows, keys)."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Which scores are computed together.
-
-    Args:
-        examples: A range of the batch.
-        groups: A range of the key heads.
-        rows: A range of the queries.
-        keys: How many keys, from the first one, these queries may attend to.
-    """
-
-    examples: slice
-    groups: slice
-    rows: slice
-    keys: int
+SCORES = {"cpu": 1 << 18, "cuda": 1 << 23}
+"""Scores in one block, by kind of device: what a CPU's caches hold, what keeps a GPU busy."""
 
 
 @rule(F.scaled_dot_product_attention)
@@ -59,18 +41,14 @@ def _attention(
 
 
 def _as_four_dimensional(
-    query: Any, key: Any, value: Any, mask: Any, dropout_p: float, causal: bool, scale: Any
+    query: Any, key: Any, value: Any, mask: Any, dropout_p: float, causal: bool, scale: float | None
 ) -> Any:
     """Fold all leading dimensions into the batch, with one head."""
     lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
     folded = [x.expand(*lead, *x.shape[-2:]).reshape(-1, 1, *x.shape[-2:]) for x in (query, key, value)]
-    if mask is not None:
-        mask = mask.expand(*lead, query.shape[-2], key.shape[-2]).reshape(
-            -1, 1, query.shape[-2], key.shape[-2]
-        )
-    return _attention(*folded, mask, dropout_p, causal, scale).reshape(
-        *lead, query.shape[-2], value.shape[-1]
-    )
+    sizes = (query.shape[-2], key.shape[-2])
+    mask = None if mask is None else mask.expand(*lead, *sizes).reshape(-1, 1, *sizes)
+    return _attention(*folded, mask, dropout_p, causal, scale).reshape(*lead, sizes[0], value.shape[-1])
 
 
 def _torch_drop(query: Tensor, key: Tensor, p: float) -> Drop:
@@ -78,9 +56,8 @@ def _torch_drop(query: Tensor, key: Tensor, p: float) -> Drop:
     repeats = query.shape[1] // key.shape[1]
 
     def drop(block: Block) -> Tensor:
-        sizes = [s.stop - s.start for s in (block.examples, block.groups, block.rows)]
-        shape = (*sizes[:2], repeats, sizes[2], block.keys)
-        return F.dropout(torch.ones(shape, device=query.device), p)
+        sizes = [part.stop - part.start for part in (block.examples, block.groups, block.rows)]
+        return F.dropout(torch.ones(*sizes[:2], repeats, sizes[2], block.keys, device=query.device), p)
 
     return drop
 
@@ -92,7 +69,7 @@ def attend(
     mask: Any = None,
     *,
     is_causal: bool = False,
-    scale: Any = None,
+    scale: float | None = None,
     drop: Drop | None = None,
 ) -> Dual:
     """Compute attention of dual numbers, block by block.
@@ -111,118 +88,91 @@ def attend(
     """
     batch, heads, queries, width = query.shape
     groups, keys = key.shape[1:3]
-    repeats, out_width = heads // groups, value.shape[-1]
+    sizes = (batch, groups, heads // groups, queries, keys)
     scale = width**-0.5 if scale is None else scale
-    mask = None if mask is None else mask.expand(batch, heads, queries, keys).unflatten(1, (groups, repeats))
-    q, k, v = query.unflatten(1, (groups, repeats)), key, value
-    size = (batch, queries, groups, repeats, out_width)
-    results = [
-        torch.empty(size, dtype=query.dtype, device=query.device)
-        for _ in range(1 + order(query, key, value, mask))
-    ]
-    for block in _blocks((batch, groups, repeats, queries, keys), is_causal, _budget(query.device)):
-        parts = _attend_block(block, q, k, v, mask, is_causal, scale, drop)
+    mask = None if mask is None else mask.expand(batch, heads, queries, keys).unflatten(1, (groups, -1))
+    shape = (batch, queries, groups, heads // groups, value.shape[-1])
+    count = 1 + _directions(query, key, value, mask)
+    results = [torch.empty(shape, dtype=query.dtype, device=query.device) for _ in range(count)]
+    for block, q, k, v in _blocks(query, key, value, sizes, is_causal):
+        hidden = (
+            None
+            if mask is None
+            else _part(mask, (block.examples, block.groups, slice(None), block.rows, slice(block.keys)))
+        )
+        start = block.rows.start if is_causal else None
+        parts = attend_block(q, k, v, hidden, start, scale, None if drop is None else drop(block))
         for result, part in zip(results, parts, strict=True):
             result[block.examples, block.rows, block.groups] = part.permute(0, 3, 1, 2, 4)
     out, *tangents = (result.flatten(2, 3).transpose(1, 2) for result in results)
     return Dual(out, tangents)
 
 
-def _budget(device: torch.device) -> int:
-    """Scores in a block: what a CPU's caches hold, what keeps a GPU busy."""
-    return 1 << (18 if device.type == "cpu" else 23)
+def _directions(*values: Any) -> int:
+    return next(x.directions if isinstance(x, Deferred) else order(x) for x in values if isinstance(x, Dual))
 
 
-def _blocks(sizes: tuple[int, int, int, int, int], causal: bool, budget: int) -> Iterator[Block]:
+def _blocks(
+    query: Any, key: Any, value: Any, sizes: tuple[int, int, int, int, int], causal: bool
+) -> Iterator[tuple[Block, Any, Any, Any]]:
+    """The blocks, each with its part of query (n, g, R, c, D), key (n, g, T, D) and value (n, g, T, E)."""
     batch, groups, repeats, queries, keys = sizes
+    budget = SCORES.get(query.device.type, SCORES["cuda"])
     rows = max(1, min(queries, max(64, budget // max(1, keys)) // repeats))
     group = max(1, min(groups, budget // max(1, repeats * rows * keys)))
-    examples = max(1, min(batch, budget // max(1, groups * repeats * rows * keys))) if group == groups else 1
-    for b in range(0, batch, examples):
-        for g in range(0, groups, group):
-            for i in range(0, queries, rows):
-                stop = min(i + rows, queries)
-                yield Block(
-                    slice(b, min(b + examples, batch)),
-                    slice(g, min(g + group, groups)),
-                    slice(i, stop),
-                    min(keys, stop) if causal else keys,
-                )
+    examples = max(1, min(batch, budget // max(1, groups * repeats * rows * keys))) if rows == queries else 1
+    by_rows = _settled(query, key, value, batch, rows < queries)
+    for b in _ranges(batch, examples):
+        k, v = _taken((key, value), b) if by_rows else (None, None)
+        q, k, v = (query, k, v) if by_rows else _taken((query, key, value), b)
+        for i in _ranges(queries, rows):
+            (q_rows,) = _taken((query,), b, i) if by_rows else (_part(q, (slice(None), slice(None), i)),)
+            q_rows = q_rows.unflatten(1, (groups, repeats))
+            last = min(keys, i.stop) if causal else keys
+            for g in _ranges(groups, group):
+                seen = (slice(None), g, slice(last))
+                yield Block(b, g, i, last), _part(q_rows, (slice(None), g)), _part(k, seen), _part(v, seen)
 
 
-def _attend_block(
-    block: Block, query: Any, key: Any, value: Any, mask: Any, causal: bool, scale: float, drop: Drop | None
-) -> list[Tensor]:
-    """Value and derivatives of one block, shape (examples, groups, R, rows, E) each."""
-    shape = (*query[block.examples, block.groups, :, block.rows].shape[:-1], block.keys)
+def _ranges(count: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
-    def rows(x: Tensor) -> Tensor:
-        return (
-            _wide(x[block.examples, block.groups, :, block.rows])
-            .mul(scale)
-            .reshape(shape[0] * shape[1], -1, x.shape[-1])
+
+def _settled(query: Any, key: Any, value: Any, batch: int, several: bool) -> bool:
+    """Run the deferred ones that cannot be taken by examples; tell whether queries are to be taken by rows."""
+    waiting = [x for x in (query, key, value) if pending(x)]
+    odd = [x for x in waiting if not x.swapped or len(x.node.content) != 2 or x.lead[0] != batch]
+    steps = [{node for node in sorted_steps([x.node]) if node.costly} for x in waiting]
+    shared = len(waiting) > 1 and bool(set.intersection(*steps))
+    by_rows = pending(query) and batch == 1 and several and not odd
+    if by_rows and shared:  # one layer made all three: taking them apart would run it again for each
+        odd = waiting
+    if odd:
+        for x in odd:
+            run([y for y in odd if y.lead == x.lead])
+    return by_rows and not odd
+
+
+def _taken(xs: Sequence[Any], examples: slice, rows: slice | None = None) -> list[Any]:
+    """The parts of some examples, and query rows of one example; deferred ones are computed together."""
+    waiting = [x for x in xs if pending(x)]
+    parts: dict[int, Any] = {}
+    for lead in dict.fromkeys(x.lead for x in waiting):
+        alike = [x for x in waiting if x.lead == lead]
+        positions = slice(0, lead[1]) if rows is None else rows
+        span = range(
+            examples.start * lead[1] + positions.start, (examples.stop - 1) * lead[1] + positions.stop
         )
-
-    def columns(x: Tensor) -> Tensor:
-        return _wide(x[block.examples, block.groups, : block.keys]).reshape(
-            shape[0] * shape[1], -1, x.shape[-1]
-        )
-
-    def hide(x: Tensor) -> Tensor:
-        return x[block.examples, block.groups, :, block.rows, : block.keys]
-
-    q, k, v = rows(primal(query)), columns(primal(key)).transpose(1, 2), columns(primal(value))
-    scores = torch.bmm(q, k)
-    _mask_scores(
-        scores.view(shape), None if mask is None else hide(primal(mask)), block.rows.start if causal else None
-    )
-    weights, inverse = _exponentials(scores)
-    kept = weights if drop is None else weights * drop(block).to(weights.dtype).reshape(weights.shape)
-    out = torch.bmm(kept, v).mul_(inverse)
-    results = [out]
-    for n in range(order(query, key, value, mask)):
-        total = None
-        if isinstance(query, Dual) or isinstance(key, Dual) or isinstance(mask, Dual):
-            ds = torch.bmm(rows(query.tangents[n]), k) if isinstance(query, Dual) else None
-            if isinstance(key, Dual):
-                dk = columns(key.tangents[n]).transpose(1, 2)
-                ds = torch.bmm(q, dk) if ds is None else ds.baddbmm_(q, dk)
-            if isinstance(mask, Dual):
-                dm = hide(mask.tangents[n]).to(scores.dtype).reshape(scores.shape)
-                ds = dm.clone() if ds is None else ds.add_(dm)
-            assert ds is not None
-            slope = ds.mul_(weights).sum(-1, keepdim=True).mul_(inverse)
-            if drop is not None:
-                ds.mul_(kept).div_(weights.clamp_min(torch.finfo(weights.dtype).tiny))
-            total = torch.bmm(ds, v).mul_(inverse).addcmul_(out, slope, value=-1)
-        if isinstance(value, Dual):
-            dv = columns(value.tangents[n])
-            carried = torch.bmm(kept, dv).mul_(inverse)
-            total = carried if total is None else total.add_(carried)
-        assert total is not None
-        results.append(total)
-    return [part.view(*shape[:-1], -1) for part in results]
+        shape = (examples.stop - examples.start, positions.stop - positions.start)
+        for x, rows_of_x in zip(alike, window(alike, span), strict=True):
+            primal, tangents = rows_of_x.pair()
+            parts[id(x)] = Dual(x.arranged(primal, shape), (x.arranged(t, shape) for t in tangents))
+    index = (examples,) if rows is None else (examples, slice(None), rows)
+    return [parts[id(x)] if id(x) in parts else _part(x, index) for x in xs]
 
 
-def _mask_scores(scores: Tensor, mask: Tensor | None, causal_start: int | None) -> None:
-    if mask is not None and mask.dtype == torch.bool:
-        scores.masked_fill_(~mask, -torch.inf)
-    elif mask is not None:
-        scores.add_(mask)
-    if causal_start is not None:
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu_(causal_start + 1)
-        scores.masked_fill_(later, -torch.inf)
-
-
-def _exponentials(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """``exp(S - max)`` in place of the scores, and one over each row's sum; zeros where a row may attend to nothing."""
-    if scores.shape[-1] == 0:
-        return scores, scores.new_zeros(*scores.shape[:-1], 1)
-    top = scores.amax(-1, keepdim=True)
-    weights = scores.sub_(top.masked_fill_(top == -torch.inf, 0)).exp_()
-    total = weights.sum(-1, keepdim=True)
-    return weights, total.clamp_min_(torch.finfo(total.dtype).tiny).reciprocal_()
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in {torch.float16, torch.bfloat16} else x
+def _part(x: Any, index: tuple[slice, ...]) -> Any:
+    if not isinstance(x, Dual):
+        return x[index]
+    primal, tangents = x.pair()
+    return Dual(primal[index], (t[index] for t in tangents))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,8 +12,14 @@ from spry.forward.dual import Dual, order, primal
 from spry.forward.registry import rule
 
 
+JOINT = 1024
+"""Rows up to which the value and its derivatives go through the weight together: few rows do not fill a GEMM."""
+
+
 @rule(F.linear)
 def _linear(input: Any, weight: Any, bias: Any = None) -> Dual:
+    if isinstance(input, Dual) and not isinstance(weight, Dual) and not isinstance(bias, Dual):
+        return _frozen(input, weight, bias)
     x, w, b = primal(input), primal(weight), primal(bias)
     out = F.linear(x, w, b)
 
@@ -27,3 +34,11 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> Dual:
         return b_k.expand(out.shape)
 
     return Dual(out, [column(k) for k in range(order(input, weight, bias))])
+
+
+def _frozen(input: Dual, weight: Tensor, bias: Tensor | None) -> Dual:
+    x, tangents = input.pair()
+    if x.numel() > JOINT * x.shape[-1]:
+        return Dual(F.linear(x, weight, bias), [F.linear(t, weight) for t in tangents])
+    out, *columns = F.linear(torch.stack([x, *tangents]), weight).unbind(0)
+    return Dual(out if bias is None else out.add_(bias), columns)

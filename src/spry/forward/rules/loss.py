@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spry.forward.deferred import extend, pending
 from spry.forward.dual import Dual
 from spry.forward.fallback import fallback
-from spry.forward.registry import rule
+from spry.forward.registry import RULES, rule
 
 
 @rule(F.cross_entropy)
@@ -40,23 +41,37 @@ def _cross_entropy(
             "label_smoothing": label_smoothing,
         }
         return fallback(F.cross_entropy, (input, target), options)
-    losses = _rows(input, target, ignore_index)
+    losses = row_losses(input, target.unsqueeze(-1), ignore_index)
     if reduction == "none":
-        return losses
+        return losses.squeeze(-1)
     total = losses.sum()
     return total / (target != ignore_index).sum() if reduction == "mean" else total
 
 
-def _rows(input: Dual, target: Tensor, ignore_index: int) -> Dual:
-    """The loss of each row; zero where the label is to be ignored."""
+def row_losses(input: Dual, target: Tensor, ignore_index: int) -> Dual:
+    """Compute the loss of each row; deferred logits are consumed as they are computed.
+
+    Args:
+        input: Logits, shape (N, V).
+        target: Labels, shape (N, 1).
+        ignore_index: The label of rows that do not count.
+
+    Returns:
+        Losses, shape (N, 1); zero where the label is to be ignored.
+    """
+    if pending(input):
+        return extend(row_losses, (input, target, ignore_index), {}, (0, 1), 1, input.dtype)
     value, tangents = input.pair()
     kept = target != ignore_index
-    label = target.masked_fill(~kept, 0).unsqueeze(-1)
+    label = target.masked_fill(~kept, 0)
     norm = torch.logsumexp(value, -1, keepdim=True)
-    losses = (norm - value.gather(-1, label)).squeeze(-1).masked_fill_(~kept, 0)
+    losses = (norm - value.gather(-1, label)).masked_fill_(~kept, 0)
     p = (value - norm).exp_()
 
     def column(t: Tensor) -> Tensor:
-        return ((p * t).sum(-1) - t.gather(-1, label).squeeze(-1)).masked_fill_(~kept, 0)
+        return ((p * t).sum(-1, keepdim=True) - t.gather(-1, label)).masked_fill_(~kept, 0)
 
     return Dual(losses, map(column, tangents))
+
+
+RULES[row_losses] = row_losses

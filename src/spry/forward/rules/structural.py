@@ -201,9 +201,7 @@ CONSTANTS = (
         "sgn",
     )
     + named("count_nonzero", "searchsorted", "bucketize", "long", "int", "bool", "byte", "short", "char")
-    + named(
-        "__bool__", "__contains__", "is_nonzero", "result_type", "can_cast", "is_same_size", "isin", "histc"
-    )
+    + named("__bool__", "__contains__", "is_nonzero", "is_same_size", "isin", "histc")
 )
 """Functions that read the value and whose result has no derivative, or zero wherever it has one."""
 

@@ -1,0 +1,184 @@
+"""Views of deferred duals: rows rearranged or picked, and the content of each row split, sliced, spread or joined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spry.forward.deferred import Deferred, extend, pending
+from spry.forward.program import Node
+from spry.forward.registry import RULES, named
+from spry.forward.rowwise import Plan, plans
+
+
+def fold(x: Tensor, content: tuple[int, ...]) -> Tensor:
+    """Reshape each row.
+
+    Args:
+        x: Shape (rows, *old), dual or plain.
+        content: The new shape of a row.
+
+    Returns:
+        Shape (rows, *content).
+    """
+    return x.reshape(x.shape[0], *content)
+
+
+def spread(x: Tensor, content: tuple[int, ...]) -> Tensor:
+    """Expand each row.
+
+    Args:
+        x: Shape (rows, *old), dual or plain.
+        content: The new shape of a row.
+
+    Returns:
+        Shape (rows, *content).
+    """
+    return x.expand(x.shape[0], *content)
+
+
+def join(*parts: Tensor) -> Tensor:
+    """Concatenate rows along their last dimension.
+
+    Args:
+        *parts: Shape (rows, ..., n_i) each.
+
+    Returns:
+        Shape (rows, ..., sum n_i).
+    """
+    return torch.cat(parts, -1)
+
+
+RULES.update({fold: fold, spread: spread, join: join})
+
+
+def _step(x: Deferred, func: Callable[..., Any], *args: Any, content: tuple[int, ...]) -> Deferred:
+    return x.like(Node(func, (x.node, *args), {}, content, x.dtype))
+
+
+@plans(named("view", "reshape", "flatten", "unflatten"))
+def _reshape(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
+    if not pending(x) or any(isinstance(arg, torch.dtype) for arg in args):
+        return NotImplemented
+    shape = tuple(func(torch.empty(x.shape, device="meta"), *args, **kwargs).shape)
+    content, lead = x.node.content, x.lead
+    if x.swapped:
+        if len(shape) < 3 or (shape[0], *shape[-2:]) != (lead[0], lead[1], content[-1]):
+            return NotImplemented
+        new = (*shape[1:-2], content[-1])
+        return _step(x, fold, new, content=new)
+    if len(shape) > len(content) and shape[len(shape) - len(content) :] == content:
+        return Deferred(x.node, shape[: len(shape) - len(content)], x.directions, x.device)
+    if len(shape) > len(lead) and shape[: len(lead)] == lead:
+        return _step(x, fold, shape[len(lead) :], content=shape[len(lead) :])
+    return NotImplemented
+
+
+@plans(named("contiguous", "clone"))
+def _same(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
+    return x.like(x.node) if pending(x) and not x.swapped else NotImplemented
+
+
+@plans(named("transpose", "swapaxes", "swapdims"))
+def _transpose(func: Plan, x: Any, *dims: Any, **kwargs: Any) -> Any:
+    if not pending(x) or kwargs or len(x.lead) != 2 or x.dim() != 4 or {d % 4 for d in dims} != {1, 2}:
+        return NotImplemented
+    return Deferred(x.node, x.lead, x.directions, x.device, not x.swapped)
+
+
+@plans([Tensor.permute])
+def _permute(func: Plan, x: Any, *dims: Any) -> Any:
+    dims = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    return _transpose(func, x, 1, 2) if tuple(dims) == (0, 2, 1, 3) else NotImplemented
+
+
+@plans(named("expand"))
+def _expand(func: Plan, x: Any, *sizes: Any, **kwargs: Any) -> Any:
+    if not pending(x) or kwargs or len(sizes) != x.dim():
+        return NotImplemented
+    shape = tuple(old if size == -1 else size for size, old in zip(sizes, x.shape, strict=True))
+    lead, content = _roles(x, shape)
+    return _step(x, spread, content, content=content) if lead == x.lead else NotImplemented
+
+
+def _roles(x: Deferred, per_dimension: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Sort one thing for each dimension into those of the lead and those of the content."""
+    if not x.swapped:
+        return per_dimension[: len(x.lead)], per_dimension[len(x.lead) :]
+    return (per_dimension[0], per_dimension[-2]), (*per_dimension[1:-2], per_dimension[-1])
+
+
+@plans([Tensor.__getitem__])
+def _getitem(func: Plan, x: Any, index: Any) -> Any:
+    if not pending(x):
+        return NotImplemented
+    parts = _explicit(index, x.dim())
+    whole = slice(None)
+    if parts is None:
+        return NotImplemented
+    if any(part is None for part in parts):
+        return _unsqueeze(x, parts)
+    lead, content = _roles(x, tuple(parts))
+    if all(part == whole for part in lead if isinstance(part, slice)) and not any(
+        isinstance(p, (int, Tensor)) for p in lead
+    ):
+        if not all(isinstance(part, slice) for part in content):
+            return NotImplemented
+        sizes = tuple(len(range(n)[part]) for n, part in zip(x.node.content, content, strict=True))
+        return _step(x, Tensor.__getitem__, (whole, *content), content=sizes)
+    if x.swapped or any(part != whole for part in content if not isinstance(part, (int, Tensor))):
+        return NotImplemented
+    if any(isinstance(part, (int, Tensor)) for part in content):
+        return NotImplemented
+    return x.picked(torch.arange(x.count, device=x.device).view(x.lead)[lead])
+
+
+def _explicit(index: Any, rank: int) -> list[Any] | None:
+    """One part of an index for each dimension, besides Nones; None for the kinds that are not handled."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if not all(part is None or part is Ellipsis or type(part) in {int, slice, Tensor} for part in parts):
+        return None
+    if any(type(part) is Tensor and part.dtype == torch.bool and part.dim() != 1 for part in parts):
+        return None
+    missing = rank - sum(part is not None and part is not Ellipsis for part in parts)
+    at = next((i for i, part in enumerate(parts) if part is Ellipsis), None)
+    if at is None:
+        return parts + [slice(None)] * missing
+    return parts[:at] + [slice(None)] * missing + parts[at + 1 :]
+
+
+def _unsqueeze(x: Deferred, parts: list[Any]) -> Any:
+    """``x[:, :, None]``: a new dimension of size one in the content, the heads repeated for grouped queries."""
+    if not x.swapped or parts.count(None) != 1 or any(part not in {None, slice(None)} for part in parts):
+        return NotImplemented
+    at = parts.index(None)
+    if not 1 <= at <= len(parts) - 3:
+        return NotImplemented
+    content = (*x.node.content[: at - 1], 1, *x.node.content[at - 1 :])
+    return _step(x, fold, content, content=content)
+
+
+@plans(named("split", "chunk"))
+def _split(func: Plan, x: Any, size: Any, dim: int = 0) -> Any:
+    if not pending(x) or dim not in {-1, x.dim() - 1}:
+        return NotImplemented
+    widths = [part.shape[0] for part in func(torch.empty(x.shape[-1], device="meta"), size, 0)]
+    ends = [sum(widths[: i + 1]) for i in range(len(widths))]
+    parts = (x[..., end - width : end] for width, end in zip(widths, ends, strict=True))
+    return tuple(parts)
+
+
+@plans(named("cat", "concat", "concatenate"))
+def _cat(func: Plan, tensors: Any, dim: int = 0) -> Any:
+    first = tensors[0]
+    if not all(pending(x) for x in tensors) or dim not in {-1, first.dim() - 1}:
+        return NotImplemented
+    if len({x.shape[:-1] for x in tensors}) > 1:
+        return NotImplemented
+    return extend(
+        join, tuple(tensors), {}, range(len(tensors)), sum(x.shape[-1] for x in tensors), first.dtype
+    )

@@ -1,0 +1,172 @@
+"""Which functions may be deferred: those that compute each row of their result from the same rows of their arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spry.forward.deferred import extend, pending
+from spry.forward.dual import Dual, order
+from spry.forward.registry import named
+
+LEAST = {"cpu": 1 << 20, "cuda": 64 << 20}
+"""Bytes of a result, derivatives included, from which on computing it by rows is worth the trouble."""
+
+WIDENING = 8
+"""A layer that widens its input by up to so much continues a program. Others have it computed first: a narrower one
+because its siblings (query, key, value) will read the same input, a wider one because it would cut the chunks small."""
+
+Plan = Callable[..., Any]
+"""Takes a function and its arguments; returns the deferred result, or NotImplemented where it is to be computed now."""
+
+PLANS: dict[Callable[..., Any], Plan] = {}
+
+
+def defer(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Defer a call if it is row-wise and worth it.
+
+    Args:
+        func: The PyTorch function that was called.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        The deferred result, or NotImplemented.
+    """
+    plan = PLANS.get(func)
+    return NotImplemented if plan is None or not args else plan(func, *args, **kwargs)
+
+
+def plans(functions: Sequence[Callable[..., Any]]) -> Callable[[Plan], Plan]:
+    """Register a plan for some functions.
+
+    Args:
+        functions: PyTorch functions.
+
+    Returns:
+        The decorator; it gives the plan back unchanged.
+    """
+
+    def register(plan: Plan) -> Plan:
+        PLANS.update(dict.fromkeys(functions, plan))
+        return plan
+
+    return register
+
+
+def _begins(x: Any, width: int) -> bool:
+    """Whether a result of some width is large enough to start a program, or continues one."""
+    if pending(x):
+        return True
+    if not isinstance(x, Dual) or x.dim() < 2 or not x.is_contiguous():
+        return False
+    size = math.prod(x.shape[:-1]) * width * x.dtype.itemsize * (1 + order(x))
+    return size >= LEAST.get(x.device.type, LEAST["cuda"])
+
+
+@plans(
+    named(
+        "gelu",
+        "silu",
+        "relu",
+        "tanh",
+        "sigmoid",
+        "square",
+        "neg",
+        "abs",
+        "exp",
+        "softplus",
+        "mish",
+        "rsqrt",
+        "sqrt",
+    )
+)
+def _map(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
+    return (
+        extend(func, (x, *args), kwargs, (0,), x.shape[-1], x.dtype)
+        if _begins(x, x.shape[-1])
+        else NotImplemented
+    )
+
+
+@plans(named("float", "double", "half", "bfloat16", "type_as", "to"))
+def _cast(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
+    dtypes = {
+        "float": torch.float32,
+        "double": torch.float64,
+        "half": torch.float16,
+        "bfloat16": torch.bfloat16,
+    }
+    dtype = dtypes.get(func.__name__) or (args[0] if len(args) == 1 and not kwargs else None)
+    if isinstance(dtype, Tensor) and dtype.device == x.device:
+        dtype = dtype.dtype
+    if dtype == x.dtype:
+        return x
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point or not _begins(x, x.shape[-1]):
+        return NotImplemented
+    return extend(Tensor.to, (x, dtype), {}, (0,), x.shape[-1], dtype)
+
+
+@plans(named("add", "sub", "mul", "multiply", "div", "true_divide", "pow", "rsub", "__pow__", "__rsub__"))
+def _zip(func: Plan, x: Any, y: Any, **kwargs: Any) -> Any:
+    pair = (x, y)
+    power = "pow" in func.__name__ and not isinstance(y, Tensor)
+    if kwargs or not (any(pending(z) for z in pair) or (power and _begins(x, x.shape[-1]))):
+        return NotImplemented
+    widths = {z.shape[-1] for z in pair if isinstance(z, Tensor) and z.dim() > 0} - {1}
+    if len(widths) > 1:
+        return NotImplemented
+    return extend(func, pair, {}, (0, 1), max(widths, default=1), torch.result_type(x, y))
+
+
+@plans([F.linear])
+def _linear(func: Plan, x: Any, weight: Any, bias: Any = None) -> Any:
+    return _affine(func, (x, weight, bias), 0, weight.shape[0])
+
+
+@plans([torch.addmm])
+def _addmm(func: Plan, bias: Any, x: Any, weight: Any, **kwargs: Any) -> Any:
+    return NotImplemented if kwargs else _affine(func, (bias, x, weight), 1, weight.shape[1])
+
+
+@plans(named("matmul", "__matmul__", "mm"))
+def _matmul(func: Plan, x: Any, weight: Any) -> Any:
+    return _affine(func, (x, weight), 0, weight.shape[1]) if weight.dim() == 2 else NotImplemented
+
+
+def _affine(func: Plan, args: tuple[Any, ...], at: int, width: int) -> Any:
+    x = args[at]
+    if (
+        pending(x)
+        and x.node.costly
+        and x.node.size == x.node.source
+        and not 1 < width / x.shape[-1] <= WIDENING
+    ):
+        x.pair()
+    return extend(func, args, {}, (at,), width, x.dtype, costly=True) if _begins(x, width) else NotImplemented
+
+
+@plans([F.layer_norm, torch.layer_norm, *named("rms_norm")])
+def _norm(func: Plan, x: Any, normalized_shape: Any, *args: Any, **kwargs: Any) -> Any:
+    if tuple(normalized_shape) != tuple(x.shape[-1:]) or not _begins(x, x.shape[-1]):
+        return NotImplemented
+    return extend(func, (x, normalized_shape, *args), kwargs, (0,), x.shape[-1], x.dtype)
+
+
+@plans(named("softmax", "log_softmax"))
+def _softmax(func: Plan, x: Any, dim: Any = None, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
+    if dim not in {-1, x.dim() - 1} or not _begins(x, x.shape[-1]):
+        return NotImplemented
+    return extend(func, (x, -1), {"dtype": dtype}, (0,), x.shape[-1], dtype or x.dtype)
+
+
+@plans(named("mean", "sum"))
+def _reduce(func: Plan, x: Any, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
+    if kwargs or not keepdim or dim not in {-1, x.dim() - 1} or not pending(x):
+        return NotImplemented
+    return extend(func, (x, -1, True), {}, (0,), 1, x.dtype)
