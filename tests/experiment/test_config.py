@@ -17,12 +17,19 @@ def test_presets_load_and_survive_a_round_trip(preset, tmp_path):
 
 def test_overrides_are_toml_and_bare_words():
     config = load("quickstart", ["client.lr=5e-2", "method.name=fedavg", 'data.text=["a", "b"]', "seed = 7"])
-    assert (config.client.lr, config.method.name, config.data.text, config.seed) == (0.05, "fedavg", ["a", "b"], 7)
+    assert (config.client.lr, config.method.name, config.data.text, config.seed) == (
+        0.05,
+        "fedavg",
+        ["a", "b"],
+        7,
+    )
 
 
 def test_per_method_settings_reach_that_method_only(tmp_path):
     path = tmp_path / "c.toml"
-    path.write_text('[methods.spry]\n"server.lr" = 0.5\n[methods.fedavg.client]\nlr = 0.25\noptimizer = "sgd"\n')
+    path.write_text(
+        '[methods.spry]\n"server.lr" = 0.5\n[methods.fedavg.client]\nlr = 0.25\noptimizer = "sgd"\n'
+    )
     config = load(path, ["methods.spry.client.batch_size=3"])
     spry, fedavg = config.for_method("spry", 1), config.for_method("fedavg", 2)
     assert (spry.server.lr, spry.client.lr, spry.client.batch_size, spry.seed) == (0.5, None, 3, 1)
@@ -41,6 +48,7 @@ def test_per_method_settings_reach_that_method_only(tmp_path):
         ("client.batch_size=0", "greater than or equal to 1"),
         ("model.dtype=float8", "float32"),
         ("peft.rank=many", "integer"),
+        ("method.name=fedavgg", "Did you mean 'fedavg'"),
         ("data.held_out=1.0", "less than 1"),
     ],
 )

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from spry.core.errors import ConfigError, nearest
+from spry.federated.methods import METHODS
 
 PRESETS = ("quickstart",)
 
@@ -86,6 +87,18 @@ class Method(Section):
     split: Literal["cyclic", "contiguous", "everything"] | None = Field(
         default=None, description="Who trains what; the method's own if unset."
     )
+    budgets: list[float] = Field(
+        default=[],
+        description="Largest share of the weights a client may train, dealt to clients in turn; replaces split.",
+    )
+
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in METHODS:
+            raise ValueError(f"there is no such method. {nearest(name, METHODS)}")
+        return name
 
 
 class Client(Section):
@@ -250,4 +263,4 @@ def _validate(tree: Mapping[str, Any]) -> Config:
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}") from error
-        raise ConfigError(f"setting {key} is {first.get('input')!r}: {first['msg']}") from error
+        raise ConfigError(f"setting {key} is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}") from error
