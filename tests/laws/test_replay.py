@@ -15,7 +15,7 @@ from spry.wire.messages import Answer, Slopes
 from tests.laws import problem
 from tests.laws.test_methods import CLIENTS
 
-PROJECTED = ["spry", "spry_per_iteration", "fedfgd", "fedmezo"]
+PROJECTED = ["spry", "spry_per_iteration", "fedfgd", "fedmezo", "baffle", "fwdllm"]
 
 
 def rounds(name, *, slopes_only, wire=False, **choices):

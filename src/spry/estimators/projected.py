@@ -44,7 +44,7 @@ class Measurement:
     Args:
         directions: How directions are drawn.
         exact: Names whose gradient is taken exactly instead (the head); it must cost no activations to do so.
-        pool: Candidates drawn for each direction, >= 1; with more than one and a hint, those most aligned to it are kept.
+        pool: Candidates drawn for each direction, >= 1; of more than one, those most aligned to a hint are kept.
     """
 
     directions: Directions = gaussian

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from spry.estimators.directions import Directions, gaussian, rademacher
 from spry.estimators.slopes import Slope, central_difference, forward_difference
 from spry.experiment.config import Config
 from spry.federated.algorithm import Algorithm
+from spry.federated.budget import budgeted
 from spry.federated.fwdllm import Pacing
 from spry.federated.methods import method
 from spry.federated.settings import Settings
@@ -161,7 +162,7 @@ def settings(config: Config) -> Settings:
     return Settings(
         client=_optimizer("client", config.client.optimizer, config.client.lr, "adamw"),
         server=_optimizer("server", config.server.optimizer, config.server.lr, None),
-        split=SPLITS[chosen.split] if chosen.split else None,
+        split=_split(chosen.split, chosen.budgets),
         tap=CHOICES[chosen.estimator],
         directions=DIRECTIONS[chosen.directions],
         count=chosen.count,
@@ -173,6 +174,12 @@ def settings(config: Config) -> Settings:
         exact_head=chosen.exact_head,
         slopes_only=chosen.slopes_only,
     )
+
+
+def _split(name: str | None, budgets: Sequence[float]) -> Split | None:
+    if budgets:
+        return budgeted(budgets)
+    return SPLITS[name] if name else None
 
 
 def _optimizer(section: str, name: str | None, lr: float | None, default: str | None) -> Transform | None:

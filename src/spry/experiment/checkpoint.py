@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -29,6 +31,8 @@ def write(state: ServerState, folder: Path) -> None:
     tensors = {f"weights/{name}": value for name, value in state.weights.items()}
     for slot, slots in state.optimizer.items():
         tensors |= {f"optimizer/{slot}/{name}": value for name, value in slots.items()}
+    for slot, slots in state.memory.items():
+        tensors |= {f"memory/{slot}/{name}": value for name, value in slots.items()}
     metadata = {"spry": json.dumps({"version": 1, "round": state.round})}
     data = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, metadata)
     target = folder / FILE
@@ -85,7 +89,21 @@ def read(folder: Path, like: ServerState) -> ServerState:
             slot: {name: take(f"optimizer/{slot}/{name}", value) for name, value in slots.items()}
             for slot, slots in like.optimizer.items()
         },
+        memory=_memory(tensors, like, path),
     )
+
+
+def _memory(tensors: Mapping[str, Tensor], like: ServerState, path: Path) -> dict[str, dict[str, Tensor]]:
+    """What a method remembers grows as it runs, so only tensors under a weight's name have a known shape."""
+    device = next((weight.device for weight in like.weights.values()), torch.device("cpu"))
+    memory: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("memory/"):
+            slot, _, name = key.removeprefix("memory/").partition("/")
+            if name in like.weights and like.weights[name].shape != value.shape:
+                raise CheckpointError(f"{path} does not fit this run's model (at {key}). Start the run anew.")
+            memory.setdefault(slot, {})[name] = value.to(device)
+    return memory
 
 
 def exists(folder: Path) -> bool:

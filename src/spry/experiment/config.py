@@ -39,7 +39,8 @@ class Peft(Section):
     """Which weights are trained."""
 
     kind: Literal["lora", "lora_a"] = Field(
-        default="lora", description="lora, or lora_a: its A alone, with B frozen at singular vectors of the weight."
+        default="lora",
+        description="lora, or lora_a: its A alone, with B frozen at singular vectors of the weight.",
     )
     rank: int = Field(default=1, ge=1)
     alpha: float = Field(default=1.0, gt=0)
@@ -51,12 +52,18 @@ class Data(Section):
 
     name: str = Field(default="tweets", description="A built-in data set, a file, or a hub name.")
     test: str | None = Field(default=None, description="A file with the test split, where name is a file.")
-    test_examples: int | None = Field(default=None, ge=1, description="At most so many test examples; all if unset.")
-    text: list[str] = Field(default=["text"], min_length=1, max_length=2, description="One text column, or a pair.")
+    test_examples: int | None = Field(
+        default=None, ge=1, description="At most so many test examples; all if unset."
+    )
+    text: list[str] = Field(
+        default=["text"], min_length=1, max_length=2, description="One text column, or a pair."
+    )
     label: str = "label"
     partition: Literal["iid", "dirichlet", "column"] = "dirichlet"
     alpha: float = Field(default=1.0, gt=0, description="Dirichlet's concentration: small is uneven.")
-    column: str | None = Field(default=None, description="The column of natural client ids, for partition = column.")
+    column: str | None = Field(
+        default=None, description="The column of natural client ids, for partition = column."
+    )
     clients: int = Field(default=100, ge=1)
     held_out: float = Field(
         default=0.2, ge=0, lt=1, description="Share of each client's examples kept for evaluation."
@@ -68,21 +75,25 @@ class Method(Section):
 
     name: str = "spry"
     estimator: Literal["auto", "weight", "activation"] = Field(
-        default="weight", description="What forward mode moves: weights, the outputs of maps, or whichever errs less."
+        default="weight",
+        description="What forward mode moves: weights, the outputs of maps, or whichever errs less.",
     )
     directions: Literal["gaussian", "rademacher"] = "gaussian"
     count: int = Field(default=1, ge=1, description="K, directions per step.")
     difference: Literal["forward", "central"] | None = Field(
         default=None, description="Which finite difference, for baffle; the method's own if unset."
     )
-    h: float | None = Field(default=None, gt=0, description="Step of finite differences; the method's own if unset.")
+    h: float | None = Field(
+        default=None, gt=0, description="Step of finite differences; the method's own if unset."
+    )
     threshold: float = Field(default=0.1, gt=0, description="Variance below which fwdllm's server steps.")
     checkpoint: bool = Field(default=True, description="Whether backpropagation recomputes activations.")
     exact_head: bool = Field(
         default=True, description="Whether the head's gradient is taken exactly instead of perturbed."
     )
     slopes_only: bool = Field(
-        default=False, description="Whether clients send slopes, which the server replays, instead of weights."
+        default=False,
+        description="Whether clients send slopes, which the server replays, instead of weights.",
     )
     split: Literal["cyclic", "contiguous", "everything"] | None = Field(
         default=None, description="Who trains what; the method's own if unset."
@@ -91,7 +102,6 @@ class Method(Section):
         default=[],
         description="Largest share of the weights a client may train, dealt to clients in turn; replaces split.",
     )
-
 
     @field_validator("name")
     @classmethod
@@ -263,4 +273,6 @@ def _validate(tree: Mapping[str, Any]) -> Config:
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}") from error
-        raise ConfigError(f"setting {key} is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise ConfigError(
+            f"setting {key} is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error

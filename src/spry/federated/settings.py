@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from spry.core.errors import ConfigError
 from spry.core.unit import Unit, names_of
@@ -11,7 +11,8 @@ from spry.estimators.activation import Choice, activation
 from spry.estimators.directions import Directions, gaussian
 from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, projected
-from spry.estimators.slopes import forward_mode
+from spry.estimators.slopes import Slope, forward_mode
+from spry.federated.fwdllm import Pacing
 from spry.federated.split import Split
 from spry.optim.transform import Transform
 
@@ -27,10 +28,13 @@ class Settings:
         tap: Which maps forward mode moves at their outputs instead of moving their weights; None taps none.
         directions: How random directions are drawn.
         count: K, directions per step, >= 1.
+        difference: Which finite difference, given its step, for the methods that leave the choice.
         h: Step of finite differences, > 0.
         checkpoint: Whether backpropagation recomputes activations instead of keeping them.
         exact_head: Whether methods with directions take the head's gradient exactly instead of perturbing the head.
         slopes_only: Whether clients of such methods send their slopes, and the server replays them, instead of weights.
+        pacing: When FwdLLM's server steps.
+        rounds: Rounds of the run, for step sizes that decay over them; without it they do not decay.
     """
 
     client: Transform | None = None
@@ -39,10 +43,13 @@ class Settings:
     tap: Choice | None = None
     directions: Directions = gaussian
     count: int = 1
-    h: float = 1e-3
+    difference: Callable[[float], Slope] | None = None
+    h: float | None = None
     checkpoint: bool = False
     exact_head: bool = True
     slopes_only: bool = False
+    pacing: Pacing = field(default_factory=Pacing)
+    rounds: int | None = None
 
     def measurement(self, units: Sequence[Unit]) -> Measurement:
         """Say what the methods with directions measure along.

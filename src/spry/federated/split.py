@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 from spry.core.unit import Unit
@@ -43,9 +44,10 @@ def everything(units: Sequence[Unit], clients: Sequence[int], round: int) -> dic
 
 
 def cyclic(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
-    """Deal units like cards: the j-th unit to client ``(j + round) mod M``.
+    """Deal units like cards, each to the client with the fewest weights so far.
 
-    With more clients than units the clients are dealt instead, the i-th to unit ``(i + round) mod L``, so that each
+    Among equals it is the next in turn, so that units of one size are dealt as ``client (j + round) mod M``; the clients'
+    shares then differ by at most one unit. With more clients than units the clients are dealt instead, the i-th to unit ``(i + round) mod L``, so that each
     unit has about M / L owners.
 
     Args:
@@ -63,9 +65,13 @@ def cyclic(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[in
     body = [unit for unit in units if not unit.head]
     if len(body) <= len(clients):
         return _owners(units, clients, round)
+    turn = [clients[(i + round) % len(clients)] for i in range(len(clients))]
     hands: dict[int, set[str]] = {client: set() for client in clients}
-    for j, unit in enumerate(body):
-        hands[clients[(j + round) % len(clients)]].add(unit.name)
+    held = dict.fromkeys(turn, 0)
+    for unit in body:
+        lightest = min(turn, key=held.__getitem__)  # the first of them, if several are
+        hands[lightest].add(unit.name)
+        held[lightest] += unit.size
     return _with_head(units, hands)
 
 
@@ -81,22 +87,33 @@ def contiguous(units: Sequence[Unit], clients: Sequence[int], round: int) -> dic
         round: The round, from 0.
 
     Returns:
-        For each client its units; the runs' lengths differ by at most one.
+        For each client its units. Runs are cut where the weights below reach ``i / M`` of all; a run has at least one
+        unit, and runs of units of one size differ by at most one in length.
     """
     body = [unit for unit in units if not unit.head]
     if len(body) <= len(clients):
         return _owners(units, clients, round)
     m = len(clients)
-    cuts = [i * len(body) // m for i in range(m + 1)]
+    cuts = _cuts([unit.size for unit in body], m)
     runs = [{unit.name for unit in body[low:high]} for low, high in pairwise(cuts)]
     return _with_head(units, {client: runs[(i + round) % m] for i, client in enumerate(clients)})
+
+
+def _cuts(sizes: Sequence[int], runs: int) -> list[int]:
+    """Cut a row of sizes into runs of about equal sums, none empty."""
+    sums, cuts = list(accumulate(sizes)), [0]
+    for i in range(1, runs):
+        cut = bisect_right(sums, i * sums[-1] / runs)
+        cuts.append(min(max(cut, cuts[-1] + 1), len(sizes) - runs + i))
+    return [*cuts, len(sizes)]
 
 
 def _owners(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
     """Deal clients to units: at most one unit each, about M / L owners a unit."""
     body = [unit for unit in units if not unit.head]
     return _with_head(
-        units, {client: {body[(i + round) % len(body)].name} if body else set() for i, client in enumerate(clients)}
+        units,
+        {client: {body[(i + round) % len(body)].name} if body else set() for i, client in enumerate(clients)},
     )
 
 

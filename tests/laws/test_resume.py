@@ -1,0 +1,26 @@
+"""A run that is stopped, written to disk and read back goes on as if it had never stopped, for every method."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from spry.experiment import checkpoint
+from spry.federated.methods import METHODS, method
+from spry.federated.settings import Settings
+from tests.laws import problem
+from tests.laws.test_methods import run
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4])
+@pytest.mark.parametrize("name", METHODS)
+def test_through_a_checkpoint(name, stop, tmp_path):
+    settings = Settings(rounds=20)
+    whole = run(name, rounds=9, settings=settings)[0]
+    checkpoint.write(run(name, rounds=stop, settings=settings)[0], tmp_path)
+    fresh = method(name, problem.UNITS, settings).init(problem.weights())
+    rest = run(name, rounds=9, settings=settings, state=checkpoint.read(tmp_path, fresh))[0]
+    assert all(torch.equal(whole.weights[n], rest.weights[n]) for n in whole.weights)
+    assert whole.memory.keys() == rest.memory.keys()
+    for slot, tensors in whole.memory.items():
+        assert all(torch.equal(tensors[n], rest.memory[slot][n]) for n in tensors)
