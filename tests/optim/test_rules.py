@@ -9,7 +9,7 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import add
 from spry.optim.named import OPTIMIZERS, optimizer
-from spry.optim.rules import adagrad, adam, adamw, clip, sgd, yogi
+from spry.optim.rules import adagrad, adam, adamw, clip, schedule, sgd, warmup_linear, yogi
 from spry.optim.transform import Transform, chain
 
 PAIRS = {
@@ -116,3 +116,53 @@ def test_unknown_settings_are_refused():
     with pytest.raises(ConfigError, match="momentun"):
         optimizer("sgd", lr=1.0, momentun=0.9)
     assert isinstance(optimizer("sgd", lr=1.0, momentum=0.9), Transform)
+
+
+def warmed(rule, steps, warmup):
+    optimizer = torch.optim.SGD(rule, lr=0.1, momentum=0.9)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda t: (t + 1) / (warmup + 1) if t < warmup else max(steps - t, 0) / (steps - warmup)
+    )
+
+
+def test_a_schedule_agrees_with_torch():
+    ours = chain(sgd(0.1, 0.9), warmup_linear(20, 5))
+    w = weights(torch.float64)
+    theirs = {n: v.clone().requires_grad_() for n, v in w.items()}
+    reference, decay = warmed(list(theirs.values()), 20, 5)
+    state = ours.init(w)
+    for step in range(25):
+        g = gradients(step, w)
+        for n, v in theirs.items():
+            v.grad = g[n].clone()
+        reference.step()
+        decay.step()
+        updates, state = ours.update(g, state, w)
+        w = add(w, updates)
+    for n in w:
+        torch.testing.assert_close(w[n], theirs[n].detach(), rtol=1e-12, atol=1e-14)
+
+
+def test_warm_up_and_decay_by_hand():
+    """Two steps of warm-up in six: 1/3, 2/3, then 4/4, 3/4, 2/4, 1/4, then nothing."""
+    rule, w = warmup_linear(6, 2), {"a": torch.ones((), dtype=torch.float64)}
+    state, seen = rule.init(w), []
+    for _ in range(8):
+        updates, state = rule.update(w, state, w)
+        seen.append(updates["a"].item())
+    assert seen == pytest.approx([1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25, 0, 0])
+
+
+def test_a_weight_without_a_gradient_does_not_grow_old():
+    rule = schedule(lambda t: float(t))
+    w = {"a": torch.ones(1), "b": torch.ones(1)}
+    state = rule.init(w)
+    for names in (("a", "b"), ("a",), ("a", "b")):
+        updates, state = rule.update({n: w[n] for n in names}, state, w)
+    assert (updates["a"].item(), updates["b"].item()) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(0, 0), (5, 5), (5, -1)])
+def test_a_warm_up_that_does_not_fit_is_refused(steps, warmup):
+    with pytest.raises(ConfigError, match="does not fit"):
+        warmup_linear(steps, warmup)

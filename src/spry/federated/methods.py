@@ -35,7 +35,7 @@ def spry(units: Units, s: Settings) -> Algorithm:
 
 
 def spry_per_iteration(units: Units, s: Settings) -> Algorithm:
-    """Spry with one server step a round: slopes, or mean gradients of taps, at the server's weights (the same paper)."""
+    """Spry with one server step a round: slopes, or mean gradients of taps, at its weights (the same paper)."""
     return compose(
         name="spry_per_iteration", units=units, estimator=s.forward(units), split=s.split or cyclic,
         replayed=None if s.tap else s.measurement(units), client=None, server=s.server or ADAPTIVE,

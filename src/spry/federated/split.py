@@ -46,8 +46,8 @@ def everything(units: Sequence[Unit], clients: Sequence[int], round: int) -> dic
 def cyclic(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
     """Deal units like cards, each to the client with the fewest weights so far.
 
-    Among equals it is the next in turn, so that units of one size go to client ``(j + round) mod M``; the clients' shares
-    then differ by at most one unit. With more clients than units the clients are dealt instead, the i-th to unit
+    Among equals it is the next in turn, so that units of one size go to client ``(j + round) mod M``; the clients'
+    shares then differ by at most one unit. With more clients than units the clients are dealt instead, the i-th to unit
     ``(i + round) mod L``, so that each unit has about M / L owners.
 
     Args:
