@@ -23,7 +23,7 @@ from spry.experiment.config import Config, load
 from spry.experiment.files import write_json
 from spry.experiment.provenance import provenance
 from spry.experiment.run import run
-from spry.metrics.meter import Meter, release_promptly, settle
+from spry.metrics.meter import release_promptly
 from spry.runtime.simulate import simulate
 
 
@@ -33,27 +33,25 @@ def overhead(config: Config) -> dict[str, Any]:
         list(run(config, Path(folder)))
         log = events.read(Path(folder))
     shares = [1 - entry["client_seconds"] / entry["seconds"] for entry in log]
-    return {"rounds": len(log), "overhead_median": median(shares), "overhead_max": max(shares), "target": 0.03}
+    return {
+        "rounds": len(log),
+        "overhead_median": median(shares),
+        "overhead_max": max(shares),
+        "target": 0.03,
+    }
 
 
 def memory(config: Config, clients: int) -> int:
-    """Peak bytes above model and data while clients train; a first round warms the allocator up."""
+    """Peak bytes above model and data while clients train, over the last of a few rounds, the first ones warming up."""
     experiment = build(config.with_settings({"data.clients": clients, "data.partition": "iid"}))
-    state = None
-    for _ in range(2):
-        settle()
-        meter = Meter()
-        for record in simulate(
-            experiment.algorithm,
-            experiment.task,
-            experiment.clients,
-            key=experiment.key,
-            schedule=experiment.schedule,
-            state=state,
-            meter=meter,
-        ):
-            peak = record.peak_bytes
-    return peak
+    rounds = simulate(
+        experiment.algorithm,
+        experiment.task,
+        experiment.clients,
+        key=experiment.key,
+        schedule=experiment.schedule,
+    )
+    return [record.peak_bytes for record in rounds][-1]
 
 
 def start(experiment: Experiment, repeats: int = 200) -> dict[str, Any]:
@@ -61,13 +59,14 @@ def start(experiment: Experiment, repeats: int = 200) -> dict[str, Any]:
     algorithm, clients = experiment.algorithm, experiment.clients
     state = algorithm.init(experiment.task.init())
     chosen = clients.trainable()[:10]
-    seconds = []
+    seconds, order = [], None
     for i in range(repeats):
         begun = time.perf_counter()
         order = algorithm.plan(state, chosen, experiment.key)[chosen[i % 10]]
         batches = clients.batches(order.client, order.round, experiment.key)
         seconds.append(time.perf_counter() - begun)
         assert len(batches)
+    assert order is not None
     shared = all(order.weights[name] is state.weights[name] for name in order.weights)
     return {
         "start_seconds_median": median(seconds),
@@ -79,16 +78,22 @@ def start(experiment: Experiment, repeats: int = 200) -> dict[str, Any]:
 
 def main() -> None:
     """Run all three and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/simulation.json"))
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    settings = {"schedule.rounds": arguments.rounds, "schedule.evaluate_every": 1000, "schedule.personalized": False}
+    settings = {
+        "schedule.rounds": arguments.rounds,
+        "schedule.evaluate_every": 1000,
+        "schedule.personalized": False,
+    }
     config = load("quickstart").with_settings({**settings, "data.test_examples": 64})
     result: dict[str, Any] = {"provenance": provenance(), "overhead": overhead(config)}
     result["start"] = start(build(config))
     release_promptly()
-    short = config.with_settings({"schedule.rounds": 2})
+    short = config.with_settings({"schedule.rounds": 3})
     peaks = {str(clients): memory(short, clients) for clients in (100, 10_000)}
     result["memory"] = {"peak_bytes": peaks, "ratio": peaks["10000"] / peaks["100"], "target": "0.95 to 1.05"}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -94,5 +94,6 @@ def _client(client: ClientRecord) -> dict[str, Any]:
         "bytes_up": client.bytes_up,
         "bytes_down": client.bytes_down,
         "seconds": client.seconds,
+        "peak_bytes_above_model": client.peak_bytes,
         "failed": client.failed,
     }

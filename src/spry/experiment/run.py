@@ -16,7 +16,7 @@ from spry.experiment.config import Config, load
 from spry.experiment.files import replace_file, write_json
 from spry.experiment.provenance import provenance
 from spry.experiment.summary import Facts, summarize
-from spry.metrics.meter import Meter, release_promptly
+from spry.metrics.meter import release_promptly
 from spry.runtime.records import Round
 from spry.runtime.simulate import simulate
 
@@ -81,19 +81,18 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
     # The weights are mapped from their file and come into memory when first used: use them before the meter starts.
     experiment.task.evaluate(state.weights, itertools.islice(experiment.clients.test, 1))
     release_promptly()
-    schedule, meter = experiment.schedule, Meter(config.model.device)
     for record in simulate(
         experiment.algorithm,
         experiment.task,
         experiment.clients,
         key=experiment.key,
-        schedule=schedule,
+        schedule=experiment.schedule,
         state=state,
-        meter=meter,
+        device=config.model.device,
     ):
         state = record.state
         events.append(record, folder)
-        if state.round % config.schedule.checkpoint_every == 0 or state.round == schedule.rounds:
+        if state.round % config.schedule.checkpoint_every == 0 or state.round == experiment.schedule.rounds:
             checkpoint.write(state, folder)
         yield record
     experiment.task.save_adapter(state.weights, folder / ADAPTER)
