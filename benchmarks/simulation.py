@@ -2,8 +2,8 @@
 
     python benchmarks/simulation.py --out benchmarks/results/simulation.json
 
-Overhead is ``1 - sum(client seconds) / round seconds``, per round, with MiniLM on tweets and 10 clients a round. Memory is
-the peak above the resident model and data while clients train, with 100 and with 10,000 clients over the same examples.
+Overhead is ``1 - sum(client seconds) / round seconds``, per round, with MiniLM on tweets and 10 clients a round. Memory
+is the peak above the resident model and data while clients train, with 100 and with 10,000 clients over the same data.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ class MadeClient:
     bytes_up: int = 4000
     bytes_down: int = 40000
     seconds: float = 0.05
+    peak_bytes_above_model: int = 1 << 20
     failed: str | None = None
 
 
