@@ -64,7 +64,7 @@ def test_a_pace_by_hand():
     assert torch.equal(state.weights["B"], WEIGHTS["B"])
     assert state.round == 1 and int(state.memory[PACE]["attempts"]) == 1 and HINT not in state.memory
     assert [state.memory[half]["B"].tolist() for half in HALVES] == [[2.0, 2.0], [0.0, 0.0]]
-    # halves are now (2 + 1 + 1) / 3 = 4/3 and (0 + 1 + 1) / 3 = 2/3: variance (2/3)^2 / 2 = 2/9 < 1, a step on the mean 1
+    # halves are now (2 + 1 + 1) / 3 = 4/3 and (0 + 1 + 1) / 3 = 2/3: variance (2/3)^2 / 2 = 2/9 < 1, a step on 1
     orders, state = attempt(made, state, {4: [1.0, 1.0], 5: [1.0, 1.0], 6: [1.0, 1.0], 7: [1.0, 1.0]})
     assert state.round == 2 and PACE not in state.memory
     assert state.memory[HINT]["B"].tolist() == pytest.approx([1.0, 1.0])
@@ -101,7 +101,7 @@ def test_one_device_alone_cannot_agree_with_itself():
     assert PACE in state.memory
     _, state = attempt(made, state, {1: [1.0, 1.0]})
     _, state = attempt(made, state, {2: [1.0, 1.0]})
-    assert PACE not in state.memory and state.weights["A"].item() == 0.0
+    assert PACE not in state.memory and state.weights["A"].item() == pytest.approx(0.0)
 
 
 def test_nothing_collected_by_the_cap_is_no_step():

@@ -1,7 +1,7 @@
 """The effective K of each method with directions, measured by its cosine to the true gradient.
 
-An estimate from K independent gaussian directions in d dimensions has ``cos^2 = K / (K + d + 1)`` to the gradient. A method
-that secretly uses one direction, gives all clients the same, or scales slopes by a wrong power, is found out here.
+An estimate from K independent gaussian directions in d dimensions has ``cos^2 = K / (K + d + 1)`` to the gradient. A
+method that secretly uses one direction, gives all clients the same, or scales slopes wrongly, is found out here.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def test_warm_up_and_decay_by_hand():
 
 
 def test_a_weight_without_a_gradient_does_not_grow_old():
-    rule = schedule(lambda t: float(t))
+    rule = schedule(float)
     w = {"a": torch.ones(1), "b": torch.ones(1)}
     state = rule.init(w)
     for names in (("a", "b"), ("a",), ("a", "b")):

@@ -90,9 +90,13 @@ def build(config: Config) -> Experiment:
         labels=splits.train.label_names,
         key=key.fold("model"),
         method=PEFT[config.peft.kind](
-            rank=config.peft.rank, alpha=config.peft.alpha, targets=tuple(config.peft.targets) or None
+            rank=config.peft.rank,
+            alpha=config.peft.alpha,
+            dropout=config.peft.dropout,
+            targets=tuple(config.peft.targets) or None,
         ),
         micro_batch_size=config.client.micro_batch_size,
+        dropout=config.model.dropout,
         dtype=getattr(torch, config.model.dtype),
         device=config.model.device,
     )

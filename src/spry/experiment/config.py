@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from spry.core.errors import ConfigError, nearest
 from spry.federated.methods import METHODS
 
-PRESETS = ("quickstart",)
+PRESETS = ("quickstart", "paper")
 
 
 class Section(BaseModel):
@@ -44,6 +44,12 @@ class Peft(Section):
     )
     rank: int = Field(default=1, ge=1)
     alpha: float = Field(default=1.0, gt=0)
+    dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Chance that an input of A is dropped, where model.dropout is on.",
+    )
     targets: list[str] = Field(default=[], description="Modules to adapt; found by themselves if empty.")
 
 
