@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.experiment.memory.case import Case, Row
 from spry.experiment.memory.predict import predict
+from spry.experiment.memory.resident import resident
 from spry.experiment.memory.steps import STEPS, Batch, Subject, inference, reference
 from spry.forward import call
 from spry.metrics.meter import Meter, release_lazily, release_promptly, settle, tensor_peak
@@ -50,7 +50,7 @@ def measure(case: Case) -> Row:
         case=case,
         peak_bytes_above_model=peak,
         total_peak_bytes=peak + (sum(weights.values()) if case.device == "cpu" else start),
-        predicted_bytes=predict(case, cast(Any, subject.model).config),
+        predicted_bytes=predict(case, subject.model),
         tensor_peak_bytes=counted,
         resident_bytes=weights,
         step_seconds=statistics.median(times),
@@ -109,38 +109,6 @@ def enumerate_rows(values: Tensor, rows: int) -> list[tuple[int, Tensor]]:
         The first row's number and the piece, for each.
     """
     return [(start, values[start : start + rows]) for start in range(0, len(values), rows)]
-
-
-def resident(model: nn.Module) -> dict[str, int]:
-    """Count the bytes that stay in memory between steps, by what they are.
-
-    Args:
-        model: PEFT-wrapped.
-
-    Returns:
-        Bytes of ``body`` (frozen layers), ``embeddings``, ``head``, ``lora`` and ``buffers``; scales of
-        quantised weights count with the weights.
-    """
-    sizes: dict[str, int] = dict.fromkeys(("body", "embeddings", "head", "lora", "buffers"), 0)
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    for name, weight in model.named_parameters():
-        if "lora_" in name:
-            kind = "lora"
-        elif id(weight) in embeddings:
-            kind = "embeddings"
-        else:
-            kind = "head" if re.search(r"\b(classifier|score|lm_head|pre_classifier)\b", name) else "body"
-        sizes[kind] += sum(t.numel() * t.element_size() for t in (weight, *_scales(weight)))
-    sizes["buffers"] = sum(b.numel() * b.element_size() for b in model.buffers())
-    return sizes
-
-
-def _scales(weight: Tensor) -> list[Tensor]:
-    """Tensors that bitsandbytes keeps beside a quantised weight."""
-    state = getattr(weight, "quant_state", None)
-    nested = getattr(state, "state2", None)
-    parts = [getattr(s, n, None) for s in (state, nested) for n in ("absmax", "code", "offset")]
-    return [part for part in parts if isinstance(part, Tensor)]
 
 
 def _slice(model: nn.Module, last: bool) -> Params:

@@ -1,12 +1,171 @@
-"""The analytic model."""
+"""The analytic model: the peak bytes of a step above the resident model, from the sizes of the architecture.
+
+The unit is the hidden state of a micro-batch, ``h = b S D e`` bytes (b rows, S tokens, hidden size D, e bytes per
+number). With the inner width f, the query width q and the key-value width g, all in units of D, and an activation
+that holds t tensors of the inner width at once, saves s of them and needs u for its backward pass:
+
+    inference               R = o + t f            o: what waits beside the MLP (input, residual, embeddings)
+    fedmezo                 R
+    saved by one layer      A = 3 + 2 q + 2 g + s f
+    backprop                T A + u f              T: layers from the first trained one up
+    backprop+checkpointing  T + A + u f + 1
+    forward-ad, eager       max(2 R + u f + 1, 19 + 4 H S / D), whatever K is: one direction after another
+    spry                    min((1 + K) R, 4.5 (1 + K) h + the engine's workspace), but at least R below layer T
+
+A language-model head adds its phase: logits and their normalised copy for inference, a third for backpropagation;
+spry keeps both within its workspace. A 4-bit model adds its largest weight, unpacked. The counts come from
+reading which tensors autograd saves; ``spry``'s two constants were fitted. ``tests/experiment/test_predict.py`` holds
+how far off it may be.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
 
 from spry.experiment.memory.case import Case
+from spry.forward.program import WORKSPACE
+
+DUAL = 4.5
+"""Hidden states that the engine holds at its peak, for the value and for each direction."""
 
 
-def predict(case: Case, config: Any) -> int | None:
-    """Predict (to come)."""
-    return None
+@dataclass(frozen=True, kw_only=True)
+class Activation:
+    """What an MLP holds in tensors of its inner width.
+
+    Args:
+        held: At once during inference.
+        saved: For the backward pass.
+        backward: On top of what is saved, while the backward pass is in the MLP.
+    """
+
+    held: int
+    saved: int
+    backward: int
+
+
+FUSED = Activation(held=2, saved=1, backward=2)
+GATED = Activation(held=3, saved=3, backward=3)
+COMPOSED = Activation(held=4, saved=4, backward=3)
+"""GELU written out in several operations, as GPT-2 and ALBERT have it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """The sizes that decide the memory, widths in units of the hidden size.
+
+    Args:
+        layers: L.
+        hidden: D, in numbers.
+        inner: f.
+        queries: q.
+        groups: g.
+        heads: H.
+        vocabulary: V.
+        outer: o, hidden states that wait beside the MLP.
+        activation: What the MLP holds.
+    """
+
+    layers: int
+    hidden: int
+    inner: float
+    queries: float
+    groups: float
+    heads: int
+    vocabulary: int
+    outer: int
+    activation: Activation
+
+
+def sizes(model: nn.Module) -> Sizes:
+    """Read the sizes off a transformers model.
+
+    Args:
+        model: With a ``config``; wrapped or not, on any device.
+
+    Returns:
+        The sizes.
+    """
+    config = cast(Any, model).config
+
+    def find(*names: str) -> int | None:
+        return next((int(v) for name in names if (v := getattr(config, name, None))), None)
+
+    hidden = find("hidden_size", "n_embd", "dim") or 1
+    heads = find("num_attention_heads", "n_head", "n_heads") or 1
+    width = find("head_dim") or hidden // heads
+    names = [path for path, _ in model.named_modules()]
+    kind = str(getattr(config, "activation_function", None) or getattr(config, "hidden_act", ""))
+    gated = any(path.endswith("gate_proj") for path in names)
+    prenorm = gated or not any("LayerNorm" in path or "sa_layer_norm" in path for path in names)
+    return Sizes(
+        layers=find("num_hidden_layers", "n_layer", "n_layers") or 1,
+        hidden=hidden,
+        inner=(find("intermediate_size", "ffn_dim", "n_inner", "hidden_dim") or 4 * hidden) / hidden,
+        queries=heads * width / hidden,
+        groups=(find("num_key_value_heads") or heads) * width / hidden,
+        heads=heads,
+        vocabulary=find("vocab_size") or 1,
+        outer=4 if prenorm else 3,
+        activation=GATED if gated else COMPOSED if kind == "gelu_new" else FUSED,
+    )
+
+
+def predict(case: Case, model: nn.Module) -> int:
+    """Predict the peak of a case's step.
+
+    Args:
+        case: What is run; its depth is taken from the model.
+        model: The model, on any device, also ``meta``.
+
+    Returns:
+        Bytes above the resident model.
+    """
+    s = sizes(model)
+    item = cast(torch.dtype, getattr(torch, case.dtype)).itemsize
+    tokens = min(case.micro_batch or case.batch, case.batch) * case.length
+    unit = tokens * s.hidden * item
+    peak = max(_layers(case, s, unit), _head(case, s, unit, tokens, item))
+    return round(peak + (s.hidden**2 * max(s.inner, 1) * item if case.four_bit else 0))
+
+
+def _layers(case: Case, s: Sizes, unit: int) -> float:
+    stock = s.outer + s.activation.held * s.inner
+    backward = s.activation.backward * s.inner
+    trained = s.layers if case.slice == "all" else 1
+    if case.method == "spry":
+        lean = DUAL * (1 + case.directions) * unit + WORKSPACE.get(torch.device(case.device).type, 0)
+        dual = min((1 + case.directions) * stock * unit, lean)
+        return dual if trained == s.layers else max(dual, stock * unit)
+    counts = {
+        "inference": stock,
+        "fedmezo": stock,
+        "backprop": _saved(case, s) + backward,
+        "backprop+checkpointing": _saved(case, s) + _layer(s) + backward + 1,
+        "forward-ad": max(2 * stock + backward + 1, 19 + 4 * s.heads * case.length / s.hidden),
+    }
+    return max(stock, counts[case.method]) * unit
+
+
+def _layer(s: Sizes) -> float:
+    """Hidden states that autograd saves of one layer."""
+    return 3 + 2 * s.queries + 2 * s.groups + s.activation.saved * s.inner
+
+
+def _saved(case: Case, s: Sizes) -> float:
+    """Hidden states that wait for the backward pass when the last layer is done."""
+    trained = s.layers if case.slice == "all" else 1
+    return trained * {"backprop": _layer(s), "backprop+checkpointing": 1.0}.get(case.method, 0.0)
+
+
+def _head(case: Case, s: Sizes, unit: int, tokens: int, item: int) -> float:
+    """Bytes while a language-model head and its loss run; nothing for a classifier."""
+    if case.head != "causal-lm" or case.method == "spry":
+        return 0
+    upcast = 0 if item >= 4 else 4
+    copies = item + upcast + max(item, 4) * (2 if case.method.startswith("backprop") else 1)
+    return tokens * s.vocabulary * copies + (2 + _saved(case, s)) * unit

@@ -1,0 +1,130 @@
+"""Which methods fit into a given memory: the largest micro-batch by the analytic model, then measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args
+
+import torch
+
+from spry.core.errors import ConfigError
+from spry.experiment.memory.case import Case, Method, Row, Slice
+from spry.experiment.memory.fresh import measure_fresh
+from spry.experiment.memory.predict import predict
+from spry.experiment.memory.resident import resident
+from spry.tasks.shapes import build
+
+UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Whether one method and slice fits.
+
+    Args:
+        method: How the slope or gradient is computed.
+        slice: Which layers are trained.
+        micro_batch: The largest number of rows at once that fits by the prediction, up to the batch; 0 if none does.
+        predicted_bytes: Predicted total: weights and the step's peak, with that micro-batch (with one row, if none).
+        measured_bytes: The same measured; None if it was not measured.
+        fits: Whether it fits: by the measurement if there is one, else by the prediction.
+        error: Why the measurement failed, if it did.
+    """
+
+    method: Method
+    slice: Slice
+    micro_batch: int
+    predicted_bytes: int
+    measured_bytes: int | None = None
+    fits: bool = False
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Flatten into plain values.
+
+        Returns:
+            The fields by name.
+        """
+        return asdict(self)
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as ``2GB``, ``500 MB`` or ``1.5GiB``.
+
+    Args:
+        text: A number and a unit: B, KB, MB, GB of powers of 1000, KiB, MiB, GiB of 1024.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        ConfigError: If the text is no such size, or not positive.
+
+    Example:
+        >>> parse_bytes("2GB"), parse_bytes("1.5 MiB")
+        (2000000000, 1572864)
+    """
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmg]i?)?b?\s*", text, re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise ConfigError(
+            f"{text!r} is no amount of memory; write a number with a unit, such as 500MB, 2GB or 1.5GiB"
+        )
+    return int(float(found[1]) * UNITS[(found[2] or "").upper()])
+
+
+def fits(case: Case, budget: int, methods: Sequence[Method], *, measured: bool = True) -> Iterator[Fit]:
+    """Find what fits into a memory that has to hold the weights and one step.
+
+    Args:
+        case: Model, batch, length, K, dtype and device; its method, slice and micro-batch are what is looked for.
+        budget: Bytes.
+        methods: Methods to look at.
+        measured: Whether to confirm each micro-batch by a measurement in a fresh process; one that turns out too
+            large is halved and measured again.
+
+    Yields:
+        For each method, the largest micro-batch for all layers and, where that makes a difference, for the last one.
+    """
+    options: dict[str, Any] = {"layers": case.layers, "length": case.length, "head": case.head}
+    dtype = getattr(torch, case.dtype)
+    layout = build(case.model, device="meta", dtype=dtype, four_bit=False, **options)
+    weights = sum(resident(layout, four_bit=case.four_bit).values())
+    for method in methods:
+        for part in get_args(Slice):
+            if part == "last" and method in {"inference", "fedmezo", "forward-ad"}:
+                continue
+            tried = replace(case, method=method, slice=part, repeats=1, seconds=0.0)
+            rows = _largest(tried, budget - weights, layout)
+            fit = Fit(
+                method=method,
+                slice=part,
+                micro_batch=rows,
+                predicted_bytes=weights + predict(replace(tried, micro_batch=rows or 1), layout),
+                fits=rows > 0,
+            )
+            yield _confirm(fit, tried, budget) if measured and rows else fit
+
+
+def _largest(case: Case, room: int, layout: torch.nn.Module) -> int:
+    """The largest micro-batch whose predicted peak fits, 0 if none; the prediction grows with the rows."""
+    low, high = 0, case.batch
+    while low < high:
+        middle = (low + high + 1) // 2
+        if predict(replace(case, micro_batch=middle), layout) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _confirm(fit: Fit, case: Case, budget: int) -> Fit:
+    rows = fit.micro_batch
+    while rows:
+        row: Row = measure_fresh(replace(case, batch=rows, micro_batch=None))
+        fit = replace(fit, measured_bytes=row.total_peak_bytes, error=row.error, fits=False)
+        if row.total_peak_bytes is not None and row.total_peak_bytes <= budget:
+            return replace(fit, micro_batch=rows, fits=True)
+        rows //= 2
+    return replace(fit, micro_batch=0)

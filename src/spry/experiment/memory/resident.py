@@ -1,0 +1,45 @@
+"""The bytes that stay in memory between steps, by what they are."""
+
+from __future__ import annotations
+
+import re
+
+from torch import Tensor, nn
+
+PACKED = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Bytes of a 4-bit number: half a byte, an 8-bit scale for 64 of them, a float32 scale for 256 of those."""
+
+
+def resident(model: nn.Module, *, four_bit: bool = False) -> dict[str, int]:
+    """Count the bytes of a model's weights and buffers; scales of quantised weights count with the weights.
+
+    Args:
+        model: PEFT-wrapped, on any device.
+        four_bit: Count the linear layers of the body as if they were in NF4.
+
+    Returns:
+        Bytes of ``body`` (frozen layers), ``embeddings``, ``head``, ``lora`` and ``buffers``.
+    """
+    sizes: dict[str, int] = dict.fromkeys(("body", "embeddings", "head", "lora", "buffers"), 0)
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            kind = "lora"
+        elif id(weight) in embeddings:
+            kind = "embeddings"
+        else:
+            kind = "head" if re.search(r"\b(classifier|score|lm_head|pre_classifier)\b", name) else "body"
+        if four_bit and kind == "body" and weight.ndim == 2:
+            sizes[kind] += round(weight.numel() * PACKED)
+        else:
+            sizes[kind] += sum(t.numel() * t.element_size() for t in (weight, *_scales(weight)))
+    sizes["buffers"] = sum(b.numel() * b.element_size() for b in model.buffers())
+    return sizes
+
+
+def _scales(weight: Tensor) -> list[Tensor]:
+    """Tensors that bitsandbytes keeps beside a quantised weight."""
+    state = getattr(weight, "quant_state", None)
+    nested = getattr(state, "state2", None)
+    parts = [getattr(s, n, None) for s in (state, nested) for n in ("absmax", "code", "offset")]
+    return [part for part in parts if isinstance(part, Tensor)]

@@ -1,0 +1,142 @@
+"""``spry memory``: rows from fresh processes, and what fits into a budget."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from spry.core.errors import ConfigError
+from spry.experiment.memory import METHODS, Case, Row, fits, measure_all, measure_fresh, parse_bytes
+from spry.experiment.memory.measure import prepare
+from spry.experiment.memory.resident import resident
+from spry.experiment.memory.steps import STEPS, reference
+from spry.tasks.shapes import build
+
+SMALL = Case(model="minilm", method="spry", batch=2, length=24, layers=2, repeats=1, seconds=0.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("settings", [{}, {"slice": "last"}, {"micro_batch": 1}, {"directions": 3}])
+def test_slopes_agree_with_autograd_and_the_model_is_unchanged(method, settings):
+    case = replace(SMALL, method=method, dtype="float64", **settings)
+    subject = prepare(case)
+    before = {name: weight.detach().clone() for name, weight in subject.model.named_parameters()}
+    slopes = STEPS[method](subject)
+    if method in {"spry", "forward-ad", "fedmezo"}:
+        assert slopes.shape == (case.directions,)
+        torch.testing.assert_close(
+            slopes, reference(subject), rtol=1e-3 if method == "fedmezo" else 1e-9, atol=1e-9
+        )
+    else:
+        assert slopes is None
+    for name, weight in subject.model.named_parameters():
+        torch.testing.assert_close(
+            weight.detach(), before[name], rtol=0, atol=1e-12 if method == "fedmezo" else 0
+        )
+    assert not subject.model.training
+
+
+@pytest.mark.parametrize("method", ["backprop", "backprop+checkpointing"])
+def test_micro_batches_add_up_to_the_batchs_gradient(method):
+    gradients = []
+    for rows in (None, 2):
+        subject = prepare(replace(SMALL, method=method, dtype="float64", batch=3, micro_batch=rows))
+        STEPS[method](subject)
+        gradients.append({name: weight.grad for name, weight in subject.params.items()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)
+
+
+def test_the_last_slice_is_the_last_layers_lora_and_the_head():
+    names = prepare(replace(SMALL, slice="last")).params
+    assert len([name for name in names if "lora" in name]) == 4
+    assert all(".1." in name for name in names if "lora" in name)
+    assert any("classifier" in name for name in names)
+
+
+def test_a_row_comes_from_a_fresh_process_and_survives_json():
+    rows = list(measure_all([SMALL, replace(SMALL, method="inference")]))
+    for row in rows:
+        assert row.error is None
+        assert 0 < row.peak_bytes_above_model < 64 << 20
+        assert row.total_peak_bytes > sum(row.resident_bytes.values())
+        assert row.step_seconds > 0
+        assert row.predicted_bytes > 0
+        record = json.loads(json.dumps(row.to_json()))
+        assert Row.from_json(record) == row
+        named = {
+            "shape",
+            "method",
+            "batch",
+            "length",
+            "peak_bytes_above_model",
+            "predicted_bytes",
+            "step_seconds",
+        }
+        assert named | {"slope_relative_error"} <= record.keys()
+    assert rows[0].slope_relative_error < 1e-4
+    assert rows[1].slope_relative_error is None
+
+
+def test_a_case_that_fails_gives_a_row_that_says_why():
+    row = measure_fresh(replace(SMALL, device="cuda:99"))
+    assert row.peak_bytes_above_model is None
+    assert row.error
+    assert measure_fresh(SMALL, timeout=0.01).error == "took longer than 0.01 s"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "bakprop"}, "Did you mean 'backprop'"),
+        ({"batch": 0}, "batch is 0"),
+        ({"length": -1}, "length is -1"),
+        ({"directions": 0}, "directions is 0"),
+    ],
+)
+def test_a_case_that_makes_no_sense_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(SMALL, **settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1", 1), ("2GB", 2 * 10**9), ("1.5 gib", 3 << 29), ("500 MB", 5 * 10**8)]
+)
+def test_sizes_are_read_with_their_unit(text, size):
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "2 apples", "1e9"])
+def test_a_text_that_is_no_size_is_refused(text):
+    with pytest.raises(ConfigError, match="amount of memory"):
+        parse_bytes(text)
+
+
+def test_a_budget_tells_apart_what_fits():
+    case = replace(SMALL, model="bert-base", batch=8, length=128, layers=4)
+    weights = sum(resident(build("bert-base", layers=4, device="meta")).values())
+    found = {(f.method, f.slice): f for f in fits(case, weights + (40 << 20), METHODS, measured=False)}
+    assert found["spry", "all"].micro_batch == 8
+    assert found["inference", "all"].fits
+    assert 0 < found["backprop", "all"].micro_batch < found["backprop+checkpointing", "all"].micro_batch
+    assert found["backprop", "last"].micro_batch > found["backprop", "all"].micro_batch
+    assert not any(f.fits for f in fits(case, weights, METHODS, measured=False))
+
+
+def test_a_fit_is_confirmed_by_a_measurement():
+    weights = sum(resident(build("minilm", layers=2, device="meta")).values())
+    (fit, _) = fits(SMALL, weights + (30 << 20), ["spry"], measured=True)
+    assert fit.fits
+    assert weights < fit.measured_bytes < weights + (30 << 20)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
+def test_4_bit_weights_are_counted_before_they_exist():
+    predicted = resident(build("llama-1k", layers=2, dtype=torch.bfloat16, device="meta"), four_bit=True)
+    real = resident(build("llama-1k", layers=2, dtype=torch.bfloat16, four_bit=True))
+    assert predicted["body"] == pytest.approx(real["body"], rel=0.01)
+    assert predicted["embeddings"] == real["embeddings"]
