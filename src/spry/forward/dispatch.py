@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -147,12 +148,28 @@ def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 
 def _stop(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    custom = None if torch.is_grad_enabled() else _custom_function()
+    if custom is not None:
+        raise ModelError(
+            f"the custom autograd function {custom!r} computes on plain values, so the derivative through it would be "
+            "lost; replace it by ordinary operations, or register a rule for the function that calls it"
+        )
     count_dropped(func)
     plain_args, plain_kwargs = tree_map(primal, (args, kwargs))
     out = func(*plain_args, **plain_kwargs)
     if args and isinstance(args[0], Dual) and isinstance(out, Tensor):
         args[0].relate(out)
     return out
+
+
+def _custom_function() -> str | None:
+    """Name the ``torch.autograd.Function`` whose forward pass is running, if one is."""
+    frame, apply = sys._getframe(2), torch.autograd.Function.apply.__func__.__code__
+    while frame is not None:
+        if frame.f_code is apply:
+            return frame.f_locals["cls"].__name__
+        frame = frame.f_back
+    return None
 
 
 def _requires_grad(values: Any) -> bool:

@@ -1,8 +1,7 @@
 """One block of scaled dot-product attention on dual numbers.
 
-With weights ``P = softmax(S)``, ``S = scale q k' + mask`` and output ``O = P v``, a direction's derivative is
-``dO = (P dS) v - rowsum(P dS) O + P dv`` where ``dS = scale (dq k' + q dk') + dmask`` and ``P dS`` is elementwise.
-P is kept unnormalized; rows are divided by their sum at the end, when they are E wide instead of T.
+With scores ``S = scale q k' + mask``, weights ``P = softmax(S)`` and output ``O = P v``, a direction's derivative is
+``dO = dP v + P dv`` where ``dP = P (dS - rowsum(P dS))``, elementwise, and ``dS = scale (dq k' + q dk') + dmask``.
 
 Shapes: n examples, g key heads (groups), R query heads that share one, c query rows, T keys, D and E head widths;
 ``m = n g`` matrices of ``R c`` rows go through one batched product.
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from spry.forward.dual import Dual, order, primal
+from spry.forward.rules.softmax import push_softmax
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def attend_block(
         query: Shape (n, g, R, c, D), dual or plain, as the others.
         key: Shape (n, g, T, D).
         value: Shape (n, g, T, E).
-        mask: True or 0 where a query may attend, shape (n, g, R, c, T), or None.
+        mask: True or 0 where a query may attend; broadcasts to (n, g, R, c, T); or None.
         causal_from: The first query's position, if query i may attend to the keys up to i only.
         scale: Factor of the scores.
         drop: Dropout mask of the weights divided by the chance to be kept, shape (n, g, R, c, T), or None.
@@ -61,23 +61,26 @@ def attend_block(
     shape = (*query.shape[:-1], key.shape[-2])
     q, k, v = _matrices(primal(query)).mul(scale), _matrices(primal(key)).mT, _matrices(primal(value))
     scores = torch.bmm(q, k)
-    _mask_scores(scores.view(shape), primal(mask), causal_from)
-    weights, inverse = _exponentials(scores)
-    kept = weights if drop is None else weights * drop.to(weights.dtype).reshape(weights.shape)
-    out = torch.bmm(kept, v).mul_(inverse)
-    results = [out]
+    dead = _mask_scores(scores.view(shape), primal(mask), causal_from)
+    weights = torch.softmax(scores, -1)
+    del scores
+    drop = None if drop is None else drop.to(weights.dtype).reshape(weights.shape)
+    kept = weights if drop is None else weights * drop
+    results = [torch.bmm(kept, v)]
     moving = any(isinstance(x, Dual) for x in (query, key, mask))
     for n in range(order(query, key, value, mask)):
-        terms = []
+        total = None
         if moving:
-            ds = _score_tangent(query, key, mask, q, k, scale, n).mul_(weights)
-            slope = ds.sum(-1, keepdim=True).mul_(inverse)
-            ds = ds if drop is None else ds.mul_(drop.to(ds.dtype).reshape(ds.shape))
-            terms.append(torch.bmm(ds, v).mul_(inverse).addcmul_(out, slope, value=-1))
+            dp = push_softmax(_score_tangent(query, key, mask, q, k, scale, n), weights)
+            total = torch.bmm(dp if drop is None else dp.mul_(drop), v)
+            del dp
         if isinstance(value, Dual):
-            terms.append(torch.bmm(kept, _matrices(value.tangents[n])).mul_(inverse))
-        results.append(terms[0] if len(terms) == 1 else terms[0].add_(terms[1]))
-    return [part.view(*shape[:-1], -1) for part in results]
+            dv = _matrices(value.tangents[n])
+            total = torch.bmm(kept, dv) if total is None else total.baddbmm_(kept, dv)
+        assert total is not None
+        results.append(total)
+    results = [part.view(*shape[:-1], -1) for part in results]
+    return results if dead is None else [part.masked_fill_(dead, 0) for part in results]
 
 
 def _score_tangent(query: Any, key: Any, mask: Any, q: Tensor, k: Tensor, scale: float, n: int) -> Tensor:
@@ -89,7 +92,13 @@ def _score_tangent(query: Any, key: Any, mask: Any, q: Tensor, k: Tensor, scale:
         dk = _matrices(key.tangents[n]).mT
         total = torch.bmm(q, dk) if total is None else total.baddbmm_(q, dk)
     if isinstance(mask, Dual):
-        dm = mask.tangents[n].to(q.dtype).reshape(q.shape[0], q.shape[1], -1)
+        dm = (
+            mask
+            .tangents[n]
+            .to(q.dtype)
+            .expand(*query.shape[:-1], key.shape[-2])
+            .reshape(q.shape[0], q.shape[1], -1)
+        )
         total = dm.clone() if total is None else total.add_(dm)
     assert total is not None
     return total
@@ -101,21 +110,17 @@ def _matrices(x: Tensor) -> Tensor:
     return x.reshape(x.shape[0] * x.shape[1], -1, x.shape[-1])
 
 
-def _mask_scores(scores: Tensor, mask: Tensor | None, causal_from: int | None) -> None:
-    if mask is not None and mask.dtype == torch.bool:
-        scores.masked_fill_(~mask, -torch.inf)
-    elif mask is not None:
-        scores.add_(mask)
+def _mask_scores(scores: Tensor, mask: Tensor | None, causal_from: int | None) -> Tensor | None:
+    """Hide scores in place; tell which queries may attend to nothing: their softmax is NaN, their output zero."""
     if causal_from is not None:
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu_(causal_from + 1)
         scores.masked_fill_(later, -torch.inf)
-
-
-def _exponentials(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """``exp(S - max)`` in place of the scores, and one over each row's sum; zeros where a row may attend to nothing."""
-    if scores.numel() == 0:
-        return scores, scores.new_zeros(*scores.shape[:-1], 1)
-    top = scores.amax(-1, keepdim=True)
-    weights = scores.sub_(top.masked_fill_(top == -torch.inf, 0)).exp_()
-    total = weights.sum(-1, keepdim=True)
-    return weights, total.clamp_min_(torch.finfo(total.dtype).tiny).reciprocal_()
+    if mask is None:
+        return None
+    if mask.dtype == torch.bool:
+        hidden = ~mask
+        scores.masked_fill_(hidden, -torch.inf)
+    else:
+        hidden = mask == -torch.inf
+        scores.add_(mask)
+    return (hidden if causal_from is None else hidden | later).all(-1, keepdim=True)

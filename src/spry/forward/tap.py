@@ -7,7 +7,7 @@ pass: the trace ``V_b = sum_t u_t x_t'``, of the shape of ``A``. No input is sto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -46,6 +46,7 @@ def tapped(
     directions: Sequence[Params],
     noise: Noise,
     mask: Tensor | None = None,
+    amplitudes: Mapping[str, Tensor] | None = None,
 ) -> Tapped:
     """Move the outputs of some maps, and some other weights, along K directions in one pass.
 
@@ -60,6 +61,8 @@ def tapped(
         directions: K mappings of the names of ``params`` to tensors of their shapes.
         noise: Draws what is added to the outputs.
         mask: 1 for tokens and 0 for padding, shape (B, T); padding is not moved.
+        amplitudes: For tapped names, how far each token is moved, shape (B, T), above 0: the outputs move by ``a_t u_t``,
+            and the trace is ``V_b = sum_t u_t x_t' / a_t``.
 
     Returns:
         Losses, slopes and traces. The losses carry autograd's graph of operations on closed-over tensors that require
@@ -72,7 +75,11 @@ def tapped(
     Source:
         Ren et al. 2022 (arXiv 2210.03310), activity perturbation; the trace formed on the way is ours.
     """
-    moved: dict[str, Tensor] = {name: _tap(name, w, len(directions), noise, mask) for name, w in taps.items()}
+    mask = None if mask is None else mask.to(next(iter(taps.values()), mask).device)
+    moved: dict[str, Tensor] = {
+        name: _tap(_Site(name, w.detach(), len(directions), noise, mask, (amplitudes or {}).get(name)))
+        for name, w in taps.items()
+    }
     moved |= {name: Dual(w.detach(), [v[name] for v in directions]) for name, w in params.items()}
     with watch() as report, torch.inference_mode(False), torch.enable_grad(), _Taps():
         losses = examples(moved)
@@ -95,6 +102,7 @@ class _Site:
     count: int
     noise: Noise
     mask: Tensor | None
+    amplitude: Tensor | None
     calls: int = 0
     traces: list[Tensor] = field(default_factory=list)
 
@@ -162,16 +170,22 @@ class Tap(Dual):
     def _noises(self, x: Tensor, out: Tensor) -> list[Tensor]:
         site = self.site
         rows = self._by_example(x)
-        noises = list(site.noise(site.name, site.calls, out.detach().reshape(*rows.shape[:2], out.shape[-1])))
-        if site.mask is not None and site.mask.shape[1] == rows.shape[1]:
-            kept = site.mask.to(out.device, out.dtype).unsqueeze(-1)
-            noises = [u * kept for u in noises]
-        traces = [u.transpose(1, 2) @ rows for u in noises]
+        kept, far = self._tokens(rows.shape[1], out.dtype)
+        like = out.detach().reshape(*rows.shape[:2], out.shape[-1])
+        noises = [u * kept for u in site.noise(site.name, site.calls, like)]
+        traces = [(u / far).transpose(1, 2) @ rows for u in noises]
         site.traces = (
             [old + new for old, new in zip(site.traces, traces, strict=True)] if site.calls else traces
         )
         site.calls += 1
-        return noises
+        return [u * far for u in noises]
+
+    def _tokens(self, count: int, dtype: torch.dtype) -> tuple[Tensor | float, Tensor | float]:
+        """Which tokens are moved, and how far, shape (B, T, 1); 1 where the rows are no tokens, as after pooling."""
+        mask, amplitude = self.site.mask, self.site.amplitude
+        if mask is None or mask.shape[1] != count:
+            return 1.0, 1.0
+        return mask.to(dtype).unsqueeze(-1), 1.0 if amplitude is None else amplitude.to(dtype).unsqueeze(-1)
 
     def _by_example(self, x: Tensor) -> Tensor:
         """The inputs as (B, T, D)."""
@@ -184,12 +198,13 @@ class Tap(Dual):
         return x.reshape(count, -1, x.shape[-1])
 
 
-def _tap(name: str, weight: Tensor, count: int, noise: Noise, mask: Tensor | None) -> Tap:
-    if weight.dim() != 2:
+def _tap(site: _Site) -> Tap:
+    if site.weight.dim() != 2:
         raise ModelError(
-            f"{name!r} has shape {tuple(weight.shape)}; only weights of maps, of two dimensions, have outputs to move"
+            f"{site.name!r} has shape {tuple(site.weight.shape)}; only weights of maps, of two dimensions, have outputs "
+            f"to move"
         )
-    return Tap(_Site(name, weight.detach(), count, noise, mask))
+    return Tap(site)
 
 
 class _Taps(TorchFunctionMode):

@@ -56,7 +56,11 @@ def _rsub(func: Any, input: Any, other: Any, *, alpha: Any = 1) -> Dual:
 @family(named("mul", "multiply", "__mul__", "__rmul__"))
 def _mul(func: Any, input: Any, other: Any) -> Dual:
     x, y = primal(input), primal(other)
-    return combine(torch.mul(x, y), (input, lambda t: t * y), (other, lambda t: x * t))
+    out = torch.mul(x, y)
+    if not (isinstance(input, Dual) and isinstance(other, Dual)):
+        return combine(out, (input, lambda t: t * y), (other, lambda t: x * t))
+    pairs = zip(input.tangents, other.tangents, strict=True)
+    return Dual(out, [torch.addcmul(t * y, x, u) for t, u in pairs])
 
 
 @family(named("div", "divide", "true_divide", "__div__", "__truediv__"))
@@ -79,6 +83,8 @@ def _pow(input: Any, exponent: Any) -> Dual:
     out = torch.pow(x, p)
 
     def base(t: Tensor) -> Tensor:
+        if not isinstance(p, Tensor) and p == 2:
+            return (t * x).mul_(2)
         return t * (p * torch.pow(x, p - 1) if isinstance(p, Tensor) or p != 0 else 0)
 
     def power(t: Tensor) -> Tensor:

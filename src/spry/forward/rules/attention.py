@@ -90,22 +90,30 @@ def attend(
     groups, keys = key.shape[1:3]
     sizes = (batch, groups, heads // groups, queries, keys)
     scale = width**-0.5 if scale is None else scale
-    mask = None if mask is None else mask.expand(batch, heads, queries, keys).unflatten(1, (groups, -1))
+    mask = None if mask is None else _grouped(mask, groups)
     shape = (batch, queries, groups, heads // groups, value.shape[-1])
     count = 1 + _directions(query, key, value, mask)
     results = [torch.empty(shape, dtype=query.dtype, device=query.device) for _ in range(count)]
     for block, q, k, v in _blocks(query, key, value, sizes, is_causal):
-        hidden = (
-            None
-            if mask is None
-            else _part(mask, (block.examples, block.groups, slice(None), block.rows, slice(block.keys)))
-        )
+        hidden = None if mask is None else _part(mask, _mask_index(mask, block))
         start = block.rows.start if is_causal else None
         parts = attend_block(q, k, v, hidden, start, scale, None if drop is None else drop(block))
         for result, part in zip(results, parts, strict=True):
             result[block.examples, block.rows, block.groups] = part.permute(0, 3, 1, 2, 4)
     out, *tangents = (result.flatten(2, 3).transpose(1, 2) for result in results)
     return Dual(out, tangents)
+
+
+def _grouped(mask: Any, groups: int) -> Any:
+    """Shape (B, G, R, L, T), ones where the mask broadcasts."""
+    mask = mask[(None,) * (4 - mask.dim())]
+    return mask.unflatten(1, (groups, -1)) if mask.shape[1] > 1 else mask.unsqueeze(2)
+
+
+def _mask_index(mask: Tensor, block: Block) -> tuple[slice, ...]:
+    whole = slice(None)
+    parts = (block.examples, block.groups, whole, block.rows, slice(block.keys))
+    return tuple(part if size > 1 else whole for part, size in zip(parts, mask.shape, strict=True))
 
 
 def _directions(*values: Any) -> int:

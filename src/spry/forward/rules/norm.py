@@ -1,6 +1,7 @@
 """Layer norm and RMS norm: with ``y`` the normalized rows and ``1/σ`` their scale, ``dy = (dx - proj(dx)) / σ``.
 
-The projection takes out what the norm takes out: the row's mean (layer norm only) and its component along ``y``.
+The projection takes out what the norm takes out: the row's mean (layer norm only) and its component along ``y``. It is
+symmetric, so layer norm's backward kernel is its forward rule as well.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.dual import Dual, primal
-from spry.forward.registry import rule
+from spry.forward.dual import Dual
+from spry.forward.registry import named, rule
 
 
 @rule(F.layer_norm, torch.layer_norm)
@@ -25,50 +26,48 @@ def _layer_norm(
     eps: float = 1e-5,
     *_: Any,
 ) -> Any:
-    normalized = (
-        _normalized(input, len(normalized_shape), eps, centered=True)
-        if isinstance(input, Dual)
-        else (F.layer_norm(input, normalized_shape, None, None, eps))
-    )
-    return _affine(normalized, weight, bias)
+    if isinstance(input, Dual):
+        y: Any = _standardized(input, normalized_shape, eps)
+    else:
+        y = F.layer_norm(input, normalized_shape, None, None, eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
 
 
-@rule(*([F.rms_norm, torch.rms_norm] if hasattr(F, "rms_norm") else []))
+def _standardized(input: Dual, shape: Sequence[int], eps: float) -> Dual:
+    value, tangents = input.pair()
+    y, mean, scale = torch.native_layer_norm(value, shape, None, None, eps)
+
+    def push(t: Tensor) -> Tensor:
+        mask = [True, False, False]
+        return torch.ops.aten.native_layer_norm_backward(t, value, shape, mean, scale, None, None, mask)[0]
+
+    return Dual(y, [push(t.contiguous()) for t in tangents])
+
+
+@rule(*named("rms_norm"))
 def _rms_norm(
     input: Any, normalized_shape: Sequence[int], weight: Any = None, eps: float | None = None
 ) -> Any:
-    if eps is None:
-        eps = torch.finfo(input.dtype).eps
-    normalized = (
-        _normalized(input, len(normalized_shape), eps, centered=False)
-        if isinstance(input, Dual)
-        else (F.rms_norm(input, normalized_shape, None, eps))
-    )
-    return _affine(normalized, weight, None)
-
-
-def _normalized(input: Dual, dims: int, eps: float, *, centered: bool) -> Dual:
+    if not isinstance(input, Dual):
+        return F.rms_norm(input, normalized_shape, None, eps) * weight
     value, tangents = input.pair()
     wide = torch.float32 if value.dtype in {torch.float16, torch.bfloat16} else value.dtype
-    over = tuple(range(-dims, 0))
-    y = value.to(wide, copy=True)
-    if centered:
-        y -= y.mean(over, keepdim=True)
-    scale = y.square().mean(over, keepdim=True).add_(eps).rsqrt_()
-    y *= scale
+    over = tuple(range(-len(normalized_shape), 0))
+    x = value.to(wide)
+    scale = (
+        x
+        .square()
+        .mean(over, keepdim=True)
+        .add_(torch.finfo(value.dtype).eps if eps is None else eps)
+        .rsqrt_()
+    )
+    y = x * scale
 
-    def column(t: Tensor) -> Tensor:
-        t = t.to(wide, copy=True)
-        if centered:
-            t -= t.mean(over, keepdim=True)
-        t.addcmul_(y, (y * t).mean(over, keepdim=True), value=-1)
-        return t.mul_(scale).to(value.dtype)
+    def push(t: Tensor) -> Tensor:
+        t = t.to(wide)
+        along = (y * t).mean(over, keepdim=True)
+        return torch.addcmul(t, y, along, value=-1).mul_(scale).to(value.dtype)
 
-    columns = [column(t) for t in tangents]
-    return Dual(y.to(value.dtype), columns)
-
-
-def _affine(y: Any, weight: Any, bias: Any) -> Any:
-    if weight is not None:
-        y = y * weight
-    return y if bias is None else y + bias
+    normalized = Dual(y.to(value.dtype), [push(t) for t in tangents])
+    return normalized if weight is None else normalized * weight

@@ -16,30 +16,44 @@ from spry.forward.registry import family, rule
 def _softmax(
     func: Any, input: Dual, dim: int, _stacklevel: Any = 3, dtype: torch.dtype | None = None
 ) -> Dual:
-    value, tangents = input.pair() if dtype is None else input.to(dtype).pair()
+    value, tangents = _cast(input, dtype)
     p = torch.softmax(value, dim)
+    return Dual(p, [push_softmax(t, p, dim) for t in tangents])
 
-    def column(t: Tensor) -> Tensor:
-        t = t * p
-        return t.sub_(p * t.sum(dim, keepdim=True))
 
-    return Dual(p, map(column, tangents))
+def push_softmax(t: Tensor, p: Tensor, dim: int = -1) -> Tensor:
+    """Carry a tangent through softmax; its Jacobian ``diag(p) - p p'`` is symmetric, so its backward kernel does it.
+
+    Args:
+        t: Tangent of the scores.
+        p: The softmax of the scores.
+        dim: The dimension that sums to one.
+
+    Returns:
+        ``p (t - <p, t>)``.
+    """
+    return torch._softmax_backward_data(t, p, dim, p.dtype)
 
 
 @family([torch.log_softmax, Tensor.log_softmax, torch.special.log_softmax, F.log_softmax])
 def _log_softmax(
     func: Any, input: Dual, dim: int, _stacklevel: Any = 3, dtype: torch.dtype | None = None
 ) -> Dual:
-    value, tangents = input.pair() if dtype is None else input.to(dtype).pair()
+    value, tangents = _cast(input, dtype)
     log_p = torch.log_softmax(value, dim)
     p = log_p.exp()
-    return Dual(log_p, (t - (p * t).sum(dim, keepdim=True) for t in tangents))
+    return Dual(log_p, [t - (p * t).sum(dim, keepdim=True) for t in tangents])
+
+
+def _cast(input: Dual, dtype: torch.dtype | None) -> tuple[Tensor, list[Tensor]]:
+    value, tangents = input.pair()
+    return (value, list(tangents)) if dtype is None else (value.to(dtype), [t.to(dtype) for t in tangents])
 
 
 @rule(torch.logsumexp, Tensor.logsumexp)
 def _logsumexp(input: Dual, dim: Any, keepdim: bool = False) -> Dual:
     value, tangents = input.pair()
-    out = torch.logsumexp(value, dim, keepdim=True)
-    p = (value - out).exp_()
-    columns = ((p * t).sum(dim, keepdim=keepdim) for t in tangents)
-    return Dual(torch.logsumexp(value, dim, keepdim=keepdim), columns)
+    p = (value - torch.logsumexp(value, dim, keepdim=True)).exp_()
+    return Dual(
+        torch.logsumexp(value, dim, keepdim=keepdim), [(p * t).sum(dim, keepdim=keepdim) for t in tangents]
+    )
