@@ -100,7 +100,7 @@ def test_of_unequal_sizes_a_bias_is_left_over_all_deals():
     ("name", "directions", "sign"), [("gaussian", gaussian, 1), ("rademacher", rademacher, -1)]
 )
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize(("m", "dealt"), [(2, False), (2, True), (4, True), (8, True), (8, False)])
+@pytest.mark.parametrize(("m", "dealt"), [(2, True), (4, True), (8, True), (8, False)])
 def test_one_step_identity(name, directions, sign, count, m, dealt):
     """E|g_hat - g|^2 / |g|^2 = (d + s c) / (M K): s = 1 or -1, c = min(M, L) slices or 1 without a split."""
     g = [{u.name: torch.ones(SIZE, dtype=torch.float64) for u in UNITS}] * m
@@ -108,7 +108,7 @@ def test_one_step_identity(name, directions, sign, count, m, dealt):
     true, d = flat(g[0]), L * SIZE
     found = [
         aggregate(estimator, cyclic if dealt else everything, g, seed=seed)
-        for seed in range(80 if m > 2 else 160)
+        for seed in range(150 if m > 2 else 250)
     ]
     errors = torch.stack([(x - true).square().sum() for x in found]) / true.square().sum()
     predicted = (d + sign * (min(m, L) if dealt else 1)) / (m * count)
