@@ -176,9 +176,6 @@ class Transposed(TokenLoss):
     def examples(self, params):
         return super().examples({**params, "layer0.A": params["layer0.A"] * 2})
 
-    def parts(self):
-        return [(1.0, self)]
-
 
 def test_a_weight_that_is_no_map_is_refused_by_name():
     made = TokenLoss.make()

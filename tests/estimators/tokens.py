@@ -59,7 +59,7 @@ class TokenLoss:
     def parts(self):
         size = len(self.y)
         cuts = [slice(i, min(i + (self.micro or size), size)) for i in range(0, size, self.micro or size)]
-        return [((c.stop - c.start) / size, TokenLoss(self.x[c], self.mask[c], self.y[c])) for c in cuts]
+        return [((c.stop - c.start) / size, type(self)(self.x[c], self.mask[c], self.y[c])) for c in cuts]
 
 
 def gradient(loss: TokenLoss, params):

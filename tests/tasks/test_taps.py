@@ -93,3 +93,13 @@ def test_the_model_s_own_examples_have_the_mean_loss(folder, reviews, kind):
         losses = loss.examples(weights)
         assert losses.shape == (5,)
         torch.testing.assert_close(losses.mean(), loss(weights))
+
+
+def test_a_probe_is_a_batch_of_its_own_key(folder, reviews):
+    task, *_ = setting(folder, reviews, Lora())
+    probe, again, other = (task.probe(Key(seed), examples=6, tokens=8) for seed in (0, 0, 1))
+    assert len(probe["labels"]) == 6
+    assert int(probe["labels"].max()) < 3
+    assert 1 <= probe["attention_mask"].sum(1).min() <= probe["attention_mask"].sum(1).max() <= 16
+    assert all(torch.equal(probe[name], again[name]) for name in probe)
+    assert any(probe[name].shape != other[name].shape or not probe[name].equal(other[name]) for name in probe)

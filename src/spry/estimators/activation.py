@@ -11,6 +11,7 @@ from torch import Tensor
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import Params, tree_map
+from spry.estimators.amplitudes import Amplitudes, spread
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.projected import Measurement, expand
 from spry.forward.loss import Loss
@@ -50,7 +51,9 @@ def cheaper(params: Params, tokens: float) -> list[str]:
     return [name for name in maps(params, tokens) if tokens < params[name].shape[1]]
 
 
-def activation(measurement: Measurement, count: int = 1, choice: Choice = maps) -> Estimator:
+def activation(
+    measurement: Measurement, count: int = 1, choice: Choice = maps, amplitudes: Amplitudes | None = None
+) -> Estimator:
     """Estimate a gradient from the slopes of each example along directions in the outputs of trained maps.
 
     ``g = 1/(B K) sum_b,k s_bk V_bk`` with ``V_bk = sum_t u_bkt x_bt'``, for a map ``z_t = A x_t`` of R outputs. It is
@@ -64,6 +67,7 @@ def activation(measurement: Measurement, count: int = 1, choice: Choice = maps) 
             (``gaussian``, ``rademacher``); and the names whose gradient is taken exactly.
         count: K, >= 1.
         choice: Which weights to tap.
+        amplitudes: How far to move which tokens (``calibrate``); all alike without it.
 
     Returns:
         The estimator; its draws do not depend on how the batch is split into micro-batches. It records no slopes,
@@ -82,7 +86,7 @@ def activation(measurement: Measurement, count: int = 1, choice: Choice = maps) 
     def estimate(loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
         exact = {n: w for n, w in params.items() if n in measurement.exact}
         moved = {n: w for n, w in params.items() if n not in measurement.exact}
-        chosen = set(choice(moved, _tokens(loss)))
+        chosen = set(choice(moved, mean_tokens(loss)))
         run = _Pass(
             taps={n: w for n, w in moved.items() if n in chosen},
             weights={n: w for n, w in moved.items() if n not in chosen},
@@ -90,6 +94,7 @@ def activation(measurement: Measurement, count: int = 1, choice: Choice = maps) 
             measurement=measurement,
             count=count,
             key=key,
+            amplitudes=amplitudes or {},
         )
         for share, part in loss.parts():
             run.take(share, part)
@@ -109,6 +114,7 @@ class _Pass:
     measurement: Measurement
     count: int
     key: Key
+    amplitudes: Amplitudes
     value: float = 0.0
     seen: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -123,7 +129,7 @@ class _Pass:
             if moving:
                 got = tapped(
                     lambda w: part.examples({**w, **self.leaves}),
-                    self.weights, self.taps, self.directions, self.noise, part.mask,
+                    self.weights, self.taps, self.directions, self.noise, part.mask, self._spread(part.mask),
                 )  # fmt: skip
             else:
                 got = Tapped(part.examples(self.leaves), torch.zeros(self.count, 1), {})
@@ -143,6 +149,10 @@ class _Pass:
         key = self.key.fold("tap", call)
         return [u[name][first:] for u in self.measurement.directions(key, {name: whole}, self.count)]
 
+    def _spread(self, mask: Tensor | None) -> dict[str, Tensor]:
+        own = {n: self.amplitudes[n] for n in self.taps if n in self.amplitudes}
+        return spread(own, mask) if mask is not None and own else {}
+
     def gradient(self) -> dict[str, Tensor]:
         zeros = {n: torch.zeros_like(w) for n, w in {**self.taps, **self.leaves}.items()}
         along = expand(self.slopes, self.directions) if self.weights else {}
@@ -158,6 +168,14 @@ class _Pass:
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 
 
-def _tokens(loss: Loss) -> float:
+def mean_tokens(loss: Loss) -> float:
+    """Count the tokens of a batch's examples.
+
+    Args:
+        loss: The loss of the batch.
+
+    Returns:
+        Tokens per example, padding left out; 1 where examples are no sequences.
+    """
     mask = loss.mask
     return 1.0 if mask is None else float(mask.sum()) / len(mask)

@@ -11,11 +11,14 @@ import torch
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
+from spry.core.params import restrict
+from spry.core.unit import names_of
 from spry.data import clients, datasets, partition
 from spry.data.batches import EvaluationBatches
 from spry.data.dataset import Dataset, Splits
 from spry.data.federation import Federation
-from spry.estimators.activation import Choice, cheaper, maps
+from spry.estimators.activation import Choice, cheaper, maps, mean_tokens
+from spry.estimators.amplitudes import Amplitudes, calibrate
 from spry.estimators.directions import Directions, gaussian, rademacher
 from spry.estimators.slopes import Slope, central_difference, forward_difference
 from spry.experiment.config import Config
@@ -101,7 +104,9 @@ def build(config: Config) -> Experiment:
         device=config.model.device,
     )
     return Experiment(
-        algorithm=method(config.method.name, task.units, settings(config)),
+        algorithm=method(
+            config.method.name, task.units, replace(settings(config), amplitudes=_amplitudes(config, task, key))
+        ),
         task=task,
         clients=_federation(config, splits, task, key),
         schedule=Schedule(
@@ -142,6 +147,17 @@ def _federation(config: Config, splits: Splits, task: ClassificationTask, key: K
         epochs=config.client.epochs,
         steps=config.client.steps,
     )
+
+
+def _amplitudes(config: Config, task: ClassificationTask, key: Key) -> Amplitudes | None:
+    """Measured on random text with the initial weights, so every client that knows the configuration has the same."""
+    choice = CHOICES[config.method.estimator]
+    if choice is None or config.method.amplitudes == "equal":
+        return None
+    weights = task.init()
+    loss = task.loss(task.probe(key.fold("probe")), key)
+    moved = restrict(weights, names_of(unit for unit in task.units if not unit.head))
+    return calibrate(loss, weights, list(choice(moved, mean_tokens(loss))), key.fold("calibrate"))
 
 
 def _majority(splits: Splits) -> float:

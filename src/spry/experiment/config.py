@@ -84,6 +84,9 @@ class Method(Section):
         default="weight",
         description="What forward mode moves: weights, the outputs of maps, or whichever errs less.",
     )
+    amplitudes: Literal["calibrated", "equal"] = Field(
+        default="calibrated", description="How far activation directions move which tokens: measured on random text."
+    )
     directions: Literal["gaussian", "rademacher"] = "gaussian"
     count: int = Field(default=1, ge=1, description="K, directions per step.")
     difference: Literal["forward", "central"] | None = Field(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from spry.core.errors import ConfigError
 from spry.core.unit import Unit, names_of
 from spry.estimators.activation import Choice, activation
+from spry.estimators.amplitudes import Amplitudes
 from spry.estimators.directions import Directions, gaussian
 from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, projected
@@ -26,6 +27,7 @@ class Settings:
         server: The server's optimizer.
         split: Who trains what, for the methods that split.
         tap: Which maps forward mode moves at their outputs instead of moving their weights; None taps none.
+        amplitudes: How far tapped outputs are moved; all alike without it.
         directions: How random directions are drawn.
         count: K, directions per step, >= 1.
         difference: Which finite difference, given its step, for the methods that leave the choice.
@@ -41,6 +43,7 @@ class Settings:
     server: Transform | None = None
     split: Split | None = None
     tap: Choice | None = None
+    amplitudes: Amplitudes | None = None
     directions: Directions = gaussian
     count: int = 1
     difference: Callable[[float], Slope] | None = None
@@ -82,7 +85,7 @@ class Settings:
                 "slopes of activation directions determine no gradient without the client's data, so they cannot be "
                 "all that is sent: set method.estimator = 'weight', or method.slopes_only = false"
             )
-        return activation(self.measurement(units), self.count, self.tap)
+        return activation(self.measurement(units), self.count, self.tap, self.amplitudes)
 
     def replayed(self, units: Sequence[Unit]) -> Measurement | None:
         """Say what the server needs to replay clients that send only their slopes.

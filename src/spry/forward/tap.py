@@ -61,8 +61,8 @@ def tapped(
         directions: K mappings of the names of ``params`` to tensors of their shapes.
         noise: Draws what is added to the outputs.
         mask: 1 for tokens and 0 for padding, shape (B, T); padding is not moved.
-        amplitudes: For tapped names, how far each token is moved, shape (B, T), above 0: the outputs move by ``a_t u_t``,
-            and the trace is ``V_b = sum_t u_t x_t' / a_t``.
+        amplitudes: For tapped names, how far each token is moved, shape (B, T), above 0: the outputs move by
+            ``a_t u_t``, and the trace is ``V_b = sum_t u_t x_t' / a_t``.
 
     Returns:
         Losses, slopes and traces. The losses carry autograd's graph of operations on closed-over tensors that require
@@ -201,8 +201,8 @@ class Tap(Dual):
 def _tap(site: _Site) -> Tap:
     if site.weight.dim() != 2:
         raise ModelError(
-            f"{site.name!r} has shape {tuple(site.weight.shape)}; only weights of maps, of two dimensions, have outputs "
-            f"to move"
+            f"{site.name!r} has shape {tuple(site.weight.shape)}; only weights of maps, of two dimensions, have "
+            f"outputs to move"
         )
     return Tap(site)
 

@@ -54,7 +54,7 @@ class Lora:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraA(Lora):
-    """Low-rank adaptation of which ``A`` alone is trained: ``y = W x + (alpha / rank) B A x`` with ``A = 0`` at the start.
+    """Low-rank adaptation that trains ``A`` alone: ``y = W x + (alpha / rank) B A x`` with ``A = 0`` at the start.
 
     Named for the matrix that is trained. ``B`` is frozen at the leading left singular vectors of ``W``, the directions
     in which the layer's output moves most. Each column has the length ``sqrt(D_out / (3 D_in))``: steps of one size in

@@ -1,0 +1,116 @@
+"""How far to move which tokens: activation directions err least if every group of tokens adds alike to the slope.
+
+Some tokens matter to a loss far more than others: the first one of a classifier that pools it, the last of a decoder.
+If the outputs at token t are moved by ``a_t u_t`` and the trace is ``sum_t u_t x_t' / a_t``, the estimate stays
+unbiased, and its error is proportional to ``(sum_t a_t^2 |g_t|^2) (sum_t |x_t|^2 / a_t^2)``, which is least for
+``a_t^2 = |x_t| / |g_t|``. How the gradients ``g_t`` are spread over maps and places in a text depends on the model far
+more than on the text, so it is measured once, on random text, before any client is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from spry.core.keys import Key
+from spry.core.params import Params
+from spry.forward.loss import Loss
+from spry.forward.tap import tapped
+
+PLACES = ("first", "last", "between")
+"""Where a token stands in its text; each place has an amplitude of its own."""
+
+Amplitudes = Mapping[str, Sequence[float]]
+"""Names of tapped weights mapped to one amplitude for each of ``PLACES``, all above 0."""
+
+_RANGE = 10.0  # amplitudes further than this from their median would lean too much on one measurement
+
+
+def places(mask: Tensor) -> Tensor:
+    """Say where each token stands.
+
+    Args:
+        mask: 1 for tokens and 0 for padding, shape (B, T).
+
+    Returns:
+        One-hot over ``PLACES``, shape (B, T, 3), zero for padding; a single token is the first.
+    """
+    mask = mask.bool()
+    before, after = mask.cumsum(1), mask.flip(1).cumsum(1).flip(1)
+    first = mask & (before == 1)
+    last = mask & (after == 1) & ~first
+    return torch.stack([first, last, mask & ~first & ~last], dim=-1)
+
+
+def spread(amplitudes: Amplitudes, mask: Tensor) -> dict[str, Tensor]:
+    """Give each token its amplitude.
+
+    Args:
+        amplitudes: By name and place.
+        mask: 1 for tokens and 0 for padding, shape (B, T).
+
+    Returns:
+        Shape (B, T) by name; 1 for padding.
+    """
+    where = places(mask)
+    index = torch.where(where.any(-1), where.int().argmax(-1), len(PLACES))
+    return {name: torch.tensor([*values, 1.0]).to(mask.device)[index] for name, values in amplitudes.items()}
+
+
+def calibrate(loss: Loss, params: Params, taps: Sequence[str], key: Key) -> dict[str, list[float]]:
+    """Measure the amplitudes for which activation directions err least, in forward mode.
+
+    A direction that moves the tokens of one place alone, by random signs, has slopes with ``E s_b^2 = sum_t |g_t|^2``
+    over these tokens, and a trace with ``E |V_b|^2 = R sum_t |x_t|^2``. Each map takes one pass of three directions.
+
+    Args:
+        loss: The loss of a batch of texts, which may be random, as may their labels.
+        params: All trainable weights, where training starts.
+        taps: Names of the weights that will be tapped.
+        key: Where the signs come from.
+
+    Returns:
+        Amplitudes, of which the median is 1; equal ones where there are no sequences or no slopes.
+    """
+    ratios = {name: _ratios(loss, params, name, key) for name in taps}
+    known = [r for values in ratios.values() for r in values if 0 < r < math.inf]
+    middle = median(known) if known else math.inf
+    return {name: [_bounded(r / middle) for r in values] for name, values in ratios.items()}
+
+
+def _bounded(square: float) -> float:
+    """The root, within bounds; 1 where nothing was measured."""
+    return min(max(square**0.5, 1 / _RANGE), _RANGE) if square > 0 else 1.0
+
+
+def _ratios(loss: Loss, params: Params, name: str, key: Key) -> list[float]:
+    """``|x| / |g|`` of each place, root mean squares over examples; infinite without gradients, 0 without tokens."""
+    slopes, inputs = torch.zeros(len(PLACES)), torch.zeros(len(PLACES))
+    rest = {n: w for n, w in params.items() if n != name}
+    for i, (_, part) in enumerate(loss.parts()):
+        mask = part.mask
+        if mask is None:
+            return [0.0] * len(PLACES)
+        where = places(mask)
+
+        def signs(name: str, call: int, like: Tensor, where: Tensor = where, i: int = i) -> list[Tensor]:
+            drawn = key.fold("signs", i, call).signs(name, tuple(like.shape), like=like)
+            if like.shape[1] != where.shape[1]:
+                return [drawn * 0] * len(PLACES)
+            return [drawn * where[..., place].to(like).unsqueeze(-1) for place in range(len(PLACES))]
+
+        got = tapped(
+            lambda w, part=part: part.examples({**rest, **w}),
+            {}, {name: params[name]}, [{}] * len(PLACES), signs, mask,
+        )  # fmt: skip
+        slopes += got.slopes.detach().float().square().sum(1).cpu()
+        inputs += got.traces[name].float().square().sum((1, 2, 3)).cpu() / len(params[name])
+    return [_ratio(x, g) for x, g in zip(inputs.tolist(), slopes.tolist(), strict=True)]
+
+
+def _ratio(inputs: float, slopes: float) -> float:
+    return 0.0 if inputs == 0 else math.inf if slopes == 0 else (inputs / slopes) ** 0.5
