@@ -23,7 +23,6 @@ from spry.experiment.config import Config, load
 from spry.experiment.files import write_json
 from spry.experiment.provenance import provenance
 from spry.experiment.run import run
-from spry.metrics.meter import release_promptly
 from spry.runtime.simulate import simulate
 
 
@@ -92,7 +91,7 @@ def main() -> None:
     config = load("quickstart").with_settings({**settings, "data.test_examples": 64})
     result: dict[str, Any] = {"provenance": provenance(), "overhead": overhead(config)}
     result["start"] = start(build(config))
-    release_promptly()
+
     short = config.with_settings({"schedule.rounds": 3})
     peaks = {str(clients): memory(short, clients) for clients in (100, 10_000)}
     result["memory"] = {"peak_bytes": peaks, "ratio": peaks["10000"] / peaks["100"], "target": "0.95 to 1.05"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from spry.experiment.config import Config, load
 from spry.experiment.files import replace_file, write_json
 from spry.experiment.provenance import provenance
 from spry.experiment.summary import Facts, summarize
-from spry.metrics.meter import release_promptly
 from spry.runtime.records import Round
 from spry.runtime.simulate import simulate
 
@@ -78,9 +76,6 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
         trainable_weights=facts.trainable_weights,
         resumed_at=state.round,
     )
-    # The weights are mapped from their file and come into memory when first used: use them before the meter starts.
-    experiment.task.evaluate(state.weights, itertools.islice(experiment.clients.test, 1))
-    release_promptly()
     for record in simulate(
         experiment.algorithm,
         experiment.task,

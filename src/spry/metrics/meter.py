@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -24,6 +25,8 @@ import torch
 from torch.autograd.profiler import profile
 
 from spry.metrics.gauge import gauge
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch 2.13's profiler announces itself on stderr below that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +147,27 @@ def settle() -> None:
         torch.cuda.empty_cache()
     if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
+
+
+def peak_of(step: Callable[[], object], device: torch.device | str = "cpu") -> int:
+    """Measure the peak of tensor bytes allocated within a step, in a process that goes on to other work.
+
+    A long-lived process reuses memory that it freed before, so that its high-water mark says little about one step of a
+    few MiB; this asks the allocator instead.
+
+    Args:
+        step: The work.
+        device: Where it runs.
+
+    Returns:
+        Bytes above what was allocated when the step began.
+    """
+    if torch.device(device).type == "cpu":
+        return tensor_peak(step)
+    meter = Meter(device)
+    with meter.phase("step"):
+        step()
+    return meter.peak_bytes
 
 
 def tensor_peak(step: Callable[[], object]) -> int:

@@ -22,7 +22,7 @@ class ClientRecord:
         bytes_up: Bytes of its reply.
         bytes_down: Bytes of its order.
         seconds: Time of local training, evaluation left out.
-        peak_bytes: Highest memory of local training above what was in use when it began.
+        peak_bytes: Highest memory of local training above what was in use when it began; None if not measured.
         failed: Why its reply was dropped, or None.
         generalized: The global model on its held-out part, before local training; None if not evaluated.
         personalized: The same after local training.
@@ -36,7 +36,7 @@ class ClientRecord:
     bytes_up: int
     bytes_down: int
     seconds: float
-    peak_bytes: int = 0
+    peak_bytes: int | None = None
     failed: str | None = None
     generalized: Stats | None = None
     personalized: Stats | None = None
@@ -52,7 +52,7 @@ class Round:
         clients: One record a client, in the order in which they were asked.
         idle_units: Units that no surviving reply trained; they kept their value and optimizer state.
         seconds: Time of the round, evaluation left out.
-        peak_bytes: The highest of the clients' peaks: memory above the resident model and data.
+        peak_bytes: The highest of the clients' peaks in the round that was measured: memory above model and data.
         test: The new global model on the test split; None if not evaluated.
     """
 

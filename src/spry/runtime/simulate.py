@@ -10,8 +10,8 @@ from spry.core.errors import TrainingError
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.data.federation import Federation
-from spry.federated.algorithm import Algorithm, ServerState
-from spry.metrics.meter import Meter
+from spry.federated.algorithm import Algorithm, ServerState, Trained
+from spry.metrics.meter import peak_of
 from spry.metrics.stats import Stats
 from spry.runtime.records import ClientRecord, Round
 from spry.runtime.rounds import defect, idle, sample
@@ -52,17 +52,15 @@ class _Run:
     device: str
     evaluates: bool
     personalized: bool
+    measures: bool
     records: list[ClientRecord] = field(default_factory=list)
     aside: float = 0.0
 
     def answers(self, orders: Iterable[Order]) -> Iterator[Answer]:
         for order in orders:
             generalized = self._look(order.client, order.weights) if self.evaluates else None
-            meter = Meter(self.device)
-            with meter.phase("train"):
-                examples = self.clients.examples(order.client)
-                batches = self.clients.batches(order.client, order.round, self.key)
-                trained = self.algorithm.train(self.task.loss, order, batches, examples)
+            examples = self.clients.examples(order.client)
+            trained, seconds, peak = self._train(order, examples)
             failed = defect(trained.reply)
             look = self.evaluates and self.personalized and failed is None
             personalized = self._look(order.client, trained.weights) if look else None
@@ -75,8 +73,8 @@ class _Run:
                     loss=trained.reply.loss,
                     bytes_up=len(encode_reply(trained.reply, order)) if self.algorithm.federated else 0,
                     bytes_down=len(encode_order(order)) if self.algorithm.federated else 0,
-                    seconds=meter.seconds,
-                    peak_bytes=meter.peak_bytes,
+                    seconds=seconds,
+                    peak_bytes=peak,
                     failed=failed,
                     generalized=generalized,
                     personalized=personalized,
@@ -84,6 +82,17 @@ class _Run:
             )
             if failed is None:
                 yield Answer(order, trained.reply)
+
+    def _train(self, order: Order, examples: int) -> tuple[Trained, float, int | None]:
+        done: list[Trained] = []
+
+        def step() -> None:
+            batches = self.clients.batches(order.client, order.round, self.key)
+            done.append(self.algorithm.train(self.task.loss, order, batches, examples))
+
+        begun = time.perf_counter()
+        peak = peak_of(step, self.device) if self.measures else step()
+        return done[0], time.perf_counter() - begun, peak
 
     def _units(self, order: Order) -> tuple[str, ...]:
         trained = set(order.trained)
@@ -115,8 +124,8 @@ def simulate(
         key: Where every draw of the run comes from.
         schedule: How long to run and when to look.
         state: Where to go on from; the task's initial weights without one.
-        device: Where the task computes, for measuring memory. On the CPU call ``release_promptly`` first, or a client's
-            peak does not count what it takes from memory that malloc kept.
+        device: Where the task computes. Memory is measured in the first round that is run, and taken for all: exactly,
+            which on a CPU makes that round slower.
 
     Yields:
         Each finished round, with the server's new state.
@@ -125,9 +134,19 @@ def simulate(
         TrainingError: If no reply of a round counts; the last yielded state is still good.
     """
     state = algorithm.init(task.init()) if state is None else state
+    peak_bytes: int | None = None
     while state.round < schedule.rounds:
         number, begun = state.round, time.perf_counter()
-        run = _Run(algorithm, task, clients, key, device, schedule.evaluates(number), schedule.personalized)
+        run = _Run(
+            algorithm=algorithm,
+            task=task,
+            clients=clients,
+            key=key,
+            device=device,
+            evaluates=schedule.evaluates(number),
+            personalized=schedule.personalized,
+            measures=peak_bytes is None,
+        )
         chosen = sample(clients.trainable(), schedule.clients_per_round, number, key)
         orders = algorithm.plan(state, chosen, key)
         state = algorithm.absorb(state, run.answers(orders[client] for client in chosen))
@@ -139,12 +158,14 @@ def simulate(
                 f"or clip gradients, then resume from the last checkpoint."
             )
         seconds = time.perf_counter() - begun - run.aside
+        if peak_bytes is None:
+            peak_bytes = max(record.peak_bytes or 0 for record in run.records)
         yield Round(
             number=number,
             state=state,
             clients=tuple(run.records),
             idle_units=idle(algorithm.units, {name for record in survivors for name in record.units}),
             seconds=seconds,
-            peak_bytes=max(record.peak_bytes for record in run.records),
+            peak_bytes=peak_bytes,
             test=task.evaluate(state.weights, clients.test) if run.evaluates else None,
         )
