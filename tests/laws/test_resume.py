@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from spry.core.errors import CheckpointError
 from spry.experiment import checkpoint
+from spry.federated.fwdllm import Pacing
 from spry.federated.methods import METHODS, method
 from spry.federated.settings import Settings
 from tests.laws import problem
@@ -24,3 +28,11 @@ def test_through_a_checkpoint(name, stop, tmp_path):
     assert whole.memory.keys() == rest.memory.keys()
     for slot, tensors in whole.memory.items():
         assert all(torch.equal(tensors[n], rest.memory[slot][n]) for n in tensors)
+
+
+def test_a_memory_of_another_model_is_refused(tmp_path):
+    state = run("fwdllm", rounds=5, settings=Settings(pacing=Pacing(attempts=1)))[0]
+    other = {slot: {n: v[:1] for n, v in tensors.items()} for slot, tensors in state.memory.items()}
+    checkpoint.write(replace(state, memory=other), tmp_path)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        checkpoint.read(tmp_path, state)
