@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
@@ -87,7 +87,7 @@ def _record(module: nn.Module, run: Callable[[], Any]) -> dict[nn.Module, tuple[
 
 
 def _alone(module: nn.Module, args: Any, kwargs: Any, key: Key) -> None:
-    leaves, spec = tree_flatten((args, kwargs))
+    leaves, spec = pytree.tree_flatten((args, kwargs))
     moving = {
         str(i): x.detach() for i, x in enumerate(leaves) if isinstance(x, Tensor) and x.is_floating_point()
     }
@@ -96,8 +96,8 @@ def _alone(module: nn.Module, args: Any, kwargs: Any, key: Key) -> None:
 
     def total(params: Params) -> Tensor:
         given = [params.get(str(i), leaf) for i, leaf in enumerate(leaves)]
-        a, k = tree_unflatten(given, spec)
-        out = [leaf for leaf in tree_flatten(module(*a, **k))[0] if isinstance(leaf, Tensor)]
+        a, k = pytree.tree_unflatten(given, spec)
+        out = [leaf for leaf in pytree.tree_flatten(module(*a, **k))[0] if isinstance(leaf, Tensor)]
         sums = [leaf.sum() for leaf in out if leaf.is_floating_point()]
         return torch.stack(sums).sum() if sums else torch.zeros(())
 

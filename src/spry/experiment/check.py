@@ -1,0 +1,137 @@
+"""``spry check``: whether the forward engine runs a model, and runs it right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from spry.core.errors import ModelError
+from spry.core.keys import Key
+from spry.core.params import Params
+from spry.core.unit import Unit
+from spry.forward import call
+from spry.forward.check import Checked, check
+from spry.tasks.classification import ClassificationTask
+from spry.tasks.shapes import SHAPES, Head, build, example
+
+REMEDIES: Mapping[str, str] = {
+    "eager": 'load it with attn_implementation="sdpa": eager attention holds all scores of a layer at once',
+    "flash_attention_2": 'load it with attn_implementation="sdpa", which the engine runs in blocks itself',
+    "flex_attention": 'load it with attn_implementation="sdpa", which the engine runs in blocks itself',
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCheck:
+    """What ``spry check`` found of one model.
+
+    Args:
+        model: What was checked.
+        dtype: Of the weights.
+        attention: Its attention kind, as transformers names it.
+        advice: What to change about it; None if nothing.
+        checked: The engine's check.
+    """
+
+    model: str
+    dtype: str
+    attention: str
+    advice: str | None
+    checked: Checked
+
+    @property
+    def passed(self) -> bool:
+        """Whether the engine runs the model right."""
+        return self.checked.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """Flatten into plain values.
+
+        Returns:
+            The fields by name, those of ``checked`` among them, and ``passed``.
+        """
+        record = asdict(self)
+        return {**record, **record.pop("checked"), "passed": self.passed}
+
+
+def check_model(
+    model: str,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    layers: int | None = None,
+    head: Head = "classification",
+    four_bit: bool = False,
+    batch: int = 3,
+    length: int = 24,
+    differences: bool = True,
+    seed: int = 0,
+) -> ModelCheck:
+    """Check the engine on a model with LoRA on its query and value projections, on random tokens, one row padded.
+
+    Args:
+        model: A shape's name, or what ``spry run`` takes: a friendly name, ``package:NAME``, a folder, a hub name.
+        dtype: Of the weights, as torch names it.
+        device: Where to run.
+        layers: Depth of a shape; None for its own.
+        head: Head of a shape.
+        four_bit: Whether to keep a shape's linear layers in 4 bits.
+        batch: Rows, >= 2.
+        length: Tokens of a row, >= 2.
+        differences: Whether to compare with finite differences in float64 too.
+        seed: Of the tokens, directions and a shape's weights.
+
+    Returns:
+        What was found.
+    """
+    key, options = Key(seed).fold("check"), {"dtype": getattr(torch, dtype), "device": device}
+    if model in SHAPES:
+        module = build(model, layers=layers, head=head, four_bit=four_bit, key=key, length=length, **options)
+        inputs = example(module, batch, length, key)
+        inputs["attention_mask"][0, length // 2 :] = 0
+        params = {name: weight.detach() for name, weight in module.named_parameters() if weight.requires_grad}
+        units = _units(params)
+    else:
+        module, inputs, params, units = _loaded(model, batch, length, key, options)
+    found = check(module, _loss(inputs), params, units, key, differences=differences)
+    attention = str(cast(Any, module).config._attn_implementation)
+    return ModelCheck(
+        model=model, dtype=dtype, attention=attention, advice=REMEDIES.get(attention), checked=found
+    )
+
+
+def _loaded(
+    model: str, batch: int, length: int, key: Key, options: dict[str, Any]
+) -> tuple[nn.Module, dict[str, Tensor], Params, Sequence[Unit]]:
+    """A model from disk; its weights moved off LoRA's start, where half of the slopes would be zero."""
+    task = ClassificationTask(model, labels=2, key=key, **options)
+    inputs = {
+        name: value.to(task.device) for name, value in task.probe(key, examples=batch, tokens=length).items()
+    }
+    params = {name: w + 0.02 * key.normal(name, tuple(w.shape), w) for name, w in task.init().items()}
+    return cast(nn.Module, task.module), inputs, params, task.units
+
+
+def _loss(inputs: Mapping[str, Tensor]) -> Any:
+    def loss(module: nn.Module, params: Params) -> Tensor:
+        value = call(module, params, **inputs).loss
+        if value is None:
+            raise ModelError("the model computes no loss from its labels; it needs a task head that does")
+        return value
+
+    return loss
+
+
+def _units(params: Params) -> list[Unit]:
+    """Group a shape's trainable weights by the module that LoRA was put on; what is left is the head."""
+    modules: dict[str, list[str]] = {}
+    for name in params:
+        modules.setdefault(name.partition(".lora_")[0] if ".lora_" in name else "head", []).append(name)
+    return [
+        Unit(name=module.removeprefix("base_model.model."), names=tuple(names), head=module == "head")
+        for module, names in modules.items()
+    ]

