@@ -47,7 +47,6 @@ class Deferred(Dual):
         self = torch.Tensor._make_wrapper_subclass(  # pyright: ignore[reportAttributeAccessIssue]
             cls, shape, dtype=node.dtype, device=device
         )
-        self._pair = self._kin = None
         self.node, self.lead, self.directions, self.swapped = node, lead, directions, swapped
         node.owners.append(weakref.ref(self))
         return self
@@ -63,12 +62,22 @@ class Deferred(Dual):
         Returns:
             The primal and the tangents.
         """
-        if self._pair is None:
+        if self._pair is None and self._stale is None:
             run([self])
             assert isinstance(self.node.rows, Dual)
             primal, tangents = self.node.rows.pair()
             self._pair = (self.arranged(primal), tuple(map(self.arranged, tangents)))
-        return self._pair
+        return super().pair()
+
+    def rebind(self, new: Dual, writer: str) -> None:
+        """Take over another dual's value and derivatives; the program ends here.
+
+        Args:
+            new: A dual of this one's shape.
+            writer: The name of the in-place operation.
+        """
+        super().rebind(new, writer)
+        self.node, self.lead, self.swapped = Node.leaf(Dual(*super().pair())), tuple(self.shape[:-1]), False
 
     def arranged(self, rows: Tensor, lead: tuple[int, ...] | None = None) -> Tensor:
         """Arrange rows the way this dual shows them.
@@ -117,7 +126,7 @@ def pending(value: Any) -> bool:
     Returns:
         True for a deferred dual whose rows do not exist yet.
     """
-    return isinstance(value, Deferred) and value.node.rows is None
+    return isinstance(value, Deferred) and value.node.rows is None and value._stale is None
 
 
 def run(duals: Sequence[Deferred]) -> None:

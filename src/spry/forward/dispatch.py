@@ -16,8 +16,8 @@ from spry.forward.dual import Dual, primal
 from spry.forward.fallback import fallback
 from spry.forward.inplace import in_place, writes
 from spry.forward.registry import RULES, named
-from spry.forward.rowwise import defer
 from spry.forward.report import count_dropped, name_of
+from spry.forward.rowwise import defer
 
 
 def _properties(*names: str) -> list[Callable[..., Any]]:

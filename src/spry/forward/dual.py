@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spry.core.errors import ModelError
+
 Tangents = tuple[Tensor, ...]
 """K tensors of the primal's shape, dtype and device: the derivative along each direction."""
 
@@ -24,10 +26,9 @@ class Dual(Tensor):
         tangents: K tensors of the primal's shape and dtype.
     """
 
-    _pair: tuple[Tensor, Tangents] | None
-    _kin: (
-        list[weakref.ref[Tensor]] | None
-    )  # all tensors that view one memory, or None while this is the only one
+    _pair: tuple[Tensor, Tangents] | None = None
+    _stale: str | None = None  # the function that wrote into memory this view shared
+    _kin: list[weakref.ref[Tensor]] | None = None  # all tensors that share this one's memory, if there are others
 
     @staticmethod
     def __new__(cls, primal: Tensor, tangents: Iterable[Tensor]) -> Dual:
@@ -40,7 +41,6 @@ class Dual(Tensor):
             cls, primal.shape, strides=primal.stride(), dtype=primal.dtype, device=primal.device
         )
         self._pair = pair
-        self._kin = None
         return self
 
     @property
@@ -58,22 +58,40 @@ class Dual(Tensor):
 
         Returns:
             The primal and the tangents.
+
+        Raises:
+            ModelError: If the memory that this view shared was written to in place.
         """
+        if self._stale is not None:
+            raise ModelError(
+                f"{self._stale!r} wrote in place into a tensor, and a view of it made before is used after; "
+                f"write it out of place"
+            )
         assert self._pair is not None
         return self._pair
 
-    def rebind(self, new: Dual) -> Dual:
+    def rebind(self, new: Dual, writer: str) -> None:
         """Take over another dual's value and derivatives: what an in-place operation does to this one.
+
+        Other tensors that share this one's memory do not see it; using them from now on is an error.
 
         Args:
             new: A dual of this one's shape.
+            writer: The name of the operation.
 
-        Returns:
-            This dual.
+        Raises:
+            ModelError: If a plain tensor shares the memory, which could not tell that it is out of date.
         """
         primal, tangents = new.pair()
+        kin = [view for ref in self._kin or () if (view := ref()) is not None and view is not self]
+        if not all(isinstance(view, Dual) for view in kin):
+            raise ModelError(
+                f"{writer!r} writes in place into a tensor whose detached value is in use; detach a clone"
+            )
+        for view in kin:
+            vars(view)["_stale"] = writer
         self._pair = (primal.to(self.dtype), tuple(t.to(self.dtype) for t in tangents))
-        return self
+        self._kin = None
 
     def relate(self, view: Tensor) -> None:
         """Remember that another tensor may share this one's memory, so that writing in place would miss it.
@@ -87,14 +105,6 @@ class Dual(Tensor):
         self._kin.append(weakref.ref(view))
         if isinstance(view, Dual):
             view._kin = self._kin
-
-    def shared(self) -> bool:
-        """Tell whether a living tensor may share this one's memory.
-
-        Returns:
-            True if a view of this dual, or what it is a view of, is still in use.
-        """
-        return any(other() is not None and other() is not self for other in self._kin or ())
 
     def tracked(self) -> bool:
         """Tell whether autograd records a graph for the value.

@@ -57,17 +57,13 @@ def in_place(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             f"{name!r} writes a value that depends on the trained weights into a tensor that does not; "
             f"build the result out of place (torch.where, torch.cat, torch.index_add, ...)"
         )
-    if target.shared():
-        raise ModelError(
-            f"{name!r} writes in place into a tensor while a view of it is in use; write {name!r} out of place"
-        )
     result = _result(func, name, target, args[1:], {k: v for k, v in kwargs.items() if k != "inplace"})
     result = result if isinstance(result, Dual) else constant(result, order(target))
     if result.shape != target.shape:
         raise ModelError(
             f"{name!r} changes a tensor's shape in place from {tuple(target.shape)} to {tuple(result.shape)}"
         )
-    target.rebind(result)
+    target.rebind(result, name)
     return None if func is Tensor.__setitem__ else target
 
 

@@ -57,7 +57,12 @@ RULES.update({fold: fold, spread: spread, join: join})
 
 
 def _step(x: Deferred, func: Callable[..., Any], *args: Any, content: tuple[int, ...]) -> Deferred:
-    return x.like(Node(func, (x.node, *args), {}, content, x.dtype))
+    return _view(x, x.like(Node(func, (x.node, *args), {}, content, x.dtype)))
+
+
+def _view(x: Deferred, view: Deferred) -> Deferred:
+    x.relate(view)
+    return view
 
 
 @plans(named("view", "reshape", "flatten", "unflatten"))
@@ -72,7 +77,7 @@ def _reshape(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
         new = (*shape[1:-2], content[-1])
         return _step(x, fold, new, content=new)
     if len(shape) > len(content) and shape[len(shape) - len(content) :] == content:
-        return Deferred(x.node, shape[: len(shape) - len(content)], x.directions, x.device)
+        return _view(x, Deferred(x.node, shape[: len(shape) - len(content)], x.directions, x.device))
     if len(shape) > len(lead) and shape[: len(lead)] == lead:
         return _step(x, fold, shape[len(lead) :], content=shape[len(lead) :])
     return NotImplemented
@@ -80,14 +85,16 @@ def _reshape(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
 
 @plans(named("contiguous", "clone"))
 def _same(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
-    return x.like(x.node) if pending(x) and not x.swapped else NotImplemented
+    if not pending(x) or x.swapped:
+        return NotImplemented
+    return x if func.__name__ == "contiguous" else x.like(x.node)
 
 
 @plans(named("transpose", "swapaxes", "swapdims"))
 def _transpose(func: Plan, x: Any, *dims: Any, **kwargs: Any) -> Any:
     if not pending(x) or kwargs or len(x.lead) != 2 or x.dim() != 4 or {d % 4 for d in dims} != {1, 2}:
         return NotImplemented
-    return Deferred(x.node, x.lead, x.directions, x.device, not x.swapped)
+    return _view(x, Deferred(x.node, x.lead, x.directions, x.device, not x.swapped))
 
 
 @plans([Tensor.permute])
@@ -134,7 +141,7 @@ def _getitem(func: Plan, x: Any, index: Any) -> Any:
         return NotImplemented
     if any(isinstance(part, (int, Tensor)) for part in content):
         return NotImplemented
-    return x.picked(torch.arange(x.count, device=x.device).view(x.lead)[lead])
+    return _view(x, x.picked(torch.arange(x.count, device=x.device).view(x.lead)[lead]))
 
 
 def _explicit(index: Any, rank: int) -> list[Any] | None:
@@ -153,7 +160,7 @@ def _explicit(index: Any, rank: int) -> list[Any] | None:
 
 def _unsqueeze(x: Deferred, parts: list[Any]) -> Any:
     """``x[:, :, None]``: a new dimension of size one in the content, the heads repeated for grouped queries."""
-    if not x.swapped or parts.count(None) != 1 or any(part not in {None, slice(None)} for part in parts):
+    if not x.swapped or parts.count(None) != 1 or any(part is not None and part != slice(None) for part in parts):
         return NotImplemented
     at = parts.index(None)
     if not 1 <= at <= len(parts) - 3:
@@ -163,8 +170,8 @@ def _unsqueeze(x: Deferred, parts: list[Any]) -> Any:
 
 
 @plans(named("split", "chunk"))
-def _split(func: Plan, x: Any, size: Any, dim: int = 0) -> Any:
-    if not pending(x) or dim not in {-1, x.dim() - 1}:
+def _split(func: Plan, x: Any, size: Any = None, dim: int = 0, **kwargs: Any) -> Any:
+    if not pending(x) or kwargs or dim not in {-1, x.dim() - 1}:
         return NotImplemented
     widths = [part.shape[0] for part in func(torch.empty(x.shape[-1], device="meta"), size, 0)]
     ends = [sum(widths[: i + 1]) for i in range(len(widths))]
@@ -173,9 +180,9 @@ def _split(func: Plan, x: Any, size: Any, dim: int = 0) -> Any:
 
 
 @plans(named("cat", "concat", "concatenate"))
-def _cat(func: Plan, tensors: Any, dim: int = 0) -> Any:
+def _cat(func: Plan, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     first = tensors[0]
-    if not all(pending(x) for x in tensors) or dim not in {-1, first.dim() - 1}:
+    if kwargs or not all(pending(x) for x in tensors) or dim not in {-1, first.dim() - 1}:
         return NotImplemented
     if len({x.shape[:-1] for x in tensors}) > 1:
         return NotImplemented

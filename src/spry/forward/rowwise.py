@@ -113,7 +113,7 @@ def _cast(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @plans(named("add", "sub", "mul", "multiply", "div", "true_divide", "pow", "rsub", "__pow__", "__rsub__"))
-def _zip(func: Plan, x: Any, y: Any, **kwargs: Any) -> Any:
+def _zip(func: Plan, x: Any, y: Any = None, **kwargs: Any) -> Any:
     pair = (x, y)
     power = "pow" in func.__name__ and not isinstance(y, Tensor)
     if kwargs or not (any(pending(z) for z in pair) or (power and _begins(x, x.shape[-1]))):
@@ -130,13 +130,15 @@ def _linear(func: Plan, x: Any, weight: Any, bias: Any = None) -> Any:
 
 
 @plans([torch.addmm])
-def _addmm(func: Plan, bias: Any, x: Any, weight: Any, **kwargs: Any) -> Any:
+def _addmm(func: Plan, bias: Any, x: Any = None, weight: Any = None, **kwargs: Any) -> Any:
     return NotImplemented if kwargs else _affine(func, (bias, x, weight), 1, weight.shape[1])
 
 
 @plans(named("matmul", "__matmul__", "mm"))
-def _matmul(func: Plan, x: Any, weight: Any) -> Any:
-    return _affine(func, (x, weight), 0, weight.shape[1]) if weight.dim() == 2 else NotImplemented
+def _matmul(func: Plan, x: Any, weight: Any = None, **kwargs: Any) -> Any:
+    if kwargs or weight.dim() != 2:
+        return NotImplemented
+    return _affine(func, (x, weight), 0, weight.shape[1])
 
 
 def _affine(func: Plan, args: tuple[Any, ...], at: int, width: int) -> Any:

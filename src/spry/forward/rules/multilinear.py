@@ -54,18 +54,18 @@ def _einsum(func: Any, equation: str, *operands: Any) -> Dual:
     return product_rule(lambda *xs: torch.einsum(equation, *xs), *operands)
 
 
-@family(named("addmm", "addbmm", "baddbmm", "addmv", "addr"))
+_PRODUCTS = {"addmm": torch.mm, "baddbmm": torch.bmm, "addmv": torch.mv, "addr": torch.outer}
+
+
+@family(named(*_PRODUCTS))
 def _add_product(
-    func: Callable[..., Tensor], input: Any, left: Any, right: Any, *, beta: Any = 1, alpha: Any = 1
+    func: Callable[..., Tensor], input: Any, *factors: Any, beta: Any = 1, alpha: Any = 1, **others: Any
 ) -> Any:
-    pure = getattr(
-        torch, {"addmm": "mm", "baddbmm": "bmm", "addmv": "mv", "addr": "outer"}.get(func.__name__, ""), None
-    )
-    if pure is None:
-        return (input if beta == 1 else input * beta) + torch.bmm(left, right).sum(0) * alpha
-    product = pure(left, right)
+    product: Any = _PRODUCTS[func.__name__](*factors, *others.values())
     product = product if alpha == 1 else product * alpha
-    return product if beta == 0 else product + (input if beta == 1 else input * beta)
+    if beta == 0:  # the input counts for its shape only
+        return product
+    return product + (input if beta == 1 else input * beta)
 
 
 @family([F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d])

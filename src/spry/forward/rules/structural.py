@@ -71,14 +71,16 @@ def _move(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if isinstance(out, Tensor):
         if not out.is_floating_point():
             return out
-        dual = Dual(out, columns)
-        x.relate(dual)
-        return dual
+        return _related(x, out, Dual(out, columns))
     columns = list(columns)
     parts = [Dual(part, (column[i] for column in columns)) for i, part in enumerate(out)]
-    for part in parts:
-        x.relate(part)
-    return type(out)(parts)
+    return type(out)(_related(x, part.primal, part) for part in parts)
+
+
+def _related(x: Dual, out: Tensor, dual: Dual) -> Dual:
+    if out._is_view():
+        x.relate(dual)
+    return dual
 
 
 def _plain(arg: Any) -> Any:
@@ -139,9 +141,15 @@ def _pad(input: Dual, pad: Any, mode: str = "constant", value: float | None = No
 
 
 @rule(F.embedding)
-def _embedding(input: Tensor, weight: Dual, *args: Any, **kwargs: Any) -> Dual:
-    out = F.embedding(input, weight.primal, *args, **kwargs)
-    return Dual(out, (F.embedding(input, t, *args, **kwargs) for t in weight.tangents))
+def _embedding(
+    input: Tensor, weight: Dual, padding_idx: int | None = None, *args: Any, **kwargs: Any
+) -> Dual:
+    out = F.embedding(input, weight.primal, padding_idx, *args, **kwargs)
+    tangents = [F.embedding(input, t) for t in weight.tangents]
+    if padding_idx is not None:  # autograd holds this row constant, so do we
+        padding = (input == padding_idx % weight.shape[0]).unsqueeze(-1)
+        tangents = [t.masked_fill_(padding, 0) for t in tangents]
+    return Dual(out, tangents)
 
 
 @rule(Tensor.as_strided, torch.as_strided)
@@ -160,18 +168,7 @@ def _as_strided(input: Dual, size: Any, stride: Any, storage_offset: int | None 
 
 
 CONSTANTS = (
-    named("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "randint_like")
-    + named(
-        "new_zeros",
-        "new_ones",
-        "new_empty",
-        "new_full",
-        "new_tensor",
-        "argmax",
-        "argmin",
-        "argsort",
-        "nonzero",
-    )
+    named("rand_like", "randn_like", "randint_like", "new_tensor", "argmax", "argmin", "argsort", "nonzero")
     + named(
         "eq",
         "ne",
@@ -209,3 +206,17 @@ CONSTANTS = (
 @family(CONSTANTS)
 def _constant(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return func(*map(_plain, args), **{name: _plain(arg) for name, arg in kwargs.items()})
+
+
+@family(
+    named(
+        "zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"
+    )
+)
+def _fresh(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    # such tensors are often made to be written into: a dual one can take a derivative
+    out = _constant(func, *args, **kwargs)
+    if not out.is_floating_point():
+        return out
+    k = order(*args, *kwargs.values())
+    return Dual(out, [out.new_zeros(()).expand(out.shape)] * k)
