@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
 
 from spry import __version__
-from spry.cli import catalog, compare, memory, report, runs, screen
+from spry.cli import catalog, check, compare, memory, report, runs, screen
 from spry.core.errors import ConfigError, DataError, ModelError, SpryError
 
 BAD_INPUT, FAILED = 2, 1
@@ -41,6 +42,7 @@ app.command("resume")(runs.resume)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("memory")(memory.memory)
+app.command("check")(check.check)
 app.command("methods")(catalog.methods)
 app.command("datasets")(catalog.datasets)
 
@@ -70,6 +72,8 @@ def main() -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    # transformers tells of its own coming renames, which users of this command can do nothing about
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:

@@ -41,6 +41,9 @@ def memory(
     four_bit: Annotated[bool, typer.Option("--four-bit", help="Keep the frozen weights in 4 bits.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     repeats: Annotated[int, typer.Option(min=1, help="Most timed steps of a method.")] = 5,
+    budget: Annotated[
+        str | None, typer.Option(help="Say what fits into this much memory, such as 2GB, weights included.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure the peak memory and the time of a training step, each method in a fresh process.
@@ -58,6 +61,9 @@ def memory(
         )
         for name in _methods(method)
     ]  # fmt: skip
+    if budget is not None:
+        _fit(cases, budget, as_json=as_json)
+        return
     rows = _measured(cases)
     if as_json:
         screen.document({"rows": [row.to_json() for row in rows]})
@@ -76,6 +82,33 @@ def _measured(cases: list[Case]) -> list[Row]:
             following = cases[len(rows) : len(rows) + 1]
             status.update(f"measuring {following[0].method} ..." if following else "")
     return rows
+
+
+def _fit(cases: list[Case], budget: str, *, as_json: bool) -> None:
+    from spry.experiment.memory.budget import fits, parse_bytes
+    from spry.report import formats, tables
+
+    size, found = parse_bytes(budget), []
+    with screen.err().status("predicting ...") as status:
+        for fit in fits(cases[0], size, [case.method for case in cases]):
+            found.append(fit)
+            status.update(f"looked at {fit.method}, layers: {fit.slice} ...")
+    if as_json:
+        screen.document({"budget_bytes": size, "fits": [fit.to_json() for fit in found]})
+        return
+    texts = [
+        [
+            fit.method,
+            fit.slice,
+            str(fit.micro_batch) if fit.fits else "does not fit",
+            formats.size(fit.predicted_bytes),
+            formats.size(fit.measured_bytes),
+        ]
+        for fit in found
+    ]
+    headings = ("method", "layers trained", "largest micro-batch", "predicted in all", "measured in all")
+    title = f"{cases[0].model}, {cases[0].batch} × {cases[0].length} tokens, in {formats.size(size)}"
+    screen.out().print(tables.terminal(tables.plain(title, headings, texts)))
 
 
 def _complain(rows: list[Row]) -> None:

@@ -1,0 +1,83 @@
+"""``spry check``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from spry.cli import screen
+from spry.cli.runs import Json
+
+if TYPE_CHECKING:
+    from spry.experiment.check import ModelCheck
+    from spry.report.tables import Table
+
+
+def check(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A folder, package:NAME, a hub name, or a shape such as bert-base."
+        ),
+    ],
+    layers: Annotated[int | None, typer.Option(min=1, help="Depth of a shape. Default: its own.")] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16", "float64"], typer.Option(help="Of the weights.")
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    differences: Annotated[
+        bool, typer.Option(help="Compare with finite differences in float64 too; takes a copy of the model.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Check that the forward engine runs a model and differentiates it right, one unit at a time.
+
+    Raises:
+        Exit: With 1 if a unit's slope is wrong or a module cannot be run.
+    """
+    from spry.experiment.check import check_model
+    from spry.report import tables
+
+    with screen.err().status(f"checking {model} ..."):
+        found = check_model(model, dtype=dtype, device=device, layers=layers, differences=differences)
+    if as_json:
+        screen.document(found.to_json())
+    else:
+        screen.out().print(tables.terminal(_table(found)))
+        _explain(found)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def _table(found: ModelCheck) -> Table:
+    from spry.report import formats, tables
+
+    headings = ("unit", "slope", "against backpropagation", "against finite differences", "passed")
+    texts = [
+        [
+            unit.unit,
+            f"{unit.slope:+.2e}",
+            f"{unit.gradient_error:.0e}",
+            formats.NONE if unit.difference_error is None else f"{unit.difference_error:.0e}",
+            "yes" if unit.passed else "NO",
+        ]
+        for unit in found.checked.units
+    ]
+    return tables.plain(f"{found.model}, {found.dtype}, attention {found.attention}", headings, texts)
+
+
+def _explain(found: ModelCheck) -> None:
+    checked = found.checked
+    if found.advice:
+        screen.say(f"Attention is {found.attention}: {found.advice}.")
+    for name, count in checked.fallbacks.items():
+        screen.say(f"{name} has no rule of its own ({count} calls): right, by torch.func.jvp, but not lean.")
+    for name, count in checked.dropped.items():
+        screen.say(f"{name} stops the derivative ({count} calls), as it does for autograd.")
+    for module in checked.unsupported:
+        screen.complain(f"{module.module} ({module.kind}): {module.reason}. {module.remedy}.")
+    passed = sum(unit.passed for unit in checked.units)
+    screen.say(
+        f"{passed} of {len(checked.units)} units passed, {len(checked.unsupported)} unsupported modules."
+    )
