@@ -6,11 +6,11 @@ travels, ``rule`` teaches it a function, ``watch`` tells which functions it had 
 
 from __future__ import annotations
 
-from spry.forward import rules  # registers them
+from spry.forward import moves, rules  # registers them
 from spry.forward.dropout import dropout
 from spry.forward.dual import Dual
 from spry.forward.functional import call, jvp
 from spry.forward.registry import rule
 from spry.forward.report import Report, watch
 
-__all__ = ["Dual", "Report", "call", "dropout", "jvp", "rule", "rules", "watch"]
+__all__ = ["Dual", "Report", "call", "dropout", "jvp", "moves", "rule", "rules", "watch"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -22,8 +22,8 @@ from spry.forward.program import Node, Program, restrict
 class Deferred(Dual):
     """A dual number whose value is a row-wise program not run yet.
 
-    Its shape is ``(*lead, *content)``; with ``swapped`` it is ``(B, *content[:-1], S, content[-1])`` for ``lead = (B, S)``,
-    the way attention wants its heads.
+    Its shape is ``(*lead, *content)``. With ``swapped`` and ``lead = (B, S)`` the positions come after the heads, the way
+    attention wants them: ``(B, *content[:-1], S, content[-1])``.
 
     Args:
         node: The program's last step; its content is the shape of one row.
@@ -40,8 +40,14 @@ class Deferred(Dual):
 
     @staticmethod
     def __new__(  # pyright: ignore[reportInconsistentConstructor]
-        cls, node: Node, lead: tuple[int, ...], directions: int, device: torch.device, swapped: bool = False
+        cls: type[Deferred],
+        node: Node,
+        lead: tuple[int, ...],
+        directions: int,
+        device: torch.device,
+        swapped: bool = False,
     ) -> Deferred:
+        """Wrap a program."""
         content = node.content
         shape = (lead[0], *content[:-1], lead[1], content[-1]) if swapped else (*lead, *content)
         self = torch.Tensor._make_wrapper_subclass(  # pyright: ignore[reportAttributeAccessIssue]
@@ -117,7 +123,7 @@ class Deferred(Dual):
         )
 
 
-def pending(value: Any) -> bool:
+def pending(value: Any) -> TypeGuard[Deferred]:
     """Tell whether a value is a program that has not run.
 
     Args:
@@ -160,7 +166,7 @@ def window(duals: Sequence[Deferred], rows: range) -> list[Dual]:
 
 
 def _computed(program: Program, rows: range, like: Deferred) -> list[Dual]:
-    wholes: list[Dual] = []
+    wholes = [] if len(rows) else [_empty(node, 0, like) for node in program.results]
     for part, values in program.chunks(rows, like.device):
         if part.stop - part.start == len(rows):
             return values
@@ -206,28 +212,38 @@ def extend(
     """
     duals = [args[i] for i in by_row if isinstance(args[i], Dual)]
     shape = next((x for x in duals if pending(x)), None)
-    if shape is None:
-        shape = max(duals, key=lambda x: x.numel())
-        shape = Deferred(Node.leaf(shape), tuple(shape.shape[:-1]), order(shape), shape.device)
+    shape = _as_rows(max(duals, key=Tensor.numel)) if shape is None else shape
     nodes = [_operand(x, shape) if i in by_row else x for i, x in enumerate(args)]
     if any(node is NotImplemented for node in nodes):
         return NotImplemented
-    contents = [node.content[:-1] for node in nodes if isinstance(node, Node)]
+    contents = [nodes[i].content[:-1] for i in by_row if isinstance(nodes[i], Node)]
+    contents += [nodes[i].shape[:-1] for i in by_row if isinstance(nodes[i], Tensor)]
     content = (*torch.broadcast_shapes(*contents), last)
     return shape.like(Node(func, tuple(nodes), kwargs, content, dtype, costly))
+
+
+def _as_rows(x: Dual) -> Deferred:
+    """A dual whose last dimension is the content of a row."""
+    return Deferred(Node.leaf(x), tuple(x.shape[:-1]), order(x), x.device)
 
 
 def _operand(value: Any, shape: Deferred) -> Any:
     """The node of an argument taken by rows, a constant as each row sees it, or NotImplemented."""
     if not isinstance(value, Tensor) or value.dim() < 2:
         return value
-    rank = len(shape.node.content)
     if pending(value):
-        if (value.lead, value.swapped, len(value.node.content)) != (shape.lead, shape.swapped, rank):
+        own, others = ((x.lead, x.swapped, len(x.node.content)) for x in (value, shape))
+        if own != others:
             return NotImplemented
         if not (value.node.seen and value.node.costly):
             return value.node
         value.pair()  # from the second use on its rows are kept
+    return _existing(value, shape)
+
+
+def _existing(value: Tensor, shape: Deferred) -> Any:
+    """The same for a tensor whose rows exist."""
+    rank = len(shape.node.content)
     missing = len(shape.lead) + rank - value.dim()
     if missing < 0:
         return NotImplemented
@@ -238,6 +254,9 @@ def _operand(value: Any, shape: Deferred) -> Any:
         return Node.leaf(value, rank)
     if math.prod(lead) == 1:
         return value.reshape(content)
-    if isinstance(value, Dual) or 4 * math.prod(content) > shape.node.size:
-        return NotImplemented
-    return Node.leaf(value.expand(*shape.lead, *content), rank)
+    small = 4 * math.prod(content) <= shape.node.size
+    return (
+        Node.leaf(value.expand(*shape.lead, *content), rank)
+        if small and not isinstance(value, Dual)
+        else NotImplemented
+    )

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map  # ruff: ignore[import-private-name]
 
 from spry.core.errors import ModelError
-from spry.forward import moves as _moves  # noqa: F401  registers its plans
 from spry.forward.dual import Dual, primal
 from spry.forward.fallback import fallback
 from spry.forward.inplace import in_place, writes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -88,7 +88,7 @@ class Masks(TorchFunctionMode):
 
 
 @contextmanager
-def dropout(key: Key) -> Iterator[Masks]:
+def dropout(key: Key) -> Generator[Masks]:
     """Let dropout draw its masks from a key while the context is open, in this thread.
 
     ``F.dropout`` and the dropout of ``F.scaled_dot_product_attention`` obey, on plain tensors, under autograd and on

@@ -28,10 +28,13 @@ class Dual(Tensor):
 
     _pair: tuple[Tensor, Tangents] | None = None
     _stale: str | None = None  # the function that wrote into memory this view shared
-    _kin: list[weakref.ref[Tensor]] | None = None  # all tensors that share this one's memory, if there are others
+    _kin: list[weakref.ref[Tensor]] | None = (
+        None  # all tensors that share this one's memory, if there are others
+    )
 
     @staticmethod
-    def __new__(cls, primal: Tensor, tangents: Iterable[Tensor]) -> Dual:
+    def __new__(cls: type[Dual], primal: Tensor, tangents: Iterable[Tensor]) -> Dual:
+        """Wrap plain tensors."""
         pair = (primal, tuple(tangents))
         assert not isinstance(primal, Dual)
         assert all(t.shape == primal.shape and t.dtype == primal.dtype for t in pair[1]), (

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten  # ruff: ignore[import-private-name]
 
 from spry.core.errors import ModelError
 from spry.forward.dual import Dual, Tangents, order, primal

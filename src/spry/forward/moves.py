@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -99,8 +98,8 @@ def _transpose(func: Plan, x: Any, *dims: Any, **kwargs: Any) -> Any:
 
 @plans([Tensor.permute])
 def _permute(func: Plan, x: Any, *dims: Any) -> Any:
-    dims = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
-    return _transpose(func, x, 1, 2) if tuple(dims) == (0, 2, 1, 3) else NotImplemented
+    wanted = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    return _transpose(func, x, 1, 2) if wanted == (0, 2, 1, 3) else NotImplemented
 
 
 @plans(named("expand"))
@@ -121,27 +120,22 @@ def _roles(x: Deferred, per_dimension: tuple[Any, ...]) -> tuple[tuple[Any, ...]
 
 @plans([Tensor.__getitem__])
 def _getitem(func: Plan, x: Any, index: Any) -> Any:
-    if not pending(x):
-        return NotImplemented
-    parts = _explicit(index, x.dim())
-    whole = slice(None)
+    parts = _explicit(index, x.dim()) if pending(x) else None
     if parts is None:
         return NotImplemented
     if any(part is None for part in parts):
         return _unsqueeze(x, parts)
     lead, content = _roles(x, tuple(parts))
-    if all(part == whole for part in lead if isinstance(part, slice)) and not any(
-        isinstance(p, (int, Tensor)) for p in lead
-    ):
-        if not all(isinstance(part, slice) for part in content):
-            return NotImplemented
+    if all(map(_is_whole, lead)) and all(type(part) is slice for part in content):
         sizes = tuple(len(range(n)[part]) for n, part in zip(x.node.content, content, strict=True))
-        return _step(x, Tensor.__getitem__, (whole, *content), content=sizes)
-    if x.swapped or any(part != whole for part in content if not isinstance(part, (int, Tensor))):
-        return NotImplemented
-    if any(isinstance(part, (int, Tensor)) for part in content):
-        return NotImplemented
-    return _view(x, x.picked(torch.arange(x.count, device=x.device).view(x.lead)[lead]))
+        return _step(x, Tensor.__getitem__, (slice(None), *content), content=sizes)
+    if all(map(_is_whole, content)) and not x.swapped:
+        return _view(x, x.picked(torch.arange(x.count, device=x.device).view(x.lead)[lead]))
+    return NotImplemented
+
+
+def _is_whole(part: Any) -> bool:
+    return type(part) is slice and part == slice(None)
 
 
 def _explicit(index: Any, rank: int) -> list[Any] | None:
@@ -159,11 +153,10 @@ def _explicit(index: Any, rank: int) -> list[Any] | None:
 
 
 def _unsqueeze(x: Deferred, parts: list[Any]) -> Any:
-    """``x[:, :, None]``: a new dimension of size one in the content, the heads repeated for grouped queries."""
-    if not x.swapped or parts.count(None) != 1 or any(part is not None and part != slice(None) for part in parts):
-        return NotImplemented
-    at = parts.index(None)
-    if not 1 <= at <= len(parts) - 3:
+    """``x[:, :, None]``: a new dimension of size one in the content, as when heads are repeated for grouped queries."""
+    at = next(i for i, part in enumerate(parts) if part is None)
+    others = parts[:at] + parts[at + 1 :]
+    if not x.swapped or not all(map(_is_whole, others)) or not 1 <= at <= len(others) - 2:
         return NotImplemented
     content = (*x.node.content[: at - 1], 1, *x.node.content[at - 1 :])
     return _step(x, fold, content, content=content)

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from spry.forward.dual import Dual
 from spry.forward.registry import RULES
-
-WORKSPACE = {"cpu": 8 << 20, "cuda": 256 << 20}
-"""Bytes that the rows of one chunk may take, by kind of device: caches on a CPU, full kernels on a GPU."""
+from spry.forward.sizes import WORKSPACE, size
 
 
 class Node:
@@ -137,9 +135,9 @@ class Program:
         """Bytes of all values of one row that live at the same time, one temporary included."""
         live = widest = 0
         for i, node in enumerate(self.steps):
-            size = node.size * node.dtype.itemsize if node.rows is None else 0
-            live += size
-            widest = max(widest, live + size)
+            own = node.size * node.dtype.itemsize if node.rows is None else 0
+            live += own
+            widest = max(widest, live + own)
             live -= sum(x.size * x.dtype.itemsize for x in self._dead[i] if x.rows is None)
         return widest
 
@@ -155,11 +153,11 @@ class Program:
         """
         for node in self.steps:
             node.seen = True
-        budget = WORKSPACE.get(device.type, WORKSPACE["cuda"]) // max(1, self._row_bytes)
+        budget = size(WORKSPACE, device) // max(1, self._row_bytes)
         parts = -(-len(rows) // max(32, budget))
-        size = -(-len(rows) // max(1, parts))
-        for start in range(rows.start, rows.stop, max(1, size)):
-            part = slice(start, min(start + size, rows.stop))
+        step = -(-len(rows) // max(1, parts))  # chunks of one size, rather than full ones and a rest
+        for start in range(rows.start, rows.stop, max(1, step)):
+            part = slice(start, min(start + step, rows.stop))
             yield part, self._run(part)
 
     def _run(self, rows: slice) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ _open: ContextVar[tuple[Report, ...]] = ContextVar("spry_forward_reports", defau
 
 
 @contextmanager
-def watch() -> Iterator[Report]:
+def watch() -> Generator[Report]:
     """Count fallbacks and dropped tangents of the passes run inside, in this thread; contexts may nest.
 
     Yields:

@@ -1,4 +1,4 @@
-"""Which functions may be deferred: those that compute each row of their result from the same rows of their arguments."""
+"""Which functions may be deferred: those that compute each row of a result from the same rows of their arguments."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from torch import Tensor
 from spry.forward.deferred import extend, pending
 from spry.forward.dual import Dual, order
 from spry.forward.registry import named
-
-LEAST = {"cpu": 1 << 20, "cuda": 64 << 20}
-"""Bytes of a result, derivatives included, from which on computing it by rows is worth the trouble."""
+from spry.forward.sizes import LEAST, size
 
 WIDENING = 8
 """A layer that widens its input by up to so much continues a program. Others have it computed first: a narrower one
@@ -60,13 +58,13 @@ def plans(functions: Sequence[Callable[..., Any]]) -> Callable[[Plan], Plan]:
 
 
 def _begins(x: Any, width: int) -> bool:
-    """Whether a result of some width is large enough to start a program, or continues one."""
+    """Whether a result of some width continues a program, or is large enough to start one."""
     if pending(x):
         return True
     if not isinstance(x, Dual) or x.dim() < 2 or not x.is_contiguous():
         return False
-    size = math.prod(x.shape[:-1]) * width * x.dtype.itemsize * (1 + order(x))
-    return size >= LEAST.get(x.device.type, LEAST["cuda"])
+    nbytes = math.prod(x.shape[:-1]) * width * x.dtype.itemsize * (1 + order(x))
+    return nbytes >= max(1, size(LEAST, x.device))
 
 
 @plans(

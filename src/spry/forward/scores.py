@@ -112,6 +112,7 @@ def _matrices(x: Tensor) -> Tensor:
 
 def _mask_scores(scores: Tensor, mask: Tensor | None, causal_from: int | None) -> Tensor | None:
     """Hide scores in place; tell which queries may attend to nothing: their softmax is NaN, their output zero."""
+    later = None
     if causal_from is not None:
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu_(causal_from + 1)
         scores.masked_fill_(later, -torch.inf)
@@ -123,4 +124,4 @@ def _mask_scores(scores: Tensor, mask: Tensor | None, causal_from: int | None) -
     else:
         hidden = mask == -torch.inf
         scores.add_(mask)
-    return (hidden if causal_from is None else hidden | later).all(-1, keepdim=True)
+    return (hidden if later is None else hidden | later).all(-1, keepdim=True)

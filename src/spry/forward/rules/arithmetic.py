@@ -95,7 +95,7 @@ def _pow(input: Any, exponent: Any) -> Dual:
 
 
 @rule(*named("__rpow__"))
-def _rpow(input: Dual, other: Any) -> Dual:
+def _rpow(input: Dual, other: Any) -> Tensor:
     return torch.pow(other, input)
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from spry.forward.dual import Dual, order, primal
 from spry.forward.registry import rule
 
-
 JOINT = 1024
 """Rows up to which the value and its derivatives go through the weight together: few rows do not fill a GEMM."""
 

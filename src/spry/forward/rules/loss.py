@@ -25,15 +25,9 @@ def _cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    plain = isinstance(target, Tensor) and not isinstance(target, Dual) and not target.is_floating_point()
-    if (
-        not plain
-        or weight is not None
-        or label_smoothing
-        or size_average is not None
-        or reduce is not None
-        or input.dim() != 2
-    ):
+    classes = not isinstance(target, Dual) and not target.is_floating_point() and input.dim() == 2
+    common = weight is None and not label_smoothing and size_average is None and reduce is None
+    if not (classes and common):
         options = {
             "weight": weight,
             "ignore_index": ignore_index,

@@ -32,7 +32,7 @@ def push_softmax(t: Tensor, p: Tensor, dim: int = -1) -> Tensor:
     Returns:
         ``p (t - <p, t>)``.
     """
-    return torch._softmax_backward_data(t, p, dim, p.dtype)
+    return torch.ops.aten._softmax_backward_data(t, p, dim, p.dtype)
 
 
 @family([torch.log_softmax, Tensor.log_softmax, torch.special.log_softmax, F.log_softmax])

@@ -1,0 +1,122 @@
+"""Attention cut into blocks, with the part of query, key and value that each needs.
+
+Deferred queries, keys and values are computed for a few examples at a time, as the blocks come to them, or, in a batch
+of one, queries for a few rows.
+
+Shapes: B batch, G key heads (groups), R query heads that share one, L queries, T keys, D and E head widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spry.forward.deferred import pending, run, window
+from spry.forward.dual import Dual
+from spry.forward.program import sorted_steps
+from spry.forward.scores import Block
+from spry.forward.sizes import SCORES, size
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """How many examples, groups and query rows a block takes."""
+
+    examples: int
+    groups: int
+    rows: int
+
+
+def blocks(query: Any, key: Any, value: Any, *, is_causal: bool) -> Iterator[tuple[Block, Any, Any, Any]]:
+    """Cut attention into blocks.
+
+    Args:
+        query: Shape (B, G R, L, D), dual or plain, as the others.
+        key: Shape (B, G, T, D).
+        value: Shape (B, G, T, E).
+        is_causal: Whether query i may attend to the keys up to i only.
+
+    Yields:
+        A block and its part of query (n, g, R, c, D), key (n, g, T, D) and value (n, g, T, E).
+    """
+    batch, queries, groups, keys = query.shape[0], query.shape[2], key.shape[1], key.shape[2]
+    steps = _steps(query, key)
+    by_rows = _prepared(query, key, value, several=steps.rows < queries)
+    for b in _ranges(batch, steps.examples):
+        if by_rows:
+            q, (k, v) = None, _taken((key, value), b)
+        else:
+            q, k, v = _taken((query, key, value), b)
+        for i in _ranges(queries, steps.rows):
+            rows = _taken((query,), b, i)[0] if q is None else part(q, (slice(None), slice(None), i))
+            rows = rows.unflatten(1, (groups, -1))
+            last = min(keys, i.stop) if is_causal else keys
+            for g in _ranges(groups, steps.groups):
+                seen = (slice(None), g, slice(last))
+                yield Block(b, g, i, last), part(rows, (slice(None), g)), part(k, seen), part(v, seen)
+
+
+def _steps(query: Any, key: Any) -> _Steps:
+    batch, heads, queries = query.shape[:3]
+    groups, keys = key.shape[1], max(1, key.shape[2])
+    repeats = heads // groups
+    budget = size(SCORES, query.device)
+    rows = max(1, min(queries, max(64, budget // keys) // repeats))
+    at_once = max(1, budget // (repeats * rows * keys))  # groups, of as many examples as that takes
+    if at_once < groups or rows < queries:
+        return _Steps(1, min(groups, at_once), rows)
+    return _Steps(min(batch, at_once // groups), groups, rows)
+
+
+def _ranges(count: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _prepared(query: Any, key: Any, value: Any, *, several: bool) -> bool:
+    """Run the deferred ones that cannot be taken apart; tell whether queries are to be taken by rows."""
+    batch = query.shape[0]
+    waiting = [x for x in (query, key, value) if pending(x)]
+    odd = [x for x in waiting if not x.swapped or len(x.node.content) != 2 or x.lead[0] != batch]
+    by_rows = pending(query) and batch == 1 and several and not odd
+    if by_rows and len(waiting) > 1:
+        steps = [{node for node in sorted_steps([x.node]) if node.costly} for x in waiting]
+        if set.intersection(*steps):  # one layer made them all: taking them apart would run it again for each
+            odd, by_rows = waiting, False
+    for x in odd:
+        run([y for y in odd if y.lead == x.lead])
+    return by_rows
+
+
+def _taken(xs: Sequence[Any], examples: slice, rows: slice | None = None) -> list[Any]:
+    """The parts of some examples, or of query rows of one example; deferred ones are computed together."""
+    waiting = [x for x in xs if pending(x)]
+    parts: dict[int, Any] = {}
+    for lead in dict.fromkeys(x.lead for x in waiting):
+        alike = [x for x in waiting if x.lead == lead]
+        positions = slice(0, lead[1]) if rows is None else rows
+        span = range(
+            examples.start * lead[1] + positions.start, (examples.stop - 1) * lead[1] + positions.stop
+        )
+        shape = (examples.stop - examples.start, positions.stop - positions.start)
+        for x, computed in zip(alike, window(alike, span), strict=True):
+            primal, tangents = computed.pair()
+            parts[id(x)] = Dual(x.arranged(primal, shape), [x.arranged(t, shape) for t in tangents])
+    index = (examples,) if rows is None else (examples, slice(None), rows)
+    return [parts[id(x)] if id(x) in parts else part(x, index) for x in xs]
+
+
+def part(x: Any, index: tuple[slice, ...]) -> Any:
+    """Slice a tensor and its tangents.
+
+    Args:
+        x: Dual or plain.
+        index: One slice for each of the first dimensions.
+
+    Returns:
+        A view, dual or plain.
+    """
+    if not isinstance(x, Dual):
+        return x[index]
+    primal, tangents = x.pair()
+    return Dual(primal[index], [t[index] for t in tangents])
