@@ -15,9 +15,14 @@ from spry.optim.named import OPTIMIZERS, optimizer
 
 
 def state(name="yogi", round=3, shape=(2, 3)):
-    weights = {"base_model.a.lora_A.weight": torch.randn(shape), "head.bias": torch.randn(4, dtype=torch.float64)}
+    weights = {
+        "base_model.a.lora_A.weight": torch.randn(shape),
+        "head.bias": torch.randn(4, dtype=torch.float64),
+    }
     server = optimizer(name, lr=0.1)
-    _, opt = server.update({n: torch.randn_like(w) for n, w in weights.items()}, server.init(weights), weights)
+    _, opt = server.update(
+        {n: torch.randn_like(w) for n, w in weights.items()}, server.init(weights), weights
+    )
     return ServerState(round=round, weights=weights, optimizer=opt)
 
 
@@ -53,7 +58,9 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
 
     real = Path.open
     monkeypatch.setattr(
-        Path, "open", lambda self, *a, **k: Full(real(self, *a, **k)) if self.suffix == ".partial" else real(self, *a, **k)
+        Path,
+        "open",
+        lambda self, *a, **k: Full(real(self, *a, **k)) if self.suffix == ".partial" else real(self, *a, **k),
     )
     with pytest.raises(CheckpointError, match=r"No space left.*is kept"):
         checkpoint.write(state(round=2), tmp_path)

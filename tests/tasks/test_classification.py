@@ -149,7 +149,9 @@ def test_nothing_that_a_task_does_changes_its_module(task, batch, weights, tmp_p
 
 
 @pytest.mark.parametrize("method", [Lora, LoraA])
-def test_the_adapter_is_read_by_peft_and_gives_the_same_logits(folder, kind, method, tmp_path, reviews, capfd):
+def test_the_adapter_is_read_by_peft_and_gives_the_same_logits(
+    folder, kind, method, tmp_path, reviews, capfd
+):
     from peft import PeftModel
 
     task = ClassificationTask(

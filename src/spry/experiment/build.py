@@ -105,7 +105,9 @@ def build(config: Config) -> Experiment:
     )
     return Experiment(
         algorithm=method(
-            config.method.name, task.units, replace(settings(config), amplitudes=_amplitudes(config, task, key))
+            config.method.name,
+            task.units,
+            replace(settings(config), amplitudes=_amplitudes(config, task, key)),
         ),
         task=task,
         clients=_federation(config, splits, task, key),

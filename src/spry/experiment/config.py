@@ -85,7 +85,8 @@ class Method(Section):
         description="What forward mode moves: weights, the outputs of maps, or whichever errs less.",
     )
     amplitudes: Literal["calibrated", "equal"] = Field(
-        default="calibrated", description="How far activation directions move which tokens: measured on random text."
+        default="calibrated",
+        description="How far activation directions move which tokens: measured on random text.",
     )
     directions: Literal["gaussian", "rademacher"] = "gaussian"
     count: int = Field(default=1, ge=1, description="K, directions per step.")

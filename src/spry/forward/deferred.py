@@ -22,7 +22,7 @@ from spry.forward.program import Node, Program, restrict
 class Deferred(Dual):
     """A dual number whose value is a row-wise program not run yet.
 
-    Its shape is ``(*lead, *content)``. With ``swapped`` and ``lead = (B, S)`` the positions come after the heads, the way
+    Its shape is ``(*lead, *content)``. With ``swapped`` and ``lead = (B, S)`` the positions come after the heads, as
     attention wants them: ``(B, *content[:-1], S, content[-1])``.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map  # ruff: ignore[import-private-name]
+from torch.utils._pytree import tree_map
 
 from spry.core.errors import ModelError
 from spry.forward.dual import Dual, primal

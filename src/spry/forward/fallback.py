@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten  # ruff: ignore[import-private-name]
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spry.core.errors import ModelError
 from spry.forward.dual import Dual, Tangents, order, primal
@@ -67,8 +67,8 @@ def _differentiate(
     k: int,
 ) -> Tangents:
     """Tangents of all floating-point results along direction ``k``."""
-    primals = tuple(leaves[i].primal.detach() for i in duals)
-    tangents = tuple(leaves[i].tangents[k] for i in duals)
+    primals = tuple(leaves[i].primal.detach().contiguous() for i in duals)  # torch.func refuses expanded ones
+    tangents = tuple(leaves[i].tangents[k].contiguous() for i in duals)
     try:
         with torch.no_grad():
             return torch.func.jvp(run, primals, tangents)[1]

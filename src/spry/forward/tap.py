@@ -113,7 +113,7 @@ class Tap(Dual):
     site: _Site
 
     @staticmethod
-    def __new__(cls, site: _Site) -> Tap:
+    def __new__(cls, site: _Site) -> Tap:  # ruff: ignore[undocumented-public-method, missing-type-function-argument]
         weight = site.weight
         self = torch.Tensor._make_wrapper_subclass(  # pyright: ignore[reportAttributeAccessIssue]
             cls, weight.shape, strides=weight.stride(), dtype=weight.dtype, device=weight.device

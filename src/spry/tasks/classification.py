@@ -159,14 +159,19 @@ class ClassificationTask:
         draw = key.generator("probe")
         words, labels = self.backbone.tokenizer, self.backbone.model.config.num_labels
         lengths = draw.integers(max(1, tokens // 2), tokens + 1, size=examples)
-        texts = [words.decode(draw.integers(len(words), size=n).tolist(), skip_special_tokens=True) for n in lengths]
+        texts = [
+            words.decode(draw.integers(len(words), size=n).tolist(), skip_special_tokens=True)
+            for n in lengths
+        ]
         dataset = Dataset(
             name="random words",
             texts=[text if text.strip() else "a" for text in texts],
             labels=draw.integers(labels, size=examples).tolist(),
             label_names=tuple(map(str, range(labels))),
         )
-        return self.encode(dataset, max_length=min(2 * tokens, self.backbone.max_length)).batch(range(examples))
+        return self.encode(dataset, max_length=min(2 * tokens, self.backbone.max_length)).batch(
+            range(examples)
+        )
 
     @torch.inference_mode()
     def evaluate(self, params: Params, batches: Iterable[Batch]) -> Stats:

@@ -69,11 +69,12 @@ class Row:
         peak_bytes_above_model: Highest memory during a step, above what is resident between steps.
         total_peak_bytes: The same with what is resident: weights, buffers and, on CUDA, the libraries' workspaces.
         predicted_bytes: ``peak_bytes_above_model`` by the analytic model; None where it has no formula.
-        tensor_peak_bytes: The same counted from torch's allocations alone (CPU).
+        tensor_peak_bytes: The same counted from torch's allocations alone; None on CUDA and for slow steps.
         resident_bytes: Bytes of the weights and buffers, by category.
         step_seconds: Median time of a step.
         inference_seconds: Median time of a loss under ``no_grad``, its repeats alternating with the step's.
         time_ratio: Median of the ratios of neighbouring step and inference times.
+        cpu_ratio: The same of the processor times of this process: less disturbed by others on the machine.
         slope_relative_error: ``|s - <g, v>| / |<g, v>|`` with autograd's gradient g, over the K slopes.
         timed: How many steps were timed.
         error: Why there is no measurement; None if there is one.
@@ -88,6 +89,7 @@ class Row:
     step_seconds: float | None = None
     inference_seconds: float | None = None
     time_ratio: float | None = None
+    cpu_ratio: float | None = None
     slope_relative_error: float | None = None
     timed: int = 0
     error: str | None = None

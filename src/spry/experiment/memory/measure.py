@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from statistics import median
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from spry.metrics.meter import Meter, release_lazily, release_promptly, settle, 
 from spry.tasks.shapes import SHAPES, build, example
 
 KEY = Key(0).fold("memory")
+SLOW = 10.0
+"""Seconds from which on a step is not repeated for a second opinion on its peak."""
 
 
 def measure(case: Case) -> Row:
@@ -40,12 +43,14 @@ def measure(case: Case) -> Row:
     release_promptly()
     subject = prepare(case)
     step = partial(STEPS[case.method], subject)
+    begun = time.perf_counter()
     slopes = step()  # warms up: libraries load their code and scratch on first use
-    start, peak = _peak(step, case.device)
+    slow = time.perf_counter() - begun > SLOW
+    start, peak = _peak(step, case.device, 1 if slow else 2)
     weights = resident(subject.model)
-    counted = tensor_peak(step) if case.device == "cpu" else None
+    counted = tensor_peak(step) if case.device == "cpu" and not slow else None
     release_lazily()
-    times, bases = _alternate(step, partial(inference, subject), case)
+    steps, bases = _alternate(step, partial(inference, subject), case)
     return Row(
         case=case,
         peak_bytes_above_model=peak,
@@ -53,11 +58,12 @@ def measure(case: Case) -> Row:
         predicted_bytes=predict(case, subject.model),
         tensor_peak_bytes=counted,
         resident_bytes=weights,
-        step_seconds=statistics.median(times),
-        inference_seconds=statistics.median(bases),
-        time_ratio=statistics.median(t / b for t, b in zip(times, bases, strict=True)),
+        step_seconds=median(times.wall for times in steps),
+        inference_seconds=median(times.wall for times in bases),
+        time_ratio=median(s.wall / b.wall for s, b in zip(steps, bases, strict=True)),
+        cpu_ratio=median(s.processor / b.processor for s, b in zip(steps, bases, strict=True)),
         slope_relative_error=None if slopes is None else _error(slopes, reference(subject)),
-        timed=len(times),
+        timed=len(steps),
     )
 
 
@@ -129,31 +135,36 @@ def _loss(model: nn.Module) -> Callable[[Params, Batch], Tensor]:
     return loss
 
 
+class _Times(NamedTuple):
+    wall: float
+    processor: float
+
+
 def _alternate(
     step: Callable[[], object], base: Callable[[], object], case: Case
-) -> tuple[list[float], list[float]]:
+) -> tuple[list[_Times], list[_Times]]:
     """Time two steps in turn, so that whatever slows the machine slows both."""
     base()
     begun = time.perf_counter()
-    times, bases = [], []
-    while len(times) < case.repeats and (not times or time.perf_counter() - begun < case.seconds):
+    steps, bases = [], []
+    while len(steps) < case.repeats and (not steps or time.perf_counter() - begun < case.seconds):
         bases.append(_time(base, case.device))
-        times.append(_time(step, case.device))
-    return times, bases
+        steps.append(_time(step, case.device))
+    return steps, bases
 
 
-def _time(step: Callable[[], object], device: str) -> float:
-    meter = Meter(device)
+def _time(step: Callable[[], object], device: str) -> _Times:
+    meter, begun = Meter(device), time.process_time()
     with meter.phase("step"):
         step()
-    return meter.seconds
+    return _Times(meter.seconds, time.process_time() - begun)
 
 
-def _peak(step: Callable[[], object], device: str) -> tuple[int, int]:
+def _peak(step: Callable[[], object], device: str, repeats: int) -> tuple[int, int]:
     """Memory in use between steps, and the peak of a step above it."""
     settle()
     meter = Meter(device)
-    for _ in range(2):
+    for _ in range(repeats):
         with meter.phase("step"):
             step()
     return meter.start_bytes, meter.peak_bytes

@@ -1,4 +1,4 @@
-"""Functions linear in each of their tensors: ``f(x + e t, y + e u) = f(x, y) + e (f(t, y) + f(x, u))``, the product rule."""
+"""Functions linear in each of their tensors: ``f(x + e t, y + e u) = f(x, y) + e (f(t, y) + f(x, u))``."""
 
 from __future__ import annotations
 
