@@ -1,0 +1,47 @@
+"""Keeps what `make demo` found: its numbers for the README's table, and its picture.
+
+make demo && python benchmarks/demo.py runs/demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from spry.experiment.compare import FILE
+from spry.experiment.files import write_json
+
+RESULTS, PICTURES = Path("benchmarks/results"), Path("docs/pictures")
+LABELS = {
+    "head_only": "frozen backbone, head only",
+    "spry": "**Spry** (no backpropagation)",
+    "fedavg": "FedAvg, backpropagation + checkpointing",
+}
+
+
+def main() -> None:
+    """Copy the comparison with its provenance, and the figure of accuracy against rounds."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/demo"))
+    folder = parser.parse_args().folder
+    rows = json.loads((folder / FILE).read_text(encoding="utf-8"))["rows"]
+    first = folder / f"{rows[0]['method']}-s{rows[0]['seeds'][0]}" / "meta.json"
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    write_json(
+        RESULTS / "demo.json",
+        {
+            "provenance": json.loads(first.read_text(encoding="utf-8")),
+            "rows": [{"label": LABELS.get(row["method"], row["method"]), **row} for row in rows],
+        },
+    )
+    for picture in sorted((folder / "report").glob("*.png")):
+        shutil.copy(picture, PICTURES / f"demo-{picture.name}")
+
+
+if __name__ == "__main__":
+    main()
