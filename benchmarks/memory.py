@@ -1,0 +1,204 @@
+"""Peak memory and time of a step, ours against its rivals, and which of the project's targets are met.
+
+LoRA r=1 on query and value of all layers, float32 on the CPU, stock attention (sdpa), no dropout, the same batch for
+every method. Each row is measured in a fresh process; ratios of times come from steps that alternate with inference,
+and a second ratio from the processor time alone, which holds on a busy machine too if OMP_NUM_THREADS is 1. Rows are
+merged into the file, so that the table can be taken in parts; each row says when and on which commit it was taken.
+
+    python benchmarks/memory.py [--quick] [--shapes A,B] [--sizes 8x128,1x2048] [--groups table,slices,...] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stamp import stamp
+
+from spry.experiment.memory import Case, Method, measure_fresh
+
+RESULTS = Path(__file__).parent / "results" / "memory.json"
+SHAPES = ("bert-base", "bert-large", "llama-1k")
+SIZES = ("8x128", "8x512", "1x2048")
+METHODS: tuple[Method, ...] = ("inference", "spry", "backprop+checkpointing", "backprop", "forward-ad")
+K = 8
+MEMORY = {"inference": 1.0, "backprop+checkpointing": 1 / 3, "backprop": 1 / 10, "forward-ad": 1 / 3}
+TIME = {"inference": 2.1, "backprop+checkpointing": 0.75, "backprop": 1.05}
+ALONE = {"time_ratio": 1.0, "cpu_ratio": 1.0}
+"""Inference against itself."""
+Record = dict[str, Any]
+
+
+def table(shapes: Iterable[str], sizes: Iterable[str]) -> list[Case]:
+    """List every method on every shape and size."""
+    pairs = [(shape, *map(int, size.split("x"))) for shape in shapes for size in sizes]
+    return [Case(model=m, batch=b, length=s, method=method) for m, b, s in pairs for method in METHODS]
+
+
+def slices(shapes: Iterable[str], sizes: Iterable[str]) -> list[Case]:
+    """List the last layer's slice, ours and backpropagated, and K directions, at the first size."""
+    b, s = map(int, next(iter(sizes)).split("x"))
+    ours = [Case(model=m, batch=b, length=s, method="spry") for m in shapes]
+    last = [
+        replace(c, method=m, slice="last")
+        for c in ours
+        for m in ("spry", "backprop", "backprop+checkpointing")
+    ]
+    return last + [replace(case, directions=K) for case in ours]
+
+
+def depth() -> list[Case]:
+    """List a deep and a shallow model of one width."""
+    return [
+        Case(model="bert-large", method="spry", batch=8, length=128, layers=n, repeats=1) for n in (6, 24)
+    ]
+
+
+def language() -> list[Case]:
+    """List a language model with 50,257 words, whose logits would outweigh all else."""
+    methods: tuple[Method, ...] = ("inference", "spry", "backprop+checkpointing", "backprop")
+    return [Case(model="gpt2", method=m, batch=8, length=128, head="causal-lm", repeats=3) for m in methods]
+
+
+def numerics(shapes: Iterable[str]) -> list[Case]:
+    """List every dtype on two layers of each shape."""
+    small = [Case(model=m, method="spry", batch=4, length=64, layers=2, repeats=1) for m in shapes]
+    return [
+        replace(case, dtype=dtype)
+        for case in small
+        for dtype in ("float64", "float32", "bfloat16", "float16")
+    ]
+
+
+def identity(record: Record) -> str:
+    """Name what a row measured, whatever came out."""
+    names = [name for name in Case.__dataclass_fields__ if name not in {"model", "repeats", "seconds"}]
+    return json.dumps([record["shape"], *(record[name] for name in names)])
+
+
+def targets(records: list[Record]) -> list[Record]:
+    """Compare the rows with the project's targets.
+
+    Args:
+        records: Rows, in any order.
+
+    Returns:
+        For each target that the rows can tell about: its name, what was measured, the limit, and whether it is met.
+    """
+    rows = {identity(record): record for record in records if not record["error"]}
+
+    def find(record: Record, **changes: Any) -> Record | None:
+        return rows.get(identity({**record, **changes}))
+
+    found: list[Record] = []
+    for ours in (row for row in rows.values() if row["method"] == "spry"):
+        where = f"{ours['shape']} {ours['batch']}x{ours['length']}"
+        if ours["layers"] is None and ours["head"] == "classification":
+            found += _table_targets(where, ours, find)
+        elif ours["layers"] == 24 and (shallow := find(ours, layers=6)):
+            ratio = ours["peak_bytes_above_model"] / shallow["peak_bytes_above_model"]
+            found.append(_target(f"{where}: peak of 24 layers / of 6", ratio, 1.05))
+        elif ours["head"] == "causal-lm":
+            logits = ours["batch"] * ours["length"] * 50257 * 4
+            found.append(
+                _target(f"{where}: peak / logits alone", ours["peak_bytes_above_model"] / logits, 1.0)
+            )
+        elif ours["layers"] == 2 and ours["dtype"] in {"float64", "float32"}:
+            limit = 1e-10 if ours["dtype"] == "float64" else 1e-4
+            found.append(
+                _target(f"{where}: slope error, {ours['dtype']}", ours["slope_relative_error"], limit)
+            )
+    return found
+
+
+def _table_targets(where: str, ours: Record, find: Any) -> list[Record]:
+    if ours["slice"] == "last":
+        return [_time_target(f"{where}: time / inference, last layer", ours, ALONE, 1.15)]
+    if ours["directions"] > 1:
+        count = ours["directions"]
+        return [_time_target(f"{where}: time / inference, K={count}", ours, ALONE, 1 + 1.2 * count)]
+    found = [_target(f"{where}: slope error, float32", ours["slope_relative_error"], 1e-4)]
+    for name, limit in MEMORY.items():
+        if rival := find(ours, method=name):
+            ratio = ours["peak_bytes_above_model"] / rival["peak_bytes_above_model"]
+            found.append(_target(f"{where}: peak / {name}", ratio, limit))
+    for name, limit in TIME.items():
+        if rival := find(ours, method=name):
+            base = ALONE if name == "inference" else rival
+            found.append(_time_target(f"{where}: time / {name}", ours, base, limit))
+    return found
+
+
+def _time_target(name: str, ours: Record, rival: Record, limit: float) -> Record:
+    """Both sides were timed against inference in their own process; the ratio of these ratios is ours / rival."""
+    processor = ours["cpu_ratio"] / rival["cpu_ratio"]
+    return {**_target(name, ours["time_ratio"] / rival["time_ratio"], limit), "processor": processor}
+
+
+def _target(name: str, measured: float, limit: float) -> Record:
+    return {"target": name, "measured": measured, "limit": limit, "met": measured <= limit}
+
+
+def show(record: Record) -> str:
+    """Render a row as a line."""
+    extra = "".join(
+        f" {name}={record[name]}"
+        for name, usual in (("layers", None), ("slice", "all"), ("directions", 1), ("dtype", "float32"))
+        if record[name] != usual
+    )
+    line = f"{record['shape']:<10} {record['batch']}x{record['length']:<5}{record['method'] + extra:<34}"
+    if record["error"]:
+        return line + " FAILED: " + record["error"].splitlines()[-1][:120]
+    error = record["slope_relative_error"]
+    predicted = (record["predicted_bytes"] or math.nan) / 2**20
+    return (
+        f"{line} {record['peak_bytes_above_model'] / 2**20:8.1f} MiB (predicted {predicted:7.1f})"
+        f" {record['step_seconds']:8.3f} s = {record['time_ratio']:5.2f} x inference"
+        f" (cpu {record['cpu_ratio']:.2f}, {record['timed']} timed)"
+        + (f"  error {error:.0e}" if error is not None else "")
+    )
+
+
+def main() -> None:
+    """Measure what was asked for, merge it into the file, and print rows and targets."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="bert-base at 8x128 alone, few repeats, two minutes"
+    )
+    parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--sizes", default=",".join(SIZES))
+    parser.add_argument("--groups", default="table,slices,depth,language,numerics")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    shapes, sizes = options.shapes.split(","), options.sizes.split(",")
+    groups = {"table": lambda: table(shapes, sizes), "slices": lambda: slices(shapes, sizes)}
+    groups |= {"depth": depth, "language": language, "numerics": lambda: numerics(shapes)}
+    cases = [case for group in options.groups.split(",") for case in groups[group]()]
+    if options.quick:
+        cases = [replace(c, repeats=3, seconds=10.0) for c in table(["bert-base"], ["8x128"])]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(options.out.read_text(encoding="utf8"))["rows"] if options.out.exists() else []
+    rows = {identity(record): record for record in known}
+    here = stamp()
+    for case in cases:
+        record = {**measure_fresh(case).to_json(), "date": stamp()["date"], "commit": here["commit"]}
+        rows[identity(record)] = record
+        found = targets(list(rows.values()))
+        result = {**here, "targets": found, "rows": list(rows.values())}
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
+        print(show(record), flush=True)
+    for target in targets(list(rows.values())):
+        verdict = "met   " if target["met"] else "MISSED"
+        print(
+            f"{verdict} {target['target']:<60} {target['measured']:10.3g} <= {target['limit']:.3g}"
+            + (f"  (processor time {target['processor']:.3g})" if "processor" in target else "")
+        )
+
+
+if __name__ == "__main__":
+    main()
