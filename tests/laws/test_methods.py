@@ -119,7 +119,7 @@ def test_a_client_without_batches_changes_nothing(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_lowers_the_loss(name):
-    _, losses, _ = run(name, rounds=60, settings=Settings(client=sgd(0.1), count=8))
+    _, losses, _ = run(name, rounds=40, settings=Settings(client=sgd(0.1), count=8))
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 

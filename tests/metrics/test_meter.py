@@ -39,7 +39,7 @@ def test_phases_have_their_own_peaks_and_add_up_their_visits():
             blocks(size)
     small = meter.phases["small"]
     assert small.visits == 2
-    assert small.peak_bytes == pytest.approx(32 * MIB, abs=4 * MIB)
+    assert 28 * MIB < small.peak_bytes < 60 * MIB  # of the larger visit, and not of the phase of 64 MiB
     assert meter.peak_bytes == meter.phases["big"].peak_bytes
     assert meter.seconds == pytest.approx(small.seconds + meter.phases["big"].seconds)
 
