@@ -49,12 +49,37 @@ def demo(result: dict[str, Any]) -> str:
     return table(heads, rows) + "\n\n" + origin(result, "make demo")
 
 
+def memory(result: dict[str, Any]) -> str:
+    """Peak above the resident model and time against inference, for each shape and size that was measured."""
+    wanted = ("inference", "spry", "backprop+checkpointing", "backprop", "forward-ad")
+    cells: dict[str, dict[str, str]] = {}
+    for row in result["rows"]:
+        plain = row["layers"] is None and row["slice"] == "all" and row["directions"] == 1
+        if plain and row["head"] == "classification" and row["method"] in wanted and not row["error"]:
+            where = f"{row['shape']}, {row['batch']} x {row['length']}"
+            peak, times = row["peak_bytes_above_model"] / MIB, row["time_ratio"]
+            cells.setdefault(where, {})[row["method"]] = f"{peak:.0f} MiB, {times:.2f} x"
+    rows = [[where, *(found.get(method, "") for method in wanted)] for where, found in cells.items()]
+    machine = result["machine"]
+    source = f"`benchmarks/memory.py`, {machine['cpu']}, {machine['cores']} cores, {result['date'][:10]}."
+    heads = [
+        "batch x tokens",
+        "inference",
+        "**Spry**",
+        "backprop + checkpointing",
+        "backprop",
+        "torch forward AD",
+    ]
+    note = "Peak above the resident model; time of a step against stock inference (LoRA r=1 on all layers, float32)."
+    return table(heads, rows) + f"\n\n{note} {source}"
+
+
 def percent(share: float | None) -> str:
     """Write an accuracy."""
     return "" if share is None else f"{100 * share:.1f} %"
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"demo": demo}
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"demo": demo, "memory": memory}
 
 
 def main() -> None:
