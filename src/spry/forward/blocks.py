@@ -70,7 +70,7 @@ def _steps(query: Any, key: Any) -> _Steps:
 
 
 def _ranges(count: int, step: int) -> Iterator[slice]:
-    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+    return (slice(start, min(start + step, count)) for start in range(0, count, max(1, step)))
 
 
 def _prepared(query: Any, key: Any, value: Any, *, several: bool) -> bool:

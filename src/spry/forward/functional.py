@@ -47,9 +47,9 @@ def jvp(
     moved = _duals(params, directions)
     with watch() as report, torch.inference_mode(False), torch.enable_grad():
         value = loss({**params, **moved})
-    if value.numel() != 1:
-        raise ModelError(f"the loss must be a scalar, it has shape {tuple(value.shape)}")
-    value = value.reshape(())
+        if value.numel() != 1:
+            raise ModelError(f"the loss must be a scalar, it has shape {tuple(value.shape)}")
+        value = value.reshape(())
     if isinstance(value, Dual):
         return value.primal, torch.stack(value.tangents)
     if report.dropped:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spry.core.errors import ModelError
 from spry.forward.dual import Dual
 from spry.forward.registry import RULES
 from spry.forward.sizes import WORKSPACE, size
@@ -63,12 +64,13 @@ class Node:
             The node of its rows.
         """
         content = tuple(value.shape[-rank:])
+        shape = (math.prod(value.shape[:-rank]), *content)
         node = Node(None, (), {}, content, value.dtype)
         if isinstance(value, Dual):
             primal, tangents = value.pair()
-            node.settle(Dual(primal.reshape(-1, *content), (t.reshape(-1, *content) for t in tangents)))
+            node.settle(Dual(primal.reshape(shape), [t.reshape(shape) for t in tangents]))
         else:
-            node.settle(value.reshape(-1, *content))
+            node.settle(value.reshape(shape))
             node._watch((value,))
         return node
 
@@ -96,10 +98,15 @@ class Node:
 
         Returns:
             Shape (rows, *content), dual or plain.
+
+        Raises:
+            ModelError: If a plain tensor was written to since the step was made.
         """
-        assert all(x._version == version for x, version in self._versions), (
-            "an operand was overwritten before its use"
-        )
+        if any(x._version != version for x, version in self._versions):
+            raise ModelError(
+                "a tensor was written to in place after a position-wise function had been called on it; such functions "
+                "are computed by rows, when their result is needed: write it out of place"
+            )
         if isinstance(self.rows, Dual):
             primal, tangents = self.rows.pair()
             return Dual(primal[rows], (t[rows] for t in tangents))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -116,10 +117,12 @@ def _zip(func: Plan, x: Any, y: Any = None, **kwargs: Any) -> Any:
     power = "pow" in func.__name__ and not isinstance(y, Tensor)
     if kwargs or not (any(pending(z) for z in pair) or (power and _begins(x, x.shape[-1]))):
         return NotImplemented
-    widths = {z.shape[-1] for z in pair if isinstance(z, Tensor) and z.dim() > 0} - {1}
+    arrays = [z for z in pair if isinstance(z, Tensor) and z.dim() > 0]  # numbers do not count for shape or type
+    widths = {z.shape[-1] for z in arrays} - {1}
     if len(widths) > 1:
         return NotImplemented
-    return extend(func, pair, {}, (0, 1), max(widths, default=1), torch.result_type(x, y))
+    dtype = functools.reduce(torch.promote_types, (z.dtype for z in arrays))
+    return extend(func, pair, {}, (0, 1), max(widths, default=1), dtype)
 
 
 @plans([F.linear])

@@ -1,0 +1,120 @@
+"""Writing in place: the same numbers as autograd has, or an error that names the operation; never a lost tangent."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.forward.reference import agree, drawn, dual
+
+from spry.core.errors import ModelError
+from spry.forward import Dual
+
+
+def edited(edit):
+    def function(x, y):
+        z = x * 1.0
+        edit(z, y)
+        return z * y
+
+    return function
+
+
+EDITS = {
+    "add_": lambda z, y: z.add_(y, alpha=2),
+    "+=": lambda z, y: z.__iadd__(y),
+    "-=": lambda z, y: z.sub_(y),
+    "*=": lambda z, y: z.__imul__(3.0),
+    "/=": lambda z, y: z.__itruediv__(y + 3),
+    "pow_": lambda z, y: z.pow_(2),
+    "masked_fill_": lambda z, y: z.masked_fill_(y > 0, 2.0),
+    "copy_": lambda z, y: z.copy_(y[:1]),
+    "copy_ of a constant": lambda z, y: z.copy_(torch.ones(3, dtype=torch.float64)),
+    "fill_": lambda z, y: z.fill_(2.0),
+    "zero_": lambda z, y: z.zero_(),
+    "clamp_": lambda z, y: z.clamp_(-0.1, 0.2),
+    "relu_": lambda z, y: F.relu_(z),
+    "inplace=True": lambda z, y: F.silu(z, inplace=True),
+    "dropout": lambda z, y: F.dropout(z, 0.5, training=False, inplace=True),
+    "x[i] = number": lambda z, y: z.__setitem__((slice(None), 1), 2.0),
+    "x[i] = dual": lambda z, y: z.__setitem__(0, y[1]),
+    "x[mask] = dual": lambda z, y: z.__setitem__(z > 0, y[0, 0]),
+    "x[i] += dual": lambda z, y: z.__setitem__((..., 0), z[..., 0] + y[..., 1]),
+    "index_add_": lambda z, y: z.index_add_(0, torch.tensor([1, 0]), y),
+    "scatter_add_": lambda z, y: z.scatter_add_(0, torch.tensor([[1, 0, 1]]), y),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("moving", [(0,), (0, 1)])
+def test_edits_are_differentiated(edit, moving):
+    agree(edited(EDITS[edit]), drawn(2, 3), drawn(2, 3, seed=1), moving=moving)
+
+
+def test_a_fresh_tensor_made_like_a_dual_one_can_be_filled():
+    def function(x):
+        out = torch.zeros_like(x)
+        out[:, 1:] = x[:, :-1]
+        other = x.new_zeros(3, 2)
+        other.copy_(out.T)
+        return other
+
+    agree(function, drawn(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("add_", lambda plain, x: plain.add_(x)),
+        ("copy_", lambda plain, x: plain.copy_(x)),
+        ("__setitem__", lambda plain, x: plain.__setitem__(0, x[0])),
+        ("index_add_", lambda plain, x: plain.index_add_(0, torch.tensor([0, 1]), x)),
+        ("mul", lambda plain, x: torch.mul(x, x, out=plain)),
+        ("add", torch.ops.aten.add_.Tensor),
+    ],
+)
+def test_a_plain_tensor_cannot_be_given_a_derivative(name, edit):
+    plain = torch.zeros(2, 3, dtype=torch.float64)
+    with pytest.raises(ModelError, match=name):
+        edit(plain, dual(drawn(2, 3)))
+    assert plain.eq(0).all()
+
+
+def test_a_view_made_before_is_not_used_after():
+    x = dual(drawn(2, 3)) * 1
+    first = x[0]
+    x.add_(1)
+    assert (x * 1).primal.shape == (2, 3)
+    with pytest.raises(ModelError, match="'add_' wrote in place"):
+        first * 2
+
+
+def test_the_base_of_a_written_view_is_not_used_after():
+    x = dual(drawn(2, 3)) * 1
+    x[0].mul_(2)
+    with pytest.raises(ModelError, match="'mul_' wrote in place"):
+        x.sum()
+
+
+def test_a_detached_value_in_use_forbids_writing():
+    x = dual(drawn(2, 3)) * 1
+    value = x.detach()
+    with pytest.raises(
+        ModelError, match="'add_' writes in place into a tensor whose detached value is in use"
+    ):
+        x.add_(1)
+    assert type(value) is torch.Tensor
+
+
+def test_the_callers_tensors_are_never_written_to():
+    value = drawn(2, 3)
+    before = value.clone()
+    x = Dual(value, [drawn(2, 3)])
+    x.mul_(3).add_(1)
+    x[0] = 0.0
+    assert value.equal(before)
+
+
+def test_a_change_of_shape_in_place_is_refused():
+    with pytest.raises(ModelError, match="'unsqueeze_' changes a tensor's shape in place"):
+        dual(drawn(2, 3)).unsqueeze_(0)
