@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from tests.forward.reference import SIZES, agree, drawn, dual, use_sizes
 
+from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.forward import dropout, jvp
 
@@ -75,3 +76,8 @@ def test_in_place_dropout_of_a_dual():
         return y
 
     agree(function, drawn(4, 3))
+
+
+def test_dropout_that_has_no_keyed_masks_is_refused():
+    with dropout(Key(0)), pytest.raises(ModelError, match="alpha_dropout"):
+        F.alpha_dropout(torch.ones(3), 0.5, training=True)

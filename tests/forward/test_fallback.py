@@ -157,3 +157,20 @@ def test_metadata_runs_no_program():
     assert repr(y).startswith("Dual(")
     assert hash(y) == id(y)
     assert bool((y > -9).all())
+
+
+def test_random_functions_draw_once_for_value_and_derivatives():
+    x = dual(torch.ones(40, 5, 3, dtype=torch.float64))
+    before = torch.get_rng_state()
+    out = F.dropout1d(x, 0.5)
+    kept = out.primal != 0
+    assert 0 < kept.sum() < kept.numel()
+    for t, u in zip(out.tangents, x.tangents, strict=True):
+        torch.testing.assert_close(t, 2 * u * kept)
+    assert not torch.get_rng_state().equal(before)
+
+
+def test_operators_reached_past_the_functions_are_refused():
+    x = dual(drawn(3))
+    with torch._C.DisableTorchFunctionSubclass(), pytest.raises(ModelError, match=r"'aten\.mul\.Tensor'"):
+        x * 2

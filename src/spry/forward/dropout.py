@@ -12,10 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.forward.dual import Dual
 from spry.forward.rules.attention import attend
 from spry.forward.scores import Block
+
+_UNKEYED = frozenset({F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout})
 
 _TILE = 64
 """Query rows whose attention masks are drawn together; a unit that does not depend on how attention is blocked."""
@@ -55,6 +58,10 @@ class Masks(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in {F.dropout, torch.dropout}:
             return self._dropout(*args, **kwargs)
+        if func in _UNKEYED:
+            raise ModelError(
+                f"{func.__name__} cannot draw its masks from a key; use torch.nn.Dropout, or turn dropout off"
+            )
         if func is F.scaled_dot_product_attention and _dropout_p(*args, **kwargs) > 0:
             return self._attention(*args, **kwargs)
         return func(*args, **kwargs)

@@ -129,10 +129,11 @@ class Dual(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Catch what reaches PyTorch's core past the functions above, so that no tangent is lost in silence."""
-        from spry.forward.dispatch import dispatch
-
-        return dispatch(func, args, kwargs or {})
+        """Refuse what reaches PyTorch's core past its functions, so that no tangent is lost in silence."""
+        raise ModelError(
+            f"the operator {str(func)!r} was called from C++ or compiled code on a value that depends on the trained "
+            f"weights, where its derivative cannot be followed; switch to an implementation made of PyTorch functions"
+        )
 
 
 def primal(value: Any) -> Any:
@@ -145,6 +146,18 @@ def primal(value: Any) -> Any:
         The primal of a ``Dual``, everything else unchanged.
     """
     return value.primal if isinstance(value, Dual) else value
+
+
+def plain(value: Any) -> Any:
+    """Strip the tangents from a value, or from the items of a tuple or list.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        Primals in place of duals, everything else unchanged.
+    """
+    return type(value)(map(primal, value)) if type(value) in {tuple, list} else primal(value)
 
 
 def order(*values: Any) -> int:

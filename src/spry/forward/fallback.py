@@ -45,18 +45,44 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         a, k = tree_unflatten(given, spec)
         return tree_flatten(func(*a, **k))
 
+    random = Replay(plain[duals[0]].device)
     out, out_spec = run(*(plain[i] for i in duals))
     moved = [j for j, leaf in enumerate(out) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
     if not moved:
         return tree_unflatten(out, out_spec)
     count_fallback(func)
-    columns = [
-        _differentiate(func, lambda *v: tuple(run(*v)[0][j] for j in moved), leaves, duals, k)
-        for k in range(order(*leaves))
-    ]
+    columns = []
+    for k in range(order(*leaves)):
+        random.rewind()  # dropout and its kin: one draw for the value and all derivatives
+        columns.append(_differentiate(func, lambda *v: tuple(run(*v)[0][j] for j in moved), leaves, duals, k))
     for j, tangents in zip(moved, zip(*columns, strict=True), strict=True):
         out[j] = Dual(out[j], (t.to(out[j].dtype) for t in tangents))
     return tree_unflatten(out, out_spec)
+
+
+class Replay:
+    """Lets a function that draws random numbers draw the same ones again.
+
+    Args:
+        device: Where it computes.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device if device.type == "cuda" else None
+        self._traced = torch.compiler.is_compiling()
+        self._state = None if self._traced else self._now()
+
+    def _now(self) -> tuple[Tensor, ...]:
+        on_cuda = () if self._cuda is None else (torch.cuda.get_rng_state(self._cuda),)
+        return (torch.get_rng_state(), *on_cuda)
+
+    def rewind(self) -> None:
+        """Go back to the start, unless nothing was drawn since."""
+        if self._state is None or all(map(torch.equal, self._state, self._now())):
+            return
+        torch.set_rng_state(self._state[0])
+        if self._cuda is not None:
+            torch.cuda.set_rng_state(self._state[1], self._cuda)
 
 
 def _differentiate(

@@ -117,7 +117,9 @@ def _zip(func: Plan, x: Any, y: Any = None, **kwargs: Any) -> Any:
     power = "pow" in func.__name__ and not isinstance(y, Tensor)
     if kwargs or not (any(pending(z) for z in pair) or (power and _begins(x, x.shape[-1]))):
         return NotImplemented
-    arrays = [z for z in pair if isinstance(z, Tensor) and z.dim() > 0]  # numbers do not count for shape or type
+    arrays = [
+        z for z in pair if isinstance(z, Tensor) and z.dim() > 0
+    ]  # numbers do not count for shape or type
     widths = {z.shape[-1] for z in arrays} - {1}
     if len(widths) > 1:
         return NotImplemented

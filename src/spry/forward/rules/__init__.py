@@ -5,6 +5,7 @@ from __future__ import annotations
 from spry.forward.rules import (
     arithmetic,
     attention,
+    constant,
     dropout,
     elementwise,
     linear,
@@ -18,6 +19,7 @@ from spry.forward.rules import (
 __all__ = [
     "arithmetic",
     "attention",
+    "constant",
     "dropout",
     "elementwise",
     "linear",

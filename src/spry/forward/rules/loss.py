@@ -55,7 +55,7 @@ def row_losses(input: Dual, target: Tensor, ignore_index: int) -> Dual:
     """
     if pending(input):
         return extend(row_losses, (input, target, ignore_index), {}, (0, 1), 1, input.dtype)
-    value, tangents = input.pair()
+    value, tangents = (input.float() if input.dtype in {torch.float16, torch.bfloat16} else input).pair()
     kept = target != ignore_index
     label = target.masked_fill(~kept, 0)
     norm = torch.logsumexp(value, -1, keepdim=True)
@@ -65,7 +65,7 @@ def row_losses(input: Dual, target: Tensor, ignore_index: int) -> Dual:
     def column(t: Tensor) -> Tensor:
         return ((p * t).sum(-1, keepdim=True) - t.gather(-1, label)).masked_fill_(~kept, 0)
 
-    return Dual(losses, map(column, tangents))
+    return Dual(losses.to(input.dtype), [column(t).to(input.dtype) for t in tangents])
 
 
 RULES[row_losses] = row_losses

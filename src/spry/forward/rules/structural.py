@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.dual import Dual, order, primal
+from spry.forward.dual import Dual, order, plain, primal
 from spry.forward.registry import family, named, rule
 
 MOVES = (
@@ -59,8 +59,8 @@ MOVES = (
 @family(MOVES)
 def _move(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     x = args[0] if args else kwargs.pop("input")
-    rest = [_plain(arg) for arg in args[1:]]
-    kwargs = {name: _plain(arg) for name, arg in kwargs.items()}
+    rest = [plain(arg) for arg in args[1:]]
+    kwargs = {name: plain(arg) for name, arg in kwargs.items()}
     if not isinstance(x, Dual):
         return func(x, *rest, **kwargs)
     value, tangents = x.pair()
@@ -81,10 +81,6 @@ def _related(x: Dual, out: Tensor, dual: Dual) -> Dual:
     if out._is_view():
         x.relate(dual)
     return dual
-
-
-def _plain(arg: Any) -> Any:
-    return type(arg)(map(primal, arg)) if type(arg) in {tuple, list} else primal(arg)
 
 
 @rule(Tensor.__iter__)
@@ -165,58 +161,3 @@ def _as_strided(input: Dual, size: Any, stride: Any, storage_offset: int | None 
     dual = Dual(out, map(column, tangents))
     input.relate(dual)
     return dual
-
-
-CONSTANTS = (
-    named("rand_like", "randn_like", "randint_like", "new_tensor", "argmax", "argmin", "argsort", "nonzero")
-    + named(
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "equal",
-        "allclose",
-        "isclose",
-        "isnan",
-        "isinf",
-        "isfinite",
-        "signbit",
-    )
-    + named(
-        "logical_not",
-        "logical_and",
-        "logical_or",
-        "any",
-        "all",
-        "sign",
-        "floor",
-        "ceil",
-        "round",
-        "trunc",
-        "sgn",
-    )
-    + named("count_nonzero", "searchsorted", "bucketize", "long", "int", "bool", "byte", "short", "char")
-    + named("__bool__", "__contains__", "is_nonzero", "is_same_size", "isin", "histc")
-)
-"""Functions that read the value and whose result has no derivative, or zero wherever it has one."""
-
-
-@family(CONSTANTS)
-def _constant(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return func(*map(_plain, args), **{name: _plain(arg) for name, arg in kwargs.items()})
-
-
-@family(
-    named(
-        "zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"
-    )
-)
-def _fresh(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    # such tensors are often made to be written into: a dual one can take a derivative
-    out = _constant(func, *args, **kwargs)
-    if not out.is_floating_point():
-        return out
-    k = order(*args, *kwargs.values())
-    return Dual(out, [out.new_zeros(()).expand(out.shape)] * k)
