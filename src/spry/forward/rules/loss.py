@@ -55,7 +55,8 @@ def row_losses(input: Dual, target: Tensor, ignore_index: int) -> Dual:
     """
     if pending(input):
         return extend(row_losses, (input, target, ignore_index), {}, (0, 1), 1, input.dtype)
-    value, tangents = (input.float() if input.dtype in {torch.float16, torch.bfloat16} else input).pair()
+    wide: Any = input.float() if input.dtype in {torch.float16, torch.bfloat16} else input
+    value, tangents = wide.pair()
     kept = target != ignore_index
     label = target.masked_fill(~kept, 0)
     norm = torch.logsumexp(value, -1, keepdim=True)
