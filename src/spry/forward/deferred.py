@@ -141,13 +141,7 @@ def run(duals: Sequence[Deferred]) -> None:
     Args:
         duals: Deferred duals of the same rows.
     """
-    waiting = [x.node for x in duals if x.node.rows is None]
-    if waiting:
-        program = Program(waiting, duals[0].directions)
-        for node, whole in zip(
-            program.results, _computed(program, range(duals[0].count), duals[0]), strict=True
-        ):
-            node.settle(whole)
+    _settle([x.node for x in duals if x.node.rows is None], duals[0])
 
 
 def window(duals: Sequence[Deferred], rows: range) -> list[Dual]:
@@ -160,9 +154,20 @@ def window(duals: Sequence[Deferred], rows: range) -> list[Dual]:
     Returns:
         One dual each, shape (rows, *content).
     """
-    program = Program([x.node for x in duals], duals[0].directions)
+    roots = [x.node for x in duals]
+    program = Program(roots, duals[0].directions)
+    if others := [node for node in program.results if node not in roots]:  # once for all windows
+        _settle(others, duals[0])
+        program = Program(roots, duals[0].directions)
     values = dict(zip(program.results, _computed(program, rows, duals[0]), strict=True))
-    return [values[x.node] for x in duals]
+    return [values[node] for node in roots]
+
+
+def _settle(nodes: Sequence[Node], like: Deferred) -> None:
+    if nodes:
+        program = Program(nodes, like.directions)
+        for node, rows in zip(program.results, _computed(program, range(like.count), like), strict=True):
+            node.settle(rows)
 
 
 def _computed(program: Program, rows: range, like: Deferred) -> list[Dual]:
@@ -254,9 +259,6 @@ def _existing(value: Tensor, shape: Deferred) -> Any:
         return Node.leaf(value, rank)
     if math.prod(lead) == 1:
         return value.reshape(content)
-    small = 4 * math.prod(content) <= shape.node.size
-    return (
-        Node.leaf(value.expand(*shape.lead, *content), rank)
-        if small and not isinstance(value, Dual)
-        else NotImplemented
-    )
+    if any(own not in {1, full} for own, full in zip(lead, shape.lead, strict=True)):
+        return NotImplemented
+    return Node.leaf(value.expand(*shape.lead, *content), rank, shape.lead)

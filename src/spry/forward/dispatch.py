@@ -19,49 +19,16 @@ from spry.forward.report import count_dropped, name_of
 from spry.forward.rowwise import defer
 
 
-def _properties(*names: str) -> list[Callable[..., Any]]:
-    return [getattr(Tensor, name).__get__ for name in names if hasattr(Tensor, name)]
+def _properties(names: str) -> list[Callable[..., Any]]:
+    return [getattr(Tensor, name).__get__ for name in names.split() if hasattr(Tensor, name)]
 
 
 METADATA = frozenset(
     _properties(
-        *(
-            "shape",
-            "dtype",
-            "device",
-            "ndim",
-            "layout",
-            "requires_grad",
-            "is_leaf",
-            "grad",
-            "grad_fn",
-            "names",
-            "name",
-        ),
-        *(
-            "is_cpu",
-            "is_cuda",
-            "is_xpu",
-            "is_mps",
-            "is_meta",
-            "is_quantized",
-            "is_sparse",
-            "is_sparse_csr",
-            "is_nested",
-        ),
-        *(
-            "is_mkldnn",
-            "is_xla",
-            "is_ipu",
-            "is_maia",
-            "is_mtia",
-            "is_vulkan",
-            "itemsize",
-            "nbytes",
-            "_version",
-        ),
+        "shape dtype device ndim layout names name itemsize nbytes _version requires_grad grad grad_fn is_leaf is_cpu "
+        "is_cuda is_xpu is_mps is_meta is_mkldnn is_mtia is_xla is_quantized is_sparse is_sparse_csr is_nested"
     )
-    + named(
+    + named(*[
         "size",
         "dim",
         "ndimension",
@@ -71,16 +38,16 @@ METADATA = frozenset(
         "storage_offset",
         "element_size",
         "get_device",
-    )
+    ])
     + named("is_floating_point", "is_complex", "is_contiguous", "is_signed", "is_inference", "result_type")
-    + [Tensor.__len__, Tensor.__hash__]
+    + [Tensor.__len__, Tensor.__hash__, Tensor.get_device]
 )
 """Functions answered by the wrapper itself: they read no value."""
 
 REFUSED = frozenset(
-    _properties("data", "_data")
-    + [getattr(Tensor, name).__set__ for name in ("data", "grad", "requires_grad") if hasattr(Tensor, name)]
-    + named(
+    _properties("data _data")
+    + [getattr(Tensor, name).__set__ for name in ("data", "grad", "requires_grad")]
+    + named(*[
         "item",
         "tolist",
         "numpy",
@@ -90,7 +57,8 @@ REFUSED = frozenset(
         "share_memory_",
         "set_",
         "resize_",
-    )
+        "backward",
+    ])
     + named(
         "backward",
         "register_hook",
@@ -135,7 +103,7 @@ def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         )
     if func in STOPS or not torch.is_grad_enabled():
         return _stop(func, args, kwargs)
-    if writes(func, kwargs):
+    if writes(func, args, kwargs):
         return in_place(func, args, kwargs)
     rule = RULES.get(func)
     if _requires_grad(args) or _requires_grad(kwargs.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,37 @@ from spry.forward.report import name_of
 
 _PURE = frozenset({"requires_grad_", "retains_grad_"})
 
+_DUNDER = {f"__i{name}__": name for name in ("add", "sub", "mul", "pow")}
+_DUNDER |= {
+    "__idiv__": "div",
+    "__itruediv__": "div",
+    "__ifloordiv__": "floor_divide",
+    "__imod__": "remainder",
+}
+_DUNDER |= {"__setitem__": "__setitem__"}
 
-def writes(func: Callable[..., Any], kwargs: Any) -> bool:
+
+def _place_of_inplace(func: Any) -> int | None:
+    """At which position a function takes its argument ``inplace``."""
+    try:
+        names = list(inspect.signature(func).parameters)
+    except (TypeError, ValueError):
+        return None
+    return names.index("inplace") if "inplace" in names else None
+
+
+_OPTIONAL = {
+    f: place for f in vars(F).values() if callable(f) and (place := _place_of_inplace(f)) is not None
+}
+"""Functions that write only if told to by an argument, and that argument's position."""
+
+
+def writes(func: Callable[..., Any], args: Any, kwargs: Any) -> bool:
     """Tell whether a call writes into one of its arguments.
 
     Args:
         func: A PyTorch function.
+        args: The call's positional arguments.
         kwargs: The call's keyword arguments.
 
     Returns:
@@ -29,9 +55,12 @@ def writes(func: Callable[..., Any], kwargs: Any) -> bool:
     schema = getattr(func, "_schema", None)
     if schema is not None:
         return schema.is_mutable
+    if func in _OPTIONAL:
+        place = _OPTIONAL[func]
+        return kwargs.get("inplace") is True or (len(args) > place and args[place] is True)
     name = getattr(func, "__name__", "")
     written = name.endswith("_") and not name.endswith("__")
-    return written or name in _DUNDER or kwargs.get("out") is not None or kwargs.get("inplace") is True
+    return written or name in _DUNDER or kwargs.get("out") is not None
 
 
 def in_place(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -57,7 +86,7 @@ def in_place(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             f"{name!r} writes a value that depends on the trained weights into a tensor that does not; "
             f"build the result out of place (torch.where, torch.cat, torch.index_add, ...)"
         )
-    result = _result(func, name, target, args[1:], {k: v for k, v in kwargs.items() if k != "inplace"})
+    result = _result(func, name, target, args[1:], kwargs)
     result = result if isinstance(result, Dual) else constant(result, order(target))
     if result.shape != target.shape:
         raise ModelError(
@@ -86,6 +115,11 @@ def _result(func: Callable[..., Any], name: str, target: Dual, args: Any, kwargs
     if name == "copy_":
         source = args[0]
         return torch.zeros_like(target) + (source.to(target.dtype) if isinstance(source, Tensor) else source)
+    if func in _OPTIONAL:
+        place = _OPTIONAL[func] - 1
+        return func(
+            target, *args[:place], *args[place + 1 :], **{k: v for k, v in kwargs.items() if k != "inplace"}
+        )
     pure = _counterpart(name)
     if pure is not None:
         return pure(target, *args, **kwargs)
@@ -117,10 +151,3 @@ def _assigned(target: Dual, index: Any, value: Any) -> Dual:
 
     parts = value.tangents if isinstance(value, Dual) else (0,) * order(target)
     return Dual(written(target.primal, primal(value)), map(written, target.tangents, parts))
-
-
-_DUNDER = {
-    "__setitem__": "__setitem__",
-    **{f"__i{name}__": name for name in ("add", "sub", "mul", "pow")},
-    **{"__idiv__": "div", "__itruediv__": "div", "__ifloordiv__": "floor_divide", "__imod__": "remainder"},
-}

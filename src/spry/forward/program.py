@@ -46,6 +46,7 @@ class Node:
         self.costly = costly or any(x.costly for x in inputs)
         self.seen = False  # whether a program with this step has run already
         self.owners: list[weakref.ref[Tensor]] = []  # the deferred duals that stand for this node
+        self._lead: tuple[int, ...] | None = None  # shape of the rows, of a leaf that is an expanded view
         self._versions: list[tuple[Tensor, int]] = []
         self._watch((*args, *kwargs.values()))
 
@@ -53,25 +54,23 @@ class Node:
         self._versions = [(x, x._version) for x in operands if type(x) is Tensor and not x.is_inference()]
 
     @staticmethod
-    def leaf(value: Tensor, rank: int = 1) -> Node:
+    def leaf(value: Tensor, rank: int = 1, lead: tuple[int, ...] | None = None) -> Node:
         """Make a leaf.
 
         Args:
             value: Shape (*lead, *content), dual or plain.
             rank: How many dimensions the content has.
+            lead: Shape of the rows if ``value`` is an expanded view, which is then not copied to lie in rows.
 
         Returns:
             The node of its rows.
         """
         content = tuple(value.shape[-rank:])
-        shape = (math.prod(value.shape[:-rank]), *content)
         node = Node(None, (), {}, content, value.dtype)
-        if isinstance(value, Dual):
-            primal, tangents = value.pair()
-            node.settle(Dual(primal.reshape(shape), [t.reshape(shape) for t in tangents]))
-        else:
-            node.settle(value.reshape(shape))
-            node._watch((value,))
+        shape = value.shape if lead is not None else (math.prod(value.shape[:-rank]), *content)
+        node.settle(_mapped(value, lambda x: x.reshape(shape)))
+        node._lead = lead
+        node._watch((value,))
         return node
 
     def settle(self, rows: Tensor) -> None:
@@ -107,17 +106,38 @@ class Node:
                 "a tensor was written to in place after a position-wise function had been called on it; such functions "
                 "are computed by rows, when their result is needed: write it out of place"
             )
-        if isinstance(self.rows, Dual):
-            primal, tangents = self.rows.pair()
-            return Dual(primal[rows], (t[rows] for t in tangents))
         if self.rows is not None:
-            return self.rows[rows]
+            return self.taken(rows)
         assert self.func is not None
         args = [values[x] if isinstance(x, Node) else x for x in self.args]
-        dual = any(isinstance(x, Dual) for x in args) or any(
-            isinstance(x, Dual) for x in self.kwargs.values()
-        )
+        dual = any(isinstance(x, Dual) for x in (*args, *self.kwargs.values()))
         return (RULES[self.func] if dual else self.func)(*args, **self.kwargs)
+
+    def taken(self, rows: slice | Tensor) -> Tensor:
+        """Take some rows of a leaf.
+
+        Args:
+            rows: A range, or indices of shape (M,).
+
+        Returns:
+            Shape (rows, *content), dual or plain.
+        """
+        assert self.rows is not None
+        if self._lead is None:
+            return _mapped(self.rows, lambda x: x[rows])
+        flat = (
+            torch.arange(rows.start, rows.stop, device=self.rows.device) if isinstance(rows, slice) else rows
+        )
+        index = torch.unravel_index(flat, self._lead)
+        return _mapped(self.rows, lambda x: x[index])
+
+
+def _mapped(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a linear function to a tensor and its tangents."""
+    if not isinstance(x, Dual):
+        return function(x)
+    primal, tangents = x.pair()
+    return Dual(function(primal), map(function, tangents))
 
 
 class Program:
@@ -212,7 +232,7 @@ def restrict(root: Node, rows: Tensor) -> Node:
     copies: dict[Node, Node] = {}
     for node in sorted_steps([root]):
         if node.rows is not None:
-            copies[node] = Node.leaf(node.rows.index_select(0, rows), len(node.content))
+            copies[node] = Node.leaf(node.taken(rows), len(node.content))
         else:
             args = tuple(copies[x] if isinstance(x, Node) else x for x in node.args)
             copies[node] = Node(node.func, args, node.kwargs, node.content, node.dtype, node.costly)
