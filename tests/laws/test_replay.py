@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spry.core.keys import Key
-from spry.estimators.directions import gaussian, rademacher
+from spry.estimators.directions import basis, gaussian, orthogonal, rademacher
 from spry.federated.methods import METHODS, method
 from spry.federated.settings import Settings
 from spry.optim.named import OPTIMIZERS, optimizer
@@ -37,7 +37,7 @@ def rounds(name, *, slopes_only, wire=False, **choices):
     return state, answers
 
 
-@pytest.mark.parametrize("directions", [gaussian, rademacher])
+@pytest.mark.parametrize("directions", [gaussian, rademacher, orthogonal, basis])
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("exact_head", [True, False])
 @pytest.mark.parametrize("name", PROJECTED)

@@ -12,6 +12,7 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import Params, tree_map
 from spry.estimators.amplitudes import Amplitudes, spread
+from spry.estimators.directions import JOINT
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.projected import Measurement, expand
 from spry.forward.loss import Loss
@@ -74,7 +75,7 @@ def activation(
         since without the inputs they determine no gradient.
 
     Raises:
-        ConfigError: If K is less than 1.
+        ConfigError: If K is less than 1, or the directions' numbers depend on each other.
 
     Source:
         Ren et al. 2022 (arXiv 2210.03310), equation 4, there for stacks of dense layers with greedy losses; here for
@@ -82,6 +83,11 @@ def activation(
     """
     if count < 1:
         raise ConfigError(f"{count} directions asked for; there must be at least 1")
+    if measurement.directions in JOINT:
+        raise ConfigError(
+            "activation directions need numbers that do not depend on each other: set method.directions = 'gaussian' "
+            "or 'rademacher', or method.estimator = 'weight'"
+        )
 
     def estimate(loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
         exact = {n: w for n, w in params.items() if n in measurement.exact}

@@ -19,7 +19,7 @@ from spry.data.dataset import Dataset, Splits
 from spry.data.federation import Federation
 from spry.estimators.activation import Choice, cheaper, maps, mean_tokens
 from spry.estimators.amplitudes import Amplitudes, calibrate
-from spry.estimators.directions import Directions, gaussian, rademacher
+from spry.estimators.directions import Directions, basis, gaussian, orthogonal, rademacher
 from spry.estimators.slopes import Slope, central_difference, forward_difference
 from spry.experiment.config import Config
 from spry.federated.algorithm import Algorithm
@@ -34,7 +34,12 @@ from spry.runtime.simulate import Schedule
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.peft import Lora, LoraA
 
-DIRECTIONS: Mapping[str, Directions] = {"gaussian": gaussian, "rademacher": rademacher}
+DIRECTIONS: Mapping[str, Directions] = {
+    "gaussian": gaussian,
+    "rademacher": rademacher,
+    "orthogonal": orthogonal,
+    "basis": basis,
+}
 CHOICES: Mapping[str, Choice | None] = {"weight": None, "activation": maps, "auto": cheaper}
 PEFT: Mapping[str, type[Lora]] = {"lora": Lora, "lora_a": LoraA}
 DIFFERENCES: Mapping[str, Callable[[float], Slope]] = {

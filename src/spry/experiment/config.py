@@ -88,7 +88,10 @@ class Method(Section):
         default="calibrated",
         description="How far activation directions move which tokens: measured on random text.",
     )
-    directions: Literal["gaussian", "rademacher"] = "gaussian"
+    directions: Literal["gaussian", "rademacher", "orthogonal", "basis"] = Field(
+        default="gaussian",
+        description="How directions are drawn; the last two depend on each other and lower the error to d/K - 1.",
+    )
     count: int = Field(default=1, ge=1, description="K, directions per step.")
     difference: Literal["forward", "central"] | None = Field(
         default=None, description="Which finite difference, for baffle; the method's own if unset."
