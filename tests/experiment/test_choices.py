@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import pytest
 
 from spry.core.errors import ConfigError
+from spry.experiment.build import PEFT
 from spry.experiment.config import Config
 from spry.experiment.run import run
 
@@ -24,13 +26,24 @@ def config(tiny_model, tiny_csv) -> Config:
     return Config().with_settings({**SMALL, "model.name": str(tiny_model), "data.name": str(tiny_csv)})
 
 
-@pytest.mark.parametrize("kind", ["lora", "lora_a"])
-@pytest.mark.parametrize("estimator", ["auto", "weight", "activation"])
+MAPS = ["lora", "lora_a", "lora_xs"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "estimator"), [*product(PEFT, ["auto", "weight"]), *product(MAPS, ["activation"])]
+)
 def test_every_kind_with_every_estimator(config, kind, estimator, tmp_path):
     config = config.with_settings({"peft.kind": kind, "method.estimator": estimator})
     *_, last = run(config, tmp_path)
     assert last.number == 1
     assert json.loads((tmp_path / "rounds.jsonl").read_text().splitlines()[-1])["failed_replies"] == 0
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PEFT if kind not in MAPS])
+def test_weights_that_are_no_maps_have_no_outputs_to_move(config, kind, tmp_path):
+    config = config.with_settings({"peft.kind": kind, "method.estimator": "activation"})
+    with pytest.raises(ConfigError, match=f"'{kind}' trains no maps.*'weight' or 'auto'"):
+        list(run(config, tmp_path))
 
 
 def test_slopes_of_activation_directions_cannot_be_all_that_is_sent(config, tmp_path):

@@ -13,7 +13,7 @@ from spry.core.params import dot
 from spry.core.unit import names_of
 from spry.forward.functional import jvp
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.peft import Lora, LoraA
+from spry.tasks.kinds.lora import Lora, LoraA
 
 
 def gradient(loss, weights, **settings) -> dict[str, torch.Tensor]:

@@ -8,8 +8,9 @@ import torch
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.unit import names_of
+from spry.tasks.kinds.lora import Lora, LoraA
 from spry.tasks.models import Backbone
-from spry.tasks.peft import Lora, LoraA, adapt
+from spry.tasks.peft import adapt
 from spry.tasks.singular import base_weight
 
 HEADS = {

@@ -8,7 +8,8 @@ import torch
 from spry.core.keys import Key
 from spry.forward.dropout import dropout
 from spry.forward.functional import call
-from spry.tasks.peft import Lora, adapt
+from spry.tasks.kinds.lora import Lora
+from spry.tasks.peft import adapt
 from spry.tasks.recompute import prepare, recomputing, training
 
 INPUTS = {

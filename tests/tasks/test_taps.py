@@ -14,7 +14,7 @@ from spry.estimators.backprop import backprop
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.peft import Lora, LoraA
+from spry.tasks.kinds.lora import Lora, LoraA
 
 DRAWS = 60
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -32,7 +32,12 @@ from spry.optim.named import optimizer
 from spry.optim.transform import Transform
 from spry.runtime.simulate import Schedule
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.peft import Lora, LoraA
+from spry.tasks.kinds.freed import BitFit, Norm
+from spry.tasks.kinds.ia3 import Ia3
+from spry.tasks.kinds.kind import Kind
+from spry.tasks.kinds.lora import Lora, LoraA
+from spry.tasks.kinds.lora_xs import LoraXs
+from spry.tasks.kinds.vera import Vera
 
 DIRECTIONS: Mapping[str, Directions] = {
     "gaussian": gaussian,
@@ -41,7 +46,15 @@ DIRECTIONS: Mapping[str, Directions] = {
     "basis": basis,
 }
 CHOICES: Mapping[str, Choice | None] = {"weight": None, "activation": maps, "auto": cheaper}
-PEFT: Mapping[str, type[Lora]] = {"lora": Lora, "lora_a": LoraA}
+PEFT: Mapping[str, type[Kind]] = {
+    "lora": Lora,
+    "lora_a": LoraA,
+    "lora_xs": LoraXs,
+    "vera": Vera,
+    "ia3": Ia3,
+    "bitfit": BitFit,
+    "norm": Norm,
+}
 DIFFERENCES: Mapping[str, Callable[[float], Slope]] = {
     "forward": forward_difference,
     "central": central_difference,
@@ -97,12 +110,7 @@ def build(config: Config) -> Experiment:
         config.model.name,
         labels=splits.train.label_names,
         key=key.fold("model"),
-        method=PEFT[config.peft.kind](
-            rank=config.peft.rank,
-            alpha=config.peft.alpha,
-            dropout=config.peft.dropout,
-            targets=tuple(config.peft.targets) or None,
-        ),
+        method=_kind(config),
         micro_batch_size=config.client.micro_batch_size,
         dropout=config.model.dropout,
         dtype=getattr(torch, config.model.dtype),
@@ -125,6 +133,26 @@ def build(config: Config) -> Experiment:
         key=key,
         majority_accuracy=_majority(splits),
     )
+
+
+def _kind(config: Config) -> Kind:
+    kind = PEFT[config.peft.kind]
+    known = {field.name for field in fields(kind)}
+    given = {**config.peft.model_dump(), "targets": tuple(config.peft.targets) or None}
+    return kind(**{name: value for name, value in given.items() if name in known})
+
+
+def _choice(config: Config) -> Choice | None:
+    """What forward mode taps; weights that are no maps have no outputs to move."""
+    kind = config.peft.kind
+    if PEFT[kind].maps:
+        return CHOICES[config.method.estimator]
+    if config.method.estimator == "activation":
+        raise ConfigError(
+            f"peft.kind = {kind!r} trains no maps, so there are no outputs for activation directions to move: "
+            "set method.estimator = 'weight' or 'auto'"
+        )
+    return None
 
 
 def _splits(config: Config) -> Splits:
@@ -158,7 +186,7 @@ def _federation(config: Config, splits: Splits, task: ClassificationTask, key: K
 
 def _amplitudes(config: Config, task: ClassificationTask, key: Key) -> Amplitudes | None:
     """Measured on random text with the initial weights, so every client that knows the configuration has the same."""
-    choice = CHOICES[config.method.estimator]
+    choice = _choice(config)
     if choice is None or config.method.amplitudes == "equal":
         return None
     weights = task.init()
@@ -190,7 +218,7 @@ def settings(config: Config) -> Settings:
         client=_optimizer("client", config.client.optimizer, config.client.lr, "adamw"),
         server=_optimizer("server", config.server.optimizer, config.server.lr, None),
         split=_split(chosen.split, chosen.budgets),
-        tap=CHOICES[chosen.estimator],
+        tap=_choice(config),
         directions=DIRECTIONS[chosen.directions],
         count=chosen.count,
         difference=DIFFERENCES[chosen.difference] if chosen.difference else None,

@@ -38,12 +38,13 @@ class Model(Section):
 class Peft(Section):
     """Which weights are trained."""
 
-    kind: Literal["lora", "lora_a"] = Field(
+    kind: Literal["lora", "lora_a", "lora_xs", "vera", "ia3", "bitfit", "norm"] = Field(
         default="lora",
-        description="lora, or lora_a: its A alone, with B frozen at singular vectors of the weight.",
+        description="lora; lora_a: its A alone, with B frozen at singular vectors of the weight; lora_xs: a square "
+        "matrix between singular vectors; vera; ia3; bitfit: all biases; norm: weights and biases of norms.",
     )
-    rank: int = Field(default=1, ge=1)
-    alpha: float = Field(default=1.0, gt=0)
+    rank: int = Field(default=1, ge=1, description="Of lora, lora_a, lora_xs and vera.")
+    alpha: float = Field(default=1.0, gt=0, description="Scale of lora, lora_a and lora_xs.")
     dropout: float = Field(
         default=0.0,
         ge=0,

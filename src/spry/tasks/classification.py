@@ -23,8 +23,10 @@ from spry.data.encoded import Batch, Encoded, encode
 from spry.forward.dropout import Masks, dropout
 from spry.forward.functional import call
 from spry.metrics.stats import Stats, classified
+from spry.tasks.kinds.kind import Kind
+from spry.tasks.kinds.lora import Lora
 from spry.tasks.models import load
-from spry.tasks.peft import Lora, adapt
+from spry.tasks.peft import adapt
 from spry.tasks.recompute import prepare, recomputing, training
 
 _LORA = Lora()
@@ -54,7 +56,7 @@ class ClassificationTask:
         *,
         labels: int | Sequence[str],
         key: Key,
-        method: Lora = _LORA,
+        method: Kind = _LORA,
         micro_batch_size: int | None = None,
         dropout: bool = False,
         dtype: torch.dtype = torch.float32,
@@ -63,7 +65,7 @@ class ClassificationTask:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
         backbone = load(model, labels=labels, key=key.fold("head"), dtype=dtype, device=device)
-        adapted = adapt(backbone, method, key.fold("peft"))
+        self._adapted = adapted = adapt(backbone, method, key.fold("peft"))
         prepare(adapted.module)
         self.backbone = backbone
         self.module = adapted.module
@@ -199,8 +201,7 @@ class ClassificationTask:
             params: Some or all trainable weights; the initial values are written for the rest.
             folder: Where to; made if it does not exist.
         """
-        weights = {**self.module.state_dict(), **params}
-        self.module.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
+        self._adapted.save(params, folder)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,6 +12,11 @@ from spry.core.errors import ModelError
 _QUERY_OR_VALUE = re.compile(
     r"(query|value|[qv])(_?(proj|projection|lin|linear|layer))?|w[qv]", re.IGNORECASE
 )
+_KEY_OR_VALUE = re.compile(r"(key|value|[kv])(_?(proj|projection|lin|linear|layer))?|w[kv]", re.IGNORECASE)
+_BACK = re.compile(
+    r"(.*\.)?((?<!attention\.)output\.dense|ffn_output|fc2|fc_out|lin2|down_proj|dense_4h_to_h|w2|mlp\.(c_proj|Wo))",
+    re.IGNORECASE,
+)
 _FUSED = re.compile(r"c_attn|query_key_value|w?qkv(_?(proj|lin|linear))?|in_proj|att_proj", re.IGNORECASE)
 
 
@@ -54,6 +59,62 @@ def find(model: nn.Module, wanted: Sequence[str] | None = None) -> list[str]:
     if not found:
         raise ModelError(f"No PEFT targets were given or found. {_candidates(names)}")
     return found
+
+
+def keys_and_values(model: nn.Module) -> list[str]:
+    """Find key and value projections, else projections that compute query, key and value at once.
+
+    Args:
+        model: A transformer.
+
+    Returns:
+        Full names of linear modules, in model order; at least one.
+
+    Raises:
+        ModelError: If nothing is found.
+    """
+    names = list(linear_names(model))
+    found = _matching(names, _KEY_OR_VALUE) or _matching(names, _FUSED)
+    if not found:
+        raise ModelError(f"No key and value projections were found. {_candidates(names)}")
+    return found
+
+
+def feed_forward(model: nn.Module) -> list[str]:
+    """Find the projections back from the inner width of feed-forward blocks.
+
+    Args:
+        model: A transformer.
+
+    Returns:
+        Full names of linear modules, in model order; none if they are called otherwise than usual.
+    """
+    return [name for name in linear_names(model) if _BACK.fullmatch(name)]
+
+
+def norms(model: nn.Module, wanted: Sequence[str] | None = None) -> list[str]:
+    """Find layer norms and their like.
+
+    Args:
+        model: A transformer.
+        wanted: Names or endings of names; None takes all.
+
+    Returns:
+        Full names of modules that have weights and are called norms, in model order; at least one.
+
+    Raises:
+        ModelError: If a wanted name fits no norm, or there is none.
+    """
+    names = [
+        name
+        for name, module in model.named_modules()
+        if "norm" in type(module).__name__.lower() and any(True for _ in module.parameters(recurse=False))
+    ]
+    missing = [ending for ending in wanted or () if not any(_ends(name, ending) for name in names)]
+    if missing or not names:
+        listed = ", ".join(sorted({name.rpartition(".")[2] for name in names})) or "none"
+        raise ModelError(f"No norm fits {missing or 'this kind'}. Norms here end in: {listed}.")
+    return names if wanted is None else [n for n in names if any(_ends(n, ending) for ending in wanted)]
 
 
 def endings(found: Sequence[str], every: Iterable[str]) -> list[str]:

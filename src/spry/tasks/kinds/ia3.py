@@ -1,0 +1,45 @@
+"""IA3: one factor for each output of keys and values, and for each input of the feed-forward's second half."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spry.core.keys import Key
+from spry.tasks import targets
+from spry.tasks.kinds.kind import Kind, common, full, transposed
+from spry.tasks.models import Backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ia3(Kind):
+    """Inner activations times learned vectors: ``y = l * (W x)``, or ``y = W (l * x)``, with ``l = 1`` at the start.
+
+    Args:
+        targets: Names or endings of names of the modules to adapt; None finds key and value projections and the
+            projections back from the feed-forward's inner width. Of those, inputs are scaled; of others, outputs.
+
+    Raises:
+        ModelError: If no module is found.
+
+    Source:
+        Liu et al. 2022 (IA3, arXiv 2205.05638), section 3.3.
+    """
+
+    def config(self, backbone: Backbone, heads: Sequence[str], key: Key) -> Any:
+        """Write the configuration of ``peft``'s IA3."""
+        from peft import IA3Config
+
+        pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
+        back = targets.feed_forward(pretrained)
+        if self.targets is None:
+            found = [*targets.keys_and_values(pretrained), *back]
+        else:
+            found = targets.find(pretrained, self.targets)
+        return IA3Config(
+            **common(heads),
+            target_modules=full(backbone, found),
+            feedforward_modules=full(backbone, [name for name in found if name in back]),
+            fan_in_fan_out=transposed(backbone, full(backbone, found)),
+        )

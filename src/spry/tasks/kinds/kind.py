@@ -1,0 +1,128 @@
+"""What a kind of PEFT weights is: settings, how ``peft`` adds the weights, and where they start."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from spry.core.keys import Key
+from spry.core.params import Params
+from spry.tasks import targets
+from spry.tasks.models import Backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(ABC):
+    """Which weights are added to a model, or freed in it.
+
+    Args:
+        targets: Names or endings of names of the modules to adapt; None leaves the choice to the kind.
+    """
+
+    targets: tuple[str, ...] | None = None
+
+    maps: ClassVar[bool] = False
+    """Whether the trained weights are maps, whose outputs activation directions can move."""
+
+    @abstractmethod
+    def config(self, backbone: Backbone, heads: Sequence[str], key: Key) -> Any:
+        """Write the configuration that ``peft.get_peft_model`` takes.
+
+        Args:
+            backbone: The model that will be adapted.
+            heads: Modules that are trained as a whole beside the kind's own weights.
+            key: Where random numbers come from.
+
+        Returns:
+            A ``peft.PeftConfig``.
+
+        Raises:
+            ModelError: If the model has nothing that this kind trains.
+        """
+
+    def start(self, module: nn.Module, key: Key) -> None:
+        """Give the added weights their initial values, and freeze those that are not trained.
+
+        Args:
+            module: The ``PeftModel``; changed in place.
+            key: Where random values come from.
+        """
+        return  # peft's own values, unless a kind says otherwise
+
+    def plain(self, module: nn.Module, weights: Params) -> Params:
+        """Turn weights into what PEFT's own layers would hold.
+
+        Args:
+            module: The ``PeftModel`` that they belong to.
+            weights: Its weights by name.
+
+        Returns:
+            The weights to save.
+        """
+        return weights
+
+
+def common(heads: Sequence[str]) -> dict[str, Any]:
+    """Say what every configuration has in common.
+
+    Args:
+        heads: Modules that are trained as a whole.
+
+    Returns:
+        Arguments of a ``peft.PeftConfig``; ``peft`` itself adds the heads of the usual names.
+    """
+    from peft import TaskType
+
+    return {
+        "task_type": TaskType.SEQ_CLS,
+        "modules_to_save": [head for head in heads if head not in {"classifier", "score"}],
+    }
+
+
+def full(backbone: Backbone, names: Sequence[str]) -> list[str]:
+    """Name modules of the pretrained part from the whole model's view.
+
+    Args:
+        backbone: The model.
+        names: Names within its pretrained part.
+
+    Returns:
+        Names within the model.
+    """
+    return [f"{backbone.model.base_model_prefix}.{name}" for name in names]
+
+
+def transposed(backbone: Backbone, found: Sequence[str]) -> bool:
+    """Tell whether modules hold their weights as rows of inputs, as GPT-2's do.
+
+    Args:
+        backbone: The model.
+        found: Full names of linear modules.
+
+    Returns:
+        What ``peft`` calls ``fan_in_fan_out``.
+    """
+    linears = targets.linear_names(backbone.model)
+    return not any(isinstance(linears[name], nn.Linear) for name in found)
+
+
+def adapted_layers(module: nn.Module) -> list[str]:
+    """List the modules that ``peft`` put in the place of the model's own.
+
+    Args:
+        module: A ``PeftModel``.
+
+    Returns:
+        Their names, in model order.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [name for name, child in module.named_modules() if isinstance(child, BaseTunerLayer)]
+
+
+WRAPPER = "base_model.model."
+"""What ``peft`` puts before the names of the model's modules."""

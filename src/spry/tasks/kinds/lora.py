@@ -1,0 +1,131 @@
+"""Low-rank adaptation, of which A and B are trained, or A alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from spry.core.errors import ModelError
+from spry.core.keys import Key
+from spry.tasks import targets
+from spry.tasks.kinds.kind import WRAPPER, Kind, adapted_layers, common, full, transposed
+from spry.tasks.models import Backbone
+from spry.tasks.singular import base_weight, check_rank, left_singular
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora(Kind):
+    """Low-rank adaptation: ``y = W x + (alpha / rank) B A x`` with ``A`` random and ``B = 0`` at the start.
+
+    Args:
+        rank: Rows of ``A``, at least 1.
+        alpha: Scale of the update, above 0.
+        dropout: Chance that an input of ``A`` is dropped while training, from 0 to below 1.
+        targets: Names or endings of names of the modules to adapt; None finds query and value projections.
+
+    Raises:
+        ModelError: If a setting lies outside its range.
+
+    Source:
+        Hu et al. 2022, arXiv 2106.09685.
+    """
+
+    rank: int = 1
+    alpha: float = 1.0
+    dropout: float = 0.0
+
+    maps: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, fits, allowed in (
+            ("rank", self.rank >= 1, "at least 1"),
+            ("alpha", self.alpha > 0, "above 0"),
+            ("dropout", 0 <= self.dropout < 1, "from 0 to below 1"),
+        ):
+            if not fits:
+                raise ModelError(f"LoRA's {name} is {getattr(self, name)}. Allowed: {allowed}.")
+
+    def config(self, backbone: Backbone, heads: Sequence[str], key: Key) -> Any:
+        """Write the configuration of ``peft``'s LoRA."""
+        from peft import LoraConfig
+
+        pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
+        found = full(backbone, targets.find(pretrained, self.targets))
+        return LoraConfig(
+            **common(heads),
+            r=self.rank,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft multiplies by it and takes any number
+            lora_dropout=self.dropout,
+            target_modules=targets.endings(found, targets.linear_names(backbone.model)),
+            fan_in_fan_out=transposed(backbone, found),
+        )
+
+    @torch.no_grad()
+    def start(self, module: nn.Module, key: Key) -> None:
+        """Draw ``A ~ U(-1/sqrt(D_in), 1/sqrt(D_in))``; ``B`` is 0."""
+        for name, weight in module.named_parameters():
+            if "lora_A" in name.split("."):
+                bound = 1 / math.sqrt(weight.shape[1])
+                drawn = key.generator(name).uniform(-bound, bound, size=tuple(weight.shape))
+                weight.copy_(torch.from_numpy(drawn))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraA(Lora):
+    """Low-rank adaptation that trains ``A`` alone: ``y = W x + (alpha / rank) B A x`` with ``A = 0`` at the start.
+
+    Named for the matrix that is trained. ``B`` is frozen at the leading left singular vectors of ``W``, the directions
+    in which the layer's output moves most. Each column has the length ``sqrt(D_out / (3 D_in))``: steps of one size in
+    every weight then change ``W`` by as much as LoRA's first ones do. What is trained has few outputs, ``rank``
+    numbers a token, and wide inputs: the shape that activation directions estimate best.
+
+    Args:
+        rank: Rows of ``A``, from 1 to the smaller side of ``W``.
+        alpha: Scale of the update, above 0.
+        dropout: Chance that an input of ``A`` is dropped while training, from 0 to below 1.
+        targets: Names or endings of names of the modules to adapt; None finds query and value projections.
+
+    Raises:
+        ModelError: If a setting lies outside its range.
+
+    Source:
+        Zhu et al. 2024 (arXiv 2402.16842) compare training ``A`` and ``B`` alone, with a random ``B``; LoRA-XS (arXiv
+        2405.17604) takes singular vectors.
+    """
+
+    @torch.no_grad()
+    def start(self, module: nn.Module, key: Key) -> None:
+        """Freeze ``B`` at singular vectors; ``A`` is 0."""
+        for layer, weight in lora_layers(module, self.rank):
+            for down, up in zip(layer.lora_A.values(), layer.lora_B.values(), strict=True):
+                down.weight.zero_()
+                length = math.sqrt(weight.shape[0] / (3 * weight.shape[1]))
+                up.weight.copy_(left_singular(weight, self.rank) * length)
+                up.weight.requires_grad_(False)
+
+
+def lora_layers(module: nn.Module, rank: int) -> list[tuple[Any, torch.Tensor]]:
+    """Pair the LoRA layers with the pretrained weights below them.
+
+    Args:
+        module: A ``PeftModel``.
+        rank: How many singular vectors of each weight are wanted.
+
+    Returns:
+        Layers of ``peft`` and their ``W``, shape (D_out, D_in).
+
+    Raises:
+        ModelError: If a weight has not so many singular vectors.
+    """
+    found = []
+    for name in adapted_layers(module):
+        layer: Any = module.get_submodule(name)
+        weight = base_weight(layer)
+        check_rank(rank, weight, name.removeprefix(WRAPPER))
+        found.append((layer, weight))
+    return found
