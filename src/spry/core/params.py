@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -122,3 +123,20 @@ def all_finite(params: Params) -> bool:
         True if every value is finite; True for no weights at all.
     """
     return all(bool(torch.isfinite(value).all()) for value in params.values())
+
+
+def digest(params: Params, length: int) -> bytes:
+    """Hash names and bits of all tensors, so that two sides can tell whether theirs are the same.
+
+    Args:
+        params: Weights.
+        length: Bytes of the result, from 1 to 64.
+
+    Returns:
+        BLAKE2b of them.
+    """
+    hashed = hashlib.blake2b(digest_size=length, person=b"spry-params")
+    for name, value in params.items():
+        hashed.update(name.encode())
+        hashed.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return hashed.digest()

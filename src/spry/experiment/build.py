@@ -24,6 +24,7 @@ from spry.estimators.slopes import Slope, central_difference, forward_difference
 from spry.experiment.config import Config
 from spry.federated.algorithm import Algorithm
 from spry.federated.budget import budgeted
+from spry.federated.downlink import Downlink, by_slopes, full
 from spry.federated.fwdllm import Pacing
 from spry.federated.methods import method
 from spry.federated.settings import Settings
@@ -60,6 +61,7 @@ DIFFERENCES: Mapping[str, Callable[[float], Slope]] = {
     "central": central_difference,
 }
 SPLITS: Mapping[str, Split] = {"cyclic": cyclic, "contiguous": contiguous, "everything": everything}
+DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "slopes": by_slopes}
 PARTITIONS: Mapping[str, Callable[[Dataset, Config, Key], Mapping[str, Any]]] = {
     "iid": lambda data, config, key: partition.iid(data, config.data.clients, key),
     "dirichlet": lambda data, config, key: partition.dirichlet(
@@ -77,6 +79,7 @@ class Experiment:
 
     Args:
         algorithm: What is run.
+        downlink: How orders reach clients.
         task: Owner of the model.
         clients: Owner of the data.
         schedule: How long to run and when to look.
@@ -85,6 +88,7 @@ class Experiment:
     """
 
     algorithm: Algorithm
+    downlink: Downlink
     task: ClassificationTask
     clients: Federation
     schedule: Schedule
@@ -116,12 +120,11 @@ def build(config: Config) -> Experiment:
         dtype=getattr(torch, config.model.dtype),
         device=config.model.device,
     )
+    chosen = replace(settings(config), amplitudes=_amplitudes(config, task, key))
+    algorithm = method(config.method.name, task.units, chosen)
     return Experiment(
-        algorithm=method(
-            config.method.name,
-            task.units,
-            replace(settings(config), amplitudes=_amplitudes(config, task, key)),
-        ),
+        algorithm=algorithm,
+        downlink=DOWNLINKS[config.method.downlink](algorithm),
         task=task,
         clients=_federation(config, splits, task, key),
         schedule=Schedule(

@@ -109,6 +109,10 @@ class Method(Section):
         default=False,
         description="Whether clients send slopes, which the server replays, instead of weights.",
     )
+    downlink: Literal["weights", "slopes"] = Field(
+        default="weights",
+        description="What clients are sent: all weights, or the slopes since the round they know if that is less.",
+    )
     split: Literal["cyclic", "contiguous", "everything"] | None = Field(
         default=None, description="Who trains what; the method's own if unset."
     )

@@ -83,6 +83,7 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
         key=experiment.key,
         schedule=experiment.schedule,
         state=state,
+        downlink=experiment.downlink,
         device=config.model.device,
     ):
         state = record.state

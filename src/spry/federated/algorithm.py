@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
 from spry.core.keys import Key
 from spry.core.params import Params, add, merge
 from spry.core.unit import Unit, names_of
@@ -63,6 +65,8 @@ class Algorithm:
         train: ``(loss_of, order, batches, examples) -> trained``: carries out one order on a client's batches.
         absorb: ``(state, answers) -> state``: takes the round's replies, in any order, one at a time, and steps.
         federated: Whether anything travels; if not, no bytes are counted.
+        measured: What the slopes in replies were measured along; None if replies carry weights or gradients.
+        remembers: Whether the server carries more than weights from round to round, such as moments.
     """
 
     name: str
@@ -72,6 +76,8 @@ class Algorithm:
     train: Callable[[LossOf, Order, Iterable[Any], int], Trained]
     absorb: Callable[[ServerState, Iterable[Answer]], ServerState]
     federated: bool = True
+    measured: Measurement | None = None
+    remembers: bool = True
 
 
 def carry_out(
@@ -193,4 +199,13 @@ def compose(
         updates, optimizer = server.update(gradient, state.optimizer, state.weights)
         return replace(state, round=state.round + 1, weights=add(state.weights, updates), optimizer=optimizer)
 
-    return Algorithm(name=name, units=tuple(units), init=init, plan=plan, train=train, absorb=absorb)
+    return Algorithm(
+        name=name,
+        units=tuple(units),
+        init=init,
+        plan=plan,
+        train=train,
+        absorb=absorb,
+        measured=replayed,
+        remembers=bool(server.init({"any": torch.zeros(())})),
+    )

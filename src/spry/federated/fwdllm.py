@@ -160,7 +160,15 @@ def paced(
             memory={HINT: gradient} if gradient else _hint(state.memory),
         )
 
-    return Algorithm(name=name, units=tuple(units), init=init, plan=plan, train=train, absorb=absorb)
+    return Algorithm(
+        name=name,
+        units=tuple(units),
+        init=init,
+        plan=plan,
+        train=train,
+        absorb=absorb,
+        measured=measurement,
+    )
 
 
 def _attempts(memory: Mapping[str, Params]) -> int:

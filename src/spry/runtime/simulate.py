@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from spry.core.errors import TrainingError
@@ -11,12 +11,13 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState, Trained
+from spry.federated.downlink import Downlink, full
 from spry.metrics.meter import peak_of
 from spry.metrics.stats import Stats
 from spry.runtime.records import ClientRecord, Round
 from spry.runtime.rounds import defect, idle, sample
 from spry.tasks.task import Task
-from spry.wire.codec import encode_order, encode_reply
+from spry.wire.codec import encode_reply
 from spry.wire.messages import Answer, Order
 
 
@@ -48,6 +49,7 @@ class _Run:
     algorithm: Algorithm
     task: Task
     clients: Federation
+    sent: Callable[[int], bytes]
     key: Key
     device: str
     evaluates: bool
@@ -72,7 +74,7 @@ class _Run:
                     steps=trained.reply.steps,
                     loss=trained.reply.loss,
                     bytes_up=len(encode_reply(trained.reply, order)) if self.algorithm.federated else 0,
-                    bytes_down=len(encode_order(order)) if self.algorithm.federated else 0,
+                    bytes_down=len(self.sent(order.client)) if self.algorithm.federated else 0,
                     seconds=seconds,
                     peak_bytes=peak,
                     failed=failed,
@@ -113,6 +115,7 @@ def simulate(
     key: Key,
     schedule: Schedule,
     state: ServerState | None = None,
+    downlink: Downlink | None = None,
     device: str = "cpu",
 ) -> Iterator[Round]:
     """Run the rounds of an algorithm, yielding each as it ends.
@@ -124,6 +127,8 @@ def simulate(
         key: Where every draw of the run comes from.
         schedule: How long to run and when to look.
         state: Where to go on from; the task's initial weights without one.
+        downlink: How orders reach clients, for the ledger: all virtual clients share what they would be sent. All
+            weights without one.
         device: Where the task computes. Memory is measured in the first round that is run, and taken for all: exactly,
             which on a CPU makes that round slower.
 
@@ -134,22 +139,25 @@ def simulate(
         TrainingError: If no reply of a round counts; the last yielded state is still good.
     """
     state = algorithm.init(task.init()) if state is None else state
+    downlink = downlink or full(algorithm)
     peak_bytes: int | None = None
     while state.round < schedule.rounds:
         number, begun = state.round, time.perf_counter()
+        chosen = sample(clients.trainable(), schedule.clients_per_round, number, key)
+        planned = algorithm.plan(state, chosen, key)
+        orders = {client: planned[client] for client in chosen}
         run = _Run(
             algorithm=algorithm,
             task=task,
             clients=clients,
+            sent=downlink.send(state, orders, key),
             key=key,
             device=device,
             evaluates=schedule.evaluates(number),
             personalized=schedule.personalized,
             measures=peak_bytes is None,
         )
-        chosen = sample(clients.trainable(), schedule.clients_per_round, number, key)
-        orders = algorithm.plan(state, chosen, key)
-        state = algorithm.absorb(state, run.answers(orders[client] for client in chosen))
+        state = downlink.absorb(state, orders, key, run.answers(orders.values()))
         survivors = [record for record in run.records if record.failed is None]
         if not survivors:
             reasons = "; ".join(f"client {record.client}: {record.failed}" for record in run.records)

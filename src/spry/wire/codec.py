@@ -6,25 +6,20 @@ t local steps, k key, w trained weights (as places), o the order's other choices
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from spry.core.errors import WireError
 from spry.core.keys import Key
 from spry.core.params import Params, restrict
-from spry.wire import frame, tensors
+from spry.wire import frame, recorded, tensors
 from spry.wire.messages import Gradient, Order, Payload, Reply, Slopes, Weights
 
 ORDER, WEIGHTS, GRADIENT, SLOPES32, SLOPES64 = range(5)
 KINDS: Mapping[type, int] = {Weights: WEIGHTS, Gradient: GRADIENT}
-MOST_SLOPES = 1 << 24
-"""More slopes than this in one reply are taken for an attack or an error: 64 MiB of float32."""
 MOST_CHOICE = 1 << 16
 """A server that asks for more directions than this is taken for a broken one."""
 _LOSS = struct.Struct("<f")
@@ -45,8 +40,8 @@ def encode_reply(reply: Reply, order: Order) -> bytes:
     if isinstance(payload, Slopes):
         header["s"] = list(payload.slopes.shape)
         kind = SLOPES64 if payload.slopes.dtype == torch.float64 else SLOPES32
-        raw = payload.slopes.detach().cpu().contiguous().numpy().tobytes()
-        return frame.pack(kind, header, loss + raw + tensors.pack(payload.exact, order.trained))
+        rest = recorded.pack(payload.slopes) + tensors.pack(payload.exact, order.trained)
+        return frame.pack(kind, header, loss + rest)
     header["t"] = reply.steps
     return frame.pack(KINDS[type(payload)], header, loss + tensors.pack(payload.values, order.trained))
 
@@ -85,30 +80,15 @@ def decode_reply(data: bytes, order: Order) -> Reply:
 
 def _payload(kind: int, header: dict[str, Any], body: bytes, known: Params, names: Sequence[str]) -> Payload:
     if kind in {SLOPES32, SLOPES64}:
-        slopes, rest = _slopes(header.get("s"), body, np.dtype("<f4" if kind == SLOPES32 else "<f8"))
-        return Slopes(slopes, tensors.unpack(rest, known, names))
+        shape, width = header.get("s"), 4 if kind == SLOPES32 else 8
+        length = recorded.nbytes(shape, width)
+        slopes = recorded.unpack(body[:length], header["s"], width)
+        return Slopes(slopes, tensors.unpack(body[length:], known, names))
     values = tensors.unpack(body, known, names)
     missing = known.keys() - values.keys()
     if missing:
         raise WireError(f"reply lacks {len(missing)} of the weights it was asked for, such as {min(missing)}")
     return Weights(values) if kind == WEIGHTS else Gradient(values)
-
-
-def _slopes(shape: Any, body: bytes, dtype: np.dtype[Any]) -> tuple[Tensor, bytes]:
-    if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)):
-        raise WireError(f"reply has slopes of shape {shape!r}; it must be [steps, K]")
-    number = math.prod(shape)
-    if number > MOST_SLOPES or max(shape) > MOST_SLOPES:
-        raise WireError(f"reply claims {shape[0]} x {shape[1]} slopes; at most {MOST_SLOPES} are allowed")
-    length = number * dtype.itemsize
-    if len(body) < length:
-        raise WireError(
-            f"reply is truncated: {shape[0]} x {shape[1]} slopes need {length} bytes, {len(body)} came"
-        )
-    values = torch.from_numpy(np.frombuffer(body[:length], dtype=dtype).reshape(shape).copy())
-    if not bool(torch.isfinite(values).all()):
-        raise WireError("reply has NaN or infinite slopes")
-    return values, body[length:]
 
 
 def encode_order(order: Order) -> bytes:
@@ -168,7 +148,7 @@ def decode_order(data: bytes, like: Params) -> Order:
         client=frame.count(header, "c"),
         weights=weights,
         trained=tuple(names[place] for place in places),
-        key=_key(header.get("k")),
+        key=read_key(header),
         hint=tensors.unpack(bytes(body[8 + length :]), like, names) or None,
         choices=_choices(header.get("o", {})),
     )
@@ -182,7 +162,19 @@ def _choices(found: Any) -> dict[str, int]:
     return found
 
 
-def _key(parts: Any) -> Key:
+def read_key(header: Mapping[str, Any]) -> Key:
+    """Read the key from a header.
+
+    Args:
+        header: The header; its field k is a list of the seed and the path's parts.
+
+    Returns:
+        The key.
+
+    Raises:
+        WireError: If it is no such list.
+    """
+    parts = header.get("k")
     if not isinstance(parts, list) or not parts or any(type(part) not in {int, str} for part in parts):
         raise WireError(f"order has key {parts!r}; it must be a list of a seed and path parts")
     if type(parts[0]) is not int:

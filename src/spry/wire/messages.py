@@ -91,6 +91,34 @@ class Reply:
         object.__setattr__(self, "loss", float(np.float32(self.loss)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class CatchUp:
+    """What a client is sent in place of an order's weights if it knows an earlier round: all that happened since.
+
+    Args:
+        client: Whom it is for.
+        key: The run's key, from which those of all orders follow.
+        since: The round at whose start the client knows the server's state.
+        rounds: What each round since then was, as ``wire.history.encode_round`` wrote it.
+        asked: The clients of the round that begins now, in the order in which they were asked.
+        exact: The weights that no slopes determine, as they are now.
+        digest: Of all weights as they are now, for the client to compare with.
+    """
+
+    client: int
+    key: Key
+    since: int
+    rounds: tuple[bytes, ...]
+    asked: tuple[int, ...]
+    exact: Params
+    digest: bytes
+
+    @property
+    def round(self) -> int:
+        """The round that begins now."""
+        return self.since + len(self.rounds)
+
+
 class Answer(NamedTuple):
     """A reply together with the order it answers.
 

@@ -1,0 +1,106 @@
+"""Clients refuse what does not follow from what they know; methods without slopes are refused at the start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.laws import problem
+
+from spry.core.errors import ConfigError, WireError
+from spry.core.keys import Key
+from spry.federated.catch_up import receive
+from spry.federated.downlink import by_slopes, full
+from spry.federated.methods import METHODS, method
+from spry.federated.settings import Settings
+from spry.wire.codec import encode_order
+from spry.wire.history import decode_catch_up, encode_catch_up
+from spry.wire.messages import Answer
+
+KEY = Key(0)
+ALGORITHM = method("spry_per_iteration", problem.UNITS, Settings())
+START = ALGORITHM.init({n: w.float() for n, w in problem.weights().items()})
+
+
+def forward(down, state, clients=(0, 1), silent=()):
+    orders = ALGORITHM.plan(state, clients, KEY)
+    answers = [
+        Answer(o, ALGORITHM.train(problem.loss_of, o, [batch(c)], 5).reply)
+        for c, o in orders.items()
+        if c not in silent
+    ]
+    return down.absorb(state, orders, KEY, answers)
+
+
+def batch(seed):
+    made = problem.batch(seed)
+    return problem.Batch(made.x.float(), made.y)
+
+
+def message(down, state, client=0, clients=(0, 1)):
+    return down.send(state, ALGORITHM.plan(state, clients, KEY), KEY)(client)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_that_send_no_slopes_are_refused(name):
+    algorithm = method(name, problem.UNITS, Settings())
+    if name in {"spry_per_iteration", "baffle", "fwdllm"}:
+        by_slopes(algorithm)
+    else:
+        with pytest.raises(ConfigError, match=r"method\.downlink = 'slopes' needs replies of slopes"):
+            by_slopes(algorithm)
+
+
+def test_full_orders_are_what_the_codec_writes():
+    orders = ALGORITHM.plan(START, [0, 1], KEY)
+    assert full(ALGORITHM).send(START, orders, KEY)(1) == encode_order(orders[1])
+
+
+def test_a_client_that_knows_more_than_the_server_thinks_skips_what_it_has():
+    """Its reply to round 1 was lost; the server starts from round 0 again, the client from where it is."""
+    down = by_slopes(ALGORITHM)
+    first = forward(down, START)
+    _, known = receive(message(down, first), ALGORITHM, START)
+    second = forward(down, first, silent=(0,))
+    assert known.round == 1
+    order, state = receive(message(down, second), ALGORITHM, known)
+    assert state.round == 2
+    assert all(torch.equal(order.weights[n], second.weights[n]) for n in second.weights)
+
+
+def test_the_state_after_catching_up_is_the_servers():
+    """Moments too, where no weight is exact."""
+    algorithm = method("spry_per_iteration", problem.UNITS, Settings(exact_head=False))
+    down, state = by_slopes(algorithm), START
+    for _ in range(3):
+        orders = algorithm.plan(state, [0, 1], KEY)
+        answers = [
+            Answer(o, algorithm.train(problem.loss_of, o, [batch(c)], 5).reply) for c, o in orders.items()
+        ]
+        state = down.absorb(state, orders, KEY, answers)
+    data = down.send(state, algorithm.plan(state, [5, 6], KEY), KEY)(5)
+    _, got = receive(data, algorithm, START)
+    for slot, tensors in state.optimizer.items():
+        assert all(torch.equal(got.optimizer[slot][n], tensors[n]) for n in tensors)
+
+
+def test_what_does_not_follow_is_refused():
+    down = by_slopes(ALGORITHM)
+    state = forward(down, forward(down, START))
+    data = message(down, state, 5, (5, 6))
+    good = decode_catch_up(data, START.weights)
+
+    def changed(**fields):
+        return encode_catch_up(replace(good, **fields), list(START.weights))
+
+    for sent, known, says in (
+        (data, replace(START, round=3), "knows round 3"),
+        (changed(since=1), START, "knows round 0"),
+        (changed(digest=b"\0" * 8), START, "other weights"),
+        (changed(asked=(6,)), START, "not among those asked"),
+        (changed(asked=()), START, "asks no clients"),
+        (data, replace(START, weights={n: w + 1 for n, w in START.weights.items()}), "other weights"),
+    ):
+        with pytest.raises(WireError, match=says):
+            receive(sent, ALGORITHM, known)
