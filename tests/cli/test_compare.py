@@ -7,51 +7,76 @@ from pathlib import Path
 import pytest
 
 
-def test_compare_prints_one_table_and_writes_the_report(spry, tiny_config):
-    command = ["compare", tiny_config, "--methods", "head_only,spry,fedavg", "--out", "all"]
+def test_compare_prints_its_tables_and_writes_the_report(spry, tiny_config):
+    command = ["compare", tiny_config, "--methods", "head_only,spry,fedavg", "--seeds", "0", "--out", "all"]
     result = spry(*command)
     assert result.code == 0, result.err
     rows = [line.split("  ")[0].strip() for line in result.out.splitlines()]
-    wanted = ["majority class", "head_only", "spry", "fedavg + checkpointing"]
-    assert [row for row in rows if row in wanted] == wanted
+    methods = ["head_only", "spry", "fedavg + checkpointing"]
+    wanted = ["majority class", *methods]
+    assert [row for row in rows if row in wanted] == [*wanted, *methods, *methods, *methods]
     page = Path("all/report/index.html")
     assert result.err.splitlines()[-1] == f"Report: {page}"
-    assert page.is_file()
+    assert "Three sides of the same runs" in page.read_text(encoding="utf-8")
+    assert "Best test accuracy (%) under a budget" in Path("all/comparison.md").read_text(encoding="utf-8")
     again = spry(*command, "--json")
     assert [row["method"] for row in again.document["rows"]] == ["head_only", "spry", "fedavg"]
+    assert again.document["tuning"] is None
     assert again.err == ""
 
 
 def test_seeds_are_run_and_averaged(spry, tiny_config):
-    command = [
-        "compare",
-        tiny_config,
-        "--methods",
-        "spry",
-        "--seeds",
-        "0,1",
-        "--set",
-        "schedule.rounds=1",
-        "--json",
-    ]
-    result = spry(*command)
+    command = ["compare", tiny_config, "--methods", "spry", "--set", "schedule.rounds=1", "--json"]
+    result = spry(*command, "--no-backprop", "--seeds", "0,1")
     assert result.code == 0, result.err
+    assert [row["method"] for row in result.document["rows"]] == ["spry"]
     assert result.document["rows"][0]["seeds"] == [0, 1]
     assert result.document["folder"] == "runs/reviews-compare"
     assert sorted(path.name for path in Path("runs/reviews-compare").glob("spry-*")) == ["spry-s0", "spry-s1"]
 
 
+def test_by_default_three_seeds_and_backpropagation_with_checkpointing(spry, tiny_config):
+    options = [
+        "--set",
+        "schedule.rounds=1",
+        "--set",
+        "client.steps=1",
+        "--target",
+        "0.01",
+        "--budget-mib",
+        "0.001",
+    ]
+    result = spry("compare", tiny_config, "--methods", "head_only", "--json", *options)
+    assert result.code == 0, result.err
+    assert result.err.startswith("fedavg with checkpointing is added")
+    rows = result.document["rows"]
+    assert [(row["method"], row["seeds"]) for row in rows] == [
+        ("head_only", [0, 1, 2]),
+        ("fedavg", [0, 1, 2]),
+    ]
+    assert result.document["views"]["target"]["target"] == pytest.approx(0.01)
+    assert result.document["views"]["budget"]["budget"]["peak_bytes_above_model"] == pytest.approx(1048.576)
+
+
+def test_a_tuned_comparison_says_what_it_chose(spry, tiny_config):
+    options = ["--set", "schedule.rounds=1", "--set", "tune.grid.lr=[1e-3, 1e-2]", "--seeds", "0"]
+    result = spry("compare", tiny_config, "--methods", "fedavg", *options)
+    assert result.code == 0, result.err
+    assert "at 2 points each, 1 rounds, seed 100" in result.out
+    assert "1/3 fedavg, tuning 1" in result.err
+
+
 def test_stopping_a_comparison_says_how_to_go_on(spry, tiny_config, monkeypatch):
     from spry.experiment import compare
 
-    def stopped(*arguments):
+    def stopped(*arguments, **options):
         raise KeyboardInterrupt
         yield
 
     monkeypatch.setattr(compare, "compare", stopped)
-    result = spry("compare", tiny_config, "--methods", "spry")
+    result = spry("compare", tiny_config, "--methods", "fedavg")
     assert result.code == 130
-    assert f"Go on with: spry compare {tiny_config} --methods spry" in result.err
+    assert f"Go on with: spry compare {tiny_config} --methods fedavg" in result.err
 
 
 @pytest.mark.parametrize(

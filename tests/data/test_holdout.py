@@ -41,3 +41,16 @@ def test_no_text_is_on_both_sides():
 def test_holding_out_nothing_is_refused():
     with pytest.raises(DataError, match="leaves none to test on"):
         hold_out(Dataset(name="t", texts=["a", "b"], labels=[0, 1], label_names=("a", "b")), 0.2)
+
+
+def test_parts_of_other_names_are_drawn_independently():
+    texts = [f"text {number}" for number in range(200)]
+    whole = Dataset(name="t", texts=texts, labels=[k % 2 for k in range(200)], label_names=("a", "b"))
+    test, again, validation = (
+        hold_out(whole, 0.5, *part).test for part in ([], ["test part"], ["validation part"])
+    )
+    assert test is not None
+    assert again is not None
+    assert validation is not None
+    assert list(test.texts) == list(again.texts)
+    assert 20 < len(set(test.texts) & set(validation.texts)) < 80  # 50, were it chance

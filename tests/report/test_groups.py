@@ -9,7 +9,8 @@ import pytest
 from tests.report.made import MadeRun, comparison
 
 from spry.federated.methods import METHODS
-from spry.report.groups import BACKPROPAGATING, sections
+from spry.federated.traits import BACKPROPAGATING
+from spry.report.groups import sections
 from spry.report.load import find
 
 

@@ -6,13 +6,19 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spry.cli import screen
 from spry.cli.runs import Json, Settings, Source, resumable
 from spry.core.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from spry.experiment.config import Config
+
+SEEDS = 3
+"""How many seeds are run if the user names none."""
 
 
 def compare(
@@ -21,55 +27,96 @@ def compare(
         "head_only,spry,fedavg"
     ),
     seeds: Annotated[
-        str | None, typer.Option(metavar="0,1,2", help="Which seeds. Default: the configuration's own.")
+        str | None,
+        typer.Option(metavar="0,1,2", help="Which seeds. Default: three, from the configuration's own on."),
     ] = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="The folder of all runs. Default: one in runs/.")] = None,
+    budget_mib: Annotated[
+        float | None, typer.Option(min=0, help="Memory of a client above the model. Default: any.")
+    ] = None,
+    budget_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Compute of all clients. Default: the cheapest rival's.")
+    ] = None,
+    budget_bytes: Annotated[
+        float | None, typer.Option(min=0, help="Bytes up and down per client. Default: the cheapest rival's.")
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Accuracy to reach. Default: 97 % of the best backpropagated one."),
+    ] = None,
+    backprop: Annotated[
+        bool, typer.Option(help="Add fedavg with checkpointing if no method is backpropagation with it.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Run several methods over several seeds on the same data, and report on them.
 
-    Runs that are finished in the folder are not run again; a run that was stopped goes on.
+    Each method is tuned first if the configuration has a [tune] grid. What is done in the folder is not done again;
+    a run that was stopped goes on.
     """
     from spry.cli import folders
     from spry.cli.progress import Watch
     from spry.experiment import compare as experiment
     from spry.experiment import config
+    from spry.experiment.views import Budget
 
     wanted = config.load(source, settings or ())
-    names = _names(methods)
-    numbers = [wanted.seed] if seeds is None else _numbers(seeds)
-    runs = {f"{name}-s{seed}": wanted.for_method(name, seed) for seed in numbers for name in names}
+    names = _names(methods, wanted)
+    if backprop:
+        wanted, names = _with_baseline(wanted, names)
+    numbers = [wanted.seed + k for k in range(SEEDS)] if seeds is None else _numbers(seeds)
+    runs = experiment.plan(wanted, names, numbers)
     folder = out or folders.choose(f"{folders.dataset(wanted)}-compare", runs)
+    budget = Budget(
+        peak_bytes_above_model=budget_mib and budget_mib * 2**20,
+        client_seconds=budget_seconds,
+        bytes_per_client=budget_bytes,
+    )
     with resumable(shlex.join(["spry", *sys.argv[1:]])), Watch() as watch:
-        for name, seed, event in experiment.compare(wanted, names, numbers, folder):
-            place = list(runs).index(f"{name}-s{seed}") + 1
-            watch.show(f"{place}/{len(runs)} {name}, seed {seed}", event)
-    _print(folder, folder / experiment.FILE, list(runs), as_json=as_json)
+        for name, event in experiment.compare(wanted, names, numbers, folder, budget=budget, target=target):
+            watch.show(name, event)
+    _print(folder, [folder / f"{name}-s{seed}" for seed in numbers for name in names], as_json=as_json)
 
 
-def _print(folder: Path, comparison: Path, runs: list[str], *, as_json: bool) -> None:
-    from spry.report import page, tables
+def _print(folder: Path, runs: list[Path], *, as_json: bool) -> None:
+    from spry.report import comparison, page, tables
 
-    report = page.write([folder / run for run in runs], folder / "report")
+    views = comparison.tables(folder)
+    report = page.write(runs, folder / "report", views)
+    text = comparison.write(folder, report.tables)
     if as_json:
-        rows = json.loads(comparison.read_text(encoding="utf-8"))["rows"]
-        screen.document({"folder": str(folder), "report": str(report.page), "rows": rows})
+        found = json.loads((folder / comparison.FILE).read_text(encoding="utf-8"))
+        places = {"folder": str(folder), "report": str(report.page), "markdown": str(text)}
+        screen.document({**places, **found})
         return
-    for table in report.tables:
+    for table in (*report.tables, *views):
         screen.out().print(tables.terminal(table))
     screen.say(f"Report: {report.page}")
 
 
-def _names(methods: str) -> list[str]:
+def _with_baseline(wanted: Config, names: list[str]) -> tuple[Config, list[str]]:
+    from spry.experiment import compare as experiment
+
+    config, more = experiment.with_baseline(wanted, names)
+    for name in more[len(names) :]:
+        screen.say(
+            f"{name} with checkpointing is added: none of {', '.join(names)} is backpropagation with checkpointing. "
+            "To leave it out, write --no-backprop."
+        )
+    return config, more
+
+
+def _names(methods: str, wanted: Config) -> list[str]:
     from spry.federated.methods import METHODS
 
+    known = {*METHODS, *wanted.methods}
     names = [name.strip() for name in methods.split(",") if name.strip()]
     if not names:
         raise ConfigError("--methods names no method. Write them with commas, such as --methods spry,fedavg")
     for name in names:
-        if name not in METHODS:
-            raise ConfigError(f"no method {name!r}. {nearest(name, METHODS)}")
+        if name not in known:
+            raise ConfigError(f"no method {name!r}. {nearest(name, known)}")
     return list(dict.fromkeys(names))
 
 

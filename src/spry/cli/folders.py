@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spry.core.errors import ConfigError
-from spry.experiment import config
 from spry.experiment.config import Config
-from spry.experiment.run import CONFIG
+from spry.experiment.run import CONFIG, holds
 
 RUNS = Path("runs")
 
@@ -51,10 +50,9 @@ def dataset(run: Config) -> str:
 
 
 def _free(folder: Path, run: Config) -> bool:
-    written = folder / CONFIG
-    if not written.is_file():
+    if not (folder / CONFIG).is_file():
         return True
     try:
-        return config.load(written) == run
+        return holds(run, folder)
     except ConfigError:
         return False

@@ -23,9 +23,10 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a page with curves and tables, and the figures as PNG; also of runs in progress."""
-    from spry.report import page, tables
+    from spry.report import comparison, page, tables
 
-    written = page.write(folders, out or _beside(folders) / "report")
+    views = [table for folder in folders for table in comparison.tables(folder)]
+    written = page.write(folders, out or _beside(folders) / "report", views)
     if as_json:
         screen.document({
             "page": str(written.page),
@@ -33,7 +34,7 @@ def report(
             "images": [str(image) for image in written.images],
         })
         return
-    for table in written.tables:
+    for table in (*written.tables, *views):
         screen.out().print(tables.terminal(table))
     screen.say(f"Report: {written.page}")
 

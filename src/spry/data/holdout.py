@@ -38,14 +38,15 @@ def stratified(labels: Sequence[int], fraction: float, key: Key) -> tuple[list[i
     return np.flatnonzero(~second).tolist(), np.flatnonzero(second).tolist()
 
 
-def hold_out(dataset: Dataset, fraction: float) -> Splits:
-    """Hold out the same stratified test part of a data set in every run, whatever the run's seed.
+def hold_out(dataset: Dataset, fraction: float, part: str = "test part") -> Splits:
+    """Hold out the same stratified part of a data set in every run, whatever the run's seed.
 
-    Examples whose very text is in the test part are dropped from the training part, lest it be learnt.
+    Examples whose very text is in the held-out part are dropped from the training part, lest it be learnt.
 
     Args:
         dataset: All examples.
         fraction: Share held out, between 0 and 1, both excluded.
+        part: What is held out; parts of other names are drawn independently.
 
     Returns:
         The rest for training and the held-out part for testing, marked as not official.
@@ -53,7 +54,7 @@ def hold_out(dataset: Dataset, fraction: float) -> Splits:
     Raises:
         DataError: If ``fraction`` lies outside its range or holds out nothing.
     """
-    kept, held = stratified(dataset.labels, fraction, Key(0).fold("test part", dataset.name))
+    kept, held = stratified(dataset.labels, fraction, Key(0).fold(part, dataset.name))
     if not held:
         raise DataError(
             f"{dataset.name}: a share of {fraction} of its {len(dataset)} examples leaves none to test on. "

@@ -17,6 +17,7 @@ from spry.data import clients, datasets, partition
 from spry.data.batches import EvaluationBatches
 from spry.data.dataset import Dataset, Splits
 from spry.data.federation import Federation
+from spry.data.holdout import hold_out
 from spry.estimators.activation import Choice, cheaper, maps, mean_tokens
 from spry.estimators.amplitudes import Amplitudes, calibrate
 from spry.estimators.directions import Directions, basis, gaussian, orthogonal, rademacher
@@ -29,6 +30,7 @@ from spry.federated.fwdllm import Pacing
 from spry.federated.methods import method
 from spry.federated.settings import Settings
 from spry.federated.split import Split, contiguous, cyclic, everything
+from spry.federated.traits import STEPS
 from spry.optim.named import optimizer
 from spry.optim.transform import Transform
 from spry.runtime.simulate import Schedule
@@ -164,6 +166,8 @@ def _splits(config: Config) -> Splits:
     splits = datasets.load(
         data.name, text=data.text, label=data.label, group=group, test=data.test, test_fraction=TEST_SHARE
     )
+    if data.validation:
+        splits = hold_out(splits.train, data.validation, part="validation part")
     assert splits.test is not None  # held out of the training part where the source has none
     if data.test_examples is None or data.test_examples >= len(splits.test):
         return splits
@@ -218,8 +222,8 @@ def settings(config: Config) -> Settings:
     """
     chosen = config.method
     return Settings(
-        client=_optimizer("client", config.client.optimizer, config.client.lr, "adamw"),
-        server=_optimizer("server", config.server.optimizer, config.server.lr, None),
+        client=_optimizer("client", config.client.optimizer, config.client.lr, STEPS[chosen.name].client),
+        server=_optimizer("server", config.server.optimizer, config.server.lr, STEPS[chosen.name].server),
         split=_split(chosen.split, chosen.budgets),
         tap=_choice(config),
         directions=DIRECTIONS[chosen.directions],
@@ -240,13 +244,9 @@ def _split(name: str | None, budgets: Sequence[float]) -> Split | None:
     return SPLITS[name] if name else None
 
 
-def _optimizer(section: str, name: str | None, lr: float | None, default: str | None) -> Transform | None:
-    if name is None and lr is None:
-        return None
-    name = name or default
-    if name is None or lr is None:
-        missing = "optimizer" if name is None else "lr"
-        raise ConfigError(
-            f"{section}.{missing} is missing: {section}.optimizer and {section}.lr are set together"
-        )
-    return optimizer(name, lr=lr)
+def _optimizer(section: str, name: str | None, lr: float | None, own: str | None) -> Transform | None:
+    if name is None and (lr is None or own is None):
+        return None  # the method's own, or there is nothing that would step
+    if lr is None:
+        raise ConfigError(f"{section}.lr is missing: an optimizer that is named needs its step size")
+    return optimizer(name or own or "", lr=lr)

@@ -15,6 +15,8 @@ from spry.core.errors import ConfigError, nearest
 from spry.federated.methods import METHODS
 
 PRESETS = ("quickstart", "paper")
+FREE = (["tune", "grid"], ["tune", "methods"])
+"""Tables whose entries appear as they are named, beside ``methods``."""
 
 
 class Section(BaseModel):
@@ -74,6 +76,12 @@ class Data(Section):
     clients: int = Field(default=100, ge=1)
     held_out: float = Field(
         default=0.2, ge=0, lt=1, description="Share of each client's examples kept for evaluation."
+    )
+    validation: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the training part that is tested on in place of the test part, as tuning does.",
     )
 
 
@@ -159,8 +167,27 @@ class Schedule(Section):
     personalized: bool = True
 
 
+class Tune(Section):
+    """How a comparison chooses settings for each method, on a validation part, before it compares."""
+
+    grid: dict[str, Any] = Field(
+        default={},
+        description="Values to try by setting, or by lr: the step size of whoever steps. Nothing is tuned if empty.",
+    )
+    methods: dict[str, dict[str, Any]] = Field(
+        default={}, description="Grids that replace it for single methods, each of as many points."
+    )
+    rounds: int | None = Field(
+        default=None, ge=1, description="Rounds a point is tried; as compared if unset."
+    )
+    seed: int = Field(default=100, description="The seed of all trials, apart from those compared.")
+    validation: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of the training part that trials are judged on."
+    )
+
+
 class Config(Section):
-    """A whole run; ``methods`` holds per-method settings for comparisons, such as tuned step sizes."""
+    """A whole run, and in ``methods`` and ``tune`` what only comparisons read: what is a method's own."""
 
     seed: int = 0
     model: Model = Model()
@@ -171,6 +198,7 @@ class Config(Section):
     server: Server = Server()
     schedule: Schedule = Schedule()
     methods: dict[str, dict[str, Any]] = {}
+    tune: Tune = Tune()
 
     def with_settings(self, settings: Mapping[str, Any]) -> Config:
         """Change settings by their dotted keys.
@@ -193,13 +221,22 @@ class Config(Section):
         """Choose a method and a seed, with the settings that ``methods`` has for that method.
 
         Args:
-            name: The method.
+            name: The method, or the name of a table in ``methods`` that says ``method.name``.
             seed: The seed.
 
         Returns:
             The configuration of one run of a comparison.
         """
-        return self.with_settings({"method.name": name, "seed": seed, **_flatten(self.methods.get(name, {}))})
+        own = flatten(self.methods.get(name, {}))
+        return self.with_settings({"method.name": name, "seed": seed, **own}).alone()
+
+    def alone(self) -> Config:
+        """Leave out what only comparisons read.
+
+        Returns:
+            The configuration of a run by itself; runs are the same if these are equal.
+        """
+        return self.model_copy(update={"methods": {}, "tune": Tune()})
 
     def flat(self) -> dict[str, Any]:
         """List all settings under their dotted keys.
@@ -207,7 +244,7 @@ class Config(Section):
         Returns:
             Such as ``{"client.lr": 1e-3}``.
         """
-        return _flatten(self.model_dump())
+        return flatten(self.model_dump())
 
     def dump(self) -> str:
         """Write the configuration as TOML; settings that are unset are left out.
@@ -260,9 +297,7 @@ def _parse(override: str) -> tuple[str, Any]:
 def _place(tree: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     node: Any = tree
-    free = path[:1] == [
-        "methods"
-    ]  # its tables appear as they are named; the keys in them are checked when used
+    free = path[:1] == ["methods"] or path[:2] in FREE  # the keys in them are checked when used
     for part in path:
         node = node.setdefault(part, {}) if free else node.get(part)
         if not isinstance(node, dict):
@@ -272,10 +307,19 @@ def _place(tree: dict[str, Any], key: str, value: Any) -> None:
     node[last] = value
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Bring nested tables under dotted keys.
+
+    Args:
+        tree: Tables within tables.
+        prefix: What the keys begin with.
+
+    Returns:
+        The values that are no tables, such as ``{"client.lr": 1e-3}``.
+    """
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
 
 

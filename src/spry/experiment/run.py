@@ -122,7 +122,20 @@ def finished(config: Config, folder: Path) -> bool:
     Returns:
         True if there is nothing left to do.
     """
-    return (folder / SUMMARY).is_file() and (folder / CONFIG).is_file() and load(folder / CONFIG) == config
+    return (folder / SUMMARY).is_file() and holds(config, folder)
+
+
+def holds(config: Config, folder: Path) -> bool:
+    """Tell whether a folder holds the run of a configuration, finished or not.
+
+    Args:
+        config: The configuration.
+        folder: A run folder.
+
+    Returns:
+        True if all that concerns the run is the same.
+    """
+    return (folder / CONFIG).is_file() and load(folder / CONFIG).alone() == config.alone()
 
 
 def _claim(config: Config, folder: Path, *, resume: bool) -> None:
@@ -130,7 +143,7 @@ def _claim(config: Config, folder: Path, *, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     written = folder / CONFIG
     if written.is_file():
-        if load(written) != config:
+        if not holds(config, folder):
             raise CheckpointError(
                 f"{folder} holds a run with another configuration ({', '.join(_changes(load(written), config))}). "
                 f"Resume it with the configuration in {written}, or choose another folder."
@@ -142,7 +155,7 @@ def _claim(config: Config, folder: Path, *, resume: bool) -> None:
 
 
 def _changes(old: Config, new: Config) -> list[str]:
-    before, after = old.flat(), new.flat()
+    before, after = old.alone().flat(), new.alone().flat()
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     shown = [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in names[:3]]
     return shown + ([f"and {len(names) - 3} more"] if len(names) > 3 else [])

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from spry.federated.traits import BACKPROPAGATING
 from spry.report.load import Run
-
-BACKPROPAGATING = frozenset({"fedavg", "fedyogi", "fedsgd", "fedavg_split", "fedyogi_split", "local"})
-"""Methods of which a reader must be told whether they recompute activations instead of keeping them."""
 
 
 @dataclass(frozen=True, kw_only=True)

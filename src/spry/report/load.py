@@ -39,10 +39,9 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The settings by dotted key; per-method settings, meant for comparisons, are left out."""
+        """The settings by dotted key; those that only comparisons read are left out."""
         tree = tomllib.loads(self.text)
-        tree.pop("methods", None)
-        return _flatten(tree)
+        return _flatten({name: part for name, part in tree.items() if name not in {"methods", "tune"}})
 
     @property
     def method(self) -> str:

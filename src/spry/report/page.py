@@ -45,12 +45,13 @@ class Report:
     tables: tuple[Table, ...]
 
 
-def write(folders: Sequence[Path], out: Path) -> Report:
+def write(folders: Sequence[Path], out: Path, views: Sequence[Table] = ()) -> Report:
     """Report on runs.
 
     Args:
         folders: Run folders or comparison folders, also of runs in progress.
         out: The folder to write to; made if it is not there.
+        views: Tables of comparisons that stand at the end of the page.
 
     Returns:
         What was written.
@@ -71,9 +72,8 @@ def write(folders: Sequence[Path], out: Path) -> Report:
         parts.append(_part(section, drawn))
     tables = tuple(outcome(section) for section in found)
     page, text = out / "index.html", out / "tables.md"
-    page.write_text(
-        _template().render(parts=parts, repeated=[run.folder for run in repeated]), encoding="utf-8"
-    )
+    left_out = [run.folder for run in repeated]
+    page.write_text(_template().render(parts=parts, views=views, repeated=left_out), encoding="utf-8")
     text.write_text("\n\n".join(map(markdown, tables)) + "\n", encoding="utf-8")
     return Report(page=page, markdown=text, images=tuple(images), tables=tables)
 

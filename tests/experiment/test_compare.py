@@ -1,0 +1,230 @@
+"""Comparisons end to end on a tiny model: tuned alike, resumed, fair, with backpropagation in every table."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from spry.core.errors import ConfigError, TrainingError
+from spry.experiment import events, fairness, tune
+from spry.experiment.build import build
+from spry.experiment.compare import compare, plan, with_baseline
+from spry.experiment.config import load
+from spry.experiment.run import CONFIG, Started
+from spry.experiment.views import Budget
+from spry.federated.methods import METHODS
+
+
+@pytest.fixture
+def config(tiny_model, tiny_csv, tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[model]\nname = "{tiny_model}"\nmax_length = 16\n[data]\nname = "{tiny_csv}"\nclients = 4\n'
+        'partition = "iid"\n'
+        "[schedule]\nrounds = 2\nclients_per_round = 2\nevaluate_every = 1\n[client]\nsteps = 1\nbatch_size = 4\n"
+    )
+    return load(path)
+
+
+@pytest.fixture
+def tuned(config):
+    return config.with_settings({
+        "tune.grid.lr": [1e-3, 3e-2],
+        "tune.methods.fwdllm": {"lr": [0.1], "method.threshold": [1e-6, 0.1]},
+        "tune.rounds": 1,
+    })
+
+
+def started(events_of):
+    return [event.folder.name for _, event in events_of if isinstance(event, Started)]
+
+
+def document(folder):
+    return json.loads((folder / "comparison.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model, tiny_csv, tmp_path_factory):
+    """A finished comparison with tuning, and its document."""
+    folder = tmp_path_factory.mktemp("whole")
+    path = folder / "config.toml"
+    path.write_text(
+        f'[model]\nname = "{tiny_model}"\nmax_length = 16\n[data]\nname = "{tiny_csv}"\nclients = 4\n'
+        'partition = "iid"\n[tune]\nrounds = 1\ngrid = {lr = [1e-3, 3e-2]}\n'
+        "[schedule]\nrounds = 2\nclients_per_round = 2\nevaluate_every = 1\n[client]\nsteps = 1\nbatch_size = 4\n"
+    )
+    names = started(compare(load(path), ["spry", "fedsgd"], [0, 1], folder / "all"))
+    return folder / "all", names, load(path)
+
+
+def test_tuning_comes_first_and_is_recorded(whole):
+    folder, names, _ = whole
+    assert names == [
+        "spry-0",
+        "fedsgd-0",
+        "spry-1",
+        "fedsgd-1",
+        "spry-s0",
+        "fedsgd-s0",
+        "spry-s1",
+        "fedsgd-s1",
+    ]
+    tuning = document(folder)["tuning"]
+    assert (tuning["seed"], tuning["rounds"], tuning["validation"], tuning["points"]) == (100, 1, 0.1, 2)
+    for method, key in (("spry", "client.lr"), ("fedsgd", "server.lr")):
+        found = tuning["methods"][method]
+        assert [point["settings"] for point in found["points"]] == [{key: 1e-3}, {key: 3e-2}]
+        assert all(0 <= point["accuracy"] <= 1 and point["loss"] > 0 for point in found["points"])
+        best = max(found["points"], key=lambda point: (point["accuracy"], -point["loss"]))
+        assert found["chosen"] == best["settings"]
+        assert found["at_edge"] == [key]
+        for seed in (0, 1):
+            flat = load(folder / f"{method}-s{seed}" / CONFIG).flat()
+            assert flat[key] == found["chosen"][key]
+            assert flat["data.validation"] == 0
+
+
+def test_all_runs_share_everything_but_what_is_a_methods_own(whole):
+    folder, _, _ = whole
+    for runs in (folder.glob("*-s*"), (folder / "tuning").iterdir()):
+        seen = [fairness.shared(load(run / CONFIG)) for run in runs]
+        assert len(seen) == 4
+        assert all(each == seen[0] for each in seen)
+        assert {"model.dtype", "model.dropout", "data.name", "data.alpha", "client.steps", "client.batch_size",
+                "schedule.rounds", "schedule.clients_per_round", "peft.dropout"} <= seen[0].keys()  # fmt: skip
+
+
+def test_runs_of_a_seed_ask_the_same_clients_and_take_as_many_steps(whole):
+    folder, _, _ = whole
+    for seed in (0, 1):
+        asked = [
+            [
+                [(client["client"], client["examples"], client["steps"]) for client in entry["clients"]]
+                for entry in events.read(folder / f"{method}-s{seed}")
+            ]
+            for method in ("spry", "fedsgd")
+        ]
+        assert asked[0] == asked[1]
+
+
+def test_rows_and_views_are_there(whole):
+    found = document(whole[0])
+    assert {"method", "seeds", "accuracy_mean", "accuracy_std", "peak_bytes_above_model", "client_seconds",
+            "bytes_up_per_client_round", "bytes_down_per_client_round"} <= found["rows"][0].keys()  # fmt: skip
+    assert [row["checkpointing"] for row in found["rows"]] == [None, True]
+    assert found["views"]["equal_rounds"]["rounds"] == [1, 2]
+    final = found["views"]["equal_rounds"]["rows"][1]["after"][-1]["accuracy_mean"]
+    assert final == pytest.approx(found["rows"][1]["accuracy_mean"])
+    assert found["views"]["target"]["target"] == pytest.approx(0.97 * final)
+
+
+def test_a_second_call_runs_nothing_and_takes_other_budgets(whole):
+    folder, _, config = whole
+    again = compare(
+        config, ["spry", "fedsgd"], [0, 1], folder, budget=Budget(peak_bytes_above_model=1), target=1.0
+    )
+    assert started(again) == []
+    views = document(folder)["views"]
+    assert [row["fits"] for row in views["budget"]["rows"]] == [False, False]
+    assert views["target"]["target"] == pytest.approx(1.0)
+    list(compare(config, ["spry", "fedsgd"], [0, 1], folder))
+
+
+def test_stopped_while_tuning_it_goes_on(tuned, tmp_path):
+    going = compare(tuned, ["spry", "fwdllm"], [0], tmp_path / "all")
+    for _ in range(3):  # the first trial whole, the second begun
+        next(going)
+    going.close()
+    names = started(compare(tuned, ["spry", "fwdllm"], [0], tmp_path / "all"))
+    assert names == ["fwdllm-0", "spry-1", "fwdllm-1", "spry-s0", "fwdllm-s0"]
+    chosen = document(tmp_path / "all")["tuning"]["methods"]["fwdllm"]["chosen"]
+    assert chosen["server.lr"] == pytest.approx(0.1)
+    assert chosen["method.threshold"] in {1e-6, 0.1}
+
+
+def test_a_trial_that_breaks_down_has_failed_and_is_not_tried_again(tuned, tmp_path, monkeypatch):
+    real = tune.run
+
+    def broken(config, folder, *, resume):
+        for event in real(config, folder, resume=resume):
+            yield event
+            if config.client.lr in {3e-2}:
+                raise TrainingError("round 0: no client's reply could be used")
+
+    monkeypatch.setattr(tune, "run", broken)
+    config = tuned.with_settings({"tune.rounds": 2})
+    list(compare(config, ["spry"], [0], tmp_path / "all"))
+    found = document(tmp_path / "all")["tuning"]["methods"]["spry"]
+    assert found["points"][1]["accuracy"] is None
+    assert "no client" in found["points"][1]["failed"]
+    assert found["chosen"] == {"client.lr": 1e-3}
+    assert started(compare(config, ["spry"], [0], tmp_path / "all")) == []
+    nowhere = config.with_settings({"tune.methods.spry": {"lr": [3e-2]}})
+    with pytest.raises(TrainingError, match="every point of its grid"):
+        list(compare(nowhere, ["spry"], [0], tmp_path / "none"))
+
+
+def test_trials_are_judged_on_training_data_that_they_do_not_train_on(config, tuned):
+    tested, judged = build(config.for_method("spry", 0)), build(tune.trials(tuned, ["spry"])[0].config)
+    count = len(tested.clients.clients[0].data)
+    held = sum(len(batch["labels"]) for batch in judged.clients.test)
+    assert 0 < held <= round(0.1 * count) + 1
+    assert len(judged.clients.clients[0].data) <= count - held
+
+
+def test_a_setting_that_is_no_methods_own_is_refused(config):
+    uneven = config.with_settings({"methods.spry.client.steps": 5})
+    with pytest.raises(ConfigError, match=r"fedavg has client\.steps = 1, spry has 5"):
+        plan(uneven, ["spry", "fedavg"], [0])
+
+
+@pytest.mark.parametrize(
+    ("tuning", "says"),
+    [
+        ({"tune.grid.lr": [0.1], "tune.methods.spry.lr": [0.1, 0.2]}, "unequal numbers of points"),
+        ({"tune.methods.spry.lr": [0.1]}, "no grid for baffle"),
+        ({"tune.grid.lr": 0.1}, "must be a list"),
+        ({"tune.grid.lr": []}, "must be a list"),
+        ({"tune.grid": {"client.lr": [0.1]}}, "changes nothing for baffle"),
+        ({"tune.grid": {"client.rate": [0.1]}}, r"client\.rate cannot be tuned"),
+        ({"tune.grid": {"schedule.rounds": [1, 2]}}, r"schedule\.rounds cannot be tuned"),
+        ({"tune.grid": {"method.name": ["spry"]}}, r"method\.name cannot be tuned"),
+        ({"tune.grid": {"method.cuont": [1]}}, r"no setting 'method\.cuont'"),
+    ],
+)
+def test_a_bad_grid_is_refused_before_anything_runs(tuning, says, config):
+    with pytest.raises(ConfigError, match=says):
+        plan(config.with_settings(tuning), ["spry", "baffle"], [0])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_step_size_of_whoever_steps_can_be_tuned_for_every_method(name, config):
+    (trial,) = tune.trials(config.with_settings({"tune.grid.lr": [0.5]}), [name])
+    build(trial.config)
+    assert list(trial.point.values()) == [0.5]
+
+
+@pytest.mark.parametrize(("chosen", "edges"), [(0.1, ["client.lr"]), (0.2, []), (0.3, ["client.lr"])])
+def test_the_edge_of_a_grid(chosen, edges):
+    grid = [{"client.lr": lr, "method.count": 1, "method.split": "cyclic"} for lr in (0.3, 0.1, 0.2)]
+    assert tune.at_edge({**grid[0], "client.lr": chosen}, grid) == edges
+
+
+def test_backpropagation_with_checkpointing_joins_where_it_is_missing(config):
+    assert with_baseline(config, ["spry"])[1] == ["spry", "fedavg"]
+    assert with_baseline(config, ["spry", "fedyogi"])[1] == ["spry", "fedyogi"]
+    assert with_baseline(config, ["spry", "local"])[1] == ["spry", "local", "fedavg"]
+    plain = config.with_settings({"method.checkpoint": False})
+    wanted, names = with_baseline(plain, ["fedsgd"])
+    assert names == ["fedsgd", "fedavg"]
+    assert wanted.for_method("fedavg", 0).method.checkpoint
+    assert not wanted.for_method("fedsgd", 0).method.checkpoint
+
+
+def test_one_method_may_be_compared_with_itself_under_other_settings(config, tmp_path):
+    config = config.with_settings({"methods.many": {"method.name": "spry", "method.count": 4}})
+    list(compare(config, ["spry", "many"], [0], tmp_path / "all"))
+    rows = document(tmp_path / "all")["rows"]
+    assert [(row["method"], row["algorithm"]) for row in rows] == [("spry", "spry"), ("many", "spry")]
+    assert document(tmp_path / "all")["views"]["target"] is None  # nobody backpropagates

@@ -1,0 +1,115 @@
+"""The tables of a comparison, from a document made by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from spry.core.errors import DataError
+from spry.report import comparison
+from spry.report.tables import markdown, plain
+
+
+def accuracy(mean, std=0.0):
+    return {"accuracy_mean": mean, "accuracy_std": std}
+
+
+DOCUMENT = {
+    "rows": [
+        {"method": "spry", "checkpointing": None},
+        {"method": "fedavg", "checkpointing": True},
+    ],
+    "views": {
+        "equal_rounds": {
+            "rounds": list(range(1, 21)),
+            "rows": [
+                {"method": "spry", "after": [accuracy(0.5 + k / 100, 0.01) for k in range(20)]},
+                {"method": "fedavg", "after": [accuracy(0.6, 0.02)] * 20},
+            ],
+        },
+        "budget": {
+            "budget": {"peak_bytes_above_model": 8 << 20, "client_seconds": 30.0, "bytes_per_client": 2048.0},
+            "rows": [
+                {"method": "spry", "peak_bytes_above_model": 7 << 20, "fits": True, "within_seconds": accuracy(0.61),
+                 "within_bytes": accuracy(0.6), "within_all": accuracy(0.6)},
+                {"method": "fedavg", "peak_bytes_above_model": 9 << 20, "fits": False, "within_seconds": accuracy(0.6),
+                 "within_bytes": None, "within_all": None},
+            ],
+        },
+        "target": {
+            "target": 0.65,
+            "rows": [
+                {"method": "spry", "seeds": 3, "reached": 2, "rounds": 15.5, "client_seconds": 20.0,
+                 "bytes_per_client": 1024.0},
+                {"method": "fedavg", "seeds": 3, "reached": 0, "rounds": None, "client_seconds": None,
+                 "bytes_per_client": None},
+            ],
+        },
+    },
+    "tuning": {
+        "seed": 100, "rounds": 5, "validation": 0.1, "points": 2,
+        "methods": {
+            "spry": {"points": [{"settings": {"client.lr": 0.1, "method.count": 4}, "accuracy": 0.5},
+                                {"settings": {"client.lr": 0.2, "method.count": 4}, "accuracy": None}],
+                     "chosen": {"client.lr": 0.1, "method.count": 4}, "at_edge": ["client.lr"]},
+            "fedavg": {"points": [{"settings": {"client.lr": 1e-4}, "accuracy": 0.7}],
+                       "chosen": {"client.lr": 1e-4}, "at_edge": []},
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "comparison.json").write_text(json.dumps(DOCUMENT))
+    return tmp_path
+
+
+def test_equal_rounds_show_a_few_and_the_last(folder):
+    rounds, *_ = comparison.tables(folder)
+    assert len(rounds.columns) == 1 + comparison.MOST
+    assert rounds.columns[-1] == "after 20 rounds"
+    spry, fedavg = rounds.rows
+    assert fedavg[0].text == "fedavg + checkpointing"
+    assert (spry[-1].text, spry[-1].best, fedavg[1].best) == ("69.0 ± 1.0", True, True)
+
+
+def test_what_does_not_fit_is_marked(folder):
+    _, budget, *_ = comparison.tables(folder)
+    assert [[cell.text for cell in row[3:]] for row in budget.rows] == [
+        ["60.0 ± 0.0", "7 MiB"],
+        ["–", "9 MiB: does not fit"],
+    ]
+    assert budget.columns[1:3] == ("within 30.0 s of client compute", "within 2 KiB per client")
+    assert budget.columns[-1].endswith("(limit 8 MiB)")
+
+
+def test_what_is_not_reached_is_said(folder):
+    target = comparison.tables(folder)[2]
+    assert target.title == "Cost to 65.0 % test accuracy"
+    assert [row[1].text for row in target.rows] == ["15.5 (2 of 3 seeds)", "not reached"]
+
+
+def test_tuning_shows_what_was_tried_and_where_the_grid_ends(folder):
+    tuning = comparison.tables(folder)[3]
+    assert [[cell.text for cell in row[1:]] for row in tuning.rows] == [
+        ["client.lr, method.count", "0.1, 4: 50.0;  0.2, 4: broke down", "0.1, 4", "client.lr"],
+        ["client.lr", "0.0001: 70.0", "0.0001", "no"],
+    ]
+
+
+def test_everything_goes_into_the_markdown(folder):
+    text = comparison.write(folder, [plain("Outcomes", ["a"], [["1"]])]).read_text()
+    for table in comparison.tables(folder):
+        assert markdown(table) in text
+    assert text.startswith("**Outcomes**")
+
+
+def test_other_folders_and_older_comparisons_have_no_views(tmp_path):
+    assert comparison.tables(tmp_path) == []
+    (tmp_path / "comparison.json").write_text('{"rows": []}')
+    assert comparison.tables(tmp_path) == []
+    (tmp_path / "comparison.json").write_text('{"rows": [')
+    with pytest.raises(DataError, match="damaged"):
+        comparison.tables(tmp_path)
