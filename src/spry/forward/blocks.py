@@ -14,7 +14,7 @@ from typing import Any
 
 from spry.forward.deferred import pending, run, window
 from spry.forward.dual import Dual
-from spry.forward.program import sorted_steps
+from spry.forward.node import sorted_steps
 from spry.forward.scores import Block
 from spry.forward.sizes import SCORES, size
 

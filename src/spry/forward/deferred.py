@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from spry.forward.dual import Dual, Tangents, order
-from spry.forward.program import Node, Program, restrict
+from spry.forward.node import Node
+from spry.forward.program import Program, restrict
 
 
 class Deferred(Dual):
@@ -141,6 +142,8 @@ def run(duals: Sequence[Deferred]) -> None:
     Args:
         duals: Deferred duals of the same rows.
     """
+    for x in duals:
+        x.node.ready()
     _settle([x.node for x in duals if x.node.rows is None], duals[0])
 
 

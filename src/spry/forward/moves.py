@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spry.forward.deferred import Deferred, extend, pending
-from spry.forward.program import Node
+from spry.forward.node import Node
 from spry.forward.registry import RULES, named
 from spry.forward.rowwise import Plan, plans
 

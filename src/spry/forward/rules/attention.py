@@ -1,9 +1,4 @@
-"""Scaled dot-product attention: scores exist for a few query rows, heads and examples at a time.
-
-``spry.forward.scores`` has the mathematics of one block, ``spry.forward.blocks`` the order in which they come.
-
-Shapes: B batch, G key heads (groups), R query heads that share one, L queries, T keys, D and E head widths.
-"""
+"""Scaled dot-product attention as PyTorch's function takes it: ``spry.forward.attend`` does the work."""
 
 from __future__ import annotations
 
@@ -13,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.blocks import blocks, part
-from spry.forward.deferred import Deferred
-from spry.forward.dual import Dual, order
+from spry.forward.attend import attend
+from spry.forward.later import attend_later, can_wait
 from spry.forward.registry import rule
-from spry.forward.scores import Block, Drop, attend_block
+from spry.forward.scores import Block, Drop
 
 
 @rule(F.scaled_dot_product_attention)
@@ -34,6 +28,8 @@ def _attention(
     if query.dim() != 4:
         return _as_four_dimensional(query, key, value, attn_mask, dropout_p, is_causal, scale)
     drop = None if dropout_p == 0 else _torch_drop(query, key, dropout_p)
+    if drop is None and can_wait(query, key, value, attn_mask, causal=is_causal):
+        return attend_later(query, key, value, attn_mask, is_causal=is_causal, scale=scale)
     return attend(query, key, value, attn_mask, is_causal=is_causal, scale=scale, drop=drop)
 
 
@@ -57,60 +53,3 @@ def _torch_drop(query: Tensor, key: Tensor, p: float) -> Drop:
         return F.dropout(torch.ones(*sizes[:2], repeats, sizes[2], block.keys, device=query.device), p)
 
     return drop
-
-
-def attend(
-    query: Any,
-    key: Any,
-    value: Any,
-    mask: Any = None,
-    *,
-    is_causal: bool = False,
-    scale: float | None = None,
-    drop: Drop | None = None,
-) -> Dual:
-    """Compute attention of dual numbers, block by block.
-
-    Args:
-        query: Shape (B, G R, L, D), dual or plain, as the others.
-        key: Shape (B, G, T, D).
-        value: Shape (B, G, T, E).
-        mask: True or 0 where a query may attend; broadcasts to (B, G R, L, T).
-        is_causal: Let query i attend to the keys up to i only.
-        scale: Factor of the scores, ``D ** -0.5`` by default.
-        drop: Dropout masks of the weights.
-
-    Returns:
-        Shape (B, G R, L, E), in the memory order of (B, L, G R, E).
-    """
-    batch, heads, queries, width = query.shape
-    groups = key.shape[1]
-    factor = width**-0.5 if scale is None else scale
-    mask = None if mask is None else _grouped(mask, groups)
-    sizes = (batch, queries, groups, heads // groups, value.shape[-1])
-    count = 1 + _directions(query, key, value, mask)
-    results = [torch.empty(sizes, dtype=query.dtype, device=query.device) for _ in range(count)]
-    for block, q, k, v in blocks(query, key, value, is_causal=is_causal):
-        open_to = None if mask is None else part(mask, _mask_index(mask, block))
-        kept = None if drop is None else drop(block)
-        found = attend_block(q, k, v, open_to, block.rows.start if is_causal else None, factor, kept)
-        for result, piece in zip(results, found, strict=True):
-            result[block.examples, block.rows, block.groups] = piece.permute(0, 3, 1, 2, 4)
-    out, *tangents = (result.flatten(2, 3).transpose(1, 2) for result in results)
-    return Dual(out, tangents)
-
-
-def _grouped(mask: Any, groups: int) -> Any:
-    """Shape (B, G, R, L, T), ones where the mask broadcasts."""
-    mask = mask[(None,) * (4 - mask.dim())]
-    return mask.unflatten(1, (groups, -1)) if mask.shape[1] > 1 else mask.unsqueeze(2)
-
-
-def _mask_index(mask: Tensor, block: Block) -> tuple[slice, ...]:
-    whole = slice(None)
-    ranges = (block.examples, block.groups, whole, block.rows, slice(block.keys))
-    return tuple(piece if size > 1 else whole for piece, size in zip(ranges, mask.shape, strict=True))
-
-
-def _directions(*values: Any) -> int:
-    return next(x.directions if isinstance(x, Deferred) else order(x) for x in values if isinstance(x, Dual))

@@ -1,0 +1,125 @@
+"""Attention that waits until its result is read, because perhaps few of its rows are.
+
+A classifier reads the first or last position of each example. What follows the last layer's attention is position-wise
+and computed for these rows alone (``Deferred.picked``); so are the queries and the attention itself.
+
+Shapes: B batch, H query heads, G key heads, L queries, T keys, c picked queries of each example, D and E head widths.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spry.forward.attend import attend
+from spry.forward.deferred import Deferred, pending
+from spry.forward.dual import Dual
+from spry.forward.node import Late, sorted_steps
+from spry.forward.program import restrict
+
+FEW = 4
+"""Picked rows are computed alone if there are at least so many times more: else keys might be needed again."""
+
+
+def can_wait(query: Any, key: Any, value: Any, mask: Any, *, causal: bool) -> bool:
+    """Tell whether attention may wait; where it may not, it is computed at once, as it is under ``torch.export``.
+
+    Args:
+        query: Shape (B, H, L, D).
+        key: Shape (B, G, T, D).
+        value: Shape (B, G, T, E).
+        mask: Or None.
+        causal: Whether queries see no later keys.
+
+    Returns:
+        True if the queries are rows of a program that has not run, and the mask is plain.
+    """
+    if (
+        not pending(query)
+        or not query.swapped
+        or len(query.node.content) != 2
+        or torch.compiler.is_compiling()
+    ):
+        return False
+    return (
+        not isinstance(mask, Dual)
+        and not (causal and mask is not None)
+        and len(key) == len(query) == len(value)
+    )
+
+
+def attend_later(
+    query: Deferred, key: Any, value: Any, mask: Tensor | None, *, is_causal: bool, scale: Any
+) -> Dual:
+    """Compute attention when its result is read.
+
+    Attention below it, which its operands depend on, is computed now, so that no chain of waiting layers forms.
+
+    Args:
+        query: Shape (B, H, L, D).
+        key: Shape (B, G, T, D), dual or plain, as the value.
+        value: Shape (B, G, T, E).
+        mask: True or 0 where a query may attend; broadcasts to (B, H, L, T).
+        is_causal: Let query i attend to the keys up to i only.
+        scale: Factor of the scores, ``D ** -0.5`` by default.
+
+    Returns:
+        Shape (B, H, L, E), deferred.
+    """
+    query, key, value = (_kept(x) for x in (query, key, value))
+
+    def make(rows: Tensor | None) -> Tensor | None:
+        if rows is None:
+            return _rows(attend(query, key, value, mask, is_causal=is_causal, scale=scale))
+        places = _places(rows, query)
+        if places is None:
+            return None
+        few = Deferred(restrict(query.node, rows), tuple(places.shape), query.directions, query.device, True)
+        seen = _seen(mask, places, key.shape[2], is_causal)
+        return _rows(attend(few, key, value, seen, scale=scale))
+
+    content = (query.shape[1], value.shape[-1])
+    operands = [y for x in (key, value, mask) for y in (x.pair()[0] if _settled(x) else x,)]
+    node = Late(make, content, query.dtype, operands)
+    return Deferred(node, query.lead, query.directions, query.device, True)
+
+
+def _settled(x: Any) -> bool:
+    return isinstance(x, Dual) and not pending(x)
+
+
+def _kept(x: Any) -> Any:
+    """The value as it is now, whatever is later written in place into what the model holds."""
+    if not pending(x):
+        return Dual(*x.pair()) if isinstance(x, Dual) else x
+    for node in sorted_steps([x.node]):
+        node.ready()
+    return x.like(x.node)
+
+
+def _places(rows: Tensor, query: Deferred) -> Tensor | None:
+    """Positions of picked rows, shape (B, c), if they are few and as many of each example, in order."""
+    batch, queries = query.lead
+    if len(rows) * FEW > batch * queries or len(rows) % max(1, batch) or not len(rows):
+        return None
+    rows = rows.view(batch, -1)
+    examples = torch.arange(batch, device=rows.device)[:, None]
+    return rows % queries if bool((rows // queries == examples).all()) else None
+
+
+def _seen(mask: Tensor | None, places: Tensor, keys: int, causal: bool) -> Tensor | None:
+    """The mask's rows of picked queries, shape (B, H or 1, c, T)."""
+    if causal:
+        return torch.arange(keys, device=places.device) <= places[:, None, :, None]
+    if mask is None or mask.dim() < 2 or mask.shape[-2] == 1:
+        return mask
+    mask = mask[(None,) * (4 - mask.dim())].expand(len(places), *(-1,) * 3)
+    return mask.gather(2, places[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
+
+
+def _rows(result: Dual) -> Dual:
+    """From (B, H, L, E) to (B L, H, E), the order in memory."""
+    primal, tangents = result.pair()
+    return Dual(primal.transpose(1, 2).flatten(0, 1), (t.transpose(1, 2).flatten(0, 1) for t in tangents))
