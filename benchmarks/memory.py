@@ -5,7 +5,8 @@ every method. Each row is measured in a fresh process; ratios of times come from
 and a second ratio from the processor time alone, which holds on a busy machine too if OMP_NUM_THREADS is 1. Rows are
 merged into the file, so that the table can be taken in parts; each row says when and on which commit it was taken.
 
-    python benchmarks/memory.py [--quick] [--shapes A,B] [--sizes 8x128,1x2048] [--groups table,slices,...] [--out FILE]
+    python benchmarks/memory.py [--quick] [--shapes A,B] [--sizes 8x128,1x2048] [--groups table,slices,...]
+                                [--methods spry] [--out FILE]
 """
 
 from __future__ import annotations
@@ -173,12 +174,16 @@ def main() -> None:
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--groups", default="table,slices,depth,language,numerics")
+    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     shapes, sizes = options.shapes.split(","), options.sizes.split(",")
     groups = {"table": lambda: table(shapes, sizes), "slices": lambda: slices(shapes, sizes)}
     groups |= {"depth": depth, "language": language, "numerics": lambda: numerics(shapes)}
-    cases = [case for group in options.groups.split(",") for case in groups[group]()]
+    methods = options.methods.split(",")
+    cases = [
+        case for group in options.groups.split(",") for case in groups[group]() if case.method in methods
+    ]
     if options.quick:
         cases = [replace(c, repeats=3, seconds=10.0) for c in table(["bert-base"], ["8x128"])]
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spry.forward.attend import attend
 from spry.forward.deferred import Deferred, pending
-from spry.forward.dual import Dual
+from spry.forward.dual import Dual, primal
 from spry.forward.node import Late, sorted_steps
 from spry.forward.program import restrict
 
@@ -81,13 +81,8 @@ def attend_later(
         return _rows(attend(few, key, value, seen, scale=scale))
 
     content = (query.shape[1], value.shape[-1])
-    operands = [y for x in (key, value, mask) for y in (x.pair()[0] if _settled(x) else x,)]
-    node = Late(make, content, query.dtype, operands)
+    node = Late(make, content, query.dtype, [primal(x) for x in (key, value, mask) if not pending(x)])
     return Deferred(node, query.lead, query.directions, query.device, True)
-
-
-def _settled(x: Any) -> bool:
-    return isinstance(x, Dual) and not pending(x)
 
 
 def _kept(x: Any) -> Any:
@@ -121,5 +116,5 @@ def _seen(mask: Tensor | None, places: Tensor, keys: int, causal: bool) -> Tenso
 
 def _rows(result: Dual) -> Dual:
     """From (B, H, L, E) to (B L, H, E), the order in memory."""
-    primal, tangents = result.pair()
-    return Dual(primal.transpose(1, 2).flatten(0, 1), (t.transpose(1, 2).flatten(0, 1) for t in tangents))
+    value, tangents = result.pair()
+    return Dual(value.transpose(1, 2).flatten(0, 1), (t.transpose(1, 2).flatten(0, 1) for t in tangents))
