@@ -10,7 +10,7 @@ that holds t tensors of the inner width at once, saves s of them and needs u for
     backprop                T A + u f              T: layers from the first trained one up
     backprop+checkpointing  T + A + u f + 1
     forward-ad, eager       max(2 R + u f + 1, 19 + 4 H S / D), whatever K is: one direction after another
-    spry                    min((1 + K) R, 4.5 (1 + K) h + the engine's workspace), but at least R below layer T
+    spry                    (1 + K) min(R, o + 0.35 + 0.9 g / b) + the engine's workspace, but at least R below layer T
 
 A language-model head adds its phase: logits and their normalised copy for inference, a third for backpropagation;
 spry keeps both within its workspace. A 4-bit model adds its largest weight, unpacked. The counts come from
@@ -29,8 +29,11 @@ from torch import nn
 from spry.experiment.memory.case import Case
 from spry.forward.program import WORKSPACE
 
-DUAL = 4.5
-"""Hidden states that the engine holds at its peak, for the value and for each direction."""
+DUAL = 0.35
+"""Hidden states that the engine holds at its peak beside what waits there anyway, for the value and each direction."""
+
+KEYS = 0.9
+"""How many times the engine holds the keys of one row of the batch, for the value and for each direction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +141,9 @@ def _layers(case: Case, s: Sizes, unit: int) -> float:
     backward = s.activation.backward * s.inner
     trained = s.layers if case.slice == "all" else 1
     if case.method == "spry":
-        lean = DUAL * (1 + case.directions) * unit + WORKSPACE.get(torch.device(case.device).type, 0)
+        rows = min(case.micro_batch or case.batch, case.batch)
+        lean = (s.outer + DUAL + KEYS * s.groups / rows) * (1 + case.directions) * unit
+        lean += WORKSPACE.get(torch.device(case.device).type, 0)
         dual = min((1 + case.directions) * stock * unit, lean)
         return dual if trained == s.layers else max(dual, stock * unit)
     counts = {
