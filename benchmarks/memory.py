@@ -6,7 +6,7 @@ and a second ratio from the processor time alone, which holds on a busy machine 
 merged into the file, so that the table can be taken in parts; each row says when and on which commit it was taken.
 
     python benchmarks/memory.py [--quick] [--shapes A,B] [--sizes 8x128,1x2048] [--groups table,slices,...]
-                                [--methods spry] [--out FILE]
+                                [--methods spry] [--repeats 3] [--out FILE]
 """
 
 from __future__ import annotations
@@ -175,6 +175,7 @@ def main() -> None:
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--groups", default="table,slices,depth,language,numerics")
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--repeats", type=int, default=5, help="most timed steps; one if a step is slow")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     shapes, sizes = options.shapes.split(","), options.sizes.split(",")
@@ -185,7 +186,10 @@ def main() -> None:
         case for group in options.groups.split(",") for case in groups[group]() if case.method in methods
     ]
     if options.quick:
-        cases = [replace(c, repeats=3, seconds=10.0) for c in table(["bert-base"], ["8x128"])]
+        cases = [replace(c, repeats=3) for c in table(["bert-base"], ["8x128"])]
+    cases = [
+        replace(c, repeats=min(c.repeats, options.repeats), seconds=12.0 * options.repeats) for c in cases
+    ]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(options.out.read_text(encoding="utf8"))["rows"] if options.out.exists() else []
     rows = {identity(record): record for record in known}
