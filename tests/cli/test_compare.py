@@ -48,7 +48,7 @@ def test_by_default_three_seeds_and_backpropagation_with_checkpointing(spry, tin
     ]
     result = spry("compare", tiny_config, "--methods", "head_only", "--json", *options)
     assert result.code == 0, result.err
-    assert result.err.startswith("fedavg with checkpointing is added")
+    assert result.err.startswith("Backpropagation with checkpointing is added (fedavg)")
     rows = result.document["rows"]
     assert [(row["method"], row["seeds"]) for row in rows] == [
         ("head_only", [0, 1, 2]),

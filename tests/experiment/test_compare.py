@@ -7,7 +7,7 @@ import json
 import pytest
 
 from spry.core.errors import ConfigError, TrainingError
-from spry.experiment import events, fairness, tune
+from spry.experiment import events, fairness, grid, tune
 from spry.experiment.build import build
 from spry.experiment.compare import compare, plan, with_baseline
 from spry.experiment.config import load
@@ -207,19 +207,28 @@ def test_the_step_size_of_whoever_steps_can_be_tuned_for_every_method(name, conf
 
 @pytest.mark.parametrize(("chosen", "edges"), [(0.1, ["client.lr"]), (0.2, []), (0.3, ["client.lr"])])
 def test_the_edge_of_a_grid(chosen, edges):
-    grid = [{"client.lr": lr, "method.count": 1, "method.split": "cyclic"} for lr in (0.3, 0.1, 0.2)]
-    assert tune.at_edge({**grid[0], "client.lr": chosen}, grid) == edges
+    tried = [{"client.lr": lr, "method.count": 1, "method.split": "cyclic"} for lr in (0.3, 0.1, 0.2)]
+    assert grid.at_edge({**tried[0], "client.lr": chosen}, tried) == edges
 
 
 def test_backpropagation_with_checkpointing_joins_where_it_is_missing(config):
     assert with_baseline(config, ["spry"])[1] == ["spry", "fedavg"]
     assert with_baseline(config, ["spry", "fedyogi"])[1] == ["spry", "fedyogi"]
     assert with_baseline(config, ["spry", "local"])[1] == ["spry", "local", "fedavg"]
-    plain = config.with_settings({"method.checkpoint": False})
+    plain = config.with_settings({
+        "method.checkpoint": False, "methods.fedavg": {"client.lr": 0.5, "method": {"checkpoint": False}},
+        "tune.methods.fedavg.lr": [0.1],
+    })  # fmt: skip
     wanted, names = with_baseline(plain, ["fedsgd"])
     assert names == ["fedsgd", "fedavg"]
     assert wanted.for_method("fedavg", 0).method.checkpoint
     assert not wanted.for_method("fedsgd", 0).method.checkpoint
+    wanted, names = with_baseline(plain, ["fedavg"])
+    assert names == ["fedavg", "fedavg_checkpointing"]
+    kept, recomputed = (wanted.for_method(name, 0) for name in names)
+    assert recomputed == kept.with_settings({"method.checkpoint": True})
+    assert not kept.method.checkpoint
+    assert [trial.point for trial in tune.trials(wanted, names)] == [{"client.lr": 0.1}] * 2
 
 
 def test_one_method_may_be_compared_with_itself_under_other_settings(config, tmp_path):

@@ -17,8 +17,8 @@ def accuracy(mean, std=0.0):
 
 DOCUMENT = {
     "rows": [
-        {"method": "spry", "checkpointing": None},
-        {"method": "fedavg", "checkpointing": True},
+        {"method": "spry", "checkpointing": None, "seeds": [0, 1, 2]},
+        {"method": "fedavg", "checkpointing": True, "seeds": [0, 1, 2]},
     ],
     "views": {
         "equal_rounds": {
@@ -73,6 +73,12 @@ def test_equal_rounds_show_a_few_and_the_last(folder):
     spry, fedavg = rounds.rows
     assert fedavg[0].text == "fedavg + checkpointing"
     assert (spry[-1].text, spry[-1].best, fedavg[1].best) == ("69.0 ± 1.0", True, True)
+
+
+def test_one_seed_has_no_spread(folder):
+    rows = [{**row, "seeds": [0]} for row in DOCUMENT["rows"]]
+    (folder / "comparison.json").write_text(json.dumps({**DOCUMENT, "rows": rows}))
+    assert comparison.tables(folder)[0].rows[0][-1].text == "69.0"
 
 
 def test_what_does_not_fit_is_marked(folder):

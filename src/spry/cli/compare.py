@@ -101,7 +101,7 @@ def _with_baseline(wanted: Config, names: list[str]) -> tuple[Config, list[str]]
     config, more = experiment.with_baseline(wanted, names)
     for name in more[len(names) :]:
         screen.say(
-            f"{name} with checkpointing is added: none of {', '.join(names)} is backpropagation with checkpointing. "
+            f"Backpropagation with checkpointing is added ({name}), which none of {', '.join(names)} is. "
             "To leave it out, write --no-backprop."
         )
     return config, more

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from spry.experiment import events, fairness, tune, views
-from spry.experiment.config import Config
+from spry.experiment.config import Config, flatten
 from spry.experiment.files import write_json
 from spry.experiment.run import SUMMARY, Started, finished, run
 from spry.experiment.views import Budget, Courses, course, spread
@@ -17,8 +17,8 @@ from spry.federated.traits import BACKPROPAGATING, BOUNDS
 from spry.runtime.records import Round
 
 FILE = "comparison.json"
-BASELINE = "fedavg"
-"""Joins a comparison in which nobody backpropagates with checkpointing."""
+BASELINE, RECOMPUTED = "fedavg", "fedavg_checkpointing"
+"""What joins a comparison in which nobody backpropagates with checkpointing, and its name if the first is taken."""
 NEAR = 0.97
 """Share of the best backpropagated accuracy that is the usual target."""
 
@@ -31,13 +31,16 @@ def with_baseline(config: Config, methods: Sequence[str]) -> tuple[Config, list[
         methods: What is compared.
 
     Returns:
-        The configuration and the methods, both unchanged if one of them backpropagates with checkpointing, or
-        if ``fedavg`` is there and its activations are kept because the configuration says so.
+        The configuration and the methods, with fedavg at the end; both unchanged if some method is that already.
     """
-    if BASELINE in methods or any(_is_baseline(config.for_method(name, 0)) for name in methods):
+    if any(_is_baseline(config.for_method(name, 0)) for name in methods):
         return config, list(methods)
-    recomputed = config.with_settings({f"methods.{BASELINE}.method.checkpoint": True})
-    return recomputed, [*methods, BASELINE]
+    name = RECOMPUTED if BASELINE in methods else BASELINE
+    own = flatten(config.methods.get(BASELINE, {}))
+    added: dict[str, Any] = {f"methods.{name}": {**own, "method.name": BASELINE, "method.checkpoint": True}}
+    if BASELINE in config.tune.methods:
+        added[f"tune.methods.{name}"] = config.tune.methods[BASELINE]
+    return config.with_settings(added), [*methods, name]
 
 
 def plan(config: Config, methods: Sequence[str], seeds: Sequence[int]) -> dict[str, Config]:

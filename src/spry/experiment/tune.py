@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spry.core.errors import ConfigError, TrainingError
 from spry.experiment import events, fairness
-from spry.experiment.config import Config, flatten
+from spry.experiment.config import Config
 from spry.experiment.files import write_json
+from spry.experiment.grid import Point, at_edge, points
 from spry.experiment.run import SUMMARY, Started, finished, holds, run
-from spry.federated.traits import STEPS, Steps
 from spry.runtime.records import Round
 
 FOLDER, FAILED = "tuning", "failed.json"
-STEP_SIZE = "lr"
-"""In a grid: the step size of the clients where they step, else of the server."""
-
-Point = Mapping[str, Any]
-"""One point of a grid: settings by dotted key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,42 +70,6 @@ def trials(config: Config, methods: Sequence[str]) -> list[Trial]:
     ]
     fairness.check({f"{trial.method} (point {trial.number + 1})": trial.config for trial in made})
     return made
-
-
-def points(config: Config, name: str) -> list[Point]:
-    """Spread a method's grid out.
-
-    Args:
-        config: The comparison's configuration.
-        name: The method.
-
-    Returns:
-        Every combination of the values, the last setting changing fastest.
-
-    Raises:
-        ConfigError: If there is no grid for the method, a setting has no list of values, or changes nothing.
-    """
-    steps = STEPS[config.for_method(name, config.tune.seed).method.name]
-    grid = flatten(config.tune.methods.get(name) or config.tune.grid)
-    if not grid:
-        raise ConfigError(
-            f"[tune] has no grid for {name}. Write tune.grid, or tune.methods.{name}, such as lr = [1e-3, 1e-2]"
-        )
-    for key, values in grid.items():
-        if not isinstance(values, list) or not values:
-            raise ConfigError(f"the grid's {key} is {values!r}; it must be a list of values to try")
-        if key != STEP_SIZE and (not key.startswith(fairness.OWN) or key == "method.name"):
-            raise ConfigError(
-                f"{key} cannot be tuned: it is what the methods of a comparison share, or the method itself. "
-                f"A grid may have: {STEP_SIZE}, {', '.join(fairness.OWN)}"
-            )
-        if key in _without_effect(steps):
-            raise ConfigError(
-                f"{key} changes nothing for {name}, whose {key.partition('.')[0]} takes no step of its own. "
-                f"Write lr, which is the step size of whoever steps, or give {name} a grid in tune.methods.{name}"
-            )
-    keys = [f"{steps.side}.lr" if key == STEP_SIZE else key for key in grid]
-    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def attempt(trial: Trial, folder: Path) -> Iterator[Started | Round]:
@@ -169,33 +127,6 @@ def outcome(made: Sequence[Trial], folder: Path) -> dict[str, Any]:
         "points": len(made) // len(methods),
         "methods": methods,
     }
-
-
-def at_edge(chosen: Point, grid: Sequence[Point]) -> list[str]:
-    """List the settings whose best value lies beyond the grid for all we know.
-
-    Args:
-        chosen: The best point.
-        grid: All points.
-
-    Returns:
-        The keys of numbers that are the least or the largest of several tried.
-    """
-
-    def tried(key: str) -> list[Any]:
-        return sorted({point[key] for point in grid})
-
-    numbers = [
-        key
-        for key in chosen
-        if all(isinstance(p[key], (int, float)) and not isinstance(p[key], bool) for p in grid)
-    ]
-    return [key for key in numbers if len(tried(key)) > 1 and chosen[key] in {tried(key)[0], tried(key)[-1]}]
-
-
-def _without_effect(steps: Steps) -> list[str]:
-    resting = [side for side, own in (("client", steps.client), ("server", steps.server)) if not own]
-    return [f"{side}.{key}" for side in resting for key in ("lr", "optimizer")]
 
 
 def _trial(config: Config, name: str, point: Point) -> Config:

@@ -43,7 +43,8 @@ def tables(folder: Path) -> list[Table]:
     if not views:
         return []
     names = {row["method"]: _name(row) for row in comparison["rows"]}
-    made = [_equal_rounds(views["equal_rounds"], names), _budget(views["budget"], names)]
+    several = any(len(row["seeds"]) > 1 for row in comparison["rows"])
+    made = [_equal_rounds(views["equal_rounds"], names, several), _budget(views["budget"], names, several)]
     made += [_target(views["target"], names)] if views["target"] else []
     return made + ([_tuning(comparison["tuning"], names)] if comparison["tuning"] else [])
 
@@ -65,15 +66,21 @@ def write(folder: Path, outcomes: Sequence[Table]) -> Path:
 
 
 def _name(row: Json) -> str:
-    return f"{row['method']} + checkpointing" if row.get("checkpointing") else row["method"]
+    told = row.get("checkpointing") and "checkpointing" not in row["method"]
+    return f"{row['method']} + checkpointing" if told else row["method"]
 
 
-def _accuracy(found: Json | None) -> str:
-    return formats.NONE if found is None else formats.accuracy(found["accuracy_mean"], found["accuracy_std"])
+def _accuracy(found: Json | None, several: bool) -> str:
+    if found is None:
+        return formats.NONE
+    return formats.accuracy(found["accuracy_mean"], found["accuracy_std"] if several else None)
 
 
 def _ranked(
-    title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Json | None], Sequence[str]]]
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[Json | None], Sequence[str]]],
+    several: bool,
 ) -> Table:
     """Put accuracies, the best of each column marked, before columns of plain text."""
     best = [
@@ -83,22 +90,22 @@ def _ranked(
     made = []
     for name, accuracies, texts in rows:
         cells = [
-            Cell(text=_accuracy(found), best=found is not None and found["accuracy_mean"] == most)
+            Cell(text=_accuracy(found, several), best=found is not None and found["accuracy_mean"] == most)
             for found, most in zip(accuracies, best, strict=True)
         ]
         made.append((Cell(text=name), *cells, *(Cell(text=text) for text in texts)))
     return Table(title=title, columns=("method", *columns), rows=tuple(made))
 
 
-def _equal_rounds(view: Json, names: Mapping[str, str]) -> Table:
+def _equal_rounds(view: Json, names: Mapping[str, str], several: bool) -> Table:
     count = len(view["rounds"])
     shown = sorted({round((k + 1) * count / min(MOST, count)) - 1 for k in range(min(MOST, count))})
     columns = [f"after {view['rounds'][place]} rounds" for place in shown]
     rows = [(names[row["method"]], [row["after"][place] for place in shown], ()) for row in view["rows"]]
-    return _ranked("Test accuracy (%) at equal rounds", columns, rows)
+    return _ranked("Test accuracy (%) at equal rounds", columns, rows, several)
 
 
-def _budget(view: Json, names: Mapping[str, str]) -> Table:
+def _budget(view: Json, names: Mapping[str, str], several: bool) -> Table:
     budget = view["budget"]
     memory = budget["peak_bytes_above_model"]
     limits = [
@@ -116,7 +123,7 @@ def _budget(view: Json, names: Mapping[str, str]) -> Table:
             [fits],
         ))
     told = "peak memory above the model" + (f" (limit {formats.size(memory)})" if memory else "")
-    return _ranked("Best test accuracy (%) under a budget", (*limits, told), rows)
+    return _ranked("Best test accuracy (%) under a budget", (*limits, told), rows, several)
 
 
 def _target(view: Json, names: Mapping[str, str]) -> Table:
