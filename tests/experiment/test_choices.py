@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 
+from spry.cli.progress import opening
 from spry.core.errors import ConfigError
 from spry.experiment.build import PEFT
 from spry.experiment.config import Config
@@ -50,3 +51,15 @@ def test_slopes_of_activation_directions_cannot_be_all_that_is_sent(config, tmp_
     config = config.with_settings({"method.estimator": "activation", "method.slopes_only": True})
     with pytest.raises(ConfigError, match="slopes_only = false"):
         list(run(config, tmp_path))
+
+
+def test_auto_says_what_it_chose(config, tmp_path):
+    config = config.with_settings({"peft.kind": "lora_a", "method.estimator": "auto"})
+    started, *_ = run(config, tmp_path)
+    told = json.loads((tmp_path / "summary.json").read_text())["auto"]
+    assert started.auto == told
+    assert told["maps"] == 4
+    assert 0 <= told["tapped"] <= 4
+    assert told["error_of_weight_directions"] == 16
+    assert told["error_of_activation_directions"] > 0
+    assert "auto: activation directions for" in opening("spry", started)

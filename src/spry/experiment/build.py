@@ -11,18 +11,15 @@ import torch
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
-from spry.core.params import restrict
-from spry.core.unit import names_of
 from spry.data import clients, datasets, partition
 from spry.data.batches import EvaluationBatches
 from spry.data.dataset import Dataset, Splits
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out
-from spry.estimators.activation import Choice, cheaper, maps, mean_tokens
-from spry.estimators.amplitudes import Amplitudes, calibrate
 from spry.estimators.directions import Directions, basis, gaussian, orthogonal, rademacher
 from spry.estimators.slopes import Slope, central_difference, forward_difference
 from spry.experiment.config import Config
+from spry.experiment.moved import Moved, moved
 from spry.federated.algorithm import Algorithm
 from spry.federated.budget import budgeted
 from spry.federated.downlink import Downlink, by_slopes, full
@@ -48,7 +45,6 @@ DIRECTIONS: Mapping[str, Directions] = {
     "orthogonal": orthogonal,
     "basis": basis,
 }
-CHOICES: Mapping[str, Choice | None] = {"weight": None, "activation": maps, "auto": cheaper}
 PEFT: Mapping[str, type[Kind]] = {
     "lora": Lora,
     "lora_a": LoraA,
@@ -86,6 +82,7 @@ class Experiment:
         clients: Owner of the data.
         schedule: How long to run and when to look.
         key: Where every draw comes from.
+        moved: What forward mode moves.
         majority_accuracy: Accuracy on the test part of always answering the training part's commonest class.
     """
 
@@ -95,6 +92,7 @@ class Experiment:
     clients: Federation
     schedule: Schedule
     key: Key
+    moved: Moved
     majority_accuracy: float
 
 
@@ -122,11 +120,13 @@ def build(config: Config) -> Experiment:
         dtype=getattr(torch, config.model.dtype),
         device=config.model.device,
     )
-    chosen = replace(settings(config), amplitudes=_amplitudes(config, task, key))
+    what = moved(config, task, PEFT[config.peft.kind].maps, key)
+    chosen = replace(settings(config), tap=what.choice, amplitudes=what.amplitudes)
     algorithm = method(config.method.name, task.units, chosen)
     return Experiment(
         algorithm=algorithm,
         downlink=DOWNLINKS[config.method.downlink](algorithm),
+        moved=what,
         task=task,
         clients=_federation(config, splits, task, key),
         schedule=Schedule(
@@ -145,19 +145,6 @@ def _kind(config: Config) -> Kind:
     known = {field.name for field in fields(kind)}
     given = {**config.peft.model_dump(), "targets": tuple(config.peft.targets) or None}
     return kind(**{name: value for name, value in given.items() if name in known})
-
-
-def _choice(config: Config) -> Choice | None:
-    """What forward mode taps; weights that are no maps have no outputs to move."""
-    kind = config.peft.kind
-    if PEFT[kind].maps:
-        return CHOICES[config.method.estimator]
-    if config.method.estimator == "activation":
-        raise ConfigError(
-            f"peft.kind = {kind!r} trains no maps, so there are no outputs for activation directions to move: "
-            "set method.estimator = 'weight' or 'auto'"
-        )
-    return None
 
 
 def _splits(config: Config) -> Splits:
@@ -191,17 +178,6 @@ def _federation(config: Config, splits: Splits, task: ClassificationTask, key: K
     )
 
 
-def _amplitudes(config: Config, task: ClassificationTask, key: Key) -> Amplitudes | None:
-    """Measured on random text with the initial weights, so every client that knows the configuration has the same."""
-    choice = _choice(config)
-    if choice is None or config.method.amplitudes == "equal":
-        return None
-    weights = task.init()
-    loss = task.loss(task.probe(key.fold("probe")), key)
-    moved = restrict(weights, names_of(unit for unit in task.units if not unit.head))
-    return calibrate(loss, weights, list(choice(moved, mean_tokens(loss))), key.fold("calibrate"))
-
-
 def _majority(splits: Splits) -> float:
     assert splits.test is not None
     commonest, _ = Counter(splits.train.labels).most_common(1)[0]
@@ -225,7 +201,6 @@ def settings(config: Config) -> Settings:
         client=_optimizer("client", config.client.optimizer, config.client.lr, STEPS[chosen.name].client),
         server=_optimizer("server", config.server.optimizer, config.server.lr, STEPS[chosen.name].server),
         split=_split(chosen.split, chosen.budgets),
-        tap=_choice(config),
         directions=DIRECTIONS[chosen.directions],
         count=chosen.count,
         difference=DIFFERENCES[chosen.difference] if chosen.difference else None,

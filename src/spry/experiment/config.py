@@ -91,7 +91,7 @@ class Method(Section):
     name: str = "spry"
     estimator: Literal["auto", "weight", "activation"] = Field(
         default="weight",
-        description="What forward mode moves: weights, the outputs of maps, or whichever errs less.",
+        description="What forward mode moves: weights, outputs of maps, or whichever is predicted to err less.",
     )
     amplitudes: Literal["calibrated", "equal"] = Field(
         default="calibrated",

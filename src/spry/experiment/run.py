@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spry.core.errors import CheckpointError
 from spry.core.params import restrict, size
@@ -33,6 +34,7 @@ class Started:
         units: How many units are dealt, the head left out.
         trainable_weights: How many scalar weights are trained.
         resumed_at: Rounds that were already done.
+        auto: What method.estimator = 'auto' chose and by which predictions; None if it was not asked.
     """
 
     config: Config
@@ -42,6 +44,7 @@ class Started:
     units: int
     trainable_weights: int
     resumed_at: int
+    auto: Mapping[str, Any] | None = None
 
 
 def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Started | Round]:
@@ -66,6 +69,7 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
     facts = Facts(
         majority_accuracy=experiment.majority_accuracy,
         trainable_weights=size(restrict(state.weights, names_of(experiment.algorithm.units))),
+        auto=experiment.moved.facts(),
     )
     yield Started(
         config=config,
@@ -75,6 +79,7 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
         units=sum(not unit.head for unit in experiment.algorithm.units),
         trainable_weights=facts.trainable_weights,
         resumed_at=state.round,
+        auto=facts.auto,
     )
     for record in simulate(
         experiment.algorithm,

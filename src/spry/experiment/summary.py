@@ -17,10 +17,12 @@ class Facts:
     Args:
         majority_accuracy: Accuracy on the test part of always giving the training part's commonest answer.
         trainable_weights: How many scalar weights were trained.
+        auto: What ``method.estimator = 'auto'`` chose and by which predictions; None if it was not asked.
     """
 
     majority_accuracy: float | None
     trainable_weights: int
+    auto: Mapping[str, Any] | None = None
 
 
 def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: Facts) -> dict[str, Any]:
@@ -54,4 +56,5 @@ def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: Facts)
         "bytes_down_per_client_round": fmean(client["bytes_down"] for client in clients) if clients else 0.0,
         "failed_replies": sum(entry["failed_replies"] for entry in rounds),
         "trainable_weights": facts.trainable_weights,
+        "auto": facts.auto,
     }

@@ -150,6 +150,9 @@ METHODS: Mapping[str, Method] = {
     )
 }
 
+FORWARD = ("spry", "spry_per_iteration", "fedfgd")
+"""Methods that run in forward mode, whose directions may lie in weights or in outputs."""
+
 
 def method(name: str, units: Units, settings: Settings) -> Algorithm:
     """Make an algorithm from a method's name.
