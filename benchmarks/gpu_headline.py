@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 
 import torch
-from stamp import stamp
 
 from spry.experiment.memory import Case, Method, Row, measure_fresh
+from spry.experiment.provenance import provenance
 
 GB = 1e9
 HEADLINE = {  # shape: batch, length, the target of Spry's total peak, and what the paper reports, in GB
@@ -110,7 +110,12 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / ("gpu_headline.json" if device == "cuda" else "gpu_headline_reduced.json")
-    result = {**stamp(), "device": device, "gpu_rows": "measured" if device == "cuda" else "open", "rows": []}
+    result = {
+        **provenance(),
+        "device": device,
+        "gpu_rows": "measured" if device == "cuda" else "open",
+        "rows": [],
+    }
     begun = time.perf_counter()
     for case in cases(device):
         left = options.minutes * 60 - (time.perf_counter() - begun)

@@ -19,9 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stamp import stamp
-
 from spry.experiment.memory import Case, Method, measure_fresh
+from spry.experiment.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 SHAPES = ("bert-base", "bert-large", "llama-1k")
@@ -193,9 +192,9 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(options.out.read_text(encoding="utf8"))["rows"] if options.out.exists() else []
     rows = {identity(record): record for record in known}
-    here = stamp()
+    here = provenance()
     for case in cases:
-        record = {**measure_fresh(case).to_json(), "date": stamp()["date"], "commit": here["commit"]}
+        record = {**measure_fresh(case).to_json(), "date": provenance()["date"], "commit": here["commit"]}
         rows[identity(record)] = record
         found = targets(list(rows.values()))
         result = {**here, "targets": found, "rows": list(rows.values())}

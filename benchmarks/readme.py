@@ -61,7 +61,8 @@ def memory(result: dict[str, Any]) -> str:
             cells.setdefault(where, {})[row["method"]] = f"{peak:.0f} MiB, {times:.2f} x"
     rows = [[where, *(found.get(method, "") for method in wanted)] for where, found in cells.items()]
     machine = result["machine"]
-    source = f"`benchmarks/memory.py`, {machine['cpu']}, {machine['cores']} cores, {result['date'][:10]}."
+    cores = machine.get("cpus") or machine["cores"]
+    source = f"`benchmarks/memory.py`, {machine['cpu']}, {cores} cores, {result['date'][:10]}."
     heads = [
         "batch x tokens",
         "inference",

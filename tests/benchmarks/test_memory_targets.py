@@ -20,7 +20,7 @@ def benchmarks(monkeypatch):
     import memory
 
     yield memory, gpu_headline
-    for name in ("gpu_headline", "memory", "stamp"):
+    for name in ("gpu_headline", "memory"):
         sys.modules.pop(name, None)
 
 

@@ -110,7 +110,7 @@ def _versions(run: Run) -> str:
 
 def _machine(run: Run) -> str:
     machine = run.meta.get("machine", {})
-    units = {"cpus": " CPUs", "threads": " threads"}
+    units = {"cpus": " CPUs", "threads": " threads", "memory_gb": " GB", "gpu_memory_gb": " GB"}
     return ", ".join(f"{value}{units.get(name, '')}" for name, value in machine.items() if value is not None)
 
 
