@@ -75,12 +75,40 @@ def memory(result: dict[str, Any]) -> str:
     return table(heads, rows) + f"\n\n{note} {source}"
 
 
+def wire(result: dict[str, Any]) -> str:
+    """What travels between server and one client in each mode."""
+    rows = [
+        [
+            row["mode"],
+            *(
+                size(row[f"bytes_{way}_per_client_{span}"])
+                for span in ("round", "run")
+                for way in ("up", "down")
+            ),
+        ]
+        for row in result["traffic"]
+    ]
+    setting = result["setting"]
+    heads = ["", "up, a round", "down, a round", "up, the run", "down, the run"]
+    note = (
+        f"Bytes of one client, mean: MiniLM, LoRA r={setting['peft.rank']}, {setting['data.clients']} clients, "
+        f"{setting['schedule.clients_per_round']} of them a round, {setting['rounds']} rounds, "
+        f"{setting['client.steps']} local steps (one per iteration), K = 1."
+    )
+    return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/wire.py')}"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes."""
+    return f"{count:.0f} B" if count < 1000 else f"{count / 1024:.1f} KiB"
+
+
 def percent(share: float | None) -> str:
     """Write an accuracy."""
     return "" if share is None else f"{100 * share:.1f} %"
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"demo": demo, "memory": memory}
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"demo": demo, "memory": memory, "wire": wire}
 
 
 def main() -> None:
