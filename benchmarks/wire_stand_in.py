@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +22,9 @@ from spry.tasks.task import Batch, Task
 class Bowl:
     """``L(w) = |w|^2 / 2``."""
 
-    mask: ClassVar[None] = None
+    @property
+    def mask(self) -> None:
+        """Have no sequences."""
 
     def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
         """Evaluate."""
