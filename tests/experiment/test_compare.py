@@ -7,6 +7,7 @@ import json
 import pytest
 
 from spry.core.errors import ConfigError, TrainingError
+from spry.experiment import compare as experiment
 from spry.experiment import events, fairness, grid, tune
 from spry.experiment.build import build
 from spry.experiment.compare import compare, plan, with_baseline
@@ -163,6 +164,22 @@ def test_a_trial_that_breaks_down_has_failed_and_is_not_tried_again(tuned, tmp_p
     nowhere = config.with_settings({"tune.methods.spry": {"lr": [3e-2]}})
     with pytest.raises(TrainingError, match="every point of its grid"):
         list(compare(nowhere, ["spry"], [0], tmp_path / "none"))
+
+
+def test_a_run_that_breaks_down_does_not_keep_the_others_from_running(config, tmp_path, monkeypatch):
+    real = experiment.run
+
+    def broken(config, folder, *, resume):
+        for event in real(config, folder, resume=resume):
+            yield event
+            if (config.method.name, config.seed) == ("spry", 0):
+                raise TrainingError("round 0: no client's reply could be used.")
+
+    monkeypatch.setattr(experiment, "run", broken)
+    with pytest.raises(TrainingError, match=r"1 of 4 runs broke down, .* spry, seed 0: round 0"):
+        list(compare(config, ["spry", "fedavg"], [0, 1], tmp_path / "all"))
+    monkeypatch.setattr(experiment, "run", real)
+    assert started(compare(config, ["spry", "fedavg"], [0, 1], tmp_path / "all")) == ["spry-s0"]
 
 
 def test_trials_are_judged_on_training_data_that_they_do_not_train_on(config, tuned):

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from spry.core.errors import TrainingError
 from spry.experiment import events, fairness, tune, views
 from spry.experiment.config import Config, flatten
 from spry.experiment.files import write_json
@@ -88,7 +89,7 @@ def compare(
     Raises:
         ConfigError: If the runs differ in what is no method's own, or a grid is malformed.
         CheckpointError: If a folder holds another run, or a checkpoint cannot be written or read.
-        TrainingError: If a run breaks down, or all trials of a method.
+        TrainingError: If all trials of a method break down, or, once all others are done, a run.
     """
     plan(config, methods, seeds)
     trials = tune.trials(config, methods)
@@ -103,10 +104,7 @@ def compare(
         for seed in seeds
         for name in methods
     ]
-    for place, (seed, name, own) in enumerate(runs, start=len(trials) + 1):
-        if not finished(own, folder / _place(name, seed)):
-            for event in run(own, folder / _place(name, seed), resume=True):
-                yield f"{place}/{total} {name}, seed {seed}", event
+    yield from _run_all(runs, folder, len(trials))
     configs = {name: own for _, name, own in runs}
     rows = [_row(name, configs[name], seeds, folder) for name in methods]
     courses = {name: [course(events.read(folder / _place(name, seed))) for seed in seeds] for name in methods}
@@ -141,6 +139,24 @@ def row(method: str, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "bytes_up_per_client_round": mean("bytes_up_per_client_round"),
         "bytes_down_per_client_round": mean("bytes_down_per_client_round"),
     }
+
+
+def _run_all(
+    runs: Sequence[tuple[int, str, Config]], folder: Path, before: int
+) -> Iterator[tuple[str, Started | Round]]:
+    broken: list[str] = []
+    for place, (seed, name, own) in enumerate(runs, start=before + 1):
+        if finished(own, folder / _place(name, seed)):
+            continue
+        try:
+            for event in run(own, folder / _place(name, seed), resume=True):
+                yield f"{place}/{before + len(runs)} {name}, seed {seed}", event
+        except TrainingError as error:  # the others are run all the same
+            broken.append(f"{name}, seed {seed}: {error}")
+    if broken:
+        raise TrainingError(
+            f"{len(broken)} of {len(runs)} runs broke down, the others are done. {' '.join(broken)}"
+        )
 
 
 def _row(name: str, config: Config, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
