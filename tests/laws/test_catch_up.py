@@ -16,6 +16,7 @@ from spry.federated import downlink
 from spry.federated.catch_up import receive
 from spry.federated.downlink import by_slopes
 from spry.federated.fwdllm import Pacing
+from spry.federated.log import KNOWN
 from spry.federated.methods import method
 from spry.federated.settings import Settings
 from spry.optim.named import OPTIMIZERS, optimizer
@@ -114,7 +115,7 @@ def test_the_bounded_log_never_changes_what_is_sent(name, monkeypatch):
 
 def test_replies_too_many_to_be_of_use_are_not_kept():
     sent, end = play("spry", count=200)
-    assert set(end.memory[downlink.SLOT]) == {downlink.KNOWN}
+    assert set(end.memory[downlink.SLOT]) == {KNOWN}
     assert kinds(sent[4:])[True] == 0
 
 

@@ -6,23 +6,21 @@ and is told the replies since then arrives at the same state; ``catch_up.receive
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import digest
 from spry.federated.algorithm import Algorithm, ServerState
+from spry.federated.log import Log, Recorder
 from spry.wire.codec import encode_order
-from spry.wire.history import DIGEST_BYTES, encode_catch_up, encode_reply, encode_round
+from spry.wire.history import DIGEST_BYTES, encode_catch_up
 from spry.wire.messages import Answer, CatchUp, Order
 
 Orders = Mapping[int, Order]
-SLOT, KNOWN = "downlink", "known"
-"""The slot of the server's memory that holds the log, and the name in it of who knows which round."""
+SLOT = "downlink"
+"""The slot of the server's memory that holds the log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,45 +78,56 @@ def by_slopes(algorithm: Algorithm, *, drawable: bool = True) -> Downlink:
             "Set method.slopes_only = true with spry, fedfgd or fedmezo and method.estimator = 'weight', use "
             "spry_per_iteration, baffle or fwdllm, or set method.downlink = 'weights'"
         )
-    exact = algorithm.measured.exact
-
-    def choose(state: ServerState, orders: Orders, key: Key) -> Callable[[int], tuple[bytes, bool]]:
-        log, hashed = _Log.of(state), digest(state.weights, DIGEST_BYTES)
-        moved = {name: weight for name, weight in state.weights.items() if name in exact}
-
-        def chosen(client: int) -> tuple[bytes, bool]:
-            whole, since = encode_order(orders[client]), log.known.get(client, 0 if drawable else None)
-            if since is None or since < state.round - len(log.rounds):
-                return whole, False
-            message = CatchUp(
-                client=client,
-                key=key,
-                since=since,
-                rounds=tuple(log.rounds[number] for number in range(since, state.round)),
-                asked=tuple(orders),
-                exact=moved if since < state.round else {},
-                digest=hashed,
-            )
-            short = encode_catch_up(message, list(state.weights))
-            return (short, True) if len(short) <= len(whole) else (whole, False)
-
-        return chosen
-
-    def send(state: ServerState, orders: Orders, key: Key) -> Callable[[int], bytes]:
-        chosen = choose(state, orders, key)
-        return lambda client: chosen(client)[0]
 
     def absorb(state: ServerState, orders: Orders, key: Key, answers: Iterable[Answer]) -> ServerState:
-        log, chosen = _Log.of(state), choose(state, orders, key)
-        record = _Record(tuple(orders), ceiling(algorithm, state, orders))
-        after = algorithm.absorb(state, record.watch(answers))
-        for client in record.answered:
-            if not algorithm.remembers or chosen(client)[1]:
-                log.known[client] = state.round
-        log.append(state.round, record)
-        return replace(after, memory={**after.memory, SLOT: log.memory()})
+        most, offer = ceiling(algorithm, state, orders), _Offer(algorithm, drawable, state, orders, key)
+        recorder = Recorder(tuple(orders), most)
+        after = algorithm.absorb(state, recorder.watch(answers))
+        knowing = [c for c in recorder.answered if not algorithm.remembers or offer.catches_up(c)]
+        log = offer.log.after(state.round, recorder.round(), knowing, most)
+        return replace(after, memory={**after.memory, SLOT: log.write()})
 
-    return Downlink(send=send, absorb=absorb)
+    return Downlink(
+        send=lambda state, orders, key: _Offer(algorithm, drawable, state, orders, key).message, absorb=absorb
+    )
+
+
+class _Offer:
+    """What the clients of one round are sent: the shorter of two messages."""
+
+    def __init__(
+        self, algorithm: Algorithm, drawable: bool, state: ServerState, orders: Orders, key: Key
+    ) -> None:
+        assert algorithm.measured is not None  # or it has no log
+        self.log = Log.read(state.memory.get(SLOT, {}))
+        self._round, self._orders, self._key = state.round, orders, key
+        self._at_first = 0 if drawable else None
+        self._names, self._digest = list(state.weights), digest(state.weights, DIGEST_BYTES)
+        self._exact = {n: w for n, w in state.weights.items() if n in algorithm.measured.exact}
+
+    def message(self, client: int) -> bytes:
+        whole, short = encode_order(self._orders[client]), self._short(client)
+        return whole if short is None or len(whole) < len(short) else short
+
+    def catches_up(self, client: int) -> bool:
+        short = self._short(client)
+        return short is not None and len(short) <= len(encode_order(self._orders[client]))
+
+    def _short(self, client: int) -> bytes | None:
+        since = self.log.known.get(client, self._at_first)
+        rounds = None if since is None else self.log.since(since, self._round)
+        if since is None or rounds is None:
+            return None
+        message = CatchUp(
+            client=client,
+            key=self._key,
+            since=since,
+            rounds=rounds,
+            asked=tuple(self._orders),
+            exact=self._exact if rounds else {},
+            digest=self._digest,
+        )
+        return encode_catch_up(message, self._names)
 
 
 def ceiling(algorithm: Algorithm, state: ServerState, orders: Orders) -> int:
@@ -141,61 +150,3 @@ def ceiling(algorithm: Algorithm, state: ServerState, orders: Orders) -> int:
         hint=state.weights if guessed else None,
     )
     return len(encode_order(largest)) + 64
-
-
-class _Record:
-    """A round as it is absorbed, written down reply by reply while it is worth keeping."""
-
-    def __init__(self, asked: tuple[int, ...], most: int) -> None:
-        self.answered: list[int] = []
-        self._asked, self.most, self._size = asked, most, 0
-        self._replies: list[bytes] = []
-
-    def watch(self, answers: Iterable[Answer]) -> Iterator[Answer]:
-        places = {client: place for place, client in enumerate(self._asked)}
-        for answer in answers:
-            client = answer.order.client
-            self.answered.append(client)
-            if self._size <= self.most:
-                self._replies.append(encode_reply(answer.reply, places[client]))
-                self._size += len(self._replies[-1])
-            else:
-                self._replies.clear()
-            yield answer
-
-    def data(self) -> bytes | None:
-        """The round; None if it was too large to be of use."""
-        data = encode_round(self._asked, self._replies) if self._size <= self.most else b""
-        return data if 0 < len(data) <= self.most else None
-
-
-@dataclass
-class _Log:
-    """The last rounds as bytes, and the last round that each client is known to know."""
-
-    known: dict[int, int]
-    rounds: dict[int, bytes]
-
-    @classmethod
-    def of(cls, state: ServerState) -> _Log:
-        slot = dict(state.memory.get(SLOT, {}))
-        known = slot.pop(KNOWN, torch.zeros(0, 2, dtype=torch.int64))
-        rounds = {int(number): data.cpu().numpy().tobytes() for number, data in slot.items()}
-        return cls({int(c): int(r) for c, r in known.tolist()}, rounds)
-
-    def append(self, number: int, record: _Record) -> None:
-        """Add a round, then drop from the oldest on what all weights would undercut."""
-        data = record.data()
-        if data is None:
-            self.rounds.clear()
-            return
-        self.rounds[number] = data
-        while sum(map(len, self.rounds.values())) > record.most:
-            del self.rounds[min(self.rounds)]
-
-    def memory(self) -> dict[str, Tensor]:
-        rounds = {
-            str(number): torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            for number, data in sorted(self.rounds.items())
-        }
-        return {KNOWN: torch.tensor(list(self.known.items()), dtype=torch.int64).reshape(-1, 2), **rounds}
