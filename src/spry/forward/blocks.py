@@ -18,6 +18,9 @@ from spry.forward.node import sorted_steps
 from spry.forward.scores import Block
 from spry.forward.sizes import SCORES, size
 
+FEWEST = 256
+"""Query rows that a block is reckoned to have at least, so that few queries do not bring in many examples' keys."""
+
 
 @dataclass(frozen=True)
 class _Steps:
@@ -63,7 +66,8 @@ def _steps(query: Any, key: Any) -> _Steps:
     repeats = heads // groups
     budget = size(SCORES, query.device)
     rows = max(1, min(queries, max(64, budget // keys) // repeats))
-    at_once = max(1, budget // (repeats * rows * keys))  # groups, of as many examples as that takes
+    counted = max(rows, min(keys, FEWEST))
+    at_once = max(1, budget // (repeats * counted * keys))  # groups, of as many examples as that takes
     if at_once < groups or rows < queries:
         return _Steps(1, min(groups, at_once), rows)
     return _Steps(min(batch, at_once // groups), groups, rows)

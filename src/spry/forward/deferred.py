@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spry.forward.dual import Dual, Tangents, order
-from spry.forward.node import Node
+from spry.forward.node import Node, make_late
 from spry.forward.program import Program, restrict
 
 
@@ -142,8 +142,7 @@ def run(duals: Sequence[Deferred]) -> None:
     Args:
         duals: Deferred duals of the same rows.
     """
-    for x in duals:
-        x.node.ready()
+    make_late([x.node for x in duals])
     _settle([x.node for x in duals if x.node.rows is None], duals[0])
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from spry.forward.attend import attend
 from spry.forward.deferred import Deferred, pending
 from spry.forward.dual import Dual, primal
-from spry.forward.node import Late, sorted_steps
+from spry.forward.node import Late, make_late
 from spry.forward.program import restrict
 
 FEW = 4
@@ -89,8 +89,7 @@ def _kept(x: Any) -> Any:
     """The value as it is now, whatever is later written in place into what the model holds."""
     if not pending(x):
         return Dual(*x.pair()) if isinstance(x, Dual) else x
-    for node in sorted_steps([x.node]):
-        node.ready()
+    make_late([x.node])
     return x.like(x.node)
 
 

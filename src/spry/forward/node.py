@@ -72,9 +72,6 @@ class Node:
         node._watch((value,))
         return node
 
-    def ready(self) -> None:
-        """Make the rows of a leaf that has none yet; see ``Late``."""
-
     def settle(self, rows: Tensor) -> None:
         """Become a leaf.
 
@@ -210,6 +207,19 @@ def _mapped(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         return function(x)
     primal, tangents = x.pair()
     return Dual(function(primal), map(function, tangents))
+
+
+def make_late(roots: Sequence[Node]) -> None:
+    """Make the rows of all leaves below some roots that have none yet.
+
+    Args:
+        roots: Nodes.
+    """
+    late = [
+        node for node in sorted_steps(roots) if isinstance(node, Late)
+    ]  # no list keeps other nodes' rows alive
+    for node in late:
+        node.ready()
 
 
 def sorted_steps(roots: Sequence[Node]) -> list[Node]:

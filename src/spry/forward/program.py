@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.node import Node, sorted_steps
+from spry.forward.node import Node, make_late, sorted_steps
 from spry.forward.sizes import WORKSPACE, size
 
 
@@ -21,8 +21,7 @@ class Program:
     """
 
     def __init__(self, roots: Sequence[Node], directions: int) -> None:
-        for node in sorted_steps(roots):
-            node.ready()
+        make_late(roots)
         self.steps = sorted_steps(roots)
         self.results = [node for node in self.steps if node in roots or (node.rows is None and node.wanted)]
         last = {x: i for i, node in enumerate(self.steps) for x in node.args if isinstance(x, Node)}
