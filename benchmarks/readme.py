@@ -93,9 +93,18 @@ def wire(result: dict[str, Any]) -> str:
     note = (
         f"Bytes of one client, mean: MiniLM, LoRA r={setting['peft.rank']}, {setting['data.clients']} clients, "
         f"{setting['schedule.clients_per_round']} of them a round, {setting['rounds']} rounds, "
-        f"{setting['client.steps']} local steps (one per iteration), K = 1."
+        f"{setting['client.steps']} local steps (one where it says per iteration), K = 1."
     )
-    return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/wire.py')}"
+    besides = [row["upload_besides_exact_head"] for row in result["traffic"]]
+    replies = sorted(count for count in besides if count is not None)
+    replay = max(row["ratio"] for row in result["replay"])
+    memory = max(row["ratio"] for row in result["absorb"])
+    server = (
+        f"Besides an exact head, a reply of {setting['client.steps']} slopes takes {replies[-1]:.0f} bytes and one of "
+        f"a single slope {replies[0]:.0f}. Replaying an epoch costs the server at most {percent(replay)} of the time "
+        f"that the client trained; with 1000 replies its memory is {memory:.2f} times that with 10."
+    )
+    return table(heads, rows) + f"\n\n{note} {server} {origin(result, 'benchmarks/wire.py')}"
 
 
 def size(count: float) -> str:
