@@ -6,6 +6,7 @@ import json
 from itertools import product
 
 import pytest
+import torch
 
 from spry.cli.progress import opening
 from spry.core.errors import ConfigError
@@ -51,6 +52,19 @@ def test_slopes_of_activation_directions_cannot_be_all_that_is_sent(config, tmp_
     config = config.with_settings({"method.estimator": "activation", "method.slopes_only": True})
     with pytest.raises(ConfigError, match="slopes_only = false"):
         list(run(config, tmp_path))
+
+
+@pytest.mark.parametrize("control", ["previous", "guided"])
+def test_control_variates_run_and_resume(config, control, tmp_path):
+    chosen = {"method.name": "spry_per_iteration", "method.control_variate": control, "method.count": 2}
+    config = config.with_settings({**chosen, "schedule.checkpoint_every": 1})
+    *_, whole = run(config, tmp_path / "whole")
+    going = run(config, tmp_path / "cut")
+    for _ in range(2):
+        next(going)
+    going.close()
+    *_, resumed = run(config, tmp_path / "cut", resume=True)
+    assert all(torch.equal(whole.state.weights[n], resumed.state.weights[n]) for n in whole.state.weights)
 
 
 def test_auto_says_what_it_chose(config, tmp_path):

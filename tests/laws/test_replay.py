@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -46,6 +48,21 @@ def test_slopes_give_the_weights_that_full_replies_give(name, exact_head, count,
     full, _ = rounds(name, slopes_only=False, **choices)
     sent, answers = rounds(name, slopes_only=True, wire=True, **choices)
     assert all(isinstance(answer.reply.payload, Slopes) for answer in answers)
+    assert all(torch.equal(full.weights[n], sent.weights[n]) for n in full.weights)
+
+
+STEPPING = ["spry", "fedfgd", "fedmezo"]
+
+
+@pytest.mark.parametrize(
+    ("name", "control"),
+    [*product(STEPPING, ["guided"]), *product(["spry_per_iteration", "baffle"], ["previous", "guided"])],
+)
+def test_with_a_hint_that_takes_noise_away(name, control):
+    choices = {"control": control, "count": 3}
+    full, _ = rounds(name, slopes_only=False, **choices)
+    sent, answers = rounds(name, slopes_only=True, wire=True, **choices)
+    assert any(answer.order.hint for answer in answers)
     assert all(torch.equal(full.weights[n], sent.weights[n]) for n in full.weights)
 
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
-from spry.core.params import Params
+from spry.core.params import Params, tree_map
 from spry.estimators.aligned import most_aligned
+from spry.estimators.control import Control, guided, residual
 from spry.estimators.directions import Directions, gaussian
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.slopes import Slope, forward_mode
@@ -45,11 +46,18 @@ class Measurement:
         directions: How directions are drawn.
         exact: Names whose gradient is taken exactly instead (the head); it must cost no activations to do so.
         pool: Candidates drawn for each direction, >= 1; of more than one, those most aligned to a hint are kept.
+        control: How a hint takes noise away (``estimators/control.py``); it is not used without one.
     """
 
     directions: Directions = gaussian
     exact: frozenset[str] = frozenset()
     pool: int = 1
+    control: Control | None = None
+
+    @property
+    def hinted(self) -> bool:
+        """Whether a hint is made use of, so that clients have to be sent one."""
+        return self.pool > 1 or self.control is not None
 
     def draw(
         self, key: Key, params: Params, count: int, hint: Params | None = None
@@ -68,9 +76,28 @@ class Measurement:
         moved = {name: w for name, w in params.items() if name not in self.exact}
         if not moved:
             return []
-        if hint is None or self.pool == 1:
-            return self.directions(key, moved, count)
-        return most_aligned(self.directions(key, moved, count * self.pool), hint, count)
+        if hint is not None and self.pool > 1:
+            return most_aligned(self.directions(key, moved, count * self.pool), hint, count)
+        if self.control == "guided" and count > 1 and hint is not None and any(hint[n].any() for n in moved):
+            return guided(self.directions(key, moved, count - 1), hint)
+        return self.directions(key, moved, count)
+
+    def expand(
+        self, slopes: Tensor, drawn: list[dict[str, Tensor]], hint: Params | None
+    ) -> dict[str, Tensor]:
+        """Turn slopes into an estimate, with the hint's part in it.
+
+        Args:
+            slopes: Shape (K,).
+            drawn: What they were measured along.
+            hint: What the directions were drawn with.
+
+        Returns:
+            The estimate, with the names of the directions.
+        """
+        if self.control != "previous" or hint is None or not drawn:
+            return expand(slopes, drawn)
+        return tree_map(torch.add, expand(residual(slopes, drawn, hint), drawn), hint)
 
 
 def projected(
@@ -102,7 +129,7 @@ def projected(
         drawn = measurement.draw(key, params, count, hint)
         value, slopes, gradient = slope(loss, moved, drawn, still)
         slopes = slopes.to(slope_dtype(moved))
-        gradient = {**expand(slopes, drawn), **gradient}
+        gradient = {**measurement.expand(slopes, drawn, hint), **gradient}
         return Estimate(value=value, gradient={n: gradient[n] for n in params}, slopes=slopes)
 
     return estimate
@@ -123,7 +150,7 @@ def recorded(slopes: Tensor, measurement: Measurement) -> Estimator:
     def estimate(loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
         row = next(rows)
         drawn = measurement.draw(key, params, len(row), hint)
-        return Estimate(value=float("nan"), gradient=expand(row, drawn), slopes=row)
+        return Estimate(value=float("nan"), gradient=measurement.expand(row, drawn, hint), slopes=row)
 
     return estimate
 

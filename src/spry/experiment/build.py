@@ -202,6 +202,8 @@ def settings(config: Config) -> Settings:
         server=_optimizer("server", config.server.optimizer, config.server.lr, STEPS[chosen.name].server),
         split=_split(chosen.split, chosen.budgets),
         directions=DIRECTIONS[chosen.directions],
+        control=None if chosen.control_variate == "none" else chosen.control_variate,
+        decay=chosen.control_decay,
         count=chosen.count,
         difference=DIFFERENCES[chosen.difference] if chosen.difference else None,
         h=chosen.h,

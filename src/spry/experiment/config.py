@@ -102,6 +102,14 @@ class Method(Section):
         description="How directions are drawn; the last two depend on each other and lower the error to d/K - 1.",
     )
     count: int = Field(default=1, ge=1, description="K, directions per step.")
+    control_variate: Literal["none", "previous", "guided"] = Field(
+        default="none",
+        description="How past aggregates take noise away: subtracted (previous; of methods whose clients do not step), "
+        "or as one of the directions (guided).",
+    )
+    control_decay: float = Field(
+        default=0.9, ge=0, lt=1, description="Decay of the running mean of aggregates that this goes by."
+    )
     difference: Literal["forward", "central"] | None = Field(
         default=None, description="Which finite difference, for baffle; the method's own if unset."
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import Params, add, merge
 from spry.core.unit import Unit, names_of
@@ -18,6 +19,7 @@ from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, recorded
 from spry.federated.client import LocalTraining, LossOf, accumulate, descend, replay
 from spry.federated.mean import ClientMean
+from spry.federated.recall import Recall
 from spry.federated.split import Split
 from spry.optim.transform import OptState, Transform
 from spry.wire.messages import Answer, Order, Reply, Slopes
@@ -145,6 +147,7 @@ def compose(
     client: Transform | None,
     split: Split,
     replayed: Measurement | None = None,
+    recall: Recall | None = None,
 ) -> Algorithm:
     """Compose an algorithm around the one client loop.
 
@@ -160,13 +163,22 @@ def compose(
             instead of stepping.
         split: Who trains what.
         replayed: Lets clients send only what they measured; the server replays their loop.
+        recall: Sends clients a hint, the running mean of what the server found; None sends none.
 
     Returns:
         The algorithm.
 
+    Raises:
+        ConfigError: If clients that step shall believe a hint: what they send is no gradient.
+
     Source:
         Reddi et al. 2021 (arXiv 2003.00295), algorithm 1, for the server's step.
     """
+    if recall is not None and recall.believed and client is not None:
+        raise ConfigError(
+            f"the clients of {name} send weights after local steps, which say nothing of the length of a gradient, so "
+            "method.control_variate = 'previous' has nothing to subtract: choose 'guided', or spry_per_iteration"
+        )
 
     def local(how: Estimator) -> LocalTraining:
         return accumulate(how) if client is None else descend(how, client)
@@ -184,6 +196,9 @@ def compose(
                 weights=state.weights,
                 trained=names_of(dealt[client]),
                 key=here.fold("client", client),
+                hint=recall.hint(state.memory, names_of(dealt[client]), len(clients), state.round)
+                if recall
+                else None,
             )
             for client in clients
         }
@@ -197,7 +212,10 @@ def compose(
             mean.take(reply.examples, found(local, order, reply, replayed))
         gradient = mean.read(state.weights) if client is None else mean.step_from(state.weights)
         updates, optimizer = server.update(gradient, state.optimizer, state.weights)
-        return replace(state, round=state.round + 1, weights=add(state.weights, updates), optimizer=optimizer)
+        after = replace(
+            state, round=state.round + 1, weights=add(state.weights, updates), optimizer=optimizer
+        )
+        return replace(after, memory=recall.take(state.memory, gradient, state.weights)) if recall else after
 
     return Algorithm(
         name=name,

@@ -141,7 +141,7 @@ def ceiling(algorithm: Algorithm, state: ServerState, orders: Orders) -> int:
     Returns:
         The bytes of the largest order there can be; a log beyond them cannot win.
     """
-    guessed = algorithm.measured is not None and algorithm.measured.pool > 1
+    guessed = algorithm.measured is not None and algorithm.measured.hinted
     largest = replace(
         next(iter(orders.values())),
         round=2**62,

@@ -18,10 +18,11 @@ from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import Slope
 from spry.federated.algorithm import Algorithm, ServerState, Trained, carry_out, found
 from spry.federated.client import LossOf, accumulate
+from spry.federated.recall import HINT
 from spry.optim.transform import Transform
 from spry.wire.messages import Answer, Order
 
-HINT, HALVES, PACE = "gradient", ("half 0", "half 1"), "pace"
+HALVES, PACE = ("half 0", "half 1"), "pace"
 SUMMED = ("summed 0", "summed 1")
 """Names in the slot ``pace``, beside ``attempts``: how many examples x directions each half's sum holds."""
 

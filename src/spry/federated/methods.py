@@ -30,15 +30,15 @@ def spry(units: Units, s: Settings) -> Algorithm:
     """Forward-mode gradients of dealt slices, united by an adaptive server (Panchal et al. 2024)."""
     return compose(
         name="spry", units=units, estimator=s.forward(units), replayed=s.replayed(units), split=s.split or cyclic,
-        client=s.client or LOCAL, server=s.server or ADAPTIVE,
+        client=s.client or LOCAL, server=s.server or ADAPTIVE, recall=s.recall(units),
     )  # fmt: skip
 
 
 def spry_per_iteration(units: Units, s: Settings) -> Algorithm:
     """Spry with one server step a round: slopes, or mean gradients of taps, at its weights (the same paper)."""
     return compose(
-        name="spry_per_iteration", units=units, estimator=s.forward(units), split=s.split or cyclic,
-        replayed=None if s.tap else s.measurement(units), client=None, server=s.server or ADAPTIVE,
+        name="spry_per_iteration", units=units, estimator=s.forward(units), split=s.split or cyclic, client=None,
+        replayed=None if s.tap else s.measurement(units), server=s.server or ADAPTIVE, recall=s.recall(units),
     )  # fmt: skip
 
 
@@ -86,14 +86,14 @@ def fedfgd(units: Units, s: Settings) -> Algorithm:
     """Forward-mode gradients of all weights on every client: Spry without the split (Panchal et al. 2024, ablation)."""
     return compose(
         name="fedfgd", units=units, estimator=s.forward(units), replayed=s.replayed(units), split=everything,
-        client=s.client or LOCAL, server=s.server or ADAPTIVE,
+        client=s.client or LOCAL, server=s.server or ADAPTIVE, recall=s.recall(units),
     )  # fmt: skip
 
 
 def fedmezo(units: Units, s: Settings) -> Algorithm:
     """Central differences along random directions on every client, weights averaged (Malladi et al. 2023)."""
     return compose(
-        name="fedmezo", units=units, replayed=s.replayed(units),
+        name="fedmezo", units=units, recall=s.recall(units), replayed=s.replayed(units),
         estimator=projected(central_difference(s.h or 1e-3), s.measurement(units), s.count), split=everything,
         client=s.client or PLAIN, server=s.server or MEAN,
     )  # fmt: skip
@@ -103,7 +103,7 @@ def baffle(units: Units, s: Settings) -> Algorithm:
     """Finite differences at the server's weights; clients send numbers, the server steps (Feng et al. 2023)."""
     slope = (s.difference or forward_difference)(s.h or 1e-3)
     return compose(
-        name="baffle", units=units, estimator=projected(slope, s.measurement(units), s.count),
+        name="baffle", units=units, recall=s.recall(units), estimator=projected(slope, s.measurement(units), s.count),
         replayed=s.measurement(units), split=everything, client=None, server=s.server or GRADIENT,
     )  # fmt: skip
 
@@ -113,7 +113,7 @@ def fwdllm(units: Units, s: Settings) -> Algorithm:
     step = s.server or GRADIENT
     return paced(
         name="fwdllm", units=units, slope=central_difference(s.h or 1e-2), count=s.count, pacing=s.pacing,
-        measurement=replace(s.measurement(units), pool=10),
+        measurement=replace(s.measurement(units), pool=10, control=None),
         server=chain(step, warmup_linear(s.rounds, s.rounds // 10)) if s.rounds else step,
     )  # fmt: skip
 

@@ -9,11 +9,13 @@ from spry.core.errors import ConfigError
 from spry.core.unit import Unit, names_of
 from spry.estimators.activation import Choice, activation
 from spry.estimators.amplitudes import Amplitudes
+from spry.estimators.control import Control
 from spry.estimators.directions import Directions, gaussian
 from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import Slope, forward_mode
 from spry.federated.fwdllm import Pacing
+from spry.federated.recall import Recall
 from spry.federated.split import Split
 from spry.optim.transform import Transform
 
@@ -29,6 +31,8 @@ class Settings:
         tap: Which maps forward mode moves at their outputs instead of moving their weights; None taps none.
         amplitudes: How far tapped outputs are moved; all alike without it.
         directions: How random directions are drawn.
+        control: How the running mean of past aggregates takes noise away, for methods with directions but fwdllm.
+        decay: Decay of that running mean, in [0, 1).
         count: K, directions per step, >= 1.
         difference: Which finite difference, given its step, for the methods that leave the choice.
         h: Step of finite differences, > 0.
@@ -45,6 +49,8 @@ class Settings:
     tap: Choice | None = None
     amplitudes: Amplitudes | None = None
     directions: Directions = gaussian
+    control: Control | None = None
+    decay: float = 0.9
     count: int = 1
     difference: Callable[[float], Slope] | None = None
     h: float | None = None
@@ -62,9 +68,17 @@ class Settings:
 
         Returns:
             The directions, and the head's names if its gradient is taken exactly.
+
+        Raises:
+            ConfigError: If a single direction shall be guided: it would look along the hint alone.
         """
+        if self.control == "guided" and self.count < 2:
+            raise ConfigError(
+                "one of the directions of method.control_variate = 'guided' is spent on the hint, so method.count must "
+                f"be at least 2; it is {self.count}"
+            )
         head = names_of(unit for unit in units if unit.head) if self.exact_head else ()
-        return Measurement(directions=self.directions, exact=frozenset(head))
+        return Measurement(directions=self.directions, exact=frozenset(head), control=self.control)
 
     def forward(self, units: Sequence[Unit]) -> Estimator:
         """Make the estimator of a method that runs in forward mode.
@@ -76,16 +90,36 @@ class Settings:
             Weight directions, or activation directions for the maps that ``tap`` chooses.
 
         Raises:
-            ConfigError: If clients shall send only slopes of activation directions, which determine no gradient.
+            ConfigError: If clients shall send only slopes of activation directions, which determine no gradient, or a
+                control variate is asked for with them.
         """
         if self.tap is None:
             return projected(forward_mode, self.measurement(units), self.count)
+        if self.control is not None:
+            raise ConfigError(
+                "method.control_variate works along weight directions: set method.estimator = 'weight', or "
+                "method.control_variate = 'none'"
+            )
         if self.slopes_only:
             raise ConfigError(
                 "slopes of activation directions determine no gradient without the client's data, so they cannot be "
                 "all that is sent: set method.estimator = 'weight', or method.slopes_only = false"
             )
         return activation(self.measurement(units), self.count, self.tap, self.amplitudes)
+
+    def recall(self, units: Sequence[Unit]) -> Recall | None:
+        """Say which hint clients are sent.
+
+        Args:
+            units: The units, for the names of the head.
+
+        Returns:
+            What the server remembers for it; None if they need none.
+        """
+        if self.control is None:
+            return None
+        believed = self.count if self.control == "previous" else 0
+        return Recall(beta=self.decay, exact=self.measurement(units).exact, believed=believed)
 
     def replayed(self, units: Sequence[Unit]) -> Measurement | None:
         """Say what the server needs to replay clients that send only their slopes.
