@@ -67,6 +67,16 @@ def test_control_variates_run_and_resume(config, control, tmp_path):
     assert all(torch.equal(whole.state.weights[n], resumed.state.weights[n]) for n in whole.state.weights)
 
 
+def test_a_guard_goes_before_the_client_s_optimizer(config, tmp_path):
+    with pytest.raises(ConfigError, match=r"client.lr is missing: client.guard"):
+        list(run(config.with_settings({"client.guard": 5.0}), tmp_path / "refused"))
+    *_, last = run(
+        config.with_settings({"client.guard": 1.0, "client.lr": 1e-3, "client.steps": 3}), tmp_path / "a"
+    )
+    *_, plain = run(config.with_settings({"client.lr": 1e-3, "client.steps": 3}), tmp_path / "b")
+    assert any(not torch.equal(last.state.weights[n], plain.state.weights[n]) for n in last.state.weights)
+
+
 def test_auto_says_what_it_chose(config, tmp_path):
     config = config.with_settings({"peft.kind": "lora_a", "method.estimator": "auto"})
     started, *_ = run(config, tmp_path)

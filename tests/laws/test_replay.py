@@ -12,6 +12,8 @@ from spry.estimators.directions import basis, gaussian, orthogonal, rademacher
 from spry.federated.methods import METHODS, method
 from spry.federated.settings import Settings
 from spry.optim.named import OPTIMIZERS, optimizer
+from spry.optim.noise import guard
+from spry.optim.transform import chain
 from spry.wire.codec import decode_reply, encode_reply
 from spry.wire.messages import Answer, Slopes
 from tests.laws import problem
@@ -68,8 +70,8 @@ def test_with_a_hint_that_takes_noise_away(name, control):
 
 @pytest.mark.parametrize("local", OPTIMIZERS)
 @pytest.mark.parametrize("name", ["spry", "fedfgd", "fedmezo"])
-def test_with_every_client_optimizer(name, local):
-    client = optimizer(local, lr=0.01)
+def test_with_every_client_optimizer_behind_a_guard(name, local):
+    client = chain(guard(1.5), optimizer(local, lr=0.01))
     full, _ = rounds(name, slopes_only=False, client=client)
     sent, _ = rounds(name, slopes_only=True, client=client)
     assert all(torch.equal(full.weights[n], sent.weights[n]) for n in full.weights)

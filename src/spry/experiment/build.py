@@ -29,7 +29,8 @@ from spry.federated.settings import Settings
 from spry.federated.split import Split, contiguous, cyclic, everything
 from spry.federated.traits import STEPS
 from spry.optim.named import optimizer
-from spry.optim.transform import Transform
+from spry.optim.noise import guard
+from spry.optim.transform import Transform, chain
 from spry.runtime.simulate import Schedule
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.kinds.freed import BitFit, Norm
@@ -198,7 +199,7 @@ def settings(config: Config) -> Settings:
     """
     chosen = config.method
     return Settings(
-        client=_optimizer("client", config.client.optimizer, config.client.lr, STEPS[chosen.name].client),
+        client=_client(config),
         server=_optimizer("server", config.server.optimizer, config.server.lr, STEPS[chosen.name].server),
         split=_split(chosen.split, chosen.budgets),
         directions=DIRECTIONS[chosen.directions],
@@ -213,6 +214,16 @@ def settings(config: Config) -> Settings:
         exact_head=chosen.exact_head,
         slopes_only=chosen.slopes_only,
     )
+
+
+def _client(config: Config) -> Transform | None:
+    client, own = config.client, STEPS[config.method.name].client
+    rule = _optimizer("client", client.optimizer, client.lr, own)
+    if client.guard is None or own is None:
+        return rule
+    if rule is None:
+        raise ConfigError("client.lr is missing: client.guard is put before an optimizer with its step size")
+    return chain(guard(client.guard), rule)
 
 
 def _split(name: str | None, budgets: Sequence[float]) -> Split | None:

@@ -150,6 +150,11 @@ class Client(Section):
 
     optimizer: str | None = Field(default=None, description="The method's own if unset.")
     lr: float | None = Field(default=None, gt=0)
+    guard: float | None = Field(
+        default=None,
+        ge=1,
+        description="Shortens gradients of more than so many times their median norm; biased; off if unset.",
+    )
     batch_size: int = Field(default=8, ge=1)
     micro_batch_size: int | None = Field(
         default=None, ge=1, description="Examples in memory at once; the batch if unset."

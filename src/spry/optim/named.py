@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from spry.core.errors import ConfigError, nearest
+from spry.optim.noise import svag
 from spry.optim.rules import adagrad, adam, adamw, sgd, yogi
 from spry.optim.transform import Transform
 
@@ -16,6 +17,7 @@ OPTIMIZERS: Mapping[str, Callable[..., Transform]] = {
     "adamw": adamw,
     "adagrad": adagrad,
     "yogi": yogi,
+    "svag": svag,
 }
 
 
