@@ -13,7 +13,9 @@ from spry.core.keys import Key
 from spry.federated.catch_up import receive
 from spry.federated.downlink import by_slopes, full
 from spry.federated.methods import METHODS, method
+from spry.federated.recall import HINT
 from spry.federated.settings import Settings
+from spry.optim.rules import sgd
 from spry.wire.codec import encode_order
 from spry.wire.history import decode_catch_up, encode_catch_up
 from spry.wire.messages import Answer
@@ -69,9 +71,18 @@ def test_a_client_that_knows_more_than_the_server_thinks_skips_what_it_has():
     assert all(torch.equal(order.weights[n], second.weights[n]) for n in second.weights)
 
 
-def test_the_state_after_catching_up_is_the_servers():
-    """Moments too, where no weight is exact."""
-    algorithm = method("spry_per_iteration", problem.UNITS, Settings(exact_head=False))
+SETTINGS = [
+    Settings(exact_head=False),
+    Settings(exact_head=False, control="previous", server=sgd(0.1)),
+    Settings(exact_head=False, control="guided", count=2, server=sgd(0.1)),
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_state_after_catching_up_is_the_servers(settings):
+    """Moments and hints too, where no weight is exact."""
+    algorithm = method("spry_per_iteration", problem.UNITS, settings)
+    assert algorithm.remembers  # so whoever was sent all weights does not know the round
     down, state = by_slopes(algorithm), START
     for _ in range(3):
         orders = algorithm.plan(state, [0, 1], KEY)
@@ -83,6 +94,8 @@ def test_the_state_after_catching_up_is_the_servers():
     _, got = receive(data, algorithm, START)
     for slot, tensors in state.optimizer.items():
         assert all(torch.equal(got.optimizer[slot][n], tensors[n]) for n in tensors)
+    for name, guess in state.memory.get(HINT, {}).items():
+        assert torch.equal(got.memory[HINT][name], guess)
 
 
 def test_what_does_not_follow_is_refused():

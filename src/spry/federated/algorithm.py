@@ -225,5 +225,5 @@ def compose(
         train=train,
         absorb=absorb,
         measured=replayed,
-        remembers=bool(server.init({"any": torch.zeros(())})),
+        remembers=recall is not None or bool(server.init({"any": torch.zeros(())})),
     )
