@@ -1,9 +1,10 @@
 """Peak memory and time of a step, ours against its rivals, and which of the project's targets are met.
 
 LoRA r=1 on query and value of all layers, float32 on the CPU, stock attention (sdpa), no dropout, the same batch for
-every method. Each row is measured in a fresh process; ratios of times come from steps that alternate with inference,
-and a second ratio from the processor time alone, which holds on a busy machine too if OMP_NUM_THREADS is 1. Rows are
-merged into the file, so that the table can be taken in parts; each row says when and on which commit it was taken.
+every method. Each row is measured in a fresh process; steps alternate with inference, and ratios of times are medians
+of neighbours' ratios. Run it with OMP_NUM_THREADS=1: processor time, by which the targets are judged, then holds on a busy
+machine too. Rows are merged into the file, so that the table can be taken in parts; each row says when and on which
+commit it was taken.
 
     python benchmarks/memory.py [--quick] [--shapes A,B] [--sizes 8x128,1x2048] [--groups table,slices,...]
                                 [--methods spry] [--repeats 3] [--out FILE]
@@ -135,9 +136,12 @@ def _table_targets(where: str, ours: Record, find: Any) -> list[Record]:
 
 
 def _time_target(name: str, ours: Record, rival: Record, limit: float) -> Record:
-    """Both sides were timed against inference in their own process; the ratio of these ratios is ours / rival."""
-    processor = ours["cpu_ratio"] / rival["cpu_ratio"]
-    return {**_target(name, ours["time_ratio"] / rival["time_ratio"], limit), "processor": processor}
+    """Both sides were timed against inference in their own process; the ratio of these ratios is ours / rival.
+
+    What counts is processor time, which others on the machine disturb least.
+    """
+    wall = ours["time_ratio"] / rival["time_ratio"]
+    return {**_target(name, ours["cpu_ratio"] / rival["cpu_ratio"], limit), "wall": wall}
 
 
 def _target(name: str, measured: float, limit: float) -> Record:
@@ -197,14 +201,14 @@ def main() -> None:
         record = {**measure_fresh(case).to_json(), "date": provenance()["date"], "commit": here["commit"]}
         rows[identity(record)] = record
         found = targets(list(rows.values()))
-        result = {**here, "targets": found, "rows": list(rows.values())}
+        result = {"provenance": here, "targets": found, "rows": list(rows.values())}
         options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")
         print(show(record), flush=True)
     for target in targets(list(rows.values())):
         verdict = "met   " if target["met"] else "MISSED"
         print(
             f"{verdict} {target['target']:<60} {target['measured']:10.3g} <= {target['limit']:.3g}"
-            + (f"  (processor time {target['processor']:.3g})" if "processor" in target else "")
+            + (f"  (by the clock {target['wall']:.3g})" if "wall" in target else "")
         )
 
 

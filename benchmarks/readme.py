@@ -1,4 +1,4 @@
-"""Writes the README's tables from the results that the other scripts left in benchmarks/results.
+"""Writes the tables of README and docs from the results that the other scripts left in benchmarks/results.
 
     python benchmarks/readme.py
 
@@ -57,12 +57,9 @@ def memory(result: dict[str, Any]) -> str:
         plain = row["layers"] is None and row["slice"] == "all" and row["directions"] == 1
         if plain and row["head"] == "classification" and row["method"] in wanted and not row["error"]:
             where = f"{row['shape']}, {row['batch']} x {row['length']}"
-            peak, times = row["peak_bytes_above_model"] / MIB, row["time_ratio"]
+            peak, times = row["peak_bytes_above_model"] / MIB, row["cpu_ratio"]
             cells.setdefault(where, {})[row["method"]] = f"{peak:.0f} MiB, {times:.2f} x"
     rows = [[where, *(found.get(method, "") for method in wanted)] for where, found in cells.items()]
-    machine = result["machine"]
-    cores = machine.get("cpus") or machine["cores"]
-    source = f"`benchmarks/memory.py`, {machine['cpu']}, {cores} cores, {result['date'][:10]}."
     heads = [
         "batch x tokens",
         "inference",
@@ -71,8 +68,32 @@ def memory(result: dict[str, Any]) -> str:
         "backprop",
         "torch forward AD",
     ]
-    note = "Peak above the resident model; time of a step against stock inference (LoRA r=1 on all layers, float32)."
-    return table(heads, rows) + f"\n\n{note} {source}"
+    threads = result["provenance"]["machine"]["threads"]
+    note = (
+        "Peak above the resident model, and processor time of a step against stock inference: LoRA r=1 on query and "
+        f"value of all layers, float32, sdpa, {threads} thread{'s' * (threads > 1)}. "
+        "Targets and misses: [docs/memory.md](docs/memory.md)."
+    )
+    return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/memory.py')}"
+
+
+def targets(result: dict[str, Any]) -> str:
+    """What was aimed at and what was measured: ratios by shape and rival, then the rest; misses are bold."""
+    cells: dict[str, dict[str, str]] = {}
+    limits: dict[str, float] = {}
+    others = []
+    for target in result["targets"]:
+        where, _, name = target["target"].partition(": ")
+        measured = f"{target['measured']:.3g}" if target["met"] else f"**{target['measured']:.3g}**"
+        if name.startswith(("peak / ", "time / ")) and "," not in name and "logits" not in name:
+            cells.setdefault(where, {})[name] = measured
+            limits[name] = target["limit"]
+        else:
+            others.append([f"{where}: {name}", measured, f"{target['limit']:.3g}"])
+    heads = ["", *(f"{name}, <= {limit:.3g}" for name, limit in limits.items())]
+    grid = [[where, *(found.get(name, "") for name in limits)] for where, found in cells.items()]
+    rest = table(["", "measured", "target"], others)
+    return f"{table(heads, grid)}\n\n{rest}\n\n{origin(result, 'benchmarks/memory.py')}"
 
 
 def wire(result: dict[str, Any]) -> str:
@@ -117,19 +138,26 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f} %"
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"demo": demo, "memory": memory, "wire": wire}
+Write = Callable[[dict[str, Any]], str]
+TABLES: Sequence[tuple[Path, str, str, Write]] = (
+    (README, "demo", "demo", demo),
+    (README, "memory", "memory", memory),
+    (README, "wire", "wire", wire),
+    (Path("docs/memory.md"), "targets", "memory", targets),
+)
+"""Page, marker, result and how it is laid out."""
 
 
 def main() -> None:
     """Replace what stands between the markers of each table."""
-    text = README.read_text(encoding="utf-8")
-    for name, write in TABLES.items():
-        path = RESULTS / f"{name}.json"
+    for page, name, result, write in TABLES:
+        path = RESULTS / f"{result}.json"
         if path.is_file():
             body = write(json.loads(path.read_text(encoding="utf-8")))
             marked = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
+            text = page.read_text(encoding="utf-8")
             text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)
-    README.write_text(text, encoding="utf-8")
+            page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
