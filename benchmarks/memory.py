@@ -2,9 +2,9 @@
 
 LoRA r=1 on query and value of all layers, float32 on the CPU, stock attention (sdpa), no dropout, the same batch for
 every method. Each row is measured in a fresh process; steps alternate with inference, and ratios of times are medians
-of neighbours' ratios. Run it with OMP_NUM_THREADS=1: processor time, by which the targets are judged, then holds on a busy
-machine too. Rows are merged into the file, so that the table can be taken in parts; each row says when and on which
-commit it was taken.
+of neighbours' ratios. Run it with OMP_NUM_THREADS=1: processor time, by which the targets are judged, then holds on a
+busy machine too. Rows are merged into the file, so that the table can be taken in parts; each row says when and on
+which commit it was taken.
 
     python benchmarks/memory.py [--quick] [--shapes A,B] [--sizes 8x128,1x2048] [--groups table,slices,...]
                                 [--methods spry] [--repeats 3] [--out FILE]
