@@ -22,7 +22,7 @@ OFF = {
 
 
 def compare(**settings):
-    case = Case(**{"batch": 2, "length": 128, "layers": 2, **settings})
+    case = Case(**{"batch": 2, "length": 128, "layers": 3, **settings})
     subject = prepare(case)
     step = STEPS[case.method]
     step(subject)

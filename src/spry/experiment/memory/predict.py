@@ -10,7 +10,8 @@ that holds t tensors of the inner width at once, saves s of them and needs u for
     backprop                T A + u f              T: layers from the first trained one up
     backprop+checkpointing  T + A + u f + 1
     forward-ad, eager       max(2 R + u f + 1, 19 + 4 H S / D), whatever K is: one direction after another
-    spry                    (1 + K) min(R, o + 0.35 + 0.9 g / b) + the engine's workspace, but at least R below layer T
+    spry                    (1 + K) min(R, o + 0.35 + 0.9 g / b) + the engine's workspace, but at least R below layer T,
+                            and no more than that for a classifier's last layer, which runs for the pooled positions
 
 A language-model head adds its phase: logits and their normalised copy for inference, a third for backpropagation;
 spry keeps both within its workspace. A 4-bit model adds its largest weight, unpacked. The counts come from
@@ -145,7 +146,10 @@ def _layers(case: Case, s: Sizes, unit: int) -> float:
         lean = (s.outer + DUAL + KEYS * s.groups / rows) * (1 + case.directions) * unit
         lean += WORKSPACE.get(torch.device(case.device).type, 0)
         dual = min((1 + case.directions) * stock * unit, lean)
-        return dual if trained == s.layers else max(dual, stock * unit)
+        if trained == s.layers:
+            return dual
+        pooled = case.head == "classification"  # the last layer runs for the positions that the head reads
+        return stock * unit if pooled else max(dual, stock * unit)
     counts = {
         "inference": stock,
         "fedmezo": stock,
