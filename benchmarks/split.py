@@ -31,7 +31,7 @@ from spry.metrics.meter import release_lazily, tensor_peak
 
 SPLITS = {"cyclic": cyclic, "contiguous": contiguous}
 CLIENTS = range(4)
-REPEATS = 5
+REPEATS = 3
 CASE = Case(model="bert-base", method="spry", batch=8, length=128)
 
 
