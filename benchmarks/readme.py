@@ -90,10 +90,26 @@ def targets(result: dict[str, Any]) -> str:
             limits[name] = target["limit"]
         else:
             others.append([f"{where}: {name}", measured, f"{target['limit']:.3g}"])
+    others += [
+        [f"{row['shape']} {row['batch']}x{row['length']}: slope error, {row['dtype']}", f"{error:.2g}", ""]
+        for row in result["rows"]
+        if row["dtype"] in {"bfloat16", "float16"} and (error := row["slope_relative_error"]) is not None
+    ]
     heads = ["", *(f"{name}, <= {limit:.3g}" for name, limit in limits.items())]
     grid = [[where, *(found.get(name, "") for name in limits)] for where, found in cells.items()]
     rest = table(["", "measured", "target"], others)
     return f"{table(heads, grid)}\n\n{rest}\n\n{origin(result, 'benchmarks/memory.py')}"
+
+
+def split(result: dict[str, Any]) -> str:
+    """What each client's step takes under either split."""
+    rows = [
+        [name, *(f"{row['time_ratio']:.2f}" for row in own), f"{result['time_ratio_mean'][name]:.2f}"]
+        for name, own in result["rows"].items()
+    ]
+    clients = [f"client {row['client'] + 1}" for row in next(iter(result["rows"].values()))]
+    note = f"A contiguous split saves {percent(result['saved'])} of the clients' time."
+    return table(["", *clients, "mean"], rows) + f"\n\n{note} {origin(result, 'benchmarks/split.py')}"
 
 
 def wire(result: dict[str, Any]) -> str:
@@ -144,6 +160,7 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (README, "memory", "memory", memory),
     (README, "wire", "wire", wire),
     (Path("docs/memory.md"), "targets", "memory", targets),
+    (Path("docs/memory.md"), "split", "split", split),
 )
 """Page, marker, result and how it is laid out."""
 
