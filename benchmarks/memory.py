@@ -7,7 +7,7 @@ busy machine too. Rows are merged into the file, so that the table can be taken 
 which commit it was taken.
 
     python benchmarks/memory.py [--quick] [--shapes A,B] [--sizes 8x128,1x2048] [--groups table,slices,...]
-                                [--methods spry] [--repeats 3] [--out FILE]
+                                [--methods spry] [--layers 6] [--repeats 3] [--out FILE]
 """
 
 from __future__ import annotations
@@ -99,8 +99,10 @@ def targets(records: list[Record]) -> list[Record]:
     found: list[Record] = []
     for ours in (row for row in rows.values() if row["method"] == "spry"):
         where = f"{ours['shape']} {ours['batch']}x{ours['length']}"
-        if ours["layers"] is None and ours["head"] == "classification":
-            found += _table_targets(where, ours, find)
+        whole = ours["layers"] is None or find(ours, method="inference")
+        if ours["head"] == "classification" and whole:
+            depth = f", {ours['layers']} layers" if ours["layers"] else ""
+            found += _table_targets(where + depth, ours, find)
         elif ours["layers"] == 24 and (shallow := find(ours, layers=6)):
             ratio = ours["peak_bytes_above_model"] / shallow["peak_bytes_above_model"]
             found.append(_target(f"{where}: peak of 24 layers / of 6", ratio, 1.05))
@@ -178,11 +180,16 @@ def main() -> None:
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--groups", default="table,slices,depth,language,numerics")
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--layers", type=int, help="depth of the table's models, if not the shape's own")
     parser.add_argument("--repeats", type=int, default=5, help="most timed steps; one if a step is slow")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     shapes, sizes = options.shapes.split(","), options.sizes.split(",")
-    groups = {"table": lambda: table(shapes, sizes), "slices": lambda: slices(shapes, sizes)}
+    deep = {"layers": options.layers}
+    groups = {
+        "table": lambda: [replace(c, **deep) for c in table(shapes, sizes)],
+        "slices": lambda: slices(shapes, sizes),
+    }
     groups |= {"depth": depth, "language": language, "numerics": lambda: numerics(shapes)}
     methods = options.methods.split(",")
     cases = [

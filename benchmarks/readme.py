@@ -54,12 +54,17 @@ def memory(result: dict[str, Any]) -> str:
     wanted = ("inference", "spry", "backprop+checkpointing", "backprop", "forward-ad")
     cells: dict[str, dict[str, str]] = {}
     for row in result["rows"]:
-        plain = row["layers"] is None and row["slice"] == "all" and row["directions"] == 1
+        plain = row["slice"] == "all" and row["directions"] == 1
         if plain and row["head"] == "classification" and row["method"] in wanted and not row["error"]:
-            where = f"{row['shape']}, {row['batch']} x {row['length']}"
+            depth = f", {row['layers']} layers" if row["layers"] else ""
+            where = f"{row['shape']}{depth}, {row['batch']} x {row['length']}"
             peak, times = row["peak_bytes_above_model"] / MIB, row["cpu_ratio"]
             cells.setdefault(where, {})[row["method"]] = f"{peak:.0f} MiB, {times:.2f} x"
-    rows = [[where, *(found.get(method, "") for method in wanted)] for where, found in cells.items()]
+    rows = [
+        [where, *(found.get(method, "") for method in wanted)]
+        for where, found in cells.items()
+        if "inference" in found
+    ]
     heads = [
         "batch x tokens",
         "inference",
