@@ -126,12 +126,13 @@ def _table_targets(where: str, ours: Record, find: Any) -> list[Record]:
         count = ours["directions"]
         return [_time_target(f"{where}: time / inference, K={count}", ours, ALONE, 1 + 1.2 * count)]
     found = [_target(f"{where}: slope error, float32", ours["slope_relative_error"], 1e-4)]
+    rivals = ["inference"] if ours["layers"] else list(MEMORY)  # with few layers there is little tape to save
     for name, limit in MEMORY.items():
-        if rival := find(ours, method=name):
+        if name in rivals and (rival := find(ours, method=name)):
             ratio = ours["peak_bytes_above_model"] / rival["peak_bytes_above_model"]
             found.append(_target(f"{where}: peak / {name}", ratio, limit))
     for name, limit in TIME.items():
-        if rival := find(ours, method=name):
+        if name in rivals and (rival := find(ours, method=name)):
             base = ALONE if name == "inference" else rival
             found.append(_time_target(f"{where}: time / {name}", ours, base, limit))
     return found
