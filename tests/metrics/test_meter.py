@@ -21,7 +21,8 @@ def blocks(mib: int) -> None:
 @pytest.fixture(autouse=True)
 def prompt():
     release_promptly()
-    blocks(1)  # the first call of an operator maps its code, which is memory of the process too
+    with Meter().phase("warm up"):  # the first call of anything maps its code, which is memory of the process too
+        blocks(40)
     settle()
 
 
