@@ -21,8 +21,8 @@ def blocks(mib: int) -> None:
 @pytest.fixture(autouse=True)
 def prompt():
     release_promptly()
-    with Meter().phase("warm up"):  # the first call of anything maps its code, which is memory of the process too
-        blocks(40)
+    with Meter().phase("warm up"):
+        blocks(40)  # the first call of anything maps its code, which is memory of the process too
     settle()
 
 
