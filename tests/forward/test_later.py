@@ -93,7 +93,9 @@ def test_the_first_position_costs_one_query_of_each_example():
 
 def test_waiting_layers_form_no_chain():
     x = dual(drawn(B, S, D), 1)
-    fused = torch.cat(WEIGHTS[:3])  # one widening layer continues the program below it, where three narrow ones end it
+    fused = torch.cat(
+        WEIGHTS[:3]
+    )  # one widening layer continues the program below it, where three narrow ones end it
     waiting = []
     for _ in range(3):
         q, k, v = map(heads, F.linear(x, fused).split(D, -1))
