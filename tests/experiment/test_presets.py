@@ -14,9 +14,9 @@ PAPER = {
     "model.max_length": 64, "model.dropout": True, "peft.kind": "lora", "peft.rank": 1, "peft.alpha": 1.0,
     "peft.dropout": 0.1, "peft.targets": [], "data.partition": "dirichlet", "data.alpha": 1.0, "data.clients": 100,
     "data.held_out": 0.2, "method.name": "spry", "method.count": 1, "method.directions": "gaussian",
-    "method.exact_head": False, "method.split": "cyclic", "client.optimizer": "adamw", "client.lr": 1e-4,
-    "client.batch_size": 8, "client.epochs": 1, "client.steps": None, "server.optimizer": None,
-    "schedule.clients_per_round": 10,
+    "method.exact_head": False, "method.sleep": False, "method.split": "cyclic",
+    "client.optimizer": "adamw", "client.lr": 1e-4, "client.batch_size": 8, "client.epochs": 1, "client.steps": None,
+    "server.optimizer": None, "schedule.clients_per_round": 10,
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from tests.tasks.test_taps import check_unbiased, setting
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import dot, size
-from spry.core.unit import names_of
+from spry.core.unit import awake, names_of
 from spry.estimators.activation import activation
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement
@@ -87,6 +87,20 @@ def test_slopes_are_exact(folder, name, kind, reviews):
     exact = gradient(loss, weights)
     precision = 1e-4 if kind == "llama" else 1e-8  # its RMS norm computes in float32 whatever the weights are
     assert slopes.tolist() == pytest.approx([dot(exact, one) for one in v], rel=precision)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+@pytest.mark.parametrize("name", KINDS)
+def test_what_sleeps_has_no_gradient_and_wakes_with_the_other(folder, reviews, name):
+    """Judged by autograd at the initial weights, which ``setting`` moves away from."""
+    task, loss, moved = setting(folder, reviews, KINDS[name])
+    start = {n: w.double() for n, w in task.init().items()}
+    exact, body = gradient(loss, start), [unit for unit in task.units if not unit.head]
+    asleep = set(names_of(body)) - set(awake(body, start))
+    assert len(asleep) == (len(body) if name in {"lora", "vera"} else 0)
+    assert not any(exact[n].any() for n in asleep)
+    assert all(exact[n].any() for n in {other for unit in body for other in unit.sleeps.values()})
+    assert awake(body, moved) == names_of(body)
 
 
 @pytest.mark.parametrize("kind", ["bert"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from spry.core.params import Params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,12 +17,15 @@ class Unit:
         names: Names of its trainable weights.
         size: Number of its scalar weights, > 0: what splits balance.
         head: Whether this is the task's head, which every client trains.
+        sleeps: Weights that are multiplied by another one and so have no gradient while that one is zero, each with the
+            other's name: LoRA's A with B.
     """
 
     name: str
     names: tuple[str, ...]
     size: int = 1
     head: bool = False
+    sleeps: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def names_of(units: Iterable[Unit]) -> tuple[str, ...]:
@@ -33,3 +38,21 @@ def names_of(units: Iterable[Unit]) -> tuple[str, ...]:
         The names of all their weights.
     """
     return tuple(name for unit in units for name in unit.names)
+
+
+def awake(units: Iterable[Unit], weights: Params) -> tuple[str, ...]:
+    """List the weights of several units that may have a gradient, in their order.
+
+    Args:
+        units: Units.
+        weights: The weights' values.
+
+    Returns:
+        The names of all their weights but those that sleep: ``dL/dA = 0`` for LoRA's A while B is zero.
+    """
+    return tuple(
+        name
+        for unit in units
+        for name in unit.names
+        if name not in unit.sleeps or bool(weights[unit.sleeps[name]].any())
+    )

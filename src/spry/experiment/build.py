@@ -206,6 +206,7 @@ def settings(config: Config) -> Settings:
         control=None if chosen.control_variate == "none" else chosen.control_variate,
         decay=chosen.control_decay,
         count=chosen.count,
+        sleep=chosen.sleep,
         difference=DIFFERENCES[chosen.difference] if chosen.difference else None,
         h=chosen.h,
         pacing=Pacing(threshold=chosen.threshold),

@@ -102,6 +102,11 @@ class Method(Section):
         description="How directions are drawn; the last two depend on each other and lower the error to d/K - 1.",
     )
     count: int = Field(default=1, ge=1, description="K, directions per step.")
+    sleep: bool = Field(
+        default=True,
+        description="Whether methods with directions leave weights out while their gradient is known to be zero, as "
+        "LoRA's A is while B is zero.",
+    )
     control_variate: Literal["none", "previous", "guided"] = Field(
         default="none",
         description="How past aggregates take noise away: subtracted (previous; of methods whose clients do not step), "

@@ -14,12 +14,13 @@ import torch
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import Params, add, merge
-from spry.core.unit import Unit, names_of
+from spry.core.unit import Unit
 from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, recorded
 from spry.federated.client import LocalTraining, LossOf, accumulate, descend, replay
 from spry.federated.mean import ClientMean
 from spry.federated.recall import Recall
+from spry.federated.sampled import Sampled
 from spry.federated.split import Split
 from spry.optim.transform import OptState, Transform
 from spry.wire.messages import Answer, Order, Reply, Slopes
@@ -142,7 +143,7 @@ def compose(
     *,
     name: str,
     units: Sequence[Unit],
-    estimator: Estimator,
+    estimator: Estimator | Sampled,
     server: Transform,
     client: Transform | None,
     split: Split,
@@ -157,7 +158,7 @@ def compose(
     Args:
         name: What the algorithm is called in logs.
         units: The units to train, in the model's order.
-        estimator: How a client gets its gradients.
+        estimator: How a client gets its gradients; if along random directions, with what the server decides of them.
         server: The server's optimizer.
         client: The client's optimizer, fresh in each round; None to send the mean gradient over the client's batches
             instead of stepping.
@@ -180,6 +181,8 @@ def compose(
             "method.control_variate = 'previous' has nothing to subtract: choose 'guided', or spry_per_iteration"
         )
 
+    sampled = estimator if isinstance(estimator, Sampled) else Sampled(estimator=estimator, sleep=False)
+
     def local(how: Estimator) -> LocalTraining:
         return accumulate(how) if client is None else descend(how, client)
 
@@ -188,15 +191,16 @@ def compose(
 
     def plan(state: ServerState, clients: Sequence[int], key: Key) -> dict[int, Order]:
         dealt = split(units, clients, state.round)
+        trained = {client: sampled.trained(dealt[client], state.weights) for client in clients}
         here = key.fold("round", state.round)
         return {
             client: Order(
                 round=state.round,
                 client=client,
                 weights=state.weights,
-                trained=names_of(dealt[client]),
+                trained=trained[client],
                 key=here.fold("client", client),
-                hint=recall.hint(state.memory, names_of(dealt[client]), len(clients), state.round)
+                hint=recall.hint(state.memory, trained[client], len(clients), state.round)
                 if recall
                 else None,
             )
@@ -204,7 +208,7 @@ def compose(
         }
 
     def train(loss_of: LossOf, order: Order, batches: Iterable[Any], examples: int) -> Trained:
-        return carry_out(local(estimator), loss_of, order, batches, examples, replayed)
+        return carry_out(local(sampled.estimator), loss_of, order, batches, examples, replayed)
 
     def absorb(state: ServerState, answers: Iterable[Answer]) -> ServerState:
         mean = ClientMean()

@@ -12,7 +12,7 @@ from torch import Tensor
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import Params, add
-from spry.core.unit import Unit, names_of
+from spry.core.unit import Unit, awake, names_of
 from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import Slope
@@ -99,6 +99,7 @@ def paced(
     count: int,
     server: Transform,
     pacing: Pacing,
+    sleep: bool = True,
 ) -> Algorithm:
     """Compose FwdLLM: a round of the runtime is one attempt, and the server steps once enough was collected.
 
@@ -113,6 +114,7 @@ def paced(
         count: K, directions per client and batch at first.
         server: The server's optimizer.
         pacing: When the server steps.
+        sleep: Whether weights whose gradient is known to be zero are left out.
 
     Returns:
         The algorithm; clients send slopes.
@@ -127,12 +129,13 @@ def paced(
 
     def plan(state: ServerState, clients: Sequence[int], key: Key) -> dict[int, Order]:
         here, attempt = key.fold("round", state.round), _attempts(state.memory)
+        trained = awake(units, state.weights) if sleep else names_of(units)
         return {
             client: Order(
                 round=state.round,
                 client=client,
                 weights=state.weights,
-                trained=names_of(units),
+                trained=trained,
                 key=here.fold("client", client),
                 hint=state.memory.get(HINT),
                 choices={"count": pacing.directions(attempt, count), "half": place % 2},
@@ -158,7 +161,7 @@ def paced(
             after,
             weights=add(state.weights, updates),
             optimizer=optimizer,
-            memory={HINT: gradient} if gradient else _hint(state.memory),
+            memory={HINT: _whole(gradient, state.weights)} if gradient else _hint(state.memory),
         )
 
     return Algorithm(
@@ -174,6 +177,10 @@ def paced(
 
 def _attempts(memory: Mapping[str, Params]) -> int:
     return int(memory[PACE]["attempts"]) if PACE in memory else 0
+
+
+def _whole(gradient: Params, weights: Params) -> Params:
+    return {name: gradient.get(name, torch.zeros_like(weight)) for name, weight in weights.items()}
 
 
 def _hint(memory: Mapping[str, Params]) -> dict[str, Params]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from spry.core.errors import ConfigError, nearest
 from spry.core.unit import Unit
 from spry.estimators.backprop import backprop
-from spry.estimators.projected import projected
 from spry.estimators.slopes import central_difference, forward_difference
 from spry.federated.algorithm import Algorithm, compose
 from spry.federated.fwdllm import paced
@@ -94,7 +93,7 @@ def fedmezo(units: Units, s: Settings) -> Algorithm:
     """Central differences along random directions on every client, weights averaged (Malladi et al. 2023)."""
     return compose(
         name="fedmezo", units=units, recall=s.recall(units), replayed=s.replayed(units),
-        estimator=projected(central_difference(s.h or 1e-3), s.measurement(units), s.count), split=everything,
+        estimator=s.along(central_difference(s.h or 1e-3), units), split=everything,
         client=s.client or PLAIN, server=s.server or MEAN,
     )  # fmt: skip
 
@@ -103,7 +102,7 @@ def baffle(units: Units, s: Settings) -> Algorithm:
     """Finite differences at the server's weights; clients send numbers, the server steps (Feng et al. 2023)."""
     slope = (s.difference or forward_difference)(s.h or 1e-3)
     return compose(
-        name="baffle", units=units, recall=s.recall(units), estimator=projected(slope, s.measurement(units), s.count),
+        name="baffle", units=units, recall=s.recall(units), estimator=s.along(slope, units),
         replayed=s.measurement(units), split=everything, client=None, server=s.server or GRADIENT,
     )  # fmt: skip
 
@@ -113,7 +112,7 @@ def fwdllm(units: Units, s: Settings) -> Algorithm:
     step = s.server or GRADIENT
     return paced(
         name="fwdllm", units=units, slope=central_difference(s.h or 1e-2), count=s.count, pacing=s.pacing,
-        measurement=replace(s.measurement(units), pool=10, control=None),
+        sleep=s.sleep, measurement=replace(s.measurement(units), pool=10, control=None),
         server=chain(step, warmup_linear(s.rounds, s.rounds // 10)) if s.rounds else step,
     )  # fmt: skip
 

@@ -11,11 +11,11 @@ from spry.estimators.activation import Choice, activation
 from spry.estimators.amplitudes import Amplitudes
 from spry.estimators.control import Control
 from spry.estimators.directions import Directions, gaussian
-from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import Slope, forward_mode
 from spry.federated.fwdllm import Pacing
 from spry.federated.recall import Recall
+from spry.federated.sampled import Sampled
 from spry.federated.split import Split
 from spry.optim.transform import Transform
 
@@ -34,6 +34,7 @@ class Settings:
         control: How the running mean of past aggregates takes noise away, for methods with directions but fwdllm.
         decay: Decay of that running mean, in [0, 1).
         count: K, directions per step, >= 1.
+        sleep: Whether methods with directions leave weights out while their gradient is known to be zero.
         difference: Which finite difference, given its step, for the methods that leave the choice.
         h: Step of finite differences, > 0.
         checkpoint: Whether backpropagation recomputes activations instead of keeping them.
@@ -52,6 +53,7 @@ class Settings:
     control: Control | None = None
     decay: float = 0.9
     count: int = 1
+    sleep: bool = True
     difference: Callable[[float], Slope] | None = None
     h: float | None = None
     checkpoint: bool = False
@@ -80,7 +82,19 @@ class Settings:
         head = names_of(unit for unit in units if unit.head) if self.exact_head else ()
         return Measurement(directions=self.directions, exact=frozenset(head), control=self.control)
 
-    def forward(self, units: Sequence[Unit]) -> Estimator:
+    def along(self, slope: Slope, units: Sequence[Unit]) -> Sampled:
+        """Make the estimator of a method that measures slopes along weight directions.
+
+        Args:
+            slope: How they are measured.
+            units: The units, for the names of the head.
+
+        Returns:
+            Weight directions, and what the server decides of them.
+        """
+        return Sampled(estimator=projected(slope, self.measurement(units), self.count), sleep=self.sleep)
+
+    def forward(self, units: Sequence[Unit]) -> Sampled:
         """Make the estimator of a method that runs in forward mode.
 
         Args:
@@ -94,7 +108,7 @@ class Settings:
                 control variate is asked for with them.
         """
         if self.tap is None:
-            return projected(forward_mode, self.measurement(units), self.count)
+            return self.along(forward_mode, units)
         if self.control is not None:
             raise ConfigError(
                 "method.control_variate works along weight directions: set method.estimator = 'weight', or "
@@ -105,7 +119,8 @@ class Settings:
                 "slopes of activation directions determine no gradient without the client's data, so they cannot be "
                 "all that is sent: set method.estimator = 'weight', or method.slopes_only = false"
             )
-        return activation(self.measurement(units), self.count, self.tap, self.amplitudes)
+        found = activation(self.measurement(units), self.count, self.tap, self.amplitudes)
+        return Sampled(estimator=found, sleep=self.sleep)
 
     def recall(self, units: Sequence[Unit]) -> Recall | None:
         """Say which hint clients are sent.

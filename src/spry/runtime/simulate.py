@@ -98,7 +98,7 @@ class _Run:
 
     def _units(self, order: Order) -> tuple[str, ...]:
         trained = set(order.trained)
-        return tuple(unit.name for unit in self.algorithm.units if trained.issuperset(unit.names))
+        return tuple(unit.name for unit in self.algorithm.units if not trained.isdisjoint(unit.names))
 
     def _look(self, client: int, weights: Params) -> Stats:
         begun = time.perf_counter()

@@ -69,7 +69,7 @@ def adapt(backbone: Backbone, kind: Kind, key: Key) -> Adapted:
     trainable = [name for name, weight in module.named_parameters() if weight.requires_grad]
     module.requires_grad_(False)
     module.eval()
-    return Adapted(module=module, units=_units(module, trainable, heads), kind=kind)
+    return Adapted(module=module, units=_units(module, trainable, heads, kind), kind=kind)
 
 
 def _heads(backbone: Backbone) -> list[str]:
@@ -87,7 +87,7 @@ def _heads(backbone: Backbone) -> list[str]:
     return sorted(poolers) + outside
 
 
-def _units(module: nn.Module, names: list[str], heads: list[str]) -> tuple[Unit, ...]:
+def _units(module: nn.Module, names: list[str], heads: list[str], kind: Kind) -> tuple[Unit, ...]:
     owners = adapted_layers(module)
     in_head = [name for name in names if _plain(name).startswith(tuple(f"{head}." for head in heads))]
     grouped: dict[str, list[str]] = {}
@@ -99,8 +99,20 @@ def _units(module: nn.Module, names: list[str], heads: list[str]) -> tuple[Unit,
     def size(members: list[str]) -> int:
         return sum(module.get_parameter(name).numel() for name in members)
 
-    units = [Unit(name=owner, names=tuple(own), size=size(own)) for owner, own in grouped.items()]
+    units = [
+        Unit(name=owner, names=tuple(own), size=size(own), sleeps=_sleeps(own, kind))
+        for owner, own in grouped.items()
+    ]
     return (*units, Unit(name="head", names=tuple(in_head), size=size(in_head), head=True))
+
+
+def _sleeps(names: list[str], kind: Kind) -> dict[str, str]:
+    pairs = {
+        name: ".".join(kind.sleeps.get(part, part) for part in name.split("."))
+        for name in names
+        if not kind.sleeps.keys().isdisjoint(name.split("."))
+    }
+    return {name: other for name, other in pairs.items() if other in names}  # a frozen one is never zero
 
 
 def _plain(name: str) -> str:

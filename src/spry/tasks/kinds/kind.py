@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from torch import nn
@@ -27,6 +28,9 @@ class Kind(ABC):
 
     maps: ClassVar[bool] = False
     """Whether the trained weights are maps, whose outputs activation directions can move."""
+
+    sleeps: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Which weights have no gradient while which others of the same module are zero, by what ``peft`` calls them."""
 
     @abstractmethod
     def config(self, backbone: Backbone, heads: Sequence[str], key: Key) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -40,6 +41,7 @@ class Lora(Kind):
     dropout: float = 0.0
 
     maps: ClassVar[bool] = True
+    sleeps: ClassVar[Mapping[str, str]] = MappingProxyType({"lora_A": "lora_B"})
 
     def __post_init__(self) -> None:
         for name, fits, allowed in (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
@@ -34,6 +35,8 @@ class Vera(Kind):
 
     rank: int = 1
     dropout: float = 0.0
+
+    sleeps: ClassVar[Mapping[str, str]] = MappingProxyType({"vera_lambda_d": "vera_lambda_b"})
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.dropout < 1:
