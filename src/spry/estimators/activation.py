@@ -12,11 +12,12 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import Params, tree_map
 from spry.estimators.amplitudes import Amplitudes, spread
+from spry.estimators.credit import credit, cut
 from spry.estimators.directions import JOINT
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.projected import Measurement, expand
-from spry.forward.loss import Loss
-from spry.forward.tap import Tapped, tapped
+from spry.forward.loss import CausalLoss, Loss
+from spry.forward.tap import tapped
 
 Choice = Callable[[Params, float], Collection[str]]
 """``(weights, tokens) -> names``: which weights to tap, given the mean number of tokens of an example."""
@@ -53,7 +54,11 @@ def cheaper(params: Params, tokens: float) -> list[str]:
 
 
 def activation(
-    measurement: Measurement, count: int = 1, choice: Choice = maps, amplitudes: Amplitudes | None = None
+    measurement: Measurement,
+    count: int = 1,
+    choice: Choice = maps,
+    amplitudes: Amplitudes | None = None,
+    segments: int = 8,
 ) -> Estimator:
     """Estimate a gradient from the slopes of each example along directions in the outputs of trained maps.
 
@@ -63,26 +68,35 @@ def activation(
     grows with tokens and taps, not with the width D. Weights that are not tapped are moved along weight directions in
     the same pass; the exact ones are not moved.
 
+    The positions of a ``CausalLoss`` are cut into C segments, each with a trace of its own and credited with the losses
+    from its first position on: ``g = 1/(B K) sum_b,k,c s_bkc V_bkc``, ``s_bkc = sum_{t >= start(c)} s_bkt``. It stays
+    unbiased. With ``G_bc`` the gradient of these losses by the outputs of all taps, and ``P_bcc'`` the part of their
+    gradient by A that comes from segment c', gaussian directions err by ``1/(B^2 K) sum_b (R sum_c |G_bc|^2 |X_bc|^2 +
+    sum_cc' <P_bcc', P_bc'c>)``.
+
     Args:
         measurement: How directions are drawn, of weights and of outputs alike: numbers independent of each other
             (``gaussian``, ``rademacher``); and the names whose gradient is taken exactly.
         count: K, >= 1.
         choice: Which weights to tap.
         amplitudes: How far to move which tokens (``calibrate``); all alike without it.
+        segments: C, >= 1; at most as many as positions. A tapped weight's trace takes C times its memory an example.
 
     Returns:
         The estimator; its draws do not depend on how the batch is split into micro-batches. It records no slopes,
         since without the inputs they determine no gradient.
 
     Raises:
-        ConfigError: If K is less than 1, or the directions' numbers depend on each other.
+        ConfigError: If K or C is less than 1, or the directions' numbers depend on each other.
 
     Source:
         Ren et al. 2022 (arXiv 2210.03310), equation 4, there for stacks of dense layers with greedy losses; here for
-        any map in an unmodified model, an example's tokens sharing its slope.
+        any map in an unmodified model, an example's tokens sharing its slope, or in causal models their segment's.
     """
     if count < 1:
         raise ConfigError(f"{count} directions asked for; there must be at least 1")
+    if segments < 1:
+        raise ConfigError(f"{segments} segments asked for; there must be at least 1")
     if measurement.directions in JOINT:
         raise ConfigError(
             "activation directions need numbers that do not depend on each other: set method.directions = 'gaussian' "
@@ -101,6 +115,7 @@ def activation(
             count=count,
             key=key,
             amplitudes=amplitudes or {},
+            segments=segments,
         )
         for share, part in loss.parts():
             run.take(share, part)
@@ -121,6 +136,7 @@ class _Pass:
     count: int
     key: Key
     amplitudes: Amplitudes
+    segments: int
     value: float = 0.0
     seen: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -133,20 +149,31 @@ class _Pass:
         moving = bool(self.taps or self.weights)
         with torch.set_grad_enabled(moving or bool(self.leaves)):
             if moving:
-                got = tapped(
-                    lambda w: part.examples({**w, **self.leaves}),
-                    self.weights, self.taps, self.directions, self.noise, part.mask, self._spread(part.mask),
-                )  # fmt: skip
+                losses, slopes, traces = self._moved(part)
             else:
-                got = Tapped(part.examples(self.leaves), torch.zeros(self.count, 1), {})
-        self.value += share * float(got.losses.detach().mean())
-        self._heads(share, got.losses)
-        self.slopes += share * got.slopes.detach().mean(1).double().cpu()
-        for name, trace in got.traces.items():
+                losses, slopes, traces = part.examples(self.leaves), torch.zeros(self.count, 1, 1), {}
+        self.value += share * float(losses.detach().mean())
+        self._heads(share, losses)
+        self.slopes += share * slopes[..., 0].detach().mean(1).double().cpu()
+        for name, trace in traces.items():
             if trace.shape[1]:
-                mean = torch.einsum("kb,kbrd->rd", got.slopes.to(trace.dtype), trace)
+                mean = torch.einsum("kbc,kbcrd->rd", slopes.to(trace.dtype), trace)
                 self._add(name, mean * (share / (self.count * trace.shape[1])))
-        self.seen += len(got.losses)
+        self.seen += len(losses)
+
+    def _moved(self, part: Loss) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The examples' losses, their segments' slopes (K, B, C), of which the first is the example's, and traces."""
+        if isinstance(part, CausalLoss) and self.segments > 1:
+            evaluate, starts = part.tokens, cut(part.mask.shape[1], self.segments)
+        else:
+            evaluate, starts = part.examples, [0]
+        losses, slopes, traces = tapped(
+            lambda w: evaluate({**w, **self.leaves}),
+            self.weights, self.taps, self.directions, self.noise, part.mask, self._spread(part.mask), starts,
+        )  # fmt: skip
+        if losses.dim() == 1:
+            return losses, slopes.unsqueeze(-1), traces
+        return losses.sum(1), credit(slopes, starts), traces
 
     def noise(self, name: str, call: int, like: Tensor) -> list[Tensor]:
         """Draw for the whole batch up to this micro-batch, whose numbers are the last."""

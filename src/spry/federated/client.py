@@ -16,7 +16,7 @@ from torch import Tensor
 from spry.core.keys import Key
 from spry.core.params import Params, add, restrict, tree_map
 from spry.estimators.estimate import Estimate, Estimator
-from spry.forward.loss import Loss
+from spry.forward.loss import CausalLoss, Loss
 from spry.optim.transform import Transform
 from spry.wire.messages import Gradient, Order, Weights
 
@@ -74,7 +74,25 @@ class _Within:
         return self.loss.examples({**self.fixed, **params})
 
     def parts(self) -> Sequence[tuple[float, Loss]]:
-        return [(share, _Within(part, self.fixed)) for share, part in self.loss.parts()]
+        return [(share, _within(part, self.fixed)) for share, part in self.loss.parts()]
+
+
+@dataclass(frozen=True)
+class _CausalWithin(_Within):
+    """The same of a loss that tells positions apart."""
+
+    loss: CausalLoss
+
+    @property
+    def mask(self) -> Tensor:
+        return self.loss.mask
+
+    def tokens(self, params: Params) -> Tensor:
+        return self.loss.tokens({**self.fixed, **params})
+
+
+def _within(loss: Loss, fixed: Params) -> _Within:
+    return _CausalWithin(loss, fixed) if isinstance(loss, CausalLoss) else _Within(loss, fixed)
 
 
 def _estimates(
@@ -85,7 +103,7 @@ def _estimates(
     fixed = {name: value for name, value in order.weights.items() if name not in trained}
     for step, batch in enumerate(batches):
         key = order.key.fold("step", step)
-        loss = _Within(loss_of(batch, key.fold("dropout")), fixed)
+        loss = _within(loss_of(batch, key.fold("dropout")), fixed)
         yield lambda weights, loss=loss, key=key: estimator(loss, weights, key, order.hint)
 
 

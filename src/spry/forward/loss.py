@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -47,5 +47,34 @@ class Loss(Protocol):
 
         Returns:
             Pairs ``(c_i, L_i)`` with ``sum_i c_i L_i(w) = L(w)``; ``[(1.0, self)]`` for a batch that stays whole.
+        """
+        ...
+
+
+@runtime_checkable
+class CausalLoss(Loss, Protocol):
+    """A loss whose examples' losses are sums over positions, in a model where nothing depends on later positions.
+
+    Having ``tokens`` is the claim that the model is causal: column t of every map's input is position t, and moving it
+    changes the losses of positions t and later alone. A loss of a bidirectional model must not have it, also if it is
+    a sum over tokens.
+    """
+
+    @property
+    def mask(self) -> Tensor:
+        """1 for tokens and 0 for padding, shape (B, T)."""
+        ...
+
+    def tokens(self, params: Params) -> Tensor:
+        """Evaluate the positions' own losses, whose sum over an example's positions is the example's loss.
+
+        The loss of predicting token t + 1 stands at position t, whose output predicts it. Where the example's loss is
+        a mean over its n predictions, each is divided by n.
+
+        Args:
+            params: As above.
+
+        Returns:
+            Shape (B, T); 0 at positions that predict nothing, such as padding and the last token.
         """
         ...

@@ -2,13 +2,15 @@
 
 A map ``z_t = A x_t`` is shared by all tokens of all examples. Moving ``A`` itself gives one slope a batch; moving each
 example's ``z`` gives one slope an example, and what turns the slopes into a gradient of ``A`` is formed during the
-pass: the trace ``V_b = sum_t u_t x_t'``, of the shape of ``A``. No input is stored.
+pass: the trace ``V_b = sum_t u_t x_t'``, of the shape of ``A``, of all tokens or of each of a few segments of them. No
+input is stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -29,9 +31,9 @@ class Tapped(NamedTuple):
     """What one pass with taps gave.
 
     Args:
-        losses: The examples' losses, shape (B,).
-        slopes: Each example's slope along each direction, shape (K, B).
-        traces: For each tapped weight of shape (R, D) its ``V``, shape (K, B, R, D).
+        losses: The examples' losses, shape (B,), or their positions', shape (B, T).
+        slopes: The slope of each of them along each direction, shape (K, B) or (K, B, T).
+        traces: For each tapped weight of shape (R, D) its ``V``, shape (K, B, C, R, D).
     """
 
     losses: Tensor
@@ -47,6 +49,7 @@ def tapped(
     noise: Noise,
     mask: Tensor | None = None,
     amplitudes: Mapping[str, Tensor] | None = None,
+    starts: Sequence[int] = (0,),
 ) -> Tapped:
     """Move the outputs of some maps, and some other weights, along K directions in one pass.
 
@@ -55,7 +58,8 @@ def tapped(
     ``E[s_b V_b] = dL_b/dA``.
 
     Args:
-        examples: Gives the examples' losses, shape (B,), for the weights; runs on dual numbers.
+        examples: Gives the examples' losses, shape (B,), or their positions', shape (B, T), for the weights; runs on
+            dual numbers.
         params: The weights that ``directions`` move; may be empty.
         taps: Weights of shape (R, D) whose outputs are moved; each may only enter ``torch.nn.functional.linear``.
         directions: K mappings of the names of ``params`` to tensors of their shapes.
@@ -63,6 +67,8 @@ def tapped(
         mask: 1 for tokens and 0 for padding, shape (B, T); padding is not moved.
         amplitudes: For tapped names, how far each token is moved, shape (B, T), above 0: the outputs move by
             ``a_t u_t``, and the trace is ``V_b = sum_t u_t x_t' / a_t``.
+        starts: First positions of the C segments that have a trace of their own, ascending from 0; rows that are no
+            tokens, as after pooling, belong to the first.
 
     Returns:
         Losses, slopes and traces. The losses carry autograd's graph of operations on closed-over tensors that require
@@ -77,7 +83,9 @@ def tapped(
     """
     mask = None if mask is None else mask.to(next(iter(taps.values()), mask).device)
     moved: dict[str, Tensor] = {
-        name: _tap(_Site(name, w.detach(), len(directions), noise, mask, (amplitudes or {}).get(name)))
+        name: _tap(
+            _Site(name, w.detach(), len(directions), noise, mask, (amplitudes or {}).get(name), starts)
+        )
         for name, w in taps.items()
     }
     moved |= {name: Dual(w.detach(), [v[name] for v in directions]) for name, w in params.items()}
@@ -90,7 +98,7 @@ def tapped(
         raise ModelError(
             f"the losses do not depend on the weights: the derivative was stopped by {dict(report.dropped)}"
         )
-    return Tapped(losses, losses.new_zeros(len(directions), len(losses)), traces)
+    return Tapped(losses, losses.new_zeros(len(directions), *losses.shape), traces)
 
 
 @dataclass
@@ -103,6 +111,7 @@ class _Site:
     noise: Noise
     mask: Tensor | None
     amplitude: Tensor | None
+    starts: Sequence[int]
     calls: int = 0
     traces: list[Tensor] = field(default_factory=list)
 
@@ -137,10 +146,10 @@ class Tap(Dual):
         """Give what was gathered.
 
         Returns:
-            ``V``, shape (K, B, R, D); zero examples if the map was never used.
+            ``V``, shape (K, B, C, R, D); zero examples if the map was never used.
         """
         if not self.site.traces:
-            return self.site.weight.new_zeros(self.site.count, 0, *self.shape)
+            return self.site.weight.new_zeros(self.site.count, 0, len(self.site.starts), *self.shape)
         return torch.stack(self.site.traces)
 
     def apply(self, input: Any, bias: Any) -> Tensor:
@@ -173,7 +182,11 @@ class Tap(Dual):
         kept, far = self._tokens(rows.shape[1], out.dtype)
         like = out.detach().reshape(*rows.shape[:2], out.shape[-1])
         noises = [u * kept for u in site.noise(site.name, site.calls, like)]
-        traces = [(u / far).transpose(1, 2) @ rows for u in noises]
+        segments = self._segments(rows.shape[1])
+        traces = [
+            torch.stack([scaled[:, s].transpose(1, 2) @ rows[:, s] for s in segments], 1)
+            for scaled in (u / far for u in noises)
+        ]
         site.traces = (
             [old + new for old, new in zip(site.traces, traces, strict=True)] if site.calls else traces
         )
@@ -186,6 +199,13 @@ class Tap(Dual):
         if mask is None or mask.shape[1] != count:
             return 1.0, 1.0
         return mask.to(dtype).unsqueeze(-1), 1.0 if amplitude is None else amplitude.to(dtype).unsqueeze(-1)
+
+    def _segments(self, count: int) -> list[slice]:
+        """The segments' rows; all rows are the first segment's where they are no tokens."""
+        starts, mask = self.site.starts, self.site.mask
+        if mask is None or mask.shape[1] != count:
+            starts = [0, *[count] * (len(starts) - 1)]
+        return [slice(*ends) for ends in pairwise((*starts, count))]
 
     def _by_example(self, x: Tensor) -> Tensor:
         """The inputs as (B, T, D)."""
