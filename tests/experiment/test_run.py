@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -101,6 +102,31 @@ def test_a_stopped_run_resumes_to_the_same_bits(stop, config, tmp_path):
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     losses = [[entry["loss"] for entry in events.read(tmp_path / name)] for name in ("whole", "cut")]
     assert losses[0] == losses[1]
+
+
+def test_batches_and_directions_grow_and_a_resumed_run_goes_on_with_them(config, tmp_path):
+    growing = {"schedule.phases": 2, "client.batch_growth": 2, "method.count_growth": 2, "method.count": 1}
+    config = config.with_settings({**growing, "client.steps": None})
+    list(run(config, tmp_path / "whole"))
+    going = run(config, tmp_path / "cut")
+    for _ in range(4):
+        next(going)
+    going.close()
+    list(resume(tmp_path / "cut"))
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    experiment, log = build(config), events.read(tmp_path / "whole")
+    for entry, size in zip(log, (4, 4, 8, 8), strict=True):
+        for client in entry["clients"]:
+            assert client["steps"] == math.ceil(experiment.clients.examples(client["client"]) / size)
+    measured = [entry["clients"][0]["peak_bytes_above_model"] is not None for entry in log]
+    assert measured == [
+        True,
+        True,
+        True,
+        False,
+    ]  # at the start, once LoRA's A is awake, and once they have grown
+    peaks = [entry["peak_bytes_above_model"] for entry in log]
+    assert peaks == sorted(peaks) and peaks[2] == peaks[3] > peaks[1]
 
 
 def test_sigkill_at_any_moment_then_resume_gives_the_same_bits(config, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from tests.laws import problem
 
 from spry.core.errors import ConfigError
+from spry.core.growth import Growth
 from spry.core.keys import Key
 from spry.core.unit import Unit
 from spry.estimators.directions import gaussian
@@ -24,7 +25,7 @@ WEIGHTS = {"A": torch.tensor([1.0]), "B": torch.tensor([2.0, 2.0]), "h": torch.t
 
 def algorithm(pacing, count=1, units=UNITS, pool=10):
     return paced(
-        name="fwdllm", units=units, slope=forward_mode, measurement=Measurement(pool=pool), count=count,
+        name="fwdllm", units=units, slope=forward_mode, measurement=Measurement(pool=pool), counts=Growth(start=count),
         server=sgd(1.0), pacing=pacing,
     )  # fmt: skip
 

@@ -38,13 +38,13 @@ def asked(number):
     return [pool[i] for i in KEY.fold(number).permutation(len(pool), "asked")[:4]] if number else [3, 0, 5, 1]
 
 
-def play(name, *, rounds=7, drawable=True, dtype=torch.float32, **choices):
+def play(name, *, played=7, drawable=True, dtype=torch.float32, **choices):
     """Run rounds over the wire; return what went down as (round, client, bytes, size of all weights), and the end."""
     algorithm = method(name, problem.UNITS, Settings(**{"slopes_only": True, **choices}))
     initial = {n: w.to(dtype) for n, w in problem.weights().items()}
     down, state, clients, sent = by_slopes(algorithm, drawable=drawable), algorithm.init(initial), {}, []
     blank = algorithm.init({n: torch.zeros_like(w) for n, w in initial.items()})
-    for number in range(rounds):
+    for number in range(played):
         planned = algorithm.plan(state, asked(number), KEY)
         messages = down.send(state, planned, KEY)
         answers = []
@@ -106,9 +106,9 @@ def test_pacing_with_aligned_directions(attempts):
 
 @pytest.mark.parametrize("name", ["spry", "spry_per_iteration"])
 def test_the_bounded_log_never_changes_what_is_sent(name, monkeypatch):
-    bounded, end = play(name, rounds=9, count=40)
+    bounded, end = play(name, played=9, count=40)
     monkeypatch.setattr(downlink, "ceiling", lambda *_: math.inf)
-    free, _ = play(name, rounds=9, count=40)
+    free, _ = play(name, played=9, count=40)
     assert [data for *_, data, _ in bounded] == [data for *_, data, _ in free]
     assert len(end.memory[downlink.SLOT]) < 9
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from spry.core.errors import ConfigError
+from spry.core.growth import Growth
 from spry.core.keys import Key
 from spry.data import clients, datasets, partition
 from spry.data.batches import EvaluationBatches
@@ -173,7 +174,12 @@ def _federation(config: Config, splits: Splits, task: ClassificationTask, key: K
     return Federation(
         clients=made,
         test=EvaluationBatches(data=task.encode(splits.test, max_length=length)),
-        batch_size=config.client.batch_size,
+        batch_size=Growth(
+            start=config.client.batch_size,
+            factor=config.client.batch_growth,
+            phases=config.schedule.phases,
+            rounds=config.schedule.rounds,
+        ),
         epochs=config.client.epochs,
         steps=config.client.steps,
     )
@@ -206,6 +212,8 @@ def settings(config: Config) -> Settings:
         control=None if chosen.control_variate == "none" else chosen.control_variate,
         decay=chosen.control_decay,
         count=chosen.count,
+        growth=chosen.count_growth,
+        phases=config.schedule.phases,
         sleep=chosen.sleep,
         difference=DIFFERENCES[chosen.difference] if chosen.difference else None,
         h=chosen.h,

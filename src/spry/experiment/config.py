@@ -102,6 +102,11 @@ class Method(Section):
         description="How directions are drawn; the last two depend on each other and lower the error to d/K - 1.",
     )
     count: int = Field(default=1, ge=1, description="K, directions per step.")
+    count_growth: int = Field(
+        default=1,
+        ge=1,
+        description="What each phase of schedule.phases multiplies K by: with 2 it is 1, 2, 4.",
+    )
     sleep: bool = Field(
         default=True,
         description="Whether methods with directions leave weights out while their gradient is known to be zero, as "
@@ -161,6 +166,11 @@ class Client(Section):
         description="Shortens gradients of more than so many times their median norm; biased; off if unset.",
     )
     batch_size: int = Field(default=8, ge=1)
+    batch_growth: int = Field(
+        default=1,
+        ge=1,
+        description="What each phase of schedule.phases multiplies the batch by: with 2 it is 8, 16, 32.",
+    )
     micro_batch_size: int | None = Field(
         default=None, ge=1, description="Examples in memory at once; the batch if unset."
     )
@@ -179,6 +189,9 @@ class Schedule(Section):
     """How long, how many, how often."""
 
     rounds: int = Field(default=30, ge=0)
+    phases: int = Field(
+        default=3, ge=1, description="Parts of equal length that the rounds have, for what grows over them."
+    )
     clients_per_round: int = Field(default=10, ge=1)
     evaluate_every: int = Field(default=5, ge=1)
     checkpoint_every: int = Field(default=5, ge=1)

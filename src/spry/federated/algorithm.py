@@ -181,7 +181,7 @@ def compose(
             "method.control_variate = 'previous' has nothing to subtract: choose 'guided', or spry_per_iteration"
         )
 
-    sampled = estimator if isinstance(estimator, Sampled) else Sampled(estimator=estimator, sleep=False)
+    sampled = estimator if isinstance(estimator, Sampled) else Sampled.fixed(estimator)
 
     def local(how: Estimator) -> LocalTraining:
         return accumulate(how) if client is None else descend(how, client)
@@ -200,6 +200,7 @@ def compose(
                 weights=state.weights,
                 trained=trained[client],
                 key=here.fold("client", client),
+                choices=sampled.choices(state.round),
                 hint=recall.hint(state.memory, trained[client], len(clients), state.round)
                 if recall
                 else None,
@@ -208,7 +209,7 @@ def compose(
         }
 
     def train(loss_of: LossOf, order: Order, batches: Iterable[Any], examples: int) -> Trained:
-        return carry_out(local(sampled.estimator), loss_of, order, batches, examples, replayed)
+        return carry_out(local(sampled.ordered(order)), loss_of, order, batches, examples, replayed)
 
     def absorb(state: ServerState, answers: Iterable[Answer]) -> ServerState:
         mean = ClientMean()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spry.core.errors import ConfigError
+from spry.core.growth import Growth
 from spry.core.keys import Key
 from spry.core.params import Params, add
 from spry.core.unit import Unit, awake, names_of
@@ -19,6 +20,7 @@ from spry.estimators.slopes import Slope
 from spry.federated.algorithm import Algorithm, ServerState, Trained, carry_out, found
 from spry.federated.client import LossOf, accumulate
 from spry.federated.recall import HINT
+from spry.federated.sampled import COUNT
 from spry.optim.transform import Transform
 from spry.wire.messages import Answer, Order
 
@@ -96,7 +98,7 @@ def paced(
     units: Sequence[Unit],
     slope: Slope,
     measurement: Measurement,
-    count: int,
+    counts: Growth,
     server: Transform,
     pacing: Pacing,
     sleep: bool = True,
@@ -111,7 +113,7 @@ def paced(
         units: The units to train.
         slope: How slopes are measured.
         measurement: What they are measured along; its ``pool`` is the discriminative sampling.
-        count: K, directions per client and batch at first.
+        counts: K, directions per client and batch at first, round by round.
         server: The server's optimizer.
         pacing: When the server steps.
         sleep: Whether weights whose gradient is known to be zero are left out.
@@ -138,20 +140,20 @@ def paced(
                 trained=trained,
                 key=here.fold("client", client),
                 hint=state.memory.get(HINT),
-                choices={"count": pacing.directions(attempt, count), "half": place % 2},
+                choices={COUNT: pacing.directions(attempt, counts.at(state.round)), "half": place % 2},
             )
             for place, client in enumerate(clients)
         }
 
     def train(loss_of: LossOf, order: Order, batches: Iterable[Any], examples: int) -> Trained:
-        estimator: Estimator = projected(slope, measurement, order.choices["count"])
+        estimator: Estimator = projected(slope, measurement, order.choices[COUNT])
         return carry_out(accumulate(estimator), loss_of, order, batches, examples, measurement)
 
     def absorb(state: ServerState, answers: Iterable[Answer]) -> ServerState:
         collected = _Collected.of(state)
         for order, reply in answers:
             gradient = found(accumulate, order, reply, measurement)
-            collected.take(order.choices["half"], reply.examples * order.choices["count"], gradient)
+            collected.take(order.choices["half"], reply.examples * order.choices[COUNT], gradient)
         after, attempts = replace(state, round=state.round + 1), _attempts(state.memory) + 1
         if attempts < pacing.attempts and not collected.variance(watched) < pacing.threshold:
             return replace(after, memory={**_hint(state.memory), **collected.memory(attempts)})

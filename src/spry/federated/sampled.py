@@ -1,13 +1,18 @@
-"""What the server decides about random directions: which weights they move."""
+"""What the server decides about random directions: how many there are, and which weights they move."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
+from spry.core.growth import Growth
 from spry.core.params import Params
 from spry.core.unit import Unit, awake, names_of
 from spry.estimators.estimate import Estimator
+from spry.wire.messages import Order
+
+COUNT = "count"
+"""K among an order's choices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,13 +20,52 @@ class Sampled:
     """An estimator along random directions, which the server has a say in.
 
     Args:
-        estimator: The estimator.
+        estimator: ``K -> estimator``; asked for one at once, so that bad settings are refused before a client trains.
+        counts: K, round by round. Orders carry it if it grows.
         sleep: Whether weights whose gradient is known to be zero are left out. A direction in them tells nothing, but
             adds its noise to all others: with LoRA, whose B begins at zero, half of the weights or more.
     """
 
-    estimator: Estimator
+    estimator: Callable[[int], Estimator]
+    counts: Growth = field(default_factory=Growth)
     sleep: bool = True
+
+    @classmethod
+    def fixed(cls, estimator: Estimator) -> Sampled:
+        """Take an estimator about which there is nothing to decide.
+
+        Args:
+            estimator: Such as backpropagation.
+
+        Returns:
+            The same, of which orders say nothing.
+        """
+        return cls(estimator=lambda count: estimator, sleep=False)
+
+    def __post_init__(self) -> None:
+        self.estimator(self.counts.start)
+
+    def choices(self, round: int) -> dict[str, int]:
+        """Decide on K.
+
+        Args:
+            round: The round, from 0.
+
+        Returns:
+            What the orders of the round carry.
+        """
+        return {COUNT: self.counts.at(round)} if self.counts.grows else {}
+
+    def ordered(self, order: Order) -> Estimator:
+        """Make the estimator that an order asks for.
+
+        Args:
+            order: The order.
+
+        Returns:
+            The estimator.
+        """
+        return self.estimator(order.choices.get(COUNT, self.counts.start))
 
     def trained(self, units: Iterable[Unit], weights: Params) -> tuple[str, ...]:
         """List what a client trains.

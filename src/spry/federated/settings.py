@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from spry.core.errors import ConfigError
+from spry.core.growth import Growth
 from spry.core.unit import Unit, names_of
 from spry.estimators.activation import Choice, activation
 from spry.estimators.amplitudes import Amplitudes
 from spry.estimators.control import Control
 from spry.estimators.directions import Directions, gaussian
+from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import Slope, forward_mode
 from spry.federated.fwdllm import Pacing
@@ -18,6 +21,7 @@ from spry.federated.recall import Recall
 from spry.federated.sampled import Sampled
 from spry.federated.split import Split
 from spry.optim.transform import Transform
+from spry.wire.codec import MOST_CHOICE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class Settings:
         control: How the running mean of past aggregates takes noise away, for methods with directions but fwdllm.
         decay: Decay of that running mean, in [0, 1).
         count: K, directions per step, >= 1.
+        growth: What each phase multiplies K by, >= 1.
+        phases: Phases of equal length that the rounds have, >= 1.
         sleep: Whether methods with directions leave weights out while their gradient is known to be zero.
         difference: Which finite difference, given its step, for the methods that leave the choice.
         h: Step of finite differences, > 0.
@@ -41,7 +47,7 @@ class Settings:
         exact_head: Whether methods with directions take the head's gradient exactly instead of perturbing the head.
         slopes_only: Whether clients of such methods send their slopes, and the server replays them, instead of weights.
         pacing: When FwdLLM's server steps.
-        rounds: Rounds of the run, for step sizes that decay over them; without it they do not decay.
+        rounds: Rounds of the run, for step sizes that decay over them and K that grows; without it neither does.
     """
 
     client: Transform | None = None
@@ -53,6 +59,8 @@ class Settings:
     control: Control | None = None
     decay: float = 0.9
     count: int = 1
+    growth: int = 1
+    phases: int = 3
     sleep: bool = True
     difference: Callable[[float], Slope] | None = None
     h: float | None = None
@@ -61,6 +69,21 @@ class Settings:
     slopes_only: bool = False
     pacing: Pacing = field(default_factory=Pacing)
     rounds: int | None = None
+
+    @property
+    def counts(self) -> Growth:
+        """K, round by round.
+
+        Raises:
+            ConfigError: If it would outgrow what an order can ask for.
+        """
+        counts = Growth(start=self.count, factor=self.growth, phases=self.phases, rounds=self.rounds or 0)
+        if counts.last > MOST_CHOICE:
+            raise ConfigError(
+                f"method.count = {self.count} grows to {counts.last} directions; at most {MOST_CHOICE} can be asked "
+                "for. Lower method.count_growth or schedule.phases"
+            )
+        return counts
 
     def measurement(self, units: Sequence[Unit]) -> Measurement:
         """Say what the methods with directions measure along.
@@ -92,7 +115,7 @@ class Settings:
         Returns:
             Weight directions, and what the server decides of them.
         """
-        return Sampled(estimator=projected(slope, self.measurement(units), self.count), sleep=self.sleep)
+        return self._sampled(partial(projected, slope, self.measurement(units)))
 
     def forward(self, units: Sequence[Unit]) -> Sampled:
         """Make the estimator of a method that runs in forward mode.
@@ -119,8 +142,11 @@ class Settings:
                 "slopes of activation directions determine no gradient without the client's data, so they cannot be "
                 "all that is sent: set method.estimator = 'weight', or method.slopes_only = false"
             )
-        found = activation(self.measurement(units), self.count, self.tap, self.amplitudes)
-        return Sampled(estimator=found, sleep=self.sleep)
+        tap, amplitudes, measurement = self.tap, self.amplitudes, self.measurement(units)
+        return self._sampled(lambda count: activation(measurement, count, tap, amplitudes))
+
+    def _sampled(self, estimator: Callable[[int], Estimator]) -> Sampled:
+        return Sampled(estimator=estimator, counts=self.counts, sleep=self.sleep)
 
     def recall(self, units: Sequence[Unit]) -> Recall | None:
         """Say which hint clients are sent.
@@ -133,6 +159,7 @@ class Settings:
         """
         if self.control is None:
             return None
+        # of past aggregates; if K grows, the guess is shrunk more than it need be
         believed = self.count if self.control == "previous" else 0
         return Recall(beta=self.decay, exact=self.measurement(units).exact, believed=believed)
 

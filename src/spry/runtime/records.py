@@ -52,7 +52,7 @@ class Round:
         clients: One record a client, in the order in which they were asked.
         idle_units: Units that no surviving reply trained; they kept their value and optimizer state.
         seconds: Time of the round, evaluation left out.
-        peak_bytes: The highest of the clients' peaks in the round that was measured: memory above model and data.
+        peak_bytes: The highest of the clients' peaks in the rounds measured so far: memory above model and data.
         test: The new global model on the test split; None if not evaluated.
     """
 

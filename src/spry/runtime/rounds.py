@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import all_finite
 from spry.core.unit import Unit
-from spry.wire.messages import Gradient, Reply, Slopes, Weights
+from spry.federated.sampled import COUNT
+from spry.wire.messages import Gradient, Order, Reply, Slopes, Weights
 
 
 def sample(clients: Sequence[int], count: int, round: int, key: Key) -> list[int]:
@@ -34,6 +35,22 @@ def sample(clients: Sequence[int], count: int, round: int, key: Key) -> list[int
         )
     order = key.fold("round", round).permutation(len(clients), "sample")
     return [clients[i] for i in order[:count]]
+
+
+def load(orders: Iterable[Order], batch_size: int) -> list[int]:
+    """List what the memory of a round's clients grows with.
+
+    Args:
+        orders: The orders of the round.
+        batch_size: Examples per batch.
+
+    Returns:
+        Examples, the most directions asked for (0 where orders say nothing of them), and how many weights of the model
+        are trained.
+    """
+    asked = list(orders)
+    directions = max((order.choices.get(COUNT, 0) for order in asked), default=0)
+    return [batch_size, directions, len({name for order in asked for name in order.trained})]
 
 
 def defect(reply: Reply) -> str | None:

@@ -15,7 +15,7 @@ from spry.federated.downlink import Downlink, full
 from spry.metrics.meter import peak_of
 from spry.metrics.stats import Stats
 from spry.runtime.records import ClientRecord, Round
-from spry.runtime.rounds import defect, idle, sample
+from spry.runtime.rounds import defect, idle, load, sample
 from spry.tasks.task import Task
 from spry.wire.codec import encode_reply
 from spry.wire.messages import Answer, Order
@@ -129,8 +129,9 @@ def simulate(
         state: Where to go on from; the task's initial weights without one.
         downlink: How orders reach clients, for the ledger: all virtual clients share what they would be sent. All
             weights without one.
-        device: Where the task computes. Memory is measured in the first round that is run, and taken for all: exactly,
-            which on a CPU makes that round slower.
+        device: Where the task computes. Memory is measured in the first round that is run and in each that asks for
+            more than those measured (``rounds.load``), and taken for the others: exactly, which on a CPU makes such
+            rounds slower.
 
     Yields:
         Each finished round, with the server's new state.
@@ -140,12 +141,14 @@ def simulate(
     """
     state = algorithm.init(task.init()) if state is None else state
     downlink = downlink or full(algorithm)
-    peak_bytes: int | None = None
+    peak_bytes, heaviest = 0, [-1, -1, -1]
     while state.round < schedule.rounds:
         number, begun = state.round, time.perf_counter()
         chosen = sample(clients.trainable(), schedule.clients_per_round, number, key)
         planned = algorithm.plan(state, chosen, key)
         orders = {client: planned[client] for client in chosen}
+        heavy = load(orders.values(), clients.batch_size.at(number))
+        measures = any(now > before for now, before in zip(heavy, heaviest, strict=True))
         run = _Run(
             algorithm=algorithm,
             task=task,
@@ -155,7 +158,7 @@ def simulate(
             device=device,
             evaluates=schedule.evaluates(number),
             personalized=schedule.personalized,
-            measures=peak_bytes is None,
+            measures=measures,
         )
         state = downlink.absorb(state, orders, key, run.answers(orders.values()))
         survivors = [record for record in run.records if record.failed is None]
@@ -166,8 +169,9 @@ def simulate(
                 f"or clip gradients, then resume from the last checkpoint."
             )
         seconds = time.perf_counter() - begun - run.aside
-        if peak_bytes is None:
-            peak_bytes = max(record.peak_bytes or 0 for record in run.records)
+        if measures:
+            heaviest = [max(pair) for pair in zip(heavy, heaviest, strict=True)]
+            peak_bytes = max(peak_bytes, *(record.peak_bytes or 0 for record in run.records))
         yield Round(
             number=number,
             state=state,
