@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -65,8 +66,6 @@ def prepare(data: str) -> tuple[NextToken, dict[str, Tensor]]:
     LoraA().start(model, Key(0))
     texts = datasets.load(data).train.texts
     ids = (words(text if isinstance(text, str) else text[0])["input_ids"] for text in texts)
-    chosen = [
-        row[:TOKENS] for row, _ in zip((r for r in ids if len(r) >= TOKENS), range(BATCH), strict=False)
-    ]
+    chosen = [row[:TOKENS] for row in islice((r for r in ids if len(r) >= TOKENS), BATCH)]
     weights = {n: w.detach() for n, w in model.named_parameters() if "lora_A" in n}
     return NextToken(model, torch.tensor(chosen)), weights
