@@ -54,6 +54,11 @@ class Peft(Section):
         description="Chance that an input of A is dropped, where model.dropout is on.",
     )
     targets: list[str] = Field(default=[], description="Modules to adapt; found by themselves if empty.")
+    head: Literal["layer", "top"] = Field(
+        default="layer",
+        description="The classification layer; or with it adapters of the maps above the last attention, which a "
+        "single position of each text passes, so that their gradient is exact at no memory (lora, lora_a, lora_xs).",
+    )
 
 
 class Data(Section):

@@ -17,6 +17,7 @@ OWN = (
     "peft.rank",
     "peft.alpha",
     "peft.targets",
+    "peft.head",
 )
 """Settings, or beginnings of settings, that may differ: how a method steps, and which weights it trains. Model,
 precision, dropout, data, batches, local steps and rounds are not among them."""

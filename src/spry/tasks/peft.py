@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.core.unit import Unit
-from spry.tasks.kinds.kind import WRAPPER, Kind, adapted_layers
+from spry.tasks.kinds.kind import WRAPPER, Head, Kind, adapted_layers
 from spry.tasks.models import Backbone
+from spry.tasks.top import top_maps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +48,7 @@ def adapt(backbone: Backbone, kind: Kind, key: Key) -> Adapted:
     """Add trainable weights; the model is changed in place and must not be adapted twice.
 
     The head becomes trainable as a whole: every layer outside the pretrained part, and a pooler that the
-    checkpoint lacked.
+    checkpoint lacked. With ``kind.head = "top"`` the adapters of the maps above the last attention belong to it.
 
     Args:
         backbone: A frozen classifier.
@@ -57,22 +59,39 @@ def adapt(backbone: Backbone, kind: Kind, key: Key) -> Adapted:
         The adapted model and its units.
 
     Raises:
-        ModelError: If a target fits no module, or none is found.
+        ModelError: If a target fits no module, none is found, or there is no such top.
     """
     from peft import get_peft_model
 
-    heads = _heads(backbone)
+    head = _head(backbone, kind)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        module: Any = get_peft_model(backbone.model, kind.config(backbone, heads, key))
-    kind.start(module, key)
+        module: Any = get_peft_model(backbone.model, kind.config(backbone, head, key))
+    kind.start(module, head, key)
     trainable = [name for name, weight in module.named_parameters() if weight.requires_grad]
     module.requires_grad_(False)
     module.eval()
-    return Adapted(module=module, units=_units(module, trainable, heads, kind), kind=kind)
+    return Adapted(module=module, units=_units(module, trainable, head, kind), kind=kind)
 
 
-def _heads(backbone: Backbone) -> list[str]:
+def _head(backbone: Backbone, kind: Kind) -> Head:
+    layers = _layers(backbone)
+    if kind.head == "layer":
+        return Head(layers=layers)
+    if not kind.tops:
+        raise ModelError(
+            "peft.head = 'top' needs adapters of maps: set peft.kind = 'lora', 'lora_a' or 'lora_xs'"
+        )
+    maps = [name for name in top_maps(backbone) if not Head(layers=layers).owns(name)]
+    if not maps:
+        raise ModelError(
+            f"{backbone.name} has no maps above its last attention that a single position of each text passes, so "
+            "there is no top to train with the head: set peft.head = 'layer'"
+        )
+    return Head(layers=layers, maps=tuple(maps))
+
+
+def _layers(backbone: Backbone) -> tuple[str, ...]:
     model = backbone.model
     outside = [
         name
@@ -84,12 +103,12 @@ def _heads(backbone: Backbone) -> list[str]:
         for name in backbone.fresh
         if name.startswith(f"{model.base_model_prefix}.")
     }
-    return sorted(poolers) + outside
+    return (*sorted(poolers), *outside)
 
 
-def _units(module: nn.Module, names: list[str], heads: list[str], kind: Kind) -> tuple[Unit, ...]:
+def _units(module: nn.Module, names: list[str], head: Head, kind: Kind) -> tuple[Unit, ...]:
     owners = adapted_layers(module)
-    in_head = [name for name in names if _plain(name).startswith(tuple(f"{head}." for head in heads))]
+    in_head = [name for name in names if head.owns(name)]
     grouped: dict[str, list[str]] = {}
     for name in names:
         if name not in in_head:

@@ -12,7 +12,7 @@ from torch import nn
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.tasks import targets
-from spry.tasks.kinds.kind import Kind, common, full, transposed
+from spry.tasks.kinds.kind import Head, Kind, common, full, transposed
 from spry.tasks.models import Backbone
 
 
@@ -33,7 +33,7 @@ class BitFit(Kind):
         Ben Zaken et al. 2022 (BitFit, arXiv 2106.10199).
     """
 
-    def config(self, backbone: Backbone, heads: Sequence[str], key: Key) -> Any:
+    def config(self, backbone: Backbone, head: Head, key: Key) -> Any:
         """Write the configuration of a LoRA that carries the biases."""
         from peft import LoraConfig
 
@@ -44,7 +44,7 @@ class BitFit(Kind):
             )
         carrier = full(backbone, targets.find(pretrained)[-1:])
         return LoraConfig(
-            **common(heads),
+            **common(head),
             r=1,
             bias="all",
             target_modules=carrier,
@@ -52,7 +52,7 @@ class BitFit(Kind):
         )
 
     @torch.no_grad()
-    def start(self, module: nn.Module, key: Key) -> None:
+    def start(self, module: nn.Module, head: Head, key: Key) -> None:
         """Freeze the LoRA at 0, and biases that were not asked for."""
         for name, weight in module.named_parameters():
             if "lora_A" in name.split("."):
@@ -80,11 +80,11 @@ class Norm(Kind):
         Zhao et al. 2024 (arXiv 2312.11420).
     """
 
-    def config(self, backbone: Backbone, heads: Sequence[str], key: Key) -> Any:
+    def config(self, backbone: Backbone, head: Head, key: Key) -> Any:
         """Write the configuration of ``peft``'s LayerNorm tuning."""
         from peft import LNTuningConfig
 
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
         return LNTuningConfig(
-            **common(heads), target_modules=full(backbone, targets.norms(pretrained, self.targets))
+            **common(head), target_modules=full(backbone, targets.norms(pretrained, self.targets))
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from spry.core.keys import Key
 from spry.tasks import targets
-from spry.tasks.kinds.kind import Kind, common, full, transposed
+from spry.tasks.kinds.kind import Head, Kind, common, full, transposed
 from spry.tasks.models import Backbone
 
 
@@ -27,7 +26,7 @@ class Ia3(Kind):
         Liu et al. 2022 (IA3, arXiv 2205.05638), section 3.3.
     """
 
-    def config(self, backbone: Backbone, heads: Sequence[str], key: Key) -> Any:
+    def config(self, backbone: Backbone, head: Head, key: Key) -> Any:
         """Write the configuration of ``peft``'s IA3."""
         from peft import IA3Config
 
@@ -38,7 +37,7 @@ class Ia3(Kind):
         else:
             found = targets.find(pretrained, self.targets)
         return IA3Config(
-            **common(heads),
+            **common(head),
             target_modules=full(backbone, found),
             feedforward_modules=full(backbone, [name for name in found if name in back]),
             fan_in_fan_out=transposed(backbone, full(backbone, found)),

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -15,6 +15,34 @@ from spry.core.params import Params
 from spry.tasks import targets
 from spry.tasks.models import Backbone
 
+WRAPPER = "base_model.model."
+"""What ``peft`` puts before the names of the model's modules."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What every client trains, by exact gradients.
+
+    Args:
+        layers: Modules that are trained as a whole.
+        maps: Linear modules of the pretrained part that are adapted beside them.
+    """
+
+    layers: tuple[str, ...]
+    maps: tuple[str, ...] = ()
+
+    def owns(self, name: str) -> bool:
+        """Tell whether a module or weight belongs to the head.
+
+        Args:
+            name: Its name in the model, or in the ``PeftModel`` around it.
+
+        Returns:
+            True if it is one of the head's modules or lies in one.
+        """
+        modules = tuple(f"{module}." for module in (*self.layers, *self.maps))
+        return f"{name.removeprefix(WRAPPER)}.".startswith(modules)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kind(ABC):
@@ -22,9 +50,15 @@ class Kind(ABC):
 
     Args:
         targets: Names or endings of names of the modules to adapt; None leaves the choice to the kind.
+        head: ``layer``: the head is what lies outside the pretrained part; ``top``: the maps above the last attention
+            get adapters, too, which belong to the head.
     """
 
     targets: tuple[str, ...] | None = None
+    head: Literal["layer", "top"] = "layer"
+
+    tops: ClassVar[bool] = False
+    """Whether the kind can adapt maps for the head."""
 
     maps: ClassVar[bool] = False
     """Whether the trained weights are maps, whose outputs activation directions can move."""
@@ -33,12 +67,12 @@ class Kind(ABC):
     """Which weights have no gradient while which others of the same module are zero, by what ``peft`` calls them."""
 
     @abstractmethod
-    def config(self, backbone: Backbone, heads: Sequence[str], key: Key) -> Any:
+    def config(self, backbone: Backbone, head: Head, key: Key) -> Any:
         """Write the configuration that ``peft.get_peft_model`` takes.
 
         Args:
             backbone: The model that will be adapted.
-            heads: Modules that are trained as a whole beside the kind's own weights.
+            head: What is trained beside the kind's own weights.
             key: Where random numbers come from.
 
         Returns:
@@ -48,11 +82,12 @@ class Kind(ABC):
             ModelError: If the model has nothing that this kind trains.
         """
 
-    def start(self, module: nn.Module, key: Key) -> None:
+    def start(self, module: nn.Module, head: Head, key: Key) -> None:
         """Give the added weights their initial values, and freeze those that are not trained.
 
         Args:
             module: The ``PeftModel``; changed in place.
+            head: What every client trains.
             key: Where random values come from.
         """
         return  # peft's own values, unless a kind says otherwise
@@ -70,11 +105,11 @@ class Kind(ABC):
         return weights
 
 
-def common(heads: Sequence[str]) -> dict[str, Any]:
+def common(head: Head) -> dict[str, Any]:
     """Say what every configuration has in common.
 
     Args:
-        heads: Modules that are trained as a whole.
+        head: What every client trains.
 
     Returns:
         Arguments of a ``peft.PeftConfig``; ``peft`` itself adds the heads of the usual names.
@@ -83,7 +118,7 @@ def common(heads: Sequence[str]) -> dict[str, Any]:
 
     return {
         "task_type": TaskType.SEQ_CLS,
-        "modules_to_save": [head for head in heads if head not in {"classifier", "score"}],
+        "modules_to_save": [layer for layer in head.layers if layer not in {"classifier", "score"}],
     }
 
 
@@ -126,7 +161,3 @@ def adapted_layers(module: nn.Module) -> list[str]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return [name for name, child in module.named_modules() if isinstance(child, BaseTunerLayer)]
-
-
-WRAPPER = "base_model.model."
-"""What ``peft`` puts before the names of the model's modules."""

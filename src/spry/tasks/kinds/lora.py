@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from torch import nn
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.tasks import targets
-from spry.tasks.kinds.kind import WRAPPER, Kind, adapted_layers, common, full, transposed
+from spry.tasks.kinds.kind import WRAPPER, Head, Kind, adapted_layers, common, full, transposed
 from spry.tasks.models import Backbone
 from spry.tasks.singular import base_weight, check_rank, left_singular
 
@@ -41,6 +41,7 @@ class Lora(Kind):
     dropout: float = 0.0
 
     maps: ClassVar[bool] = True
+    tops: ClassVar[bool] = True
     sleeps: ClassVar[Mapping[str, str]] = MappingProxyType({"lora_A": "lora_B"})
 
     def __post_init__(self) -> None:
@@ -52,23 +53,23 @@ class Lora(Kind):
             if not fits:
                 raise ModelError(f"LoRA's {name} is {getattr(self, name)}. Allowed: {allowed}.")
 
-    def config(self, backbone: Backbone, heads: Sequence[str], key: Key) -> Any:
+    def config(self, backbone: Backbone, head: Head, key: Key) -> Any:
         """Write the configuration of ``peft``'s LoRA."""
         from peft import LoraConfig
 
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
         found = full(backbone, targets.find(pretrained, self.targets))
         return LoraConfig(
-            **common(heads),
+            **common(head),
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft multiplies by it and takes any number
             lora_dropout=self.dropout,
-            target_modules=targets.endings(found, targets.linear_names(backbone.model)),
+            target_modules=targets.endings([*found, *head.maps], targets.linear_names(backbone.model)),
             fan_in_fan_out=transposed(backbone, found),
         )
 
     @torch.no_grad()
-    def start(self, module: nn.Module, key: Key) -> None:
+    def start(self, module: nn.Module, head: Head, key: Key) -> None:
         """Draw ``A ~ U(-1/sqrt(D_in), 1/sqrt(D_in))``; ``B`` is 0."""
         for name, weight in module.named_parameters():
             if "lora_A" in name.split("."):
@@ -101,9 +102,10 @@ class LoraA(Lora):
     """
 
     @torch.no_grad()
-    def start(self, module: nn.Module, key: Key) -> None:
-        """Freeze ``B`` at singular vectors; ``A`` is 0."""
-        for layer, weight in lora_layers(module, self.rank):
+    def start(self, module: nn.Module, head: Head, key: Key) -> None:
+        """Freeze ``B`` at singular vectors; ``A`` is 0. The head's maps start as LoRA does."""
+        super().start(module, head, key)
+        for layer, weight in lora_layers(module, head, self.rank):
             for down, up in zip(layer.lora_A.values(), layer.lora_B.values(), strict=True):
                 down.weight.zero_()
                 length = math.sqrt(weight.shape[0] / (3 * weight.shape[1]))
@@ -111,11 +113,12 @@ class LoraA(Lora):
                 up.weight.requires_grad_(False)
 
 
-def lora_layers(module: nn.Module, rank: int) -> list[tuple[Any, torch.Tensor]]:
-    """Pair the LoRA layers with the pretrained weights below them.
+def lora_layers(module: nn.Module, head: Head, rank: int) -> list[tuple[Any, torch.Tensor]]:
+    """Pair the LoRA layers that are not the head's with the pretrained weights below them.
 
     Args:
         module: A ``PeftModel``.
+        head: What every client trains.
         rank: How many singular vectors of each weight are wanted.
 
     Returns:
@@ -126,6 +129,8 @@ def lora_layers(module: nn.Module, rank: int) -> list[tuple[Any, torch.Tensor]]:
     """
     found = []
     for name in adapted_layers(module):
+        if head.owns(name):
+            continue
         layer: Any = module.get_submodule(name)
         weight = base_weight(layer)
         check_rank(rank, weight, name.removeprefix(WRAPPER))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spry.core.keys import Key
 from spry.core.params import Params
+from spry.tasks.kinds.kind import Head
 from spry.tasks.kinds.lora import Lora, lora_layers
 from spry.tasks.singular import left_singular
 
@@ -38,9 +39,10 @@ class LoraXs(Lora):
     """
 
     @torch.no_grad()
-    def start(self, module: nn.Module, key: Key) -> None:
+    def start(self, module: nn.Module, head: Head, key: Key) -> None:
         """Freeze ``U`` and ``V``; ``R`` is 0 and takes the place of LoRA's ``A``, under its name."""
-        for layer, weight in lora_layers(module, self.rank):
+        super().start(module, head, key)
+        for layer, weight in lora_layers(module, head, self.rank):
             length = math.sqrt(weight.shape[0] / (3 * self.rank))
             right = left_singular(weight.T, self.rank).T
             for name, up in layer.lora_B.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.tasks import targets
-from spry.tasks.kinds.kind import Kind, common, full, transposed
+from spry.tasks.kinds.kind import Head, Kind, common, full, transposed
 from spry.tasks.models import Backbone
 
 
@@ -45,14 +45,14 @@ class Vera(Kind):
                 "Allowed: a rank of at least 1, a dropout from 0 to below 1."
             )
 
-    def config(self, backbone: Backbone, heads: Sequence[str], key: Key) -> Any:
+    def config(self, backbone: Backbone, head: Head, key: Key) -> Any:
         """Write the configuration of ``peft``'s VeRA."""
         from peft import VeraConfig
 
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
         found = full(backbone, targets.find(pretrained, self.targets))
         return VeraConfig(
-            **common(heads),
+            **common(head),
             r=self.rank,
             vera_dropout=self.dropout,
             projection_prng_key=int(key.generator("projection").integers(2**31)),

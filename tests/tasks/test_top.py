@@ -1,0 +1,131 @@
+"""The head with adapters above the last attention: what belongs to it, that its gradient is exact, and at no memory."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.laws.problem import gradient
+from tests.tasks.test_taps import setting
+
+from spry.core.errors import ModelError
+from spry.core.keys import Key
+from spry.core.unit import names_of
+from spry.data.dataset import Dataset
+from spry.estimators.activation import activation
+from spry.estimators.directions import rademacher
+from spry.estimators.projected import Measurement, projected
+from spry.estimators.slopes import central_difference, forward_mode
+from spry.metrics.meter import tensor_peak
+from spry.tasks.classification import ClassificationTask
+from spry.tasks.kinds.lora import Lora, LoraA
+from spry.tasks.kinds.lora_xs import LoraXs
+from spry.tasks.kinds.vera import Vera
+from spry.tasks.peft import adapt
+from spry.tasks.targets import linear_names
+from spry.tasks.top import top_maps
+
+KINDS = {"lora": Lora(rank=2), "lora_a": LoraA(rank=2), "lora_xs": LoraXs(rank=2)}
+
+
+def test_only_one_position_of_a_text_gives_top_maps_a_gradient(backbone, kind):
+    """Judged by autograd: the derivative of the logits by the outputs of every map of the pretrained part."""
+    model, found = backbone.model, top_maps(backbone)
+    outputs: dict[str, torch.Tensor] = {}
+
+    def keep(name):
+        def hook(module, args, output):
+            outputs[name] = output if output.requires_grad else output.requires_grad_()
+
+        return hook
+
+    linears = {n: m for n, m in linear_names(model).items() if n.startswith(f"{model.base_model_prefix}.")}
+    handles = [module.register_forward_hook(keep(name)) for name, module in linears.items()]
+    logits = model(input_ids=torch.arange(4, 16).view(2, 6)).logits
+    for handle in handles:
+        handle.remove()
+    slopes = torch.autograd.grad(logits.square().sum(), list(outputs.values()), allow_unused=True)
+    places = {
+        name: 0 if g is None else int((g.flatten(2).abs().amax(2) > 0).sum(1).max()) if g.dim() == 3 else 1
+        for name, g in zip(outputs, slopes, strict=True)
+    }
+    assert (
+        len(found) == 1 if kind == "albert" else len(found) >= 3
+    )  # albert's layers share weights: its pooler alone
+    assert all(places[name] == 1 for name in found)
+    after = list(places)[list(places).index(found[0]) :]
+    assert [name for name in after if places[name]] == found
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "llama"])
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("how", ["forward_mode", "central_difference", "activation"])
+def test_its_gradient_is_exact_beside_moved_weights(folder, reviews, name, how, kind):
+    task, loss, weights = setting(folder, reviews, replace(KINDS[name], head="top"), micro=2)
+    *body, head = task.units
+    assert any("lora_A" in n for n in head.names)
+    assert any("lora_B" in n for n in head.names)
+    assert not set(names_of(body)) & set(head.names)
+    measurement = Measurement(directions=rademacher, exact=frozenset(head.names))
+    estimate = {
+        "forward_mode": projected(forward_mode, measurement, 2),
+        "central_difference": projected(central_difference(1e-4), measurement, 2),
+        "activation": activation(measurement, 2),
+    }[how](loss, weights, Key(1))
+    exact = gradient(loss, weights)
+    # differences take it at both sides; llama's RMS norm computes in float32 whatever the weights are
+    close = how != "central_difference" and kind != "llama"
+    precision = {"rtol": 1e-7, "atol": 1e-10} if close else {"rtol": 1e-4, "atol": 1e-6}
+    for n in head.names:
+        torch.testing.assert_close(estimate.gradient[n], exact[n], **precision)
+    assert any(estimate.gradient[n].any() for n in names_of(body))
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+@pytest.mark.parametrize("name", KINDS)
+def test_it_is_read_back_by_peft(folder, reviews, name, tmp_path):
+    from peft import PeftModel
+    from tests.tasks.test_classification import base_model
+
+    task = ClassificationTask(str(folder), labels=3, key=Key(3), method=replace(KINDS[name], head="top"))
+    weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape)) for n, w in task.init().items()}
+    batch = task.encode(reviews, max_length=16).batch(range(5))
+    task.save_adapter(weights, tmp_path / "adapter")
+    read = PeftModel.from_pretrained(base_model(folder), tmp_path / "adapter").eval()
+    with torch.no_grad():
+        theirs = read(**{n: v for n, v in batch.items() if n != "labels"}).logits
+        torch.testing.assert_close(task.logits(weights, batch), theirs)
+
+
+@pytest.mark.parametrize("kind", ["bert"])
+@pytest.mark.parametrize("how", ["projected", "activation"])
+def test_it_takes_no_tape_of_all_positions(folder, how):
+    """At 32 tokens, half a layer's tape of all positions would be far above the tenth that is allowed here."""
+    dataset = Dataset(name="long", texts=["a good film " * 12] * 8, labels=[0, 1] * 4, label_names=("a", "b"))
+
+    def peak(head):
+        task = ClassificationTask(str(folder), labels=2, key=Key(3), method=LoraA(head=head))
+        weights = task.init()
+        loss = task.loss(task.encode(dataset, max_length=32).batch(range(8)), Key(0))
+        measurement = Measurement(directions=rademacher, exact=frozenset(task.units[-1].names))
+        made = projected(forward_mode, measurement) if how == "projected" else activation(measurement)
+        made(loss, weights, Key(1))
+        gc.collect()
+        return tensor_peak(lambda: made(loss, weights, Key(1)))
+
+    assert peak("top") <= 1.1 * peak("layer")
+
+
+@pytest.mark.parametrize("kind", ["albert"])
+def test_a_model_without_a_top_is_refused(backbone):
+    backbone = replace(backbone, fresh=("albert.pooler.weight",))  # then the pooler is trained as a whole
+    with pytest.raises(ModelError, match=r"no maps above its last attention.*peft.head = 'layer'"):
+        adapt(backbone, Lora(head="top"), Key(0))
+
+
+@pytest.mark.parametrize("kind", ["bert"])
+def test_a_kind_without_maps_is_refused(backbone):
+    with pytest.raises(ModelError, match=r"set peft\.kind = 'lora'"):
+        adapt(backbone, Vera(head="top"), Key(0))
