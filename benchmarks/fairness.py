@@ -1,0 +1,94 @@
+"""Compares the methods on SST-2, over client data of two degrees of unevenness, and keeps the numbers.
+
+    python benchmarks/fairness.py --train sst2_train.tsv.gz --test sst2_dev.tsv.gz --out runs/fairness
+
+What is shared and what is tried stands in ``fairness.toml``. Every method is tuned once, at the first ``--alphas``, and
+keeps what was chosen there. What is done in the folder is not done again, so methods may be run a few at a time, and
+the last call, with all of them, gathers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spry.experiment.compare import FILE, compare
+from spry.experiment.config import Config, Tune, flatten, load
+from spry.experiment.files import write_json
+from spry.experiment.run import Started
+
+CONFIG, RESULTS = Path("benchmarks/fairness.toml"), Path("benchmarks/results/fairness.json")
+METHODS = (
+    "fedavg", "fedyogi", "spry", "spry_activation", "spry_per_iteration", "fedmezo", "fwdllm", "head_only",
+    "fedavg_top", "spry_top", "head_only_top",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run what is missing, alpha by alpha, and write the results."""
+    args = _arguments()
+    config = load(CONFIG).with_settings({"data.name": str(args.train), "data.test": str(args.test)})
+    found: dict[str, Any] = {}
+    tuning: Mapping[str, Any] | None = None
+    for alpha in args.alphas:
+        here = config.with_settings({"data.alpha": alpha})
+        here = here if tuning is None else with_chosen(here, tuning)
+        folder = args.out / f"alpha-{alpha:g}"
+        for place, event in compare(here, args.methods, args.seeds, folder):
+            if isinstance(event, Started):
+                print(f"alpha {alpha:g}: {place}", flush=True)
+        result = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        tuning = tuning or result["tuning"]
+        found[f"{alpha:g}"] = {"rows": result["rows"], "views": result["views"]}
+    first = args.out / f"alpha-{args.alphas[0]:g}" / f"{args.methods[0]}-s{args.seeds[0]}" / "meta.json"
+    shared = {key: config.flat()[key] for key in ("model.name", "model.max_length", "data.clients")}
+    shared |= {f"schedule.{key}": value for key, value in config.schedule.model_dump().items()}
+    shared |= {key: config.flat()[key] for key in ("client.steps", "client.batch_size")}
+    provenance = json.loads(first.read_text(encoding="utf-8"))
+    write_json(args.results, {"provenance": provenance, "setting": shared, "tuning": tuning, "alphas": found})
+
+
+def with_chosen(config: Config, tuning: Mapping[str, Any]) -> Config:
+    """Give each method what was chosen for it, and leave nothing to tune.
+
+    Args:
+        config: The comparison's configuration.
+        tuning: ``tuning`` of another comparison's ``comparison.json``.
+
+    Returns:
+        The changed configuration.
+    """
+    tables = {
+        f"methods.{name}": {**flatten(config.methods.get(name, {})), **one["chosen"]}
+        for name, one in tuning["methods"].items()
+    }
+    return config.model_copy(update={"tune": Tune()}).with_settings(tables)
+
+
+def _arguments() -> argparse.Namespace:
+    def several(kind: type) -> Any:
+        def read(text: str) -> Sequence[Any]:
+            return [kind(part) for part in text.split(",")]
+
+        return read
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--train", type=Path, required=True, help="sentence and label, tab-separated")
+    parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="run folders")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--methods", type=several(str), default=METHODS, help="of fairness.toml, with commas")
+    parser.add_argument(
+        "--alphas", type=several(float), default=[1.0, 0.1], help="of Dirichlet's distribution"
+    )
+    parser.add_argument("--seeds", type=several(int), default=[0, 1, 2])
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
