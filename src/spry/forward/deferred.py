@@ -76,6 +76,14 @@ class Deferred(Dual):
             self._pair = (self.arranged(primal), tuple(map(self.arranged, tangents)))
         return super().pair()
 
+    def tracked(self) -> bool:
+        """Tell whether autograd records a graph for the value, or will.
+
+        Returns:
+            True if the program has a step that requires grad.
+        """
+        return self.node.tracked if pending(self) else super().tracked()
+
     def rebind(self, new: Dual, writer: str) -> None:
         """Take over another dual's value and derivatives; the program ends here.
 

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 from spry.core.errors import ModelError
 from spry.forward.dual import Dual, primal
 from spry.forward.fallback import fallback
+from spry.forward.graph import tracked, with_graph
 from spry.forward.inplace import in_place, writes
 from spry.forward.registry import RULES, named
 from spry.forward.report import count_dropped, name_of
@@ -105,12 +106,12 @@ def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return _stop(func, args, kwargs)
     if writes(func, args, kwargs):
         return in_place(func, args, kwargs)
-    rule = RULES.get(func)
-    if _requires_grad(args) or _requires_grad(kwargs.values()):
-        return _with_graph(func, rule, args, kwargs)
     deferred = defer(func, args, kwargs)
     if deferred is not NotImplemented:
         return deferred
+    rule = RULES.get(func)
+    if tracked(args) or tracked(kwargs.values()):
+        return with_graph(func, rule, args, kwargs)
     return rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
 
 
@@ -137,31 +138,3 @@ def _custom_function() -> str | None:
             return frame.f_locals["cls"].__name__
         frame = frame.f_back
     return None
-
-
-def _requires_grad(values: Any) -> bool:
-    for value in values:
-        if isinstance(value, Dual):
-            if value.tracked():
-                return True
-        elif isinstance(value, Tensor):
-            if value.requires_grad:
-                return True
-        elif isinstance(value, (list, tuple)) and _requires_grad(value):
-            return True
-    return False
-
-
-def _with_graph(func: Callable[..., Any], rule: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
-    """Value with autograd's graph; tangents from the rule, without one."""
-    plain_args, plain_kwargs = tree_map(primal, (args, kwargs))
-    value = func(*plain_args, **plain_kwargs)
-    args, kwargs = tree_map(_detached, (args, kwargs))
-    dual = rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
-    return tree_map(lambda d, v: Dual(v, d.tangents) if isinstance(d, Dual) else v, dual, value)
-
-
-def _detached(value: Any) -> Any:
-    if isinstance(value, Dual):
-        return Dual(value.primal.detach(), value.tangents) if value.tracked() else value
-    return value.detach() if isinstance(value, Tensor) else value

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spry.core.errors import ModelError
 from spry.forward.dual import Dual
+from spry.forward.graph import tracked, with_graph
 from spry.forward.registry import RULES
 
 
@@ -47,6 +48,9 @@ class Node:
         self.owners: list[weakref.ref[Tensor]] = []  # the deferred duals that stand for this node
         self._lead: tuple[int, ...] | None = None  # shape of the rows, of a leaf that is an expanded view
         self._versions: list[tuple[Tensor, int]] = []
+        self.tracked = any(
+            x.tracked if isinstance(x, Node) else tracked([x]) for x in (*args, *kwargs.values())
+        )
         self._watch((*args, *kwargs.values()))
 
     def _watch(self, operands: Sequence[Any]) -> None:
@@ -79,6 +83,7 @@ class Node:
             rows: The result of the step, all rows of it.
         """
         self.func, self.args, self.kwargs, self.rows = None, (), {}, rows
+        self.tracked = tracked([rows])
         self.source, self.costly = self.size, False
         self._versions = []
 
@@ -106,6 +111,8 @@ class Node:
         assert self.func is not None
         args = [values[x] if isinstance(x, Node) else x for x in self.args]
         dual = any(isinstance(x, Dual) for x in (*args, *self.kwargs.values()))
+        if dual and self.tracked:
+            return with_graph(self.func, RULES[self.func], args, self.kwargs)
         return (RULES[self.func] if dual else self.func)(*args, **self.kwargs)
 
     def _check(self) -> None:

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from spry.forward.deferred import extend, pending
 from spry.forward.dual import Dual, order
-from spry.forward.registry import named
+from spry.forward.graph import tracked
+from spry.forward.registry import RULES, named
 from spry.forward.sizes import LEAST, size
 
 WIDENING = 8
 """A layer that widens its input by up to so much continues a program. Others have it computed first: a narrower one
-because its siblings (query, key, value) will read the same input, a wider one because it would cut the chunks small."""
+because its siblings (query, key, value) will read the same input, a wider one because it would cut the chunks small.
+An exact head's layers always continue: they have no siblings, and most of their rows may never be read."""
 
 Plan = Callable[..., Any]
 """Takes a function and its arguments; returns the deferred result, or NotImplemented where it is to be computed now."""
@@ -151,6 +153,7 @@ def _affine(func: Plan, args: tuple[Any, ...], at: int, width: int) -> Any:
         and x.node.costly
         and x.node.size == x.node.source
         and not 1 < width / x.shape[-1] <= WIDENING
+        and not tracked(args)
     ):
         x.pair()
     return extend(func, args, {}, (at,), width, x.dtype, costly=True) if _begins(x, width) else NotImplemented
@@ -161,6 +164,11 @@ def _norm(func: Plan, x: Any, normalized_shape: Any, *args: Any, **kwargs: Any) 
     if tuple(normalized_shape) != tuple(x.shape[-1:]) or not _begins(x, x.shape[-1]):
         return NotImplemented
     return extend(func, (x, normalized_shape, *args), kwargs, (0,), x.shape[-1], x.dtype)
+
+
+@plans([F.dropout, torch.dropout])
+def _dropout(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
+    return RULES[func](x, *args, **kwargs)  # it is made of functions that come here themselves
 
 
 @plans(named("softmax", "log_softmax"))

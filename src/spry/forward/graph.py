@@ -1,0 +1,61 @@
+"""Values with autograd's graph among duals: the weights of an exact head require grad, what depends on them follows.
+
+Primals carry the graph, tangents never do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from spry.forward.dual import Dual, primal
+from spry.forward.fallback import fallback
+
+
+def tracked(values: Iterable[Any]) -> bool:
+    """Tell whether autograd records what is computed from some values.
+
+    Args:
+        values: Arguments of a function; duals may be nested in lists and tuples.
+
+    Returns:
+        True if one of them requires grad.
+    """
+    for value in values:
+        if isinstance(value, Dual):
+            if value.tracked():
+                return True
+        elif isinstance(value, Tensor):
+            if value.requires_grad:
+                return True
+        elif isinstance(value, (list, tuple)) and tracked(value):
+            return True
+    return False
+
+
+def with_graph(func: Callable[..., Any], rule: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
+    """Compute a function of values that require grad: its value by itself, its tangents by its rule.
+
+    Args:
+        func: A PyTorch function.
+        rule: Its rule; the fallback without one.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+
+    Returns:
+        What ``func`` returns; where it depends on a dual, the primal has autograd's graph and the tangents have none.
+    """
+    plain_args, plain_kwargs = tree_map(primal, (args, kwargs))
+    value = func(*plain_args, **plain_kwargs)
+    args, kwargs = tree_map(_detached, (args, kwargs))
+    dual = rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
+    return tree_map(lambda d, v: Dual(v, d.tangents) if isinstance(d, Dual) else v, dual, value)
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Dual):
+        return Dual(value.primal.detach(), value.tangents) if value.tracked() else value
+    return value.detach() if isinstance(value, Tensor) else value
