@@ -60,7 +60,9 @@ def _rank(rank: int) -> Settings:
 ADAM: Settings = {"server.optimizer": "adam"}
 YOGI: Settings = {"server.optimizer": "yogi", "server.lr": 1e-2}
 SGD_STEPS: Settings = {"client.optimizer": "sgd", "client.lr": 1e-2}
+TOP: Settings = {"peft.head": "top"}
 LOCAL = (1e-3, 3e-3, 1e-2)
+STEEP = (3e-3, 1e-2, 3e-2)
 SERVER = (3e-3, 1e-2, 3e-2)
 
 RECIPES: dict[str, Recipe] = {
@@ -73,11 +75,16 @@ RECIPES: dict[str, Recipe] = {
     "fedmezo": _recipe("fedmezo", "client.lr", LOCAL, {"client.optimizer": "adamw"}),
     "fedmezo_sgd": _recipe("fedmezo", "client.lr", (1e-3, 1e-2, 1e-1)),
     # Spry as in the paper: gaussian weight directions, the head perturbed too, AdamW and Yogi
-    "spry_paper": _recipe("spry", "client.lr", (1e-4, 1e-3, 1e-2), {"method.exact_head": False}, YOGI),
+    "spry_paper": _recipe(
+        "spry", "client.lr", (1e-4, 1e-3, 1e-2), {"method.exact_head": False, "method.sleep": False}, YOGI
+    ),
     "spry_weight": _recipe("spry", "client.lr", LOCAL, {"method.directions": "rademacher"}, YOGI),
     # ours: activation directions, local steps averaged, with an adaptive server, or one server step a round
     "spry_a1": _recipe("spry", "client.lr", LOCAL, ACTIVATION, _rank(1), AVERAGE),
     "spry_a4": _recipe("spry", "client.lr", LOCAL, ACTIVATION, _rank(4), AVERAGE),
+    "spry_top": _recipe("spry", "client.lr", STEEP, ACTIVATION, _rank(1), TOP),
+    "head_only_top": _recipe("head_only", "client.lr", STEEP, TOP),
+    "fedavg_top": _recipe("fedavg", "client.lr", STEEP, TOP, {"method.checkpoint": True}),
     "spry_a1_yogi": _recipe("spry", "client.lr", LOCAL, ACTIVATION, _rank(1), YOGI),
     "spry_a1_adam": _recipe("spry", "server.lr", SERVER, ACTIVATION, _rank(1), ADAM, SGD_STEPS),
     "step_a1": _recipe("spry_per_iteration", "server.lr", SERVER, ACTIVATION, _rank(1), ADAM),
@@ -241,7 +248,10 @@ def _first(known: Known, chosen: Chosen) -> Iterator[Job]:
             yield from jobs(known, "sst2", recipe, values=middle, method__amplitudes="equal")
 
 
-TABLE = ("fedavg", "step_a4", "spry_a1", "head_only", "spry_weight", "spry_paper", "fedmezo")
+TABLE = (
+    "fedavg", "fedavg_top", "spry_top", "head_only_top", "step_a4", "spry_a1", "head_only", "spry_weight", "spry_paper",
+    "fedmezo",
+)  # fmt: skip
 
 
 def _table(known: Known, chosen: Chosen) -> Iterator[Job]:

@@ -57,7 +57,7 @@ class Peft(Section):
     head: Literal["layer", "top"] = Field(
         default="layer",
         description="The classification layer; or with it adapters of the maps above the last attention, which a "
-        "single position of each text passes, so that their gradient is exact at no memory (lora, lora_a, lora_xs).",
+        "single position of a text passes, so that their exact gradient takes little memory (lora, lora_a, lora_xs).",
     )
 
 
