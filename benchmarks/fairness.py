@@ -2,21 +2,20 @@
 
     python benchmarks/fairness.py --train sst2_train.tsv.gz --test sst2_dev.tsv.gz --out runs/fairness
 
-What is shared and what is tried stands in ``fairness.toml``. Every method is tuned once, at the first ``--alphas``, and
-keeps what was chosen there. What is done in the folder is not done again, so methods may be run a few at a time, and
-the last call, with all of them, gathers.
+What is shared and what is tried stands in ``fairness.toml``; every method is tuned for each alpha. What is done in the
+folder is not done again, so methods may be run a few at a time, and the last call, with all of them, gathers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spry.experiment.compare import FILE, compare
-from spry.experiment.config import Config, Tune, flatten, load
+from spry.experiment.config import load
 from spry.experiment.files import write_json
 from spry.experiment.run import Started
 
@@ -32,40 +31,20 @@ def main() -> None:
     args = _arguments()
     config = load(CONFIG).with_settings({"data.name": str(args.train), "data.test": str(args.test)})
     found: dict[str, Any] = {}
-    tuning: Mapping[str, Any] | None = None
     for alpha in args.alphas:
-        here = config.with_settings({"data.alpha": alpha})
-        here = here if tuning is None else with_chosen(here, tuning)
         folder = args.out / f"alpha-{alpha:g}"
+        here = config.with_settings({"data.alpha": alpha})
         for place, event in compare(here, args.methods, args.seeds, folder):
             if isinstance(event, Started):
                 print(f"alpha {alpha:g}: {place}", flush=True)
         result = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        tuning = tuning or result["tuning"]
-        found[f"{alpha:g}"] = {"rows": result["rows"], "views": result["views"]}
+        found[f"{alpha:g}"] = {name: result[name] for name in ("rows", "views", "tuning")}
     first = args.out / f"alpha-{args.alphas[0]:g}" / f"{args.methods[0]}-s{args.seeds[0]}" / "meta.json"
     shared = {key: config.flat()[key] for key in ("model.name", "model.max_length", "data.clients")}
     shared |= {f"schedule.{key}": value for key, value in config.schedule.model_dump().items()}
     shared |= {key: config.flat()[key] for key in ("client.steps", "client.batch_size")}
     provenance = json.loads(first.read_text(encoding="utf-8"))
-    write_json(args.results, {"provenance": provenance, "setting": shared, "tuning": tuning, "alphas": found})
-
-
-def with_chosen(config: Config, tuning: Mapping[str, Any]) -> Config:
-    """Give each method what was chosen for it, and leave nothing to tune.
-
-    Args:
-        config: The comparison's configuration.
-        tuning: ``tuning`` of another comparison's ``comparison.json``.
-
-    Returns:
-        The changed configuration.
-    """
-    tables = {
-        f"methods.{name}": {**flatten(config.methods.get(name, {})), **one["chosen"]}
-        for name, one in tuning["methods"].items()
-    }
-    return config.model_copy(update={"tune": Tune()}).with_settings(tables)
+    write_json(args.results, {"provenance": provenance, "setting": shared, "alphas": found})
 
 
 def _arguments() -> argparse.Namespace:
