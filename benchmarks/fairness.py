@@ -3,7 +3,8 @@
     python benchmarks/fairness.py --train sst2_train.tsv.gz --test sst2_dev.tsv.gz --out runs/fairness
 
 What is shared and what is tried stands in ``fairness.toml``; every method is tuned for each alpha. What is done in the
-folder is not done again, so methods may be run a few at a time, and the last call, with all of them, gathers.
+folder is not done again, so methods may be run a few at a time; the last call for an alpha, with all of them, gathers
+its results.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def main() -> None:
     """Run what is missing, alpha by alpha, and write the results."""
     args = _arguments()
     config = load(CONFIG).with_settings({"data.name": str(args.train), "data.test": str(args.test)})
-    found: dict[str, Any] = {}
+    before = (
+        json.loads(args.results.read_text(encoding="utf-8")) if args.results.is_file() else {"alphas": {}}
+    )
+    found: dict[str, Any] = before["alphas"]
     for alpha in args.alphas:
         folder = args.out / f"alpha-{alpha:g}"
         here = config.with_settings({"data.alpha": alpha})
