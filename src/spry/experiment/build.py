@@ -213,6 +213,7 @@ def settings(config: Config) -> Settings:
         decay=chosen.control_decay,
         count=chosen.count,
         growth=chosen.count_growth,
+        most=chosen.count_max,
         phases=config.schedule.phases,
         sleep=chosen.sleep,
         difference=DIFFERENCES[chosen.difference] if chosen.difference else None,

@@ -117,13 +117,22 @@ class Method(Section):
         description="Whether methods with directions leave weights out while their gradient is known to be zero, as "
         "LoRA's A is while B is zero.",
     )
+    count_max: int | None = Field(
+        default=None,
+        ge=1,
+        description="Largest K of a client: shares the round's directions out by the noise of slices, K on average "
+        "staying method.count; off if unset. Not of fwdllm, which has its own pacing.",
+    )
     control_variate: Literal["none", "previous", "guided"] = Field(
         default="none",
         description="How past aggregates take noise away: subtracted (previous; of methods whose clients do not step), "
         "or as one of the directions (guided).",
     )
     control_decay: float = Field(
-        default=0.9, ge=0, lt=1, description="Decay of the running mean of aggregates that this goes by."
+        default=0.9,
+        ge=0,
+        lt=1,
+        description="Decay of the running means of aggregates that this and count_max go by.",
     )
     difference: Literal["forward", "central"] | None = Field(
         default=None, description="Which finite difference, for baffle; the method's own if unset."

@@ -6,7 +6,7 @@ They know no file, clock, transport or model library, so every runtime runs the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from spry.estimators.projected import Measurement, recorded
 from spry.federated.client import LocalTraining, LossOf, accumulate, descend, replay
 from spry.federated.mean import ClientMean
 from spry.federated.recall import Recall
-from spry.federated.sampled import Sampled
+from spry.federated.sampled import COUNT, Sampled
 from spry.federated.split import Split
 from spry.optim.transform import OptState, Transform
 from spry.wire.messages import Answer, Order, Reply, Slopes
@@ -192,6 +192,7 @@ def compose(
     def plan(state: ServerState, clients: Sequence[int], key: Key) -> dict[int, Order]:
         dealt = split(units, clients, state.round)
         trained = {client: sampled.trained(dealt[client], state.weights) for client in clients}
+        choices = sampled.choices(state.memory, dealt, state.round)
         here = key.fold("round", state.round)
         return {
             client: Order(
@@ -200,7 +201,7 @@ def compose(
                 weights=state.weights,
                 trained=trained[client],
                 key=here.fold("client", client),
-                choices=sampled.choices(state.round),
+                choices=choices[client],
                 hint=recall.hint(state.memory, trained[client], len(clients), state.round)
                 if recall
                 else None,
@@ -212,15 +213,18 @@ def compose(
         return carry_out(local(sampled.ordered(order)), loss_of, order, batches, examples, replayed)
 
     def absorb(state: ServerState, answers: Iterable[Answer]) -> ServerState:
-        mean = ClientMean()
+        mean, asked = ClientMean(), list[tuple[frozenset[str], int]]()
         for order, reply in answers:
             mean.take(reply.examples, found(local, order, reply, replayed))
+            asked.append((frozenset(order.trained), order.choices.get(COUNT, 0)))
         gradient = mean.read(state.weights) if client is None else mean.step_from(state.weights)
         updates, optimizer = server.update(gradient, state.optimizer, state.weights)
-        after = replace(
-            state, round=state.round + 1, weights=add(state.weights, updates), optimizer=optimizer
+        memory = recall.take(state.memory, gradient, state.weights) if recall else state.memory
+        if sampled.allotment is not None:
+            memory = sampled.allotment.take(memory, units, gradient, asked)
+        return ServerState(
+            round=state.round + 1, weights=add(state.weights, updates), optimizer=optimizer, memory=memory
         )
-        return replace(after, memory=recall.take(state.memory, gradient, state.weights)) if recall else after
 
     return Algorithm(
         name=name,
@@ -230,5 +234,7 @@ def compose(
         train=train,
         absorb=absorb,
         measured=replayed,
-        remembers=recall is not None or bool(server.init({"any": torch.zeros(())})),
+        remembers=recall is not None
+        or sampled.allotment is not None
+        or bool(server.init({"any": torch.zeros(())})),
     )

@@ -16,6 +16,7 @@ from spry.estimators.directions import Directions, gaussian
 from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import Slope, forward_mode
+from spry.federated.counts import Allotment
 from spry.federated.fwdllm import Pacing
 from spry.federated.recall import Recall
 from spry.federated.sampled import Sampled
@@ -36,9 +37,10 @@ class Settings:
         amplitudes: How far tapped outputs are moved; all alike without it.
         directions: How random directions are drawn.
         control: How the running mean of past aggregates takes noise away, for methods with directions but fwdllm.
-        decay: Decay of that running mean, in [0, 1).
+        decay: Decay of that running mean, and of those that ``most`` goes by, in [0, 1).
         count: K, directions per step, >= 1.
         growth: What each phase multiplies K by, >= 1.
+        most: The largest K of a client: shares K out among them by the noise of their slices; None gives all the same.
         phases: Phases of equal length that the rounds have, >= 1.
         sleep: Whether methods with directions leave weights out while their gradient is known to be zero.
         difference: Which finite difference, given its step, for the methods that leave the choice.
@@ -60,6 +62,7 @@ class Settings:
     decay: float = 0.9
     count: int = 1
     growth: int = 1
+    most: int | None = None
     phases: int = 3
     sleep: bool = True
     difference: Callable[[float], Slope] | None = None
@@ -115,7 +118,7 @@ class Settings:
         Returns:
             Weight directions, and what the server decides of them.
         """
-        return self._sampled(partial(projected, slope, self.measurement(units)))
+        return self._sampled(partial(projected, slope, self.measurement(units)), units)
 
     def forward(self, units: Sequence[Unit]) -> Sampled:
         """Make the estimator of a method that runs in forward mode.
@@ -143,10 +146,18 @@ class Settings:
                 "all that is sent: set method.estimator = 'weight', or method.slopes_only = false"
             )
         tap, amplitudes, measurement = self.tap, self.amplitudes, self.measurement(units)
-        return self._sampled(lambda count: activation(measurement, count, tap, amplitudes))
+        return self._sampled(lambda count: activation(measurement, count, tap, amplitudes), units)
 
-    def _sampled(self, estimator: Callable[[int], Estimator]) -> Sampled:
-        return Sampled(estimator=estimator, counts=self.counts, sleep=self.sleep)
+    def _sampled(self, estimator: Callable[[int], Estimator], units: Sequence[Unit]) -> Sampled:
+        counts, allotment = self.counts, None
+        if self.most is not None:
+            if not 2 <= counts.last <= self.most <= MOST_CHOICE:
+                raise ConfigError(
+                    f"method.count_max = {self.most} shares out {counts.last} directions a client: method.count must "
+                    f"be at least 2, for each client has one, and method.count_max from there to {MOST_CHOICE}"
+                )
+            allotment = Allotment(most=self.most, beta=self.decay, exact=self.measurement(units).exact)
+        return Sampled(estimator=estimator, counts=counts, allotment=allotment, sleep=self.sleep)
 
     def recall(self, units: Sequence[Unit]) -> Recall | None:
         """Say which hint clients are sent.
