@@ -17,6 +17,7 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.data import datasets
 from spry.forward.functional import call
+from spry.tasks.kinds.kind import Head
 from spry.tasks.kinds.lora import LoraA
 from spry.tasks.sources import find
 
@@ -63,7 +64,7 @@ def prepare(data: str) -> tuple[NextToken, dict[str, Tensor]]:
     base.config.use_cache = False
     lora = LoraConfig(r=1, lora_alpha=1, target_modules=["q_proj", "v_proj"])
     model = get_peft_model(base, lora).eval().requires_grad_(False)
-    LoraA().start(model, Key(0))
+    LoraA().start(model, Head(layers=()), Key(0))
     texts = datasets.load(data).train.texts
     ids = (words(text if isinstance(text, str) else text[0])["input_ids"] for text in texts)
     chosen = [row[:TOKENS] for row in islice((r for r in ids if len(r) >= TOKENS), BATCH)]
