@@ -47,7 +47,7 @@ def main() -> None:
     shared = {key: config.flat()[key] for key in ("model.name", "model.max_length", "data.clients")}
     shared |= {f"schedule.{key}": value for key, value in config.schedule.model_dump().items()}
     shared |= {key: config.flat()[key] for key in ("client.steps", "client.batch_size")}
-    provenance = {**json.loads(first.read_text(encoding="utf-8")), "command": ["benchmarks/fairness.py"]}
+    provenance = {**json.loads(first.read_text(encoding="utf-8")), "command": ["fairness.py"]}
     write_json(args.results, {"provenance": provenance, "setting": shared, "alphas": found})
 
 

@@ -178,6 +178,27 @@ def fairness(result: dict[str, Any]) -> str:
     return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/fairness.py')}"
 
 
+def credit(result: dict[str, Any]) -> str:
+    """What crediting a token with later losses alone does to the error, by the number of segments."""
+    names = {"layer": "maps of one layer", "all": "maps of all layers"}
+    rows = [
+        [
+            str(row["C"]),
+            names[row["maps"]],
+            f"{row['error']:.4g} ± {row['error_se']:.2g}",
+            f"{row['predicted']:.4g}",
+        ]
+        for row in result["rows"]
+        if row["predicted"] is not None
+    ]
+    note = (
+        f"SmolLM2 on real text, {result['B']} x {result['T']} tokens, LoRA's A alone, K = {result['K']}: relative "
+        f"squared error against autograd, mean and standard error of {result['draws']} draws, and the formula's."
+    )
+    heads = ["segments", "moved", "error", "predicted"]
+    return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/credit.py')}"
+
+
 def spread(row: dict[str, Any] | None) -> str:
     """Write mean and deviation of an accuracy; nothing if there is no such row."""
     return "" if row is None else f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f}"
@@ -201,6 +222,7 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (README, "fairness", "fairness", fairness),
     (Path("docs/memory.md"), "targets", "memory", targets),
     (Path("docs/memory.md"), "split", "split", split),
+    (Path("docs/theory.md"), "credit", "credit", credit),
 )
 """Page, marker, result and how it is laid out."""
 

@@ -26,3 +26,25 @@ def test_without_git_or_outside_a_checkout_there_is_no_commit(monkeypatch):
 
     monkeypatch.setattr(module.subprocess, "run", untracked)
     assert provenance()["commit"] is None
+
+
+def test_the_command_names_no_folders_of_the_machine(monkeypatch):
+    given = [
+        "/opt/tool.py",
+        "--data",
+        "/data/x/a.tsv",
+        "data.name=/data/x/b.tsv",
+        "--out",
+        "runs/c",
+        "lr=1/2",
+    ]
+    monkeypatch.setattr(module.sys, "argv", given)
+    assert provenance()["command"] == [
+        "tool.py",
+        "--data",
+        "a.tsv",
+        "data.name=b.tsv",
+        "--out",
+        "runs/c",
+        "lr=1/2",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -37,8 +38,13 @@ def provenance() -> dict[str, Any]:
             **_gpu(),
         },
         "commit": _commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(_portable, sys.argv[1:])],
     }
+
+
+def _portable(argument: str) -> str:
+    """Leave the folders of this machine out: ``data.name=/a/b/c.tsv`` becomes ``data.name=c.tsv``."""
+    return re.sub(r"(^|=)/(?:.*/)?", r"\1", argument)
 
 
 def _cpu() -> str | None:
