@@ -22,8 +22,8 @@ from spry.experiment.run import Started
 
 CONFIG, RESULTS = Path("benchmarks/fairness.toml"), Path("benchmarks/results/fairness.json")
 METHODS = (
-    "fedavg", "fedyogi", "spry", "spry_activation", "spry_per_iteration", "fedmezo", "fwdllm", "head_only",
-    "fedavg_top", "spry_top", "head_only_top",
+    "fedavg", "fedyogi", "fedsgd", "fedavg_split", "fedyogi_split", "spry", "spry_activation", "spry_per_iteration",
+    "spry_paper", "fedfgd", "fedmezo", "baffle", "fwdllm", "head_only", "fedavg_top", "spry_top", "head_only_top",
 )  # fmt: skip
 
 
