@@ -185,8 +185,8 @@ def credit(result: dict[str, Any]) -> str:
         [
             str(row["C"]),
             names[row["maps"]],
-            f"{row['error']:.4g} ± {row['error_se']:.2g}",
-            f"{row['predicted']:.4g}",
+            f"{row['error']:,.0f} ± {row['error_se']:,.0f}",
+            f"{row['predicted']:,.0f}",
         ]
         for row in result["rows"]
         if row["predicted"] is not None

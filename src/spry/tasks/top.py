@@ -1,8 +1,8 @@
 """Finds the maps above a classifier's last attention: those whose outputs matter at one position of each text only.
 
 The head is read from one position, the first or the last. What follows the last attention works on each position by
-itself, so a gradient of these maps needs the activations of one position of each text: the exact gradient costs no
-memory, as that of the head itself does not.
+itself, so a gradient of these maps needs the activations of one position of each text: the exact gradient takes little
+memory, as that of the head itself does.
 """
 
 from __future__ import annotations
