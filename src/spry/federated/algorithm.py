@@ -13,8 +13,8 @@ import torch
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
-from spry.core.params import Params, add, merge
-from spry.core.unit import Unit
+from spry.core.params import Params, add, merge, restrict
+from spry.core.unit import Unit, names_of
 from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, recorded
 from spry.federated.client import LocalTraining, LossOf, accumulate, descend, replay
@@ -187,7 +187,8 @@ def compose(
         return accumulate(how) if client is None else descend(how, client)
 
     def init(weights: Params) -> ServerState:
-        return ServerState(round=0, weights=weights, optimizer=server.init(weights))
+        own = restrict(weights, names_of(units))  # the others keep the values that clients can draw
+        return ServerState(round=0, weights=own, optimizer=server.init(own))
 
     def plan(state: ServerState, clients: Sequence[int], key: Key) -> dict[int, Order]:
         dealt = split(units, clients, state.round)
