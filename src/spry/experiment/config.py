@@ -54,10 +54,11 @@ class Peft(Section):
         description="Chance that an input of A is dropped, where model.dropout is on.",
     )
     targets: list[str] = Field(default=[], description="Modules to adapt; found by themselves if empty.")
-    head: Literal["layer", "top"] = Field(
+    head: Literal["layer", "top", "block"] = Field(
         default="layer",
-        description="The classification layer; or with it adapters of the maps above the last attention, which a "
-        "single position of a text passes, so that their exact gradient takes little memory (lora, lora_a, lora_xs).",
+        description="The classification layer; top: with it adapters of the maps above the last attention, which a "
+        "single position of a text passes, so that their exact gradient takes little memory; block: with those of the "
+        "last attention too, which has a single query (lora, lora_a, lora_xs).",
     )
 
 

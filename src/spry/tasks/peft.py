@@ -16,7 +16,7 @@ from spry.core.params import Params
 from spry.core.unit import Unit
 from spry.tasks.kinds.kind import WRAPPER, Head, Kind, adapted_layers
 from spry.tasks.models import Backbone
-from spry.tasks.top import top_maps
+from spry.tasks.top import last_block_maps, top_maps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +48,8 @@ def adapt(backbone: Backbone, kind: Kind, key: Key) -> Adapted:
     """Add trainable weights; the model is changed in place and must not be adapted twice.
 
     The head becomes trainable as a whole: every layer outside the pretrained part, and a pooler that the
-    checkpoint lacked. With ``kind.head = "top"`` the adapters of the maps above the last attention belong to it.
+    checkpoint lacked. With ``kind.head = "top"`` the adapters of the maps above the last attention belong to it, with
+    ``"block"`` those of the whole last block.
 
     Args:
         backbone: A frozen classifier.
@@ -80,13 +81,14 @@ def _head(backbone: Backbone, kind: Kind) -> Head:
         return Head(layers=layers)
     if not kind.tops:
         raise ModelError(
-            "peft.head = 'top' needs adapters of maps: set peft.kind = 'lora', 'lora_a' or 'lora_xs'"
+            f"peft.head = '{kind.head}' needs adapters of maps: set peft.kind = 'lora', 'lora_a' or 'lora_xs'"
         )
-    maps = [name for name in top_maps(backbone) if not Head(layers=layers).owns(name)]
+    find = top_maps if kind.head == "top" else last_block_maps
+    maps = [name for name in find(backbone) if not Head(layers=layers).owns(name)]
     if not maps:
         raise ModelError(
             f"{backbone.name} has no maps above its last attention that a single position of each text passes, so "
-            "there is no top to train with the head: set peft.head = 'layer'"
+            f"there is no {kind.head} to train with the head: set peft.head = 'layer'"
         )
     return Head(layers=layers, maps=tuple(maps))
 

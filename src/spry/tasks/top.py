@@ -1,8 +1,9 @@
-"""Finds the maps above a classifier's last attention: those whose outputs matter at one position of each text only.
+"""Finds the maps above a classifier's last attention, and those of the whole last block, which that attention is in.
 
 The head is read from one position, the first or the last. What follows the last attention works on each position by
 itself, so a gradient of these maps needs the activations of one position of each text: the exact gradient takes little
-memory, as that of the head itself does.
+memory, as that of the head itself does. The last attention has one query of each text, so that gradients of its own
+maps need keys, values and what they are computed from, and nothing else of all positions.
 """
 
 from __future__ import annotations
@@ -43,6 +44,30 @@ def top_maps(backbone: Backbone) -> list[str]:
         if not still(range(_TOKENS)):  # else the logits do not depend on it at all
             found.append(name)
     return found[::-1]
+
+
+def last_block_maps(backbone: Backbone) -> list[str]:
+    """Find the maps of the last block, and those above it.
+
+    Args:
+        backbone: The model, not adapted.
+
+    Returns:
+        Names in the model, in its order; none if the head is read from all positions, or if the maps above the last
+        attention are in no list of blocks, as in models whose blocks share weights.
+    """
+    top = top_maps(backbone)
+    lists = [name for name, module in backbone.model.named_modules() if isinstance(module, nn.ModuleList)]
+    block = next((found for name in top for found in [_item(name, lists)] if found), None)
+    if block is None:
+        return []
+    return [name for name in linear_names(backbone.model) if name in top or name.startswith(f"{block}.")]
+
+
+def _item(name: str, lists: Sequence[str]) -> str | None:
+    """The item of an outermost list of modules that a module lies in."""
+    inside = [found for found in lists if name.startswith(f"{found}.")]
+    return f"{inside[0]}.{name.removeprefix(f'{inside[0]}.').partition('.')[0]}" if inside else None
 
 
 def _tokens(backbone: Backbone) -> Tensor:

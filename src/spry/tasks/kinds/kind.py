@@ -51,11 +51,11 @@ class Kind(ABC):
     Args:
         targets: Names or endings of names of the modules to adapt; None leaves the choice to the kind.
         head: ``layer``: the head is what lies outside the pretrained part; ``top``: the maps above the last attention
-            get adapters, too, which belong to the head.
+            get adapters, too, which belong to the head; ``block``: so do all other maps of the last block.
     """
 
     targets: tuple[str, ...] | None = None
-    head: Literal["layer", "top"] = "layer"
+    head: Literal["layer", "top", "block"] = "layer"
 
     tops: ClassVar[bool] = False
     """Whether the kind can adapt maps for the head."""
