@@ -2,8 +2,8 @@
 
     python benchmarks/fairness.py --train sst2_train.tsv.gz --test sst2_dev.tsv.gz --out runs/fairness
 
-What is shared and what is tried stands in ``fairness.toml``; every method is tuned for each alpha. At alpha 0.1 the same
-64 local steps a participant are made in 64 rounds: after 4 steps on one client's few classes every method, tuned,
+What is shared and what is tried stands in ``fairness.toml``; every method is tuned for each alpha. At alpha 0.1 the
+same 64 local steps a participant are made in 64 rounds: after 4 steps on one client's few classes every method, tuned,
 predicts the commonest class. What is done in the folder is not done again, so methods may be run a few at a time; the
 last call for an alpha, with all of them, gathers its results.
 """

@@ -35,7 +35,8 @@ def run(name, rounds=3, settings=None, clients=CLIENTS, order=None, state=None):
         }
         losses.append(sum(r.loss for r in replies.values()) / len(replies))
         state = algorithm.absorb(state, (Answer(orders[c], replies[c]) for c in (order or orders)))
-        norms.append(dot(state.weights, state.weights))
+        everything = {**problem.weights(), **state.weights}  # the state has what the method trains
+        norms.append(dot(everything, everything))
     return state, losses, norms
 
 
@@ -44,6 +45,14 @@ def test_golden_trajectory(name):
     """|w|^2 over twenty float64 rounds of every method, recorded once; regenerate with tests/laws/record_golden.py."""
     _, _, norms = run(name, rounds=20)
     assert norms == pytest.approx(json.loads(GOLDEN.read_text())[name], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_orders_carry_what_the_method_trains_and_nothing_else(name):
+    algorithm = method(name, problem.UNITS, Settings())
+    orders = algorithm.plan(algorithm.init(problem.weights()), CLIENTS, Key(0))
+    trained = {n for unit in problem.UNITS if unit.head or name != "head_only" for n in unit.names}
+    assert all(order.weights.keys() == trained for order in orders.values())
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,4 +1,4 @@
-"""The head with adapters above the last attention: what belongs to it, that its gradient is exact, and at no memory."""
+"""The head with adapters above the last attention or of the last block: its maps, its exact gradient, its memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from tests.laws.problem import gradient
 from tests.tasks.test_taps import setting
+from transformers import AutoConfig
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
@@ -26,8 +27,9 @@ from spry.tasks.kinds.lora_xs import LoraXs
 from spry.tasks.kinds.vera import Vera
 from spry.tasks.peft import adapt
 from spry.tasks.targets import linear_names
-from spry.tasks.top import top_maps
+from spry.tasks.top import last_block_maps, top_maps
 
+HEADS = ("top", "block")
 KINDS = {"lora": Lora(rank=2), "lora_a": LoraA(rank=2), "lora_xs": LoraXs(rank=2)}
 
 
@@ -60,11 +62,24 @@ def test_only_one_position_of_a_text_gives_top_maps_a_gradient(backbone, kind):
     assert [name for name in after if places[name]] == found
 
 
+def test_the_last_block_has_the_maps_of_the_top_and_of_its_attention(backbone, kind):
+    """Judged by the models' own classes: nothing outside the last block, its attention inside."""
+    found, top = last_block_maps(backbone), top_maps(backbone)
+    if kind == "albert":  # its layers share weights
+        assert found == []
+        return
+    linears = linear_names(backbone.model)
+    assert {name for name in linears if ".1." in name} == set(found) - {n for n in top if ".1." not in n}
+    assert set(top) < set(found)
+    assert any("att" in name for name in set(found) - set(top))
+
+
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "llama"])
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("how", ["forward_mode", "central_difference", "activation"])
-def test_its_gradient_is_exact_beside_moved_weights(folder, reviews, name, how, kind):
-    task, loss, weights = setting(folder, reviews, replace(KINDS[name], head="top"), micro=2)
+@pytest.mark.parametrize("head", HEADS)
+def test_its_gradient_is_exact_beside_moved_weights(folder, reviews, name, how, kind, head):
+    task, loss, weights = setting(folder, reviews, replace(KINDS[name], head=head), micro=2)
     *body, head = task.units
     assert any("lora_A" in n for n in head.names)
     assert any("lora_B" in n for n in head.names)
@@ -86,11 +101,12 @@ def test_its_gradient_is_exact_beside_moved_weights(folder, reviews, name, how, 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 @pytest.mark.parametrize("name", KINDS)
-def test_it_is_read_back_by_peft(folder, reviews, name, tmp_path):
+@pytest.mark.parametrize("head", HEADS)
+def test_it_is_read_back_by_peft(folder, reviews, name, head, tmp_path):
     from peft import PeftModel
     from tests.tasks.test_classification import base_model
 
-    task = ClassificationTask(str(folder), labels=3, key=Key(3), method=replace(KINDS[name], head="top"))
+    task = ClassificationTask(str(folder), labels=3, key=Key(3), method=replace(KINDS[name], head=head))
     weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape)) for n, w in task.init().items()}
     batch = task.encode(reviews, max_length=16).batch(range(5))
     task.save_adapter(weights, tmp_path / "adapter")
@@ -121,7 +137,10 @@ def test_it_takes_no_tape_of_all_positions(folder, how, monkeypatch):
         gc.collect()
         return tensor_peak(lambda: made(loss, weights, Key(1)))
 
+    hidden = texts * tokens * AutoConfig.from_pretrained(folder).hidden_size * 4
     assert peak("top") <= 1.15 * peak("layer")
+    # what the last attention's maps read, its keys and its values wait for the gradient; the MLP is as small as before
+    assert peak("block") <= peak("top") + 6.5 * hidden
 
 
 @pytest.mark.parametrize("kind", ["bert"])

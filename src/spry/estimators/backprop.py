@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from spry.core.keys import Key
 from spry.core.params import Params, tree_map
@@ -22,6 +25,18 @@ def backprop(checkpoint: bool = False) -> Estimator:
     Source:
         Chen et al. 2016 (arXiv 1604.06174) for checkpointing.
     """
+    return by_autograd(lambda loss, leaves: loss(leaves, checkpoint=checkpoint))
+
+
+def by_autograd(evaluate: Callable[[Loss, Params], Tensor]) -> Estimator:
+    """Compute the exact gradient of what autograd records of a loss.
+
+    Args:
+        evaluate: ``(loss, weights) -> value``: a scalar with the graph of the weights, which require grad.
+
+    Returns:
+        The estimator; it draws nothing from its key.
+    """
 
     def estimate(loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
         leaves = tree_map(lambda w: w.detach().clone().requires_grad_(), params)
@@ -29,7 +44,7 @@ def backprop(checkpoint: bool = False) -> Estimator:
         value = 0.0
         for share, part in loss.parts():
             with torch.enable_grad():
-                part_value = part(leaves, checkpoint=checkpoint)
+                part_value = evaluate(part, leaves)
             gradients = torch.autograd.grad(part_value, list(leaves.values()))
             for name, gradient in zip(leaves, gradients, strict=True):
                 sums[name].add_(gradient, alpha=share)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from spry.core.errors import ConfigError, nearest
 from spry.core.unit import Unit
 from spry.estimators.backprop import backprop
+from spry.estimators.head import exact_head
 from spry.estimators.slopes import central_difference, forward_difference
 from spry.federated.algorithm import Algorithm, compose
 from spry.federated.fwdllm import paced
@@ -120,7 +121,7 @@ def fwdllm(units: Units, s: Settings) -> Algorithm:
 def head_only(units: Units, s: Settings) -> Algorithm:
     """The head's exact gradient and a frozen backbone: the bound every other method has to beat."""
     return compose(
-        name="head_only", units=[unit for unit in units if unit.head], estimator=backprop(), split=head_alone,
+        name="head_only", units=[unit for unit in units if unit.head], estimator=exact_head(), split=head_alone,
         client=s.client or LOCAL, server=s.server or MEAN,
     )  # fmt: skip
 
