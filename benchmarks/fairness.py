@@ -25,7 +25,7 @@ CONFIG, RESULTS = Path("benchmarks/fairness.toml"), Path("benchmarks/results/fai
 METHODS = (
     "fedavg", "fedyogi", "fedsgd", "fedavg_split", "fedyogi_split", "spry", "spry_activation", "spry_per_iteration",
     "spry_paper", "fedfgd", "fedmezo", "fedmezo_paper", "baffle", "fwdllm", "head_only", "fedavg_top", "spry_top",
-    "head_only_top",
+    "head_only_top", "fedsgd_adam", "spry_block", "head_only_block",
 )  # fmt: skip
 OWN: dict[float, dict[str, Any]] = {
     0.1: {
