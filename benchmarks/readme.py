@@ -166,14 +166,18 @@ def fairness(result: dict[str, Any]) -> str:
         for row in ranked
     ]
     heads = ["", *(f"alpha {alpha}" for alpha in alphas), "peak", "clients' time", "up", "down"]
-    setting = result["setting"]
+    settings = {alpha: result["alphas"][alpha]["setting"] for alpha in alphas}
+    setting = settings[first]
+    lengths = " and ".join(
+        f"{own['schedule.rounds']} rounds of {own['client.steps']} local steps at alpha {alpha}"
+        for alpha, own in settings.items()
+    )
     note = (
         "SST-2, MiniLM, rank 1: test accuracy in percent, mean and sample deviation of "
-        f"{len(ranked[0]['seeds'])} seeds, after {setting['schedule.rounds']} rounds of "
-        f"{setting['schedule.clients_per_round']} clients of {setting['data.clients']} with {setting['client.steps']} "
-        f"local steps of {setting['client.batch_size']} examples, data dealt by Dirichlet(alpha). Peak above the "
-        f"model; time of all clients and bytes of one are those of a round at alpha {first}. Several runs shared the "
-        "machine, so times err by tens of percent."
+        f"{len(ranked[0]['seeds'])} seeds, after {lengths}, with {setting['schedule.clients_per_round']} clients a "
+        f"round of {setting['data.clients']}, batches of {setting['client.batch_size']}, data dealt by "
+        f"Dirichlet(alpha). Peak above the model; time of all clients and bytes of one are those of a round at alpha "
+        f"{first}. Several runs shared the machine, so times err by tens of percent."
     )
     return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/fairness.py')}"
 
