@@ -58,10 +58,10 @@ def last_block_maps(backbone: Backbone) -> list[str]:
     """
     top = top_maps(backbone)
     lists = [name for name, module in backbone.model.named_modules() if isinstance(module, nn.ModuleList)]
-    block = next((found for name in top for found in [_item(name, lists)] if found), None)
-    if block is None:
+    blocks = [block for block in (_item(name, lists) for name in top) if block is not None]
+    if not blocks:
         return []
-    return [name for name in linear_names(backbone.model) if name in top or name.startswith(f"{block}.")]
+    return [name for name in linear_names(backbone.model) if name in top or name.startswith(f"{blocks[0]}.")]
 
 
 def _item(name: str, lists: Sequence[str]) -> str | None:
