@@ -5,7 +5,8 @@
 MiniLM on real text, LoRA's A alone outside the last block, whose adapters the head holds; weights as after some steps
 of Adam on exact gradients. Measured is ``|g_hat - g|^2 / |g|^2`` for a map's weights, ``g`` from backpropagation over
 many examples, of what ten clients with eight examples find together: all of them about all maps, or one of them about
-this map alone, as a split deals it. Writes benchmarks/results/signal_to_noise.json; ten minutes on one core.
+this map alone, as a split deals it. Writes benchmarks/results/signal_to_noise.json; some minutes on
+one core.
 """
 
 from __future__ import annotations
@@ -85,7 +86,11 @@ class Setting:
 def errors(setting: Setting, true: Params, draws: int) -> list[dict[str, Any]]:
     """Measure each estimator's error for each map."""
     measured = Measurement(directions=rademacher, exact=setting.exact)
-    forward = {"activation": activation(measured), "weight": projected(forward_mode, measured)}
+    forward = {
+        "tied activation": activation(measured, tied=True),
+        "activation": activation(measured),
+        "weight": projected(forward_mode, measured),
+    }
     rows, start = [], STEPS * CHUNK + MANY
     for how, estimator in {"backprop": backprop(), **forward}.items():
         together = [
@@ -102,7 +107,7 @@ def errors(setting: Setting, true: Params, draws: int) -> list[dict[str, Any]]:
                     Key(4).fold("draw", i),
                     [*unit.names, *sorted(setting.exact)],
                 )
-                for i in range(2 * draws)
+                for i in range(draws)
             ]
             rows.append({
                 "map": unit.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import Params, tree_map
-from spry.estimators.amplitudes import Amplitudes, spread
+from spry.estimators.amplitudes import PLACES, Amplitudes, places, spread
 from spry.estimators.credit import credit, cut
 from spry.estimators.directions import JOINT
 from spry.estimators.estimate import Estimate, Estimator
@@ -59,6 +60,7 @@ def activation(
     choice: Choice = maps,
     amplitudes: Amplitudes | None = None,
     segments: int = 8,
+    tied: bool = False,
 ) -> Estimator:
     """Estimate a gradient from the slopes of each example along directions in the outputs of trained maps.
 
@@ -74,6 +76,11 @@ def activation(
     gradient by A that comes from segment c', gaussian directions err by ``1/(B^2 K) sum_b (R sum_c |G_bc|^2 |X_bc|^2 +
     sum_cc' <P_bcc', P_bc'c>)``.
 
+    Tied, all tokens of a place (``amplitudes.PLACES``: the first, the last, those between) move together, by
+    ``u_bt = v_b,place / sqrt(n_place)``: three numbers an output and example instead of T, so that the error grows with
+    places instead of tokens. What is estimated is ``sum_place (sum_t G_bt) (mean_t x_bt)'``: the gradient, but for the
+    covariance of ``G`` and ``x`` among the tokens of a place. Biased by that, for errors several times smaller.
+
     Args:
         measurement: How directions are drawn, of weights and of outputs alike: numbers independent of each other
             (``gaussian``, ``rademacher``); and the names whose gradient is taken exactly.
@@ -81,6 +88,8 @@ def activation(
         choice: Which weights to tap.
         amplitudes: How far to move which tokens (``calibrate``); all alike without it.
         segments: C, >= 1; at most as many as positions. A tapped weight's trace takes C times its memory an example.
+            Tied, there is one.
+        tied: Whether tokens of one place move together.
 
     Returns:
         The estimator; its draws do not depend on how the batch is split into micro-batches. It records no slopes,
@@ -115,7 +124,8 @@ def activation(
             count=count,
             key=key,
             amplitudes=amplitudes or {},
-            segments=segments,
+            segments=1 if tied else segments,
+            tied=tied,
         )
         for share, part in loss.parts():
             run.take(share, part)
@@ -137,6 +147,7 @@ class _Pass:
     key: Key
     amplitudes: Amplitudes
     segments: int
+    tied: bool
     value: float = 0.0
     seen: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -169,18 +180,24 @@ class _Pass:
             evaluate, starts = part.examples, [0]
         losses, slopes, traces = tapped(
             lambda w: evaluate({**w, **self.leaves}),
-            self.weights, self.taps, self.directions, self.noise, part.mask, self._spread(part.mask), starts,
+            self.weights, self.taps, self.directions, partial(self.noise, part.mask), part.mask,
+            self._spread(part.mask), starts,
         )  # fmt: skip
         if losses.dim() == 1:
             return losses, slopes.unsqueeze(-1), traces
         return losses.sum(1), credit(slopes, starts), traces
 
-    def noise(self, name: str, call: int, like: Tensor) -> list[Tensor]:
+    def noise(self, mask: Tensor | None, name: str, call: int, like: Tensor) -> list[Tensor]:
         """Draw for the whole batch up to this micro-batch, whose numbers are the last."""
-        first = self.seen
-        whole = like.new_empty(first + len(like), *like.shape[1:])
+        together = None
+        if self.tied and mask is not None and mask.shape[1] == like.shape[1]:
+            together = places(mask).to(like)
+            together /= together.sum(1, keepdim=True).clamp(min=1).sqrt()
+        first, count = self.seen, like.shape[1] if together is None else len(PLACES)
+        whole = like.new_empty(first + len(like), count, like.shape[2])
         key = self.key.fold("tap", call)
-        return [u[name][first:] for u in self.measurement.directions(key, {name: whole}, self.count)]
+        drawn = [u[name][first:] for u in self.measurement.directions(key, {name: whole}, self.count)]
+        return drawn if together is None else [together @ u for u in drawn]
 
     def _spread(self, mask: Tensor | None) -> dict[str, Tensor]:
         own = {n: self.amplitudes[n] for n in self.taps if n in self.amplitudes}

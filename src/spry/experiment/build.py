@@ -209,6 +209,7 @@ def settings(config: Config) -> Settings:
         server=_optimizer("server", config.server.optimizer, config.server.lr, STEPS[chosen.name].server),
         split=_split(chosen.split, chosen.budgets),
         directions=DIRECTIONS[chosen.directions],
+        tied=chosen.tied,
         control=None if chosen.control_variate == "none" else chosen.control_variate,
         decay=chosen.control_decay,
         count=chosen.count,

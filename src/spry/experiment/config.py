@@ -103,6 +103,11 @@ class Method(Section):
         default="calibrated",
         description="How far activation directions move which tokens: measured on random text.",
     )
+    tied: bool = Field(
+        default=False,
+        description="Whether activation directions move the tokens between the first and the last of a text together: "
+        "biased, for errors several times smaller.",
+    )
     directions: Literal["gaussian", "rademacher", "orthogonal", "basis"] = Field(
         default="gaussian",
         description="How directions are drawn; the last two depend on each other and lower the error to d/K - 1.",

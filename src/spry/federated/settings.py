@@ -35,6 +35,7 @@ class Settings:
         split: Who trains what, for the methods that split.
         tap: Which maps forward mode moves at their outputs instead of moving their weights; None taps none.
         amplitudes: How far tapped outputs are moved; all alike without it.
+        tied: Whether tapped outputs of the tokens between the first and the last move together.
         directions: How random directions are drawn.
         control: How the running mean of past aggregates takes noise away, for methods with directions but fwdllm.
         decay: Decay of that running mean, and of those that ``most`` goes by, in [0, 1).
@@ -57,6 +58,7 @@ class Settings:
     split: Split | None = None
     tap: Choice | None = None
     amplitudes: Amplitudes | None = None
+    tied: bool = False
     directions: Directions = gaussian
     control: Control | None = None
     decay: float = 0.9
@@ -145,8 +147,8 @@ class Settings:
                 "slopes of activation directions determine no gradient without the client's data, so they cannot be "
                 "all that is sent: set method.estimator = 'weight', or method.slopes_only = false"
             )
-        tap, amplitudes, measurement = self.tap, self.amplitudes, self.measurement(units)
-        return self._sampled(lambda count: activation(measurement, count, tap, amplitudes), units)
+        tap, amplitudes, tied, measurement = self.tap, self.amplitudes, self.tied, self.measurement(units)
+        return self._sampled(lambda count: activation(measurement, count, tap, amplitudes, tied=tied), units)
 
     def _sampled(self, estimator: Callable[[int], Estimator], units: Sequence[Unit]) -> Sampled:
         counts, allotment = self.counts, None
