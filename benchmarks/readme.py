@@ -203,6 +203,28 @@ def credit(result: dict[str, Any]) -> str:
     return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/credit.py')}"
 
 
+def signal(result: dict[str, Any]) -> str:
+    """How far estimates of a round err, in units of the gradient's square, by map and estimator."""
+    rows = result["rows"]
+    found = {(row["map"], row["estimator"]): row for row in rows}
+    maps, estimators = (list(dict.fromkeys(row[key] for row in rows)) for key in ("map", "estimator"))
+    parts = {"all_clients": "all clients, all maps", "one_client": "one client, this map alone"}
+    lines = [
+        [name.rpartition("layer.")[2].replace(".attention.self.", " "), told]
+        + [f"{found[name, how][part]:,.0f}" for how in estimators]
+        for name in maps
+        for part, told in parts.items()
+    ]
+    setting = result["setting"]
+    note = (
+        f"Relative squared error, mean of {setting['draws']} draws: MiniLM on SST-2 after {setting['steps']} steps, "
+        f"{setting['clients']} clients with {setting['batch_size']} examples, K = 1, LoRA's A alone; against "
+        f"backpropagation over {setting['examples_of_true']} other examples."
+    )
+    heads = ["map", "who estimates", *estimators]
+    return table(heads, lines) + f"\n\n{note} {origin(result, 'benchmarks/signal_to_noise.py')}"
+
+
 def spread(row: dict[str, Any] | None) -> str:
     """Write mean and deviation of an accuracy; nothing if there is no such row."""
     return "" if row is None else f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f}"
@@ -227,6 +249,7 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (Path("docs/memory.md"), "targets", "memory", targets),
     (Path("docs/memory.md"), "split", "split", split),
     (Path("docs/theory.md"), "credit", "credit", credit),
+    (Path("docs/theory.md"), "signal", "signal_to_noise", signal),
 )
 """Page, marker, result and how it is laid out."""
 
