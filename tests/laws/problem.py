@@ -46,8 +46,8 @@ class ProblemLoss:
         return self.examples(params).mean()
 
     def examples(self, params: Params) -> Tensor:
-        params = {**weights(), **params}  # as a model keeps its own weights for those not given
         h = self.batch.x
+        params = {**{n: w.to(h) for n, w in weights().items()}, **params}  # a model keeps those not given
         for i in range(DEPTH):
             h = h + torch.tanh(F.linear(F.linear(h, params[f"layer{i}.A"]), params[f"layer{i}.B"]))
         return F.cross_entropy(
