@@ -9,13 +9,11 @@ import pytest
 import torch
 from tests.laws.problem import gradient
 from tests.tasks.test_taps import setting
-from tests.tasks.test_top import KINDS
+from tests.tasks.test_top import KINDS, long_texts
 
 from spry.core.keys import Key
-from spry.data.dataset import Dataset
 from spry.estimators.backprop import backprop
 from spry.estimators.head import exact_head
-from spry.forward import sizes
 from spry.metrics.meter import tensor_peak
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.kinds.lora import Lora
@@ -50,12 +48,8 @@ def test_weights_that_all_positions_pass_get_theirs_too(folder, reviews):
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_a_head_of_a_whole_block_takes_little_more_than_the_layer_alone(folder, monkeypatch):
     """Plain backpropagation of the same weights keeps the last block's tape, for all positions."""
-    texts, tokens = 32, 32
-    monkeypatch.setitem(sizes.LEAST, "cpu", 1 << 10)  # in proportion to a model a thousandth of real ones
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", texts * tokens * 16 * 4)
-    monkeypatch.setitem(sizes.SCORES, "cpu", 1 << 12)
-    said = ["a good film " * 12] * texts
-    dataset = Dataset(name="long", texts=said, labels=[0, 1] * (texts // 2), label_names=("a", "b"))
+    dataset, tokens = long_texts(monkeypatch)
+    texts = len(dataset.texts)
 
     def peak(head, estimator):
         task = ClassificationTask(str(folder), labels=2, key=Key(3), method=Lora(head=head))

@@ -116,16 +116,22 @@ def test_it_is_read_back_by_peft(folder, reviews, name, head, tmp_path):
         torch.testing.assert_close(task.logits(weights, batch), theirs)
 
 
+def long_texts(monkeypatch):
+    """32 texts of 32 tokens; the engine's workspace shrinks in proportion to a model a thousandth of real ones."""
+    texts, tokens = 32, 32
+    monkeypatch.setitem(sizes.LEAST, "cpu", 1 << 10)
+    monkeypatch.setitem(sizes.WORKSPACE, "cpu", texts * tokens * 16 * 4)
+    monkeypatch.setitem(sizes.SCORES, "cpu", 1 << 12)
+    said = ["a good film " * 12] * texts
+    return Dataset(name="long", texts=said, labels=[0, 1] * (texts // 2), label_names=("a", "b")), tokens
+
+
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 @pytest.mark.parametrize("how", ["projected", "activation"])
 def test_it_takes_no_tape_of_all_positions(folder, how, monkeypatch):
     """A tape of the last layer's MLP alone, for all positions, would be several of these passes' hidden states."""
-    texts, tokens = 32, 32
-    monkeypatch.setitem(sizes.LEAST, "cpu", 1 << 10)  # in proportion to a model a thousandth of real ones
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", texts * tokens * 16 * 4)
-    monkeypatch.setitem(sizes.SCORES, "cpu", 1 << 12)
-    said = ["a good film " * 12] * texts
-    dataset = Dataset(name="long", texts=said, labels=[0, 1] * (texts // 2), label_names=("a", "b"))
+    dataset, tokens = long_texts(monkeypatch)
+    texts = len(dataset.texts)
 
     def peak(head):
         task = ClassificationTask(str(folder), labels=2, key=Key(3), method=LoraA(head=head))

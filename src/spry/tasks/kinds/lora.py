@@ -64,9 +64,7 @@ class Lora(Kind):
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft multiplies by it and takes any number
             lora_dropout=self.dropout,
-            target_modules=targets.endings(
-                list(dict.fromkeys([*found, *head.maps])), targets.linear_names(backbone.model)
-            ),
+            target_modules=targets.endings([*found, *head.maps], targets.linear_names(backbone.model)),
             fan_in_fan_out=transposed(backbone, found),
         )
 
