@@ -9,7 +9,7 @@ METER := tests/metrics/test_meter.py
 .PHONY: demo test check lint types contracts ceilings benchmarks clean
 
 demo: $(INSTALLED)
-	$(BIN)/spry compare quickstart --methods head_only,spry,fedavg --seeds 0 --out runs/demo
+	$(BIN)/spry compare quickstart --methods head_only,head_only_block,spry,fedavg --seeds 0 --out runs/demo
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --ignore=$(METER)

@@ -1,199 +1,136 @@
-"""Accuracy against rounds, client seconds and bytes, of every method on real data: many federated runs at once.
+"""Compares the methods on four data sets, over client data of two degrees of unevenness, and keeps the numbers.
 
-    python benchmarks/convergence.py --plan first --device cuda --jobs 14 --minutes 8 --out results
+    python benchmarks/convergence.py --data FOLDER --out runs/convergence
 
-Writes one JSON row a job to ``OUT/rows.jsonl`` as it finishes; what is finished there is not run again. After
-``--minutes`` no job is begun, and those under way end with their round and leave a row marked unfinished. Tables and
-figures come from the rows: ``python benchmarks/convergence_report.py OUT/rows.jsonl``.
+What is shared and what is tried stands in ``convergence.toml``. All methods meet on SST-2, where each tries four points
+of its grid; on the other data sets the main ones meet, and each tries again the two points that did best on SST-2. All
+this is at alpha 1; at alpha 0.1 each keeps what was chosen, and makes the same 64 local steps a participant in 64
+rounds: after 4 steps on one client's few classes every method predicts the commonest class. What is done in the folder
+is not done again, so methods, sets and seeds may be run a few at a time; the last call, with all, gathers the results.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
-import sys
-import tempfile
-import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-from convergence_plans import PLANS, RECIPES, Job, plan
+from convergence_data import FIRST, SETS, files
+from convergence_flops import flops
 
-LEAST = 20.0
-"""Seconds that must be left for another job to begin."""
+from spry.experiment import tune
+from spry.experiment.compare import FILE, compare
+from spry.experiment.config import Config, Tune, load
+from spry.experiment.files import write_json
+from spry.experiment.run import CONFIG as RUN
+from spry.experiment.run import META, Started
+
+CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")
+METHODS = (
+    "fedavg", "fedyogi", "fedsgd", "fedavg_split", "fedyogi_split", "spry", "spry_activation", "spry_per_iteration",
+    "spry_paper", "fedfgd", "fedmezo", "fedmezo_paper", "baffle", "fwdllm", "head_only", "fedavg_top", "spry_top",
+    "head_only_top", "fedsgd_adam", "spry_block", "head_only_block",
+)  # fmt: skip
+MAIN = ("fedavg", "head_only_block", "spry_block", "spry_paper", "fedmezo")
+"""What is compared on every data set."""
+TUNED, UNEVEN = 1.0, 0.1
+AGAIN = 2
+"""Points that are tried again on another data set."""
+UNTUNED: dict[str, Any] = {
+    "client.steps": 1,
+    "schedule.rounds": 64,
+    "schedule.evaluate_every": 32,
+    "schedule.checkpoint_every": 64,
+}
+"""What is set where alpha is not the tuned one."""
+SETTING = (
+    "model.name", "model.max_length", "data.clients", "client.steps", "client.batch_size", "schedule.rounds",
+    "schedule.clients_per_round", "tune.rounds",
+)  # fmt: skip
 
 
 def main() -> None:
-    """Run a plan."""
+    """Run what is missing, set by set and alpha by alpha, and write the results."""
     args = _arguments()
-    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    args.out.mkdir(parents=True, exist_ok=True)
-    rows = args.out / "rows.jsonl"
-    begun = time.time()
-    with tempfile.TemporaryDirectory() as scratch:
-        todo = [
-            job
-            for name in args.plan.split(",")
-            for job in plan(name, Path(scratch), _chosen(args.chosen))
-            if job.name not in finished(rows)
-        ]
-        print(f"{len(todo)} jobs, {args.jobs} at a time", flush=True)
-        extra = {"model.name": args.model, "model.device": args.device} | dict(map(_setting, args.set))
-        ended = _run_all(todo, args.jobs, begun + 60 * args.minutes, extra)
-        for done, row in enumerate(ended, start=1):
-            with rows.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(f"[{time.time() - begun:5.0f} s] {done}/{len(todo)} {_line(row)}", flush=True)
-
-
-def finished(rows: Path) -> set[str]:
-    """List what a file of rows already has.
-
-    Args:
-        rows: The file; it need not exist.
-
-    Returns:
-        Names of jobs that ran to their end.
-    """
-    if not rows.is_file():
-        return set()
-    read = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
-    return {row["job"] for row in read if row.get("finished")}
-
-
-def _run_all(
-    todo: Sequence[Job], workers: int, deadline: float, extra: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """Keep all workers busy until nothing is left or the time is up; yields rows as they come."""
-    waiting = iter(todo)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        running: set[Future[dict[str, Any]]] = set()
-        while True:
-            while len(running) < workers and time.time() < deadline - LEAST:
-                job = next(waiting, None)
-                if job is None:
-                    break
-                running.add(pool.submit(work, job, dict(extra), deadline))
-            if not running:
-                return
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in ended)
-
-
-def work(job: Job, extra: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-    """Carry out one job in this process.
-
-    Args:
-        job: The job.
-        extra: Settings that all jobs share, such as model and device.
-        deadline: When to stop, as ``time.time`` counts.
-
-    Returns:
-        The job's row.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    begun = time.time()
-    row: dict[str, Any] = {"job": job.name, "recipe": job.recipe, "data": job.data, "finished": False}
-    row |= {
-        "tuned": RECIPES[job.recipe.partition(",")[0]].tuned,
-        "settings": {**job.settings, **extra},
-        "curve": [],
-    }
-    try:
-        _carry_out(row, begun, deadline)
-    except Exception as error:  # a job that fails must not end the others
-        row["error"] = f"{type(error).__name__}: {error}"
-        row["traceback"] = traceback.format_exc(limit=-6)
-    return row | {"seconds": time.time() - begun}
-
-
-def _carry_out(row: dict[str, Any], begun: float, deadline: float) -> None:
-    from spry.experiment.config import Config
-    from spry.experiment.run import run
-
-    config = Config().with_settings(row["settings"])
-    with tempfile.TemporaryDirectory() as folder:
-        events = run(config, Path(folder) / "run")
-        started: Any = next(events)
-        row |= {"trainable_weights": started.trainable_weights, "setup_seconds": time.time() - begun}
-        for record in events:
-            _note(row, record)
-            if time.time() > deadline:
-                break
-    row["finished"] = row.get("rounds") == config.schedule.rounds
-
-
-def _note(row: dict[str, Any], record: Any) -> None:
-    """Add a round to a row; the sums count every round, the curve has the evaluated ones."""
-    row["rounds"] = record.number + 1
-    row["peak_bytes"] = max(row.get("peak_bytes", 0), record.peak_bytes)
-    sums = {
-        "client_seconds": sum(client.seconds for client in record.clients),
-        "bytes_up": sum(client.bytes_up for client in record.clients),
-        "bytes_down": sum(client.bytes_down for client in record.clients),
-        "client_steps": sum(client.steps for client in record.clients),
-    }
-    for name, value in sums.items():
-        row[name] = row.get(name, 0) + value
-    if record.test is not None:
-        generalized = record.generalized
-        point = {
-            "round": record.number + 1,
-            "test_accuracy": record.test.accuracy,
-            "test_loss": record.test.loss,
-            "validation_accuracy": generalized.accuracy if generalized else None,
-            "validation_loss": generalized.loss if generalized else None,
-            "train_loss": record.loss,
-            **{name: row[name] for name in sums},
-        }
-        row["curve"].append(point)
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    if "error" in row:
-        return f"{row['job']}: {row['error']}"
-    last = row["curve"][-1] if row["curve"] else {"test_accuracy": float("nan"), "test_loss": float("nan")}
-    state = "" if row["finished"] else f" (stopped at round {row.get('rounds', 0)})"
-    return (
-        f"{row['job']}: accuracy {last['test_accuracy']:.4f}, loss {last['test_loss']:.3f}, "
-        f"{row['seconds']:.0f} s, {row.get('client_seconds', 0) / max(row.get('client_steps', 1), 1) * 1e3:.0f} ms/step"
-        f"{state}"
+    found: dict[str, Any] = (
+        json.loads(args.results.read_text(encoding="utf-8"))["sets"] if args.results.is_file() else {}
     )
+    for name in args.sets:
+        for alpha in args.alphas:
+            methods = args.methods or (METHODS if name == FIRST else MAIN)
+            config = _config(args, name, alpha, methods)
+            folder = args.out / name / f"alpha-{alpha:g}"
+            for place, event in compare(config, methods, args.seeds, folder):
+                if isinstance(event, Started):
+                    print(f"{name}, alpha {alpha:g}: {place}", flush=True)
+            result = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            for row in result["rows"]:
+                done = folder / f"{row['method']}-s{args.seeds[0]}"
+                row["flops_per_client_round"] = flops(load(done / RUN))
+            setting = {key: config.flat()[key] for key in SETTING}
+            kept = {key: result[key] for key in ("rows", "views", "tuning")}
+            found.setdefault(name, {})[f"{alpha:g}"] = {"setting": setting, **kept}
+    provenance = {**json.loads((done / META).read_text(encoding="utf-8")), "command": ["convergence.py"]}
+    write_json(args.results, {"provenance": provenance, "sets": found})
 
 
-def _chosen(path: Path | None) -> dict[str, float]:
-    return {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+def _config(args: argparse.Namespace, name: str, alpha: float, methods: Sequence[str]) -> Config:
+    """Say what is compared on one data set and what each method may still try there."""
+    shared = load(CONFIG)
+    own = {**SETS[name].settings, **files(name, args.data, args.out)}
+    tuned = shared.with_settings({**own, "data.alpha": TUNED})
+    if name != FIRST:
+        known = shared.with_settings({**files(FIRST, args.data, args.out), "data.alpha": TUNED})
+        tuned = _narrowed(tuned, known, methods, args.out / FIRST / f"alpha-{TUNED:g}")
+    if alpha == TUNED:
+        return tuned
+    settled = _settled(tuned, methods, args.out / name / f"alpha-{TUNED:g}")
+    return settled.with_settings({**UNTUNED, "data.alpha": alpha})
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    key, _, value = text.partition("=")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
+def _narrowed(config: Config, known: Config, methods: Sequence[str], folder: Path) -> Config:
+    """Let each method try again only what did best in trials that are done."""
+    tried = tune.outcome(tune.trials(known, methods), folder)["methods"]
+    grids: dict[str, dict[str, list[Any]]] = {}
+    for method in methods:
+        ranked = sorted(tried[method]["points"], key=lambda point: point["accuracy"] or 0.0, reverse=True)
+        best = [point["settings"] for point in ranked[:AGAIN]]
+        grids[method] = {key: list(dict.fromkeys(point[key] for point in best)) for key in best[0]}
+    return config.model_copy(update={"tune": config.tune.model_copy(update={"methods": grids})})
+
+
+def _settled(tuned: Config, methods: Sequence[str], folder: Path) -> Config:
+    """Give each method what was chosen for it by trials that are done, and try nothing more."""
+    chosen = tune.outcome(tune.trials(tuned, methods), folder)["methods"]
+    settings = {
+        f"methods.{method}.{key}": value
+        for method in methods
+        for key, value in chosen[method]["chosen"].items()
+    }
+    return tuned.with_settings(settings).model_copy(update={"tune": Tune()})
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--plan", default="first", help=f"one or more of {', '.join(PLANS)}, with commas")
-    parser.add_argument("--out", type=Path, required=True, help="folder of rows.jsonl")
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="runs at a time, each in a process with one thread"
+    def several(kind: type) -> Any:
+        def read(text: str) -> Sequence[Any]:
+            return [kind(part) for part in text.split(",")]
+
+        return read
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--model", default="minilm")
-    parser.add_argument("--minutes", type=float, default=60.0, help="wall time after which no job goes on")
-    parser.add_argument("--chosen", type=Path, help="JSON of tuned values by data/recipe, for the plan table")
-    parser.add_argument("--set", action="append", default=[], help="key=value for all jobs")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of the tab-separated files of SST-2, AG News and NLI"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="run folders")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--sets", type=several(str), default=[*SETS], help=f"of {', '.join(SETS)}")
+    parser.add_argument("--methods", type=several(str), help="of convergence.toml, with commas")
+    parser.add_argument("--alphas", type=several(float), default=[TUNED, UNEVEN], help="of Dirichlet's law")
+    parser.add_argument("--seeds", type=several(int), default=[0, 1, 2])
     return parser.parse_args()
 
 

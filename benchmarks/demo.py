@@ -16,6 +16,7 @@ from spry.experiment.files import write_json
 RESULTS, PICTURES = Path("benchmarks/results"), Path("docs/pictures")
 LABELS = {
     "head_only": "frozen backbone, head only",
+    "head_only_block": "head and the last block, exact gradients",
     "spry": "**Spry** (no backpropagation)",
     "fedavg": "FedAvg, backpropagation + checkpointing",
 }

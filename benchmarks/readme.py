@@ -13,22 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from readme_convergence import costs, every_method, main_methods
+from readme_layout import MIB, origin, percent, size, table
+
 RESULTS, README = Path("benchmarks/results"), Path("README.md")
-MIB = 1 << 20
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay rows out as Markdown."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
-    return "\n".join(lines)
-
-
-def origin(result: dict[str, Any], source: str) -> str:
-    """Say where a table comes from."""
-    made = result["provenance"]
-    machine = made["machine"]
-    hardware = machine.get("gpu") or f"{machine['cpus']} CPU cores"
-    return f"`{source}`, {hardware}, torch {made['versions']['torch']}, {made['date'][:10]}."
 
 
 def demo(result: dict[str, Any]) -> str:
@@ -149,39 +137,6 @@ def wire(result: dict[str, Any]) -> str:
     return table(heads, rows) + f"\n\n{note} {server} {origin(result, 'benchmarks/wire.py')}"
 
 
-def fairness(result: dict[str, Any]) -> str:
-    """What each method reached on SST-2 and what it cost, best first."""
-    first, *_ = alphas = list(result["alphas"])
-    found = {alpha: {row["method"]: row for row in result["alphas"][alpha]["rows"]} for alpha in alphas}
-    ranked = sorted(found[first].values(), key=lambda row: -row["accuracy_mean"])
-    rows = [
-        [
-            f"{row['method']}{' + checkpointing' if row['checkpointing'] else ''}",
-            *(spread(found[alpha].get(row["method"])) for alpha in alphas),
-            f"{row['peak_bytes_above_model'] / MIB:.1f} MiB",
-            f"{row['client_seconds']:.1f} s",
-            f"{row['bytes_up_per_client_round'] / 1024:.1f} KiB",
-            f"{row['bytes_down_per_client_round'] / 1024:.1f} KiB",
-        ]
-        for row in ranked
-    ]
-    heads = ["", *(f"alpha {alpha}" for alpha in alphas), "peak", "clients' time", "up", "down"]
-    settings = {alpha: result["alphas"][alpha]["setting"] for alpha in alphas}
-    setting = settings[first]
-    lengths = " and ".join(
-        f"{own['schedule.rounds']} rounds of {own['client.steps']} local steps at alpha {alpha}"
-        for alpha, own in settings.items()
-    )
-    note = (
-        "SST-2, MiniLM, rank 1: test accuracy in percent, mean and sample deviation of "
-        f"{len(ranked[0]['seeds'])} seeds, after {lengths}, with {setting['schedule.clients_per_round']} clients a "
-        f"round of {setting['data.clients']}, batches of {setting['client.batch_size']}, data dealt by "
-        f"Dirichlet(alpha). Peak above the model; time of all clients and bytes of one are those of a round at alpha "
-        f"{first}. Several runs shared the machine, so times err by tens of percent."
-    )
-    return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/fairness.py')}"
-
-
 def credit(result: dict[str, Any]) -> str:
     """What crediting a token with later losses alone does to the error, by the number of segments."""
     names = {"layer": "maps of one layer", "all": "maps of all layers"}
@@ -225,27 +180,14 @@ def signal(result: dict[str, Any]) -> str:
     return table(heads, lines) + f"\n\n{note} {origin(result, 'benchmarks/signal_to_noise.py')}"
 
 
-def spread(row: dict[str, Any] | None) -> str:
-    """Write mean and deviation of an accuracy; nothing if there is no such row."""
-    return "" if row is None else f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f}"
-
-
-def size(count: float) -> str:
-    """Write a number of bytes."""
-    return f"{count:.0f} B" if count < 1000 else f"{count / 1024:.1f} KiB"
-
-
-def percent(share: float | None) -> str:
-    """Write an accuracy."""
-    return "" if share is None else f"{100 * share:.1f} %"
-
-
 Write = Callable[[dict[str, Any]], str]
 TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (README, "demo", "demo", demo),
     (README, "memory", "memory", memory),
     (README, "wire", "wire", wire),
-    (README, "fairness", "fairness", fairness),
+    (README, "convergence", "convergence", main_methods),
+    (Path("docs/comparing.md"), "every_method", "convergence", every_method),
+    (Path("docs/comparing.md"), "costs", "convergence", costs),
     (Path("docs/memory.md"), "targets", "memory", targets),
     (Path("docs/memory.md"), "split", "split", split),
     (Path("docs/theory.md"), "credit", "credit", credit),

@@ -37,7 +37,6 @@ def test_datasets(spry):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run"], "no configuration"),
         (["run", "nowhere.toml"], "nowhere.toml"),
         (["run", "quickstart", "--set", "client.lrr=1"], "Did you mean 'client.lr'?"),
         (["run", "quickstart", "--set", "seed"], "key=value"),

@@ -80,6 +80,15 @@ def test_another_configuration_gets_another_folder(spry, tiny_config):
     assert folders == ["runs/reviews-spry-s0", "runs/reviews-spry-s0-2", "runs/reviews-spry-s0"]
 
 
+def test_the_quickstart_is_run_if_nothing_is_said(spry, tiny_model, tiny_csv):
+    small = {"model.name": tiny_model, "data.name": tiny_csv, "data.clients": 10, "schedule.rounds": 0}
+    settings = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
+    unsaid, said = (spry("run", *config, *settings, "--json") for config in ([], ["quickstart"]))
+    assert unsaid.code == 0, unsaid.err
+    assert unsaid.document == said.document
+    assert "is finished" in said.err
+
+
 @pytest.mark.parametrize("command", [["resume", "half"], ["run", "--resume", "half"]])
 def test_a_stopped_run_goes_on_to_the_same_weights(spry, tiny_config, stopped, command):
     mend = stopped(KeyboardInterrupt())

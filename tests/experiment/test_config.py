@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spry.core.errors import ConfigError
-from spry.experiment.config import PRESETS, Config, load
+from spry.experiment.config import PRESETS, Config, load, load_run
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -34,6 +34,28 @@ def test_per_method_settings_reach_that_method_only(tmp_path):
     spry, fedavg = config.for_method("spry", 1), config.for_method("fedavg", 2)
     assert (spry.server.lr, spry.client.lr, spry.client.batch_size, spry.seed) == (0.5, None, 3, 1)
     assert (fedavg.server.lr, fedavg.client.lr, fedavg.client.batch_size) == (None, 0.25, 8)
+
+
+def test_a_run_takes_its_methods_own_settings_unless_they_are_overridden(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(
+        '[client]\nlr = 1.0\n[methods.spry]\nclient.lr = 2.0\npeft.head = "block"\n[methods.fedavg]\nclient.lr = 3.0\n'
+    )
+    spry, fedavg, asked = (
+        load_run(path, overrides)
+        for overrides in ([], ["method.name=fedavg"], ["client.lr=4", "peft.head=layer"])
+    )
+    assert (spry.client.lr, spry.peft.head) == (2.0, "block")
+    assert (fedavg.method.name, fedavg.client.lr, fedavg.peft.head) == ("fedavg", 3.0, "layer")
+    assert (asked.client.lr, asked.peft.head) == (4.0, "layer")
+    path.write_text(spry.dump())
+    assert load_run(path) == spry
+
+
+def test_the_quickstart_runs_the_recipe():
+    recipe = load_run("quickstart")
+    assert recipe == load("quickstart").for_method("spry", 0)
+    assert (recipe.peft.head, recipe.method.estimator) == ("block", "activation")
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,14 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as client.lr=1e-3. Repeatable."),
 ]
+DEFAULT = "quickstart"
+"""What is run if nothing is said; its settings are those that serve best."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
 
 def run(
     source: Annotated[
-        str | None, typer.Argument(metavar="CONFIG", help="A TOML file, or a preset such as quickstart.")
+        str | None, typer.Argument(metavar="CONFIG", help="A TOML file or a preset. Default: quickstart.")
     ] = None,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. Default: one in runs/.")] = None,
@@ -39,10 +41,10 @@ def run(
     from spry.experiment import config
 
     if resume is None:
-        wanted = config.load(_given(source), settings or ())
+        wanted = config.load_run(source or DEFAULT, settings or ())
         _run(wanted, out or _default(wanted), resume=out is None, as_json=as_json)
     else:
-        wanted = config.load(source or _written(resume), settings or ())
+        wanted = config.load_run(source or _written(resume), settings or ())
         _run(wanted, _only(resume, out), resume=True, as_json=as_json)
 
 
@@ -79,14 +81,6 @@ def resumable(command: str) -> Generator[None]:
     except (TrainingError, CheckpointError) as error:
         error.add_note(f"What is done is kept. Go on with: {command}")
         raise
-
-
-def _given(source: str | None) -> str:
-    if source is None:
-        raise ConfigError(
-            "there is no configuration. Give a TOML file or a preset, such as: spry run quickstart"
-        )
-    return source
 
 
 def _only(resume: Path, out: Path | None) -> Path:

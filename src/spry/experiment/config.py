@@ -335,6 +335,24 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return _validate(tree).with_settings(dict(map(_parse, overrides)))
 
 
+def load_run(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read the configuration of one run: what ``methods`` has for its method counts, too, unless it is overridden.
+
+    Args:
+        source: A TOML file, or the name of a preset such as ``quickstart``.
+        overrides: Settings ``key=value`` with dotted keys; ``method.name`` chooses the method.
+
+    Returns:
+        The configuration of the run by itself.
+
+    Raises:
+        ConfigError: If the file is missing or not TOML, a key is unknown, or a value is not allowed.
+    """
+    shared = load(source, overrides)
+    own = shared.for_method(shared.method.name, shared.seed)
+    return own.with_settings(dict(map(_parse, overrides))).alone()
+
+
 def _parse(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals:

@@ -1,0 +1,63 @@
+"""Draws accuracy against what it cost, from benchmarks/results/convergence.json.
+
+python benchmarks/convergence_pictures.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from convergence import MAIN, RESULTS
+from convergence_data import SETS
+from matplotlib.axes import Axes
+
+from spry.report import style
+
+PICTURES = Path("docs/pictures")
+
+
+def main() -> None:
+    """Draw one picture for each alpha: a row for each data set, a column for each cost."""
+    sets = json.loads(RESULTS.read_text(encoding="utf-8"))["sets"]
+    for alpha in dict.fromkeys(alpha for own in sets.values() for alpha in own):
+        compared = {name: own[alpha] for name, own in sets.items() if alpha in own}
+        with mpl.rc_context(style.LOOK):
+            made = style.figure(10.5, 0.6 + 2.1 * len(compared))
+            grid = made.subplots(len(compared), 4, squeeze=False, sharey="row")
+            for (name, found), line in zip(compared.items(), grid, strict=True):
+                _draw(found, line)
+                line[0].set_ylabel(f"{SETS[name].title}\ntest accuracy (%)")
+            style.legend(made, grid[0, 0], columns=len(MAIN))
+            style.write(made, PICTURES / f"convergence-{alpha}.png")
+
+
+def _draw(found: Mapping[str, Any], axes: Any) -> None:
+    """Accuracy against rounds, clients' time, operations and bytes of one client."""
+    rounds = found["views"]["equal_rounds"]["rounds"]
+    after = {row["method"]: row["after"] for row in found["views"]["equal_rounds"]["rows"]}
+    rows = {row["method"]: row for row in found["rows"]}
+    clients = found["setting"]["schedule.clients_per_round"]
+    for place, method in enumerate(MAIN):
+        row = rows[method]
+        sent = row["bytes_up_per_client_round"] + row["bytes_down_per_client_round"]
+        prices = (1.0, row["client_seconds"], clients * row["flops_per_client_round"] / 1e12, sent / 1024)
+        for one, price in zip(axes, prices, strict=True):
+            _line(one, place, method, [price * count for count in rounds], after[method])
+    titles = ("rounds", "client compute (s)", "operations (TFLOP)", "sent to and from a client (KiB)")
+    for one, title in zip(axes, titles, strict=True):
+        one.set_xlabel(title)
+        one.set_xlim(left=0)
+
+
+def _line(axes: Axes, place: int, label: str, x: list[float], after: list[dict[str, float]]) -> None:
+    mean = [100 * point["accuracy_mean"] for point in after]
+    spread = [100 * point["accuracy_std"] for point in after]
+    axes.errorbar(x, mean, spread, label=label, capsize=2, marker="o", markersize=3.5, **style.mark(place))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""How tables of results are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+MIB = 1 << 20
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows out as Markdown."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
+    return "\n".join(lines)
+
+
+def origin(result: dict[str, Any], source: str) -> str:
+    """Say where a table comes from."""
+    made = result["provenance"]
+    machine = made["machine"]
+    hardware = machine.get("gpu") or f"{machine['cpus']} CPU cores"
+    return f"`{source}`, {hardware}, torch {made['versions']['torch']}, {made['date'][:10]}."
+
+
+def spread(row: dict[str, Any] | None) -> str:
+    """Write mean and deviation of an accuracy; nothing if there is no such row."""
+    return "" if row is None else f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f}"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes."""
+    return f"{count:.0f} B" if count < 1000 else f"{count / 1024:.1f} KiB"
+
+
+def percent(share: float | None) -> str:
+    """Write an accuracy."""
+    return "" if share is None else f"{100 * share:.1f} %"
