@@ -22,10 +22,11 @@ from convergence_flops import flops
 
 from spry.experiment import tune
 from spry.experiment.compare import FILE, compare
-from spry.experiment.config import Config, Tune, load
+from spry.experiment.config import Config, load
 from spry.experiment.files import write_json
 from spry.experiment.run import CONFIG as RUN
 from spry.experiment.run import META, Started
+from spry.experiment.sections import Tune
 
 CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")
 METHODS = (
