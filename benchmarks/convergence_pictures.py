@@ -21,7 +21,7 @@ PICTURES = Path("docs/pictures")
 
 
 def main() -> None:
-    """Draw one picture for each alpha: a row for each data set, a column for each cost."""
+    """Draw two pictures for each alpha: accuracy as it grows with what is spent, and against memory at the end."""
     sets = json.loads(RESULTS.read_text(encoding="utf-8"))["sets"]
     for alpha in dict.fromkeys(alpha for own in sets.values() for alpha in own):
         compared = {name: own[alpha] for name, own in sets.items() if alpha in own}
@@ -33,6 +33,33 @@ def main() -> None:
                 line[0].set_ylabel(f"{SETS[name].title}\ntest accuracy (%)")
             style.legend(made, grid[0, 0], columns=len(MAIN))
             style.write(made, PICTURES / f"convergence-{alpha}.png")
+        _front(compared, PICTURES / f"convergence-front-{alpha}.png")
+
+
+def _front(sets: Mapping[str, Any], target: Path) -> None:
+    """Accuracy against memory, a column for each data set: up is better, left is cheaper."""
+    with mpl.rc_context(style.LOOK):
+        made = style.figure(10.5, 3.4)
+        line = made.subplots(1, len(sets), squeeze=False)[0]
+        names = list(dict.fromkeys(row["method"] for own in sets.values() for row in own["rows"]))
+        for axes, (name, own) in zip(line, sets.items(), strict=True):
+            for row in own["rows"]:
+                place = names.index(row["method"])
+                look = {
+                    "color": style.mark(place)["color"],
+                    "marker": style.MARKERS[place // len(style.COLOURS)],
+                }
+                mean, spread = 100 * row["accuracy_mean"], 100 * row["accuracy_std"]
+                peak = row["peak_bytes_above_model"] / (1 << 20)
+                axes.errorbar(peak, mean, spread, label=row["method"], linestyle="", markersize=6, **look)
+            axes.set_title(SETS[name].title)
+            axes.set_xscale("log")
+            axes.set_xticks([5, 10, 20], ["5", "10", "20"])
+            axes.minorticks_off()
+            axes.set_xlabel("peak above the model (MiB)")
+        line[0].set_ylabel("test accuracy (%)")
+        style.legend(made, line[0], columns=7)
+        style.write(made, target)
 
 
 def _draw(found: Mapping[str, Any], axes: Any) -> None:
@@ -51,6 +78,7 @@ def _draw(found: Mapping[str, Any], axes: Any) -> None:
     for one, title in zip(axes, titles, strict=True):
         one.set_xlabel(title)
         one.set_xlim(left=0)
+    axes[0].set_xticks([0, *rounds])
 
 
 def _line(axes: Axes, place: int, label: str, x: list[float], after: list[dict[str, float]]) -> None:

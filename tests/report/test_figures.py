@@ -45,6 +45,14 @@ def test_places_on_the_x_axes_add_up(tmp_path):
     assert curves.client_seconds(run)[-1] == pytest.approx(20 * 0.97 * 2.0)
 
 
+def test_a_round_in_which_memory_was_measured_counts_as_the_others(tmp_path):
+    run = section_of(tmp_path, [MadeRun(seconds=2.0)]).runs[0]
+    for client in (client for round in run.rounds[1:] for client in round["clients"]):
+        client["peak_bytes_above_model"] = None
+    run.rounds[0]["client_seconds"] = 100.0
+    np.testing.assert_allclose(np.diff(curves.client_seconds(run), prepend=0.0), 0.97 * 2.0)
+
+
 def test_a_trailing_mean_begins_short(tmp_path):
     group = section_of(tmp_path, [MadeRun()]).groups[0]
     losses = curves.curve(group, curves.rounds, "loss").mean

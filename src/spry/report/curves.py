@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,13 +83,23 @@ def rounds(run: Run) -> Array:
 def client_seconds(run: Run) -> Array:
     """Add up the compute of all clients.
 
+    A round in which memory was measured is slower for it; it counts as the median of the others.
+
     Args:
         run: The run.
 
     Returns:
         Seconds of local training so far, after each round.
     """
-    return np.cumsum(_numbers(run, "client_seconds"))
+    seconds = _numbers(run, "client_seconds")
+    measured = np.array([_measured(round) for round in run.rounds], dtype=bool)
+    if measured.any() and not measured.all():
+        seconds[measured] = np.median(seconds[~measured])
+    return np.cumsum(seconds)
+
+
+def _measured(round: Mapping[str, Any]) -> bool:
+    return any(client.get("peak_bytes_above_model") is not None for client in round.get("clients", ()))
 
 
 def bytes_up(run: Run) -> Array:
