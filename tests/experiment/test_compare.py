@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from spry.core.errors import ConfigError, TrainingError
+from spry.core.errors import CheckpointError, ConfigError, TrainingError
 from spry.experiment import compare as experiment
 from spry.experiment import events, fairness, grid, tune
 from spry.experiment.build import build
@@ -164,6 +164,20 @@ def test_a_trial_that_breaks_down_has_failed_and_is_not_tried_again(tuned, tmp_p
     nowhere = config.with_settings({"tune.methods.spry": {"lr": [3e-2]}})
     with pytest.raises(TrainingError, match="every point of its grid"):
         list(compare(nowhere, ["spry"], [0], tmp_path / "none"))
+
+
+def test_another_grid_sets_the_runs_aside_that_it_replaces(tuned, tmp_path):
+    folder, one, other = tmp_path / "all", [1e-3], [1e-2]
+    for grid_, new in ((one, 2), (other, 2), (one, 2)):
+        config = tuned.with_settings({"tune.methods.spry": {"lr": grid_}})
+        assert len(started(compare(config, ["spry"], [0], folder))) == new
+        assert load(folder / "spry-s0" / CONFIG).client.lr == grid_[0]
+    aside = sorted(
+        place.parent.relative_to(folder / "set_aside") for place in folder.rglob("set_aside/**/config.toml")
+    )
+    assert [str(place) for place in aside] == ["spry-s0-1", "spry-s0-2", "tuning/spry-0-1", "tuning/spry-0-2"]
+    with pytest.raises(CheckpointError, match=r"schedule\.rounds was 2, is 3"):
+        list(compare(config.with_settings({"schedule.rounds": 3}), ["spry"], [0], folder))
 
 
 def test_a_run_that_breaks_down_does_not_keep_the_others_from_running(config, tmp_path, monkeypatch):

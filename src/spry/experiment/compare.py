@@ -10,6 +10,7 @@ from typing import Any
 
 from spry.core.errors import TrainingError
 from spry.experiment import events, fairness, tune, views
+from spry.experiment.aside import make_room
 from spry.experiment.config import Config, flatten
 from spry.experiment.files import write_json
 from spry.experiment.run import SUMMARY, Started, finished, run
@@ -75,6 +76,8 @@ def compare(
 ) -> Iterator[tuple[str, Started | Round]]:
     """Tune each method, then run it with each seed; what is already done in the folder is not done again.
 
+    Runs that another grid led to are kept in its ``set_aside``.
+
     Args:
         config: What the runs share; ``config.methods`` has what is a method's own, ``config.tune`` what is tuned.
         methods: Names of methods, or of tables in ``config.methods`` that say ``method.name``.
@@ -104,6 +107,8 @@ def compare(
         for seed in seeds
         for name in methods
     ]
+    for seed, name, own in runs:
+        make_room(own, chosen[name], folder, _place(name, seed))
     yield from _run_all(runs, folder, len(trials))
     configs = {name: own for _, name, own in runs}
     rows = [_row(name, configs[name], seeds, folder) for name in methods]

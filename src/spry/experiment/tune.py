@@ -11,6 +11,7 @@ from typing import Any
 
 from spry.core.errors import ConfigError, TrainingError
 from spry.experiment import events, fairness
+from spry.experiment.aside import make_room
 from spry.experiment.config import Config
 from spry.experiment.files import write_json
 from spry.experiment.grid import Point, at_edge, points
@@ -88,6 +89,7 @@ def attempt(trial: Trial, folder: Path) -> Iterator[Started | Round]:
     place = folder / trial.place
     if finished(trial.config, place) or (holds(trial.config, place) and (place / FAILED).is_file()):
         return
+    make_room(trial.config, trial.point, folder, trial.place)
     try:
         yield from run(trial.config, place, resume=True)
     except TrainingError as error:
