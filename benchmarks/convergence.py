@@ -1,4 +1,4 @@
-"""Compares the methods on four data sets, over client data of two degrees of unevenness, and keeps the numbers.
+"""Compares the methods on real data sets, over client data of two degrees of unevenness, and keeps the numbers.
 
     python benchmarks/convergence.py --data FOLDER --out runs/convergence
 
@@ -6,7 +6,9 @@ What is shared and what is tried stands in ``convergence.toml``. All methods mee
 of its grid; on the other data sets the main ones meet, and each tries again the two points that did best on SST-2. All
 this is at alpha 1; at alpha 0.1 each keeps what was chosen, and makes the same 64 local steps a participant in 64
 rounds: after 4 steps on one client's few classes every method predicts the commonest class. What is done in the folder
-is not done again, so methods, sets and seeds may be run a few at a time; the last call, with all, gathers the results.
+is not done again, so methods, sets and seeds may be run a few at a time; the last call gathers:
+
+    python benchmarks/convergence.py --data FOLDER --out runs/convergence --results benchmarks/results/convergence.json
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ from typing import Any
 from convergence_data import FIRST, SETS, files
 from convergence_flops import flops
 
+from spry.core.errors import ConfigError
 from spry.experiment import tune
 from spry.experiment.compare import FILE, compare
 from spry.experiment.config import Config, load
 from spry.experiment.files import write_json
-from spry.experiment.run import CONFIG as RUN
-from spry.experiment.run import META, Started
+from spry.experiment.run import META, Started, holds
 from spry.experiment.sections import Tune
 
 CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")
@@ -34,9 +36,17 @@ METHODS = (
     "spry_paper", "fedfgd", "fedmezo", "fedmezo_paper", "baffle", "fwdllm", "head_only", "fedavg_top", "spry_top",
     "head_only_top", "fedsgd_adam", "spry_block", "head_only_block",
 )  # fmt: skip
-MAIN = ("fedavg", "head_only_block", "spry_block", "spry_paper", "fedmezo")
-"""What is compared on every data set."""
+MAIN = ("fedavg", "head_only_block", "spry_block", "fedmezo")
+VARIANTS = ("spry_activation", "spry_paper", "fedmezo_paper", "fedavg_top")
 TUNED, UNEVEN = 1.0, 0.1
+COMPARED: dict[tuple[str, float], Sequence[str]] = {
+    (FIRST, TUNED): METHODS,
+    (FIRST, UNEVEN): [method for method in METHODS if method not in VARIANTS],
+    ("ag_news", TUNED): MAIN,
+    ("nli", TUNED): MAIN,
+    ("nli", UNEVEN): MAIN[:-1],
+}
+"""Who is compared where, in an order in which each finds what it builds on."""
 AGAIN = 2
 """Points that are tried again on another data set."""
 UNTUNED: dict[str, Any] = {
@@ -53,28 +63,37 @@ SETTING = (
 
 
 def main() -> None:
-    """Run what is missing, set by set and alpha by alpha, and write the results."""
+    """Run what is missing, set by set and alpha by alpha, and gather the results if all was asked for."""
     args = _arguments()
-    found: dict[str, Any] = (
-        json.loads(args.results.read_text(encoding="utf-8"))["sets"] if args.results.is_file() else {}
-    )
-    for name in args.sets:
-        for alpha in args.alphas:
-            methods = args.methods or (METHODS if name == FIRST else MAIN)
-            config = _config(args, name, alpha, methods)
-            folder = args.out / name / f"alpha-{alpha:g}"
-            for place, event in compare(config, methods, args.seeds, folder):
-                if isinstance(event, Started):
-                    print(f"{name}, alpha {alpha:g}: {place}", flush=True)
-            result = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            for row in result["rows"]:
-                done = folder / f"{row['method']}-s{args.seeds[0]}"
-                row["flops_per_client_round"] = flops(load(done / RUN))
-            setting = {key: config.flat()[key] for key in SETTING}
-            kept = {key: result[key] for key in ("rows", "views", "tuning")}
-            found.setdefault(name, {})[f"{alpha:g}"] = {"setting": setting, **kept}
-    provenance = {**json.loads((done / META).read_text(encoding="utf-8")), "command": ["convergence.py"]}
-    write_json(args.results, {"provenance": provenance, "sets": found})
+    found: dict[str, Any] = {}
+    for (name, alpha), all_methods in COMPARED.items():
+        if name not in args.sets or alpha not in args.alphas:
+            continue
+        methods = args.methods or all_methods
+        config = _config(args, name, alpha, methods)
+        folder = args.out / name / f"alpha-{alpha:g}"
+        for place, event in compare(config, methods, args.seeds, folder):
+            if isinstance(event, Started):
+                print(f"{name}, alpha {alpha:g}: {place}", flush=True)
+        if args.results:
+            found.setdefault(name, {})[f"{alpha:g}"] = _gathered(config, folder, args.seeds[0])
+    if args.results:
+        first = args.out / FIRST / f"alpha-{TUNED:g}" / f"{METHODS[0]}-s{args.seeds[0]}"
+        provenance = {**_read(first / META), "command": ["convergence.py"]}
+        write_json(args.results, {"provenance": provenance, "sets": found})
+
+
+def _gathered(config: Config, folder: Path, seed: int) -> dict[str, Any]:
+    """Sum up a comparison that is done."""
+    result = _read(folder / FILE)
+    for row in result["rows"]:
+        row["flops_per_client_round"] = flops(folder / f"{row['method']}-s{seed}")
+    setting = {key: config.flat()[key] for key in SETTING}
+    return {"setting": setting, **{key: result[key] for key in ("rows", "views", "tuning")}}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _config(args: argparse.Namespace, name: str, alpha: float, methods: Sequence[str]) -> Config:
@@ -93,24 +112,30 @@ def _config(args: argparse.Namespace, name: str, alpha: float, methods: Sequence
 
 def _narrowed(config: Config, known: Config, methods: Sequence[str], folder: Path) -> Config:
     """Let each method try again only what did best in trials that are done."""
-    tried = tune.outcome(tune.trials(known, methods), folder)["methods"]
     grids: dict[str, dict[str, list[Any]]] = {}
-    for method in methods:
-        ranked = sorted(tried[method]["points"], key=lambda point: point["accuracy"] or 0.0, reverse=True)
-        best = [point["settings"] for point in ranked[:AGAIN]]
+    for method, tried in _tried(known, methods, folder).items():
+        best = [point["settings"] for point in tune.ranked(tried["points"])[:AGAIN]]
         grids[method] = {key: list(dict.fromkeys(point[key] for point in best)) for key in best[0]}
     return config.model_copy(update={"tune": config.tune.model_copy(update={"methods": grids})})
 
 
 def _settled(tuned: Config, methods: Sequence[str], folder: Path) -> Config:
     """Give each method what was chosen for it by trials that are done, and try nothing more."""
-    chosen = tune.outcome(tune.trials(tuned, methods), folder)["methods"]
     settings = {
         f"methods.{method}.{key}": value
-        for method in methods
-        for key, value in chosen[method]["chosen"].items()
+        for method, tried in _tried(tuned, methods, folder).items()
+        for key, value in tried["chosen"].items()
     }
     return tuned.with_settings(settings).model_copy(update={"tune": Tune()})
+
+
+def _tried(config: Config, methods: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Look up what came of trials, by method."""
+    trials = tune.trials(config, methods)
+    missing = [trial.place for trial in trials if not holds(trial.config, folder / trial.place)]
+    if missing:
+        raise ConfigError(f"{folder} lacks {', '.join(missing)}. Run {FIRST} and alpha {TUNED:g} first.")
+    return tune.outcome(trials, folder)["methods"]
 
 
 def _arguments() -> argparse.Namespace:
@@ -127,7 +152,11 @@ def _arguments() -> argparse.Namespace:
         "--data", type=Path, required=True, help="folder of the tab-separated files of SST-2, AG News and NLI"
     )
     parser.add_argument("--out", type=Path, required=True, help="run folders")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help=f"gather the results there, such as {RESULTS}; needs all that is compared",
+    )
     parser.add_argument("--sets", type=several(str), default=[*SETS], help=f"of {', '.join(SETS)}")
     parser.add_argument("--methods", type=several(str), help="of convergence.toml, with commas")
     parser.add_argument("--alphas", type=several(float), default=[TUNED, UNEVEN], help="of Dirichlet's law")

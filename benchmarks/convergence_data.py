@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spry.core.errors import DataError
+from spry.experiment.files import replace_file
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
@@ -15,14 +18,14 @@ class DataSet:
 
     Args:
         title: Its name in tables.
-        train: Names of its training files, without ``.tsv.gz``; none if it comes with Spry.
-        test: Name of its test file.
+        train: Names of its training files, without ``.tsv.gz``.
+        test: Name of its test file, likewise.
         settings: What is set for it beyond ``convergence.toml``.
     """
 
     title: str
-    train: Sequence[str] = ()
-    test: str = ""
+    train: Sequence[str]
+    test: str
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -43,7 +46,6 @@ SETS = {
         test="snli_test",
         settings={**FINER, "data.text": ["premise", "hypothesis"], "model.max_length": 40},
     ),
-    "tweets": DataSet(title="tweets", settings={**FINER, "data.name": "tweets", "data.text": ["text"]}),
 }
 """By name."""
 
@@ -57,20 +59,25 @@ def files(name: str, folder: Path, out: Path) -> dict[str, str]:
         out: Where a file made of several is put.
 
     Returns:
-        The settings that name them; none if the data set comes with Spry.
+        The settings that name them.
+
+    Raises:
+        DataError: If files that shall become one differ in their columns.
     """
     made = SETS[name]
-    if not made.train:
-        return {}
     parts = [folder / f"{part}.tsv.gz" for part in made.train]
     train = parts[0] if len(parts) == 1 else _joined(parts, out / f"{name}_train.tsv.gz")
     return {"data.name": str(train), "data.test": str(folder / f"{made.test}.tsv.gz")}
 
 
 def _joined(parts: Sequence[Path], target: Path) -> Path:
-    head, *rows = gzip.decompress(parts[0].read_bytes()).decode().splitlines()
-    for part in parts[1:]:
-        rows += gzip.decompress(part.read_bytes()).decode().splitlines()[1:]
+    heads, rows = set[str](), list[str]()
+    for part in parts:
+        head, *lines = gzip.decompress(part.read_bytes()).decode().rstrip("\n").split("\n")
+        heads.add(head)
+        rows += lines
+    if len(heads) > 1:
+        raise DataError(f"{', '.join(map(str, parts))} have different columns: {', '.join(sorted(heads))}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(gzip.compress("\n".join([head, *rows, ""]).encode(), mtime=0))
+    replace_file(target, gzip.compress("\n".join([*heads, *rows, ""]).encode(), mtime=0))
     return target

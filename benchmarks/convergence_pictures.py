@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from convergence import MAIN, RESULTS
+from convergence import MAIN, RESULTS, TUNED, UNEVEN
 from convergence_data import SETS
 from matplotlib.axes import Axes
 
@@ -23,7 +23,7 @@ PICTURES = Path("docs/pictures")
 def main() -> None:
     """Draw two pictures for each alpha: accuracy as it grows with what is spent, and against memory at the end."""
     sets = json.loads(RESULTS.read_text(encoding="utf-8"))["sets"]
-    for alpha in dict.fromkeys(alpha for own in sets.values() for alpha in own):
+    for alpha in (f"{TUNED:g}", f"{UNEVEN:g}"):
         compared = {name: own[alpha] for name, own in sets.items() if alpha in own}
         with mpl.rc_context(style.LOOK):
             made = style.figure(10.5, 0.6 + 2.1 * len(compared))
@@ -69,6 +69,8 @@ def _draw(found: Mapping[str, Any], axes: Any) -> None:
     rows = {row["method"]: row for row in found["rows"]}
     clients = found["setting"]["schedule.clients_per_round"]
     for place, method in enumerate(MAIN):
+        if method not in rows:
+            continue
         row = rows[method]
         sent = row["bytes_up_per_client_round"] + row["bytes_down_per_client_round"]
         prices = (1.0, row["client_seconds"], clients * row["flops_per_client_round"] / 1e12, sent / 1024)

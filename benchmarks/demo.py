@@ -17,7 +17,7 @@ RESULTS, PICTURES = Path("benchmarks/results"), Path("docs/pictures")
 LABELS = {
     "head_only": "frozen backbone, head only",
     "head_only_block": "head and the last block, exact gradients",
-    "spry": "**Spry** (no backpropagation)",
+    "spry": "**Spry**: the same, and forward mode in the layers below",
     "fedavg": "FedAvg, backpropagation + checkpointing",
 }
 

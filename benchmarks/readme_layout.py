@@ -24,7 +24,12 @@ def origin(result: dict[str, Any], source: str) -> str:
 
 def spread(row: dict[str, Any] | None) -> str:
     """Write mean and deviation of an accuracy; nothing if there is no such row."""
-    return "" if row is None else f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f}"
+    if row is None:
+        return ""
+    deviation = row["accuracy_std"]
+    return f"{100 * row['accuracy_mean']:.1f}" + (
+        f" ± {100 * deviation:.1f}" if deviation is not None else ""
+    )
 
 
 def size(count: float) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from spry.cli.progress import opening
 from spry.core.errors import ConfigError
-from spry.experiment.build import PEFT
+from spry.experiment.build import PEFT, build
 from spry.experiment.config import Config
 from spry.experiment.run import run
 
@@ -87,3 +87,12 @@ def test_auto_says_what_it_chose(config, tmp_path):
     assert told["error_of_weight_directions"] == 16
     assert told["error_of_activation_directions"] > 0
     assert "auto: activation directions for" in opening("spry", started)
+
+
+def test_budgets_shape_the_slices_of_a_run(config, tmp_path):
+    config = config.with_settings({"method.budgets": [0.3, 1.0], "schedule.rounds": 1})
+    *_, last = run(config, tmp_path)
+    sizes = {unit.name: unit.size for unit in build(config).algorithm.units if not unit.head}
+    held = {client.client: sum(sizes.get(unit, 0) for unit in client.units) for client in last.clients}
+    assert all(load <= (0.3, 1.0)[client % 2] * sum(sizes.values()) for client, load in held.items())
+    assert sum(held.values()) > 0

@@ -56,6 +56,7 @@ def test_the_quickstart_runs_the_recipe():
     recipe = load_run("quickstart")
     assert recipe == load("quickstart").for_method("spry", 0)
     assert (recipe.peft.head, recipe.method.estimator) == ("block", "activation")
+    assert load_run("quickstart", ["method.name=head_only_block"]).method.name == "head_only"
 
 
 @pytest.mark.parametrize(

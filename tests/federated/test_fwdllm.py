@@ -16,6 +16,8 @@ from spry.estimators.directions import gaussian
 from spry.estimators.projected import Measurement
 from spry.estimators.slopes import forward_mode
 from spry.federated.fwdllm import HALVES, HINT, PACE, Pacing, paced, probe, variance
+from spry.federated.methods import method
+from spry.federated.settings import Settings
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer, Gradient, Reply
 
@@ -149,3 +151,14 @@ def test_clients_draw_ten_times_as_many_and_keep_what_follows_the_hint():
 def test_senseless_pacing_is_refused(given):
     with pytest.raises(ConfigError):
         Pacing(**given)
+
+
+def test_steps_warm_up_and_decay_by_hand():
+    """20 rounds, a tenth of them to warm up, each a step: 1/3, 2/3, 1, then 17/18, 16/18 and so on down."""
+    made = method("fwdllm", UNITS, Settings(rounds=20, server=sgd(1.0), pacing=Pacing(threshold=1e9)))
+    state, moved = made.init(WEIGHTS), []
+    for _ in range(5):
+        before = state.weights["B"]
+        _, state = attempt(made, state, {0: [1.0, 1.0], 1: [1.0, 1.0]})
+        moved.append(float((before - state.weights["B"])[0]))
+    assert moved == pytest.approx([1 / 3, 2 / 3, 1, 17 / 18, 16 / 18])

@@ -9,13 +9,15 @@ import torch
 
 from spry.core.keys import Key
 from spry.estimators.directions import basis, gaussian, orthogonal, rademacher
+from spry.federated import algorithm, fwdllm
+from spry.federated.algorithm import carry_out
 from spry.federated.methods import METHODS, method
 from spry.federated.settings import Settings
 from spry.optim.named import OPTIMIZERS, optimizer
 from spry.optim.noise import guard
 from spry.optim.transform import chain
 from spry.wire.codec import decode_reply, encode_reply
-from spry.wire.messages import Answer, Slopes
+from spry.wire.messages import Answer, Gradient, Slopes
 from tests.laws import problem
 from tests.laws.test_methods import CLIENTS
 
@@ -23,21 +25,19 @@ PROJECTED = ["spry", "spry_per_iteration", "fedfgd", "fedmezo", "baffle", "fwdll
 
 
 def rounds(name, *, slopes_only, wire=False, **choices):
-    algorithm = method(name, problem.UNITS, Settings(slopes_only=slopes_only, **choices))
+    made = method(name, problem.UNITS, Settings(slopes_only=slopes_only, **choices))
     weights = {n: w.float() for n, w in problem.weights().items()}
-    state, locals_ = algorithm.init(weights), []
+    state = made.init(weights)
     for _ in range(3):
-        orders = algorithm.plan(state, CLIENTS, Key(0))
+        orders = made.plan(state, CLIENTS, Key(0))
         answers = []
         for c, order in orders.items():
             batches = [
                 problem.Batch(b.x.float(), b.y) for b in (problem.batch(10 * c + i) for i in range(c + 1))
             ]
-            trained = algorithm.train(problem.loss_of, order, batches, 3 + c)
-            reply = trained.reply
+            reply = made.train(problem.loss_of, order, batches, 3 + c).reply
             answers.append(Answer(order, decode_reply(encode_reply(reply, order), order) if wire else reply))
-            locals_.append(trained.weights)
-        state = algorithm.absorb(state, answers)
+        state = made.absorb(state, answers)
     return state, answers
 
 
@@ -50,6 +50,23 @@ def test_slopes_give_the_weights_that_full_replies_give(name, exact_head, count,
     full, _ = rounds(name, slopes_only=False, **choices)
     sent, answers = rounds(name, slopes_only=True, wire=True, **choices)
     assert all(isinstance(answer.reply.payload, Slopes) for answer in answers)
+    assert all(torch.equal(full.weights[n], sent.weights[n]) for n in full.weights)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", ["spry_per_iteration", "baffle", "fwdllm"])
+def test_slopes_give_the_gradient_that_the_client_found(name, count, monkeypatch):
+    """These never send a gradient, so the reference is taken from inside the client."""
+    sent, _ = rounds(name, slopes_only=True, wire=True, count=count)
+
+    def in_full(training, loss_of, order, batches, examples, replayed):
+        assert replayed is not None
+        return carry_out(training, loss_of, order, batches, examples)
+
+    for module in (algorithm, fwdllm):
+        monkeypatch.setattr(module, "carry_out", in_full)
+    full, answers = rounds(name, slopes_only=True, count=count)
+    assert all(isinstance(answer.reply.payload, Gradient) for answer in answers)
     assert all(torch.equal(full.weights[n], sent.weights[n]) for n in full.weights)
 
 
@@ -68,12 +85,13 @@ def test_with_a_hint_that_takes_noise_away(name, control):
     assert all(torch.equal(full.weights[n], sent.weights[n]) for n in full.weights)
 
 
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("local", OPTIMIZERS)
-@pytest.mark.parametrize("name", ["spry", "fedfgd", "fedmezo"])
-def test_with_every_client_optimizer_behind_a_guard(name, local):
+@pytest.mark.parametrize("name", STEPPING)
+def test_with_every_client_optimizer_behind_a_guard(name, local, count):
     client = chain(guard(1.5), optimizer(local, lr=0.01))
-    full, _ = rounds(name, slopes_only=False, client=client)
-    sent, _ = rounds(name, slopes_only=True, client=client)
+    full, _ = rounds(name, slopes_only=False, client=client, count=count)
+    sent, _ = rounds(name, slopes_only=True, client=client, count=count)
     assert all(torch.equal(full.weights[n], sent.weights[n]) for n in full.weights)
 
 

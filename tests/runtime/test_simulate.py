@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
+import pytest
 from tests.laws import problem
 
 from spry.core.growth import Growth
@@ -11,6 +13,7 @@ from spry.core.keys import Key
 from spry.federated.methods import method
 from spry.federated.settings import Settings
 from spry.metrics.stats import Stats
+from spry.runtime import simulate as runtime
 from spry.runtime.simulate import Schedule, simulate
 
 
@@ -46,6 +49,23 @@ def measured(settings, batch_size, rounds=6, name="spry"):
     found = list(simulate(made, Task(), clients, key=Key(0), schedule=schedule))
     assert all(len({record.peak_bytes is None for record in one.clients}) == 1 for one in found)
     return [one.clients[0].peak_bytes is not None for one in found], [one.peak_bytes for one in found]
+
+
+@pytest.mark.parametrize(("asked", "owners"), [(1, [1]), (1000, [333, 334])])
+def test_from_one_client_to_a_thousand_of_ten_thousand(asked, owners, monkeypatch):
+    monkeypatch.setattr(
+        runtime, "peak_of", lambda step, device: step() or 0
+    )  # exact measuring takes a minute
+    clients = Clients()
+    clients.trainable, clients.held_out = lambda: list(range(10_000)), lambda client: ()
+    schedule = Schedule(rounds=1, clients_per_round=asked, personalized=False)
+    made = method("spry", problem.UNITS, Settings())
+    (found,) = simulate(made, Task(), clients, key=Key(0), schedule=schedule)
+    assert len({record.client for record in found.clients}) == asked
+    trained = Counter(unit for record in found.clients for unit in record.units)
+    assert trained.pop("head") == asked
+    assert len(trained) == problem.DEPTH
+    assert sorted(set(trained.values())) == owners
 
 
 def test_once_if_nothing_grows():

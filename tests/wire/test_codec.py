@@ -123,6 +123,9 @@ BAD = {
     "other client": (rewrap(GOOD["weights"], c=1), "client 1"),
     "negative count": (rewrap(GOOD["weights"], n=-1), "n = -1"),
     "boolean count": (rewrap(GOOD["weights"], n=True), "n = True"),
+    "absurd examples": (rewrap(GOOD["weights"], n=1 << 62), "n = 4611686018427387904"),
+    "absurd steps": (rewrap(GOOD["weights"], t=1 << 24), "t = 16777216"),
+    "absurd steps without slopes": (rewrap(GOOD["bare slopes"], s=[1 << 24, 0]), "1048576 steps"),
     "absurd slopes": (rewrap(GOOD["bare slopes"], s=[10**9, 10**9]), "claims"),
     "absurd empty slopes": (rewrap(GOOD["bare slopes"], s=[10**12, 0]), "claims"),
     "slopes of no shape": (rewrap(GOOD["bare slopes"], s="many"), "steps, K"),
@@ -177,6 +180,18 @@ def test_fuzzed_bytes_are_read_or_refused_and_nothing_else(kind, data):
     for sent in (bytes(message), bytes(message[:cut])):
         with contextlib.suppress(SpryError):
             codec.decode_reply(sent, order())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_fuzzed_orders_are_read_or_refused_and_nothing_else(data):
+    message = bytearray(codec.encode_order(order(hint=True)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(message)))
+    for sent in (bytes(message), bytes(message[:cut])):
+        with contextlib.suppress(SpryError):
+            codec.decode_order(sent, tree())
 
 
 @settings(max_examples=200, deadline=None)

@@ -22,7 +22,7 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as client.lr=1e-3. Repeatable."),
 ]
 DEFAULT = "quickstart"
-"""What is run if nothing is said; its settings are those that serve best."""
+"""What is run if nothing is said."""
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
 

@@ -122,7 +122,7 @@ def load_run(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         source: A TOML file, or the name of a preset such as ``quickstart``.
-        overrides: Settings ``key=value`` with dotted keys; ``method.name`` chooses the method.
+        overrides: Settings ``key=value`` with dotted keys; ``method.name`` chooses a method or a table in ``methods``.
 
     Returns:
         The configuration of the run by itself.
@@ -130,9 +130,10 @@ def load_run(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: If the file is missing or not TOML, a key is unknown, or a value is not allowed.
     """
-    shared = load(source, overrides)
-    own = shared.for_method(shared.method.name, shared.seed)
-    return own.with_settings(dict(map(_parse, overrides))).alone()
+    asked = dict(map(_parse, overrides))
+    name = asked.pop("method.name", None)
+    shared = load(source).with_settings(asked)
+    return shared.for_method(name or shared.method.name, shared.seed).with_settings(asked).alone()
 
 
 def _parse(override: str) -> tuple[str, Any]:

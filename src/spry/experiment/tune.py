@@ -114,13 +114,13 @@ def outcome(made: Sequence[Trial], folder: Path) -> dict[str, Any]:
     for name in dict.fromkeys(trial.method for trial in made):
         own = [trial for trial in made if trial.method == name]
         tried = [{"settings": dict(trial.point), **_score(folder / trial.place)} for trial in own]
-        known = [entry for entry in tried if entry["accuracy"] is not None]
-        if not known:
+        best_first = ranked(tried)
+        if not best_first:
             raise TrainingError(
                 f"{name}: training broke down at every point of its grid. Add smaller values to tune.methods.{name}, "
                 f"and as many to the other methods' grids."
             )
-        best = max(known, key=lambda entry: (entry["accuracy"], -_or_infinite(entry["loss"])))["settings"]
+        best = best_first[0]["settings"]
         methods[name] = {"points": tried, "chosen": best, "at_edge": at_edge(best, [t.point for t in own])}
     return {
         "seed": first.seed,
@@ -129,6 +129,19 @@ def outcome(made: Sequence[Trial], folder: Path) -> dict[str, Any]:
         "points": len(made) // len(methods),
         "methods": methods,
     }
+
+
+def ranked(tried: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Order points that were tried: by validation accuracy, then loss, then place in the grid.
+
+    Args:
+        tried: Points as ``outcome`` lists them.
+
+    Returns:
+        The best first; points whose training broke down are left out.
+    """
+    known = [entry for entry in tried if entry["accuracy"] is not None]
+    return sorted(known, key=lambda entry: (-entry["accuracy"], _or_infinite(entry["loss"])))
 
 
 def _trial(config: Config, name: str, point: Point) -> Config:

@@ -217,7 +217,8 @@ def compose(
         mean, asked = ClientMean(), list[tuple[frozenset[str], int]]()
         for order, reply in answers:
             mean.take(reply.examples, found(local, order, reply, replayed))
-            asked.append((frozenset(order.trained), order.choices.get(COUNT, 0)))
+            if sampled.allotment is not None:  # else nothing may grow with the number of replies
+                asked.append((frozenset(order.trained), order.choices.get(COUNT, 0)))
         gradient = mean.read(state.weights) if client is None else mean.step_from(state.weights)
         updates, optimizer = server.update(gradient, state.optimizer, state.weights)
         memory = recall.take(state.memory, gradient, state.weights) if recall else state.memory

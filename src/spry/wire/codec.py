@@ -20,6 +20,8 @@ from spry.wire.messages import Gradient, Order, Payload, Reply, Slopes, Weights
 
 ORDER, WEIGHTS, GRADIENT, SLOPES32, SLOPES64 = range(5)
 KINDS: Mapping[type, int] = {Weights: WEIGHTS, Gradient: GRADIENT}
+MOST_EXAMPLES = 1 << 32
+"""A client that claims to own more examples than this would outweigh everybody in the mean."""
 MOST_CHOICE = 1 << 16
 """A server that asks for more directions than this is taken for a broken one."""
 _LOSS = struct.Struct("<f")
@@ -72,10 +74,13 @@ def decode_reply(data: bytes, order: Order) -> Reply:
     loss = float(_LOSS.unpack_from(body)[0])
     known = restrict(order.weights, order.trained)
     payload = _payload(kind, header, bytes(body[_LOSS.size :]), known, order.trained)
-    steps = payload.slopes.shape[0] if isinstance(payload, Slopes) else frame.count(header, "t")
-    return Reply(
-        round=round, client=client, examples=frame.count(header, "n"), payload=payload, steps=steps, loss=loss
+    steps = (
+        payload.slopes.shape[0]
+        if isinstance(payload, Slopes)
+        else frame.count(header, "t", recorded.MOST_STEPS)
     )
+    examples = frame.count(header, "n", MOST_EXAMPLES)
+    return Reply(round=round, client=client, examples=examples, payload=payload, steps=steps, loss=loss)
 
 
 def _payload(kind: int, header: dict[str, Any], body: bytes, known: Params, names: Sequence[str]) -> Payload:

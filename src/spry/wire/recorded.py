@@ -13,6 +13,8 @@ from spry.core.errors import WireError
 
 MOST_SLOPES = 1 << 24
 """More slopes than this in one reply are taken for an attack or an error: 64 MiB of float32."""
+MOST_STEPS = 1 << 20
+"""A client that claims more local steps than this in a round would keep the server replaying, even without slopes."""
 WIDTHS = {4: np.dtype("<f4"), 8: np.dtype("<f8")}
 
 
@@ -56,8 +58,10 @@ def nbytes(shape: Any, width: int) -> int:
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape)):
         raise WireError(f"reply has slopes of shape {shape!r}; it must be [steps, K]")
     number = math.prod(shape)
-    if number > MOST_SLOPES or max(shape) > MOST_SLOPES:
-        raise WireError(f"reply claims {shape[0]} x {shape[1]} slopes; at most {MOST_SLOPES} are allowed")
+    if number > MOST_SLOPES or shape[1] > MOST_SLOPES or shape[0] > MOST_STEPS:
+        raise WireError(
+            f"reply claims {shape[0]} x {shape[1]} slopes; at most {MOST_SLOPES} are allowed, of {MOST_STEPS} steps"
+        )
     return number * width
 
 

@@ -1,0 +1,35 @@
+"""What the committed results say still meets what was promised, and the tables can be written from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def result(name):
+    return json.loads((FOLDER / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_an_upload_of_slopes_takes_few_bytes():
+    """13 slopes take under 200 bytes a client besides the exact head, a single one under 64."""
+    besides = {row["mode"]: row["upload_besides_exact_head"] for row in result("wire")["traffic"]}
+    assert besides["slopes up and down (Spry)"] < 200
+    assert besides["slopes up and down, per iteration"] < 64
+
+
+def test_replay_is_cheap_and_the_servers_memory_does_not_grow():
+    found = result("wire")
+    assert all(row["ratio"] < 0.05 for row in found["replay"])
+    assert all(0.95 < row["ratio"] < 1.05 for row in found["absorb"])
+
+
+@pytest.mark.parametrize("table", ["main_methods", "every_method", "costs"])
+def test_tables_of_the_comparison_have_backpropagation_with_checkpointing(table, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import readme_convergence
+
+    assert "fedavg + checkpointing" in getattr(readme_convergence, table)(result("convergence"))
