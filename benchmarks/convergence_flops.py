@@ -23,8 +23,8 @@ FILE = "flops.json"
 def flops(folder: Path) -> float:
     """Count the operations of matrix products while a client trains for a round, on average over a round's clients.
 
-    The second round is counted: in the first, LoRA's A sleeps. torch's counter does not know the CPU's fused attention,
-    which takes about a hundredth of all here.
+    A step of each client of the second round is counted: in the first, LoRA's A sleeps. torch's counter does not know
+    the CPU's fused attention, which takes about a hundredth of all here.
 
     Args:
         folder: A run folder, where the count is kept.
@@ -39,7 +39,8 @@ def flops(folder: Path) -> float:
 
 
 def _counted(config: Config) -> float:
-    experiment = build(config.with_settings({"data.test_examples": 1}))
+    assert config.client.steps is not None
+    experiment = build(config.with_settings({"data.test_examples": 1, "client.steps": 1}))
     train, counters = experiment.algorithm.train, list[FlopCounterMode]()
 
     def counted(*args: Any, **kwargs: Any) -> Any:
@@ -53,4 +54,6 @@ def _counted(config: Config) -> float:
         algorithm, experiment.task, experiment.clients, key=Key(config.seed), schedule=schedule
     ):
         pass
-    return fmean(counter.get_total_flops() for counter in counters[schedule.clients_per_round :])
+    return config.client.steps * fmean(
+        counter.get_total_flops() for counter in counters[schedule.clients_per_round :]
+    )

@@ -135,7 +135,7 @@ def _label(row: Row) -> str:
 def _setting(result: dict[str, Any]) -> str:
     alphas = {alpha: own["setting"] for alpha, own in result["sets"][FIRST].items()}
     lengths = " and ".join(
-        f"{own['schedule.rounds']} rounds of {own['client.steps']} local steps at alpha {alpha}"
+        f"{own['schedule.rounds']} rounds of {own['client.steps']} local step{'s' * (own['client.steps'] > 1)} at alpha {alpha}"
         for alpha, own in alphas.items()
     )
     setting = next(iter(alphas.values()))
