@@ -135,7 +135,7 @@ def _label(row: Row) -> str:
 def _setting(result: dict[str, Any]) -> str:
     alphas = {alpha: own["setting"] for alpha, own in result["sets"][FIRST].items()}
     lengths = " and ".join(
-        f"{own['schedule.rounds']} rounds of {own['client.steps']} local step{'s' * (own['client.steps'] > 1)} at alpha {alpha}"
+        f"{own['schedule.rounds']} rounds of {_steps(own['client.steps'])} at alpha {alpha}"
         for alpha, own in alphas.items()
     )
     setting = next(iter(alphas.values()))
@@ -146,3 +146,7 @@ def _setting(result: dict[str, Any]) -> str:
         f"batches of {setting['client.batch_size']}, data dealt by Dirichlet(alpha). Peak above the model; time of all "
         "clients, operations and bytes of one are those of a round."
     )
+
+
+def _steps(count: int) -> str:
+    return "1 local step" if count == 1 else f"{count} local steps"
