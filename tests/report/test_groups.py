@@ -48,6 +48,12 @@ def test_labels_name_the_settings_that_differ(tmp_path):
     ]
 
 
+def test_a_methods_variants_have_the_names_that_a_comparison_gave_them(tmp_path):
+    made = {"head_only-s0": MadeRun(), "head_only_block-s0": MadeRun(settings={"client": {"lr": 0.5}})}
+    (section,), _ = sections(find([run.write(tmp_path / place) for place, run in made.items()]))
+    assert [group.label for group in section.groups] == ["head_only", "head_only_block"]
+
+
 def test_labels_tell_checkpointing_from_plain_backpropagation(tmp_path):
     plain = MadeRun(method="fedavg", settings={"method": {"checkpoint": False}})
     assert labels(tmp_path, plain, MadeRun(method="fedavg")) == ["fedavg", "fedavg + checkpointing"]

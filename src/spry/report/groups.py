@@ -17,7 +17,8 @@ class Group:
     """Runs that differ in their seed alone.
 
     Args:
-        label: The method, and the settings in which it differs from other groups of the same method.
+        label: The method, and the settings in which it differs from other groups of the same method, or the name that
+            a comparison gave it.
         runs: One a seed.
     """
 
@@ -142,14 +143,22 @@ def _groups(runs: Sequence[Run]) -> list[Group]:
 def _label(run: Run, same_method: Sequence[Run]) -> str:
     keys = sorted({key for other in same_method for key in other.config} - {"seed"})
     differing = [key for key in keys if len({_frozen(other.config.get(key)) for other in same_method}) > 1]
-    name = run.method
-    if name in BACKPROPAGATING:
+    name, names = run.method, [_compared_as(other) for other in same_method]
+    if len(names) > 1 and None not in names and len(set(names)) == len(names):
+        name, differing = names[same_method.index(run)] or name, []
+    if run.method in BACKPROPAGATING:
         name += " + checkpointing" if run.config.get("method.checkpoint") else ""
         differing = [key for key in differing if key != "method.checkpoint"]
     return ", ".join([
         name,
         *(f"{key.removeprefix('method.')}={_shown(run.config.get(key))}" for key in differing),
     ])
+
+
+def _compared_as(run: Run) -> str | None:
+    """Under which name a comparison has the run, in a folder NAME-sSEED; None elsewhere."""
+    name, _, seed = run.folder.name.rpartition("-s")
+    return name if name and seed == str(run.config["seed"]) else None
 
 
 def _shown(value: Any) -> str:
