@@ -170,14 +170,18 @@ def test_orders_are_checked_too():
         codec.decode_order(good, {**tree(), "more": torch.zeros(1)})
 
 
+def damaged(good, data):
+    """A message with some bytes changed, whole and cut short."""
+    message = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 4))):
+        message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    return bytes(message), bytes(message[: data.draw(st.integers(0, len(message)))])
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(KINDS), st.data())
 def test_fuzzed_bytes_are_read_or_refused_and_nothing_else(kind, data):
-    message = bytearray(GOOD[kind])
-    for _ in range(data.draw(st.integers(1, 4))):
-        message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(0, len(message)))
-    for sent in (bytes(message), bytes(message[:cut])):
+    for sent in damaged(GOOD[kind], data):
         with contextlib.suppress(SpryError):
             codec.decode_reply(sent, order())
 
@@ -185,11 +189,7 @@ def test_fuzzed_bytes_are_read_or_refused_and_nothing_else(kind, data):
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_fuzzed_orders_are_read_or_refused_and_nothing_else(data):
-    message = bytearray(codec.encode_order(order(hint=True)))
-    for _ in range(data.draw(st.integers(1, 4))):
-        message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(0, len(message)))
-    for sent in (bytes(message), bytes(message[:cut])):
+    for sent in damaged(codec.encode_order(order(hint=True)), data):
         with contextlib.suppress(SpryError):
             codec.decode_order(sent, tree())
 
