@@ -23,6 +23,7 @@ MODES = {
     "weights": {"method.name": "fedfgd"},
     "slices": {"method.name": "spry"},
     "slopes": {"method.name": "spry", "method.slopes_only": True, "method.downlink": "slopes"},
+    "averaged": {"method.name": "baffle", "method.downlink": "slopes", "server.average": 0.5},
     "per-iteration": {"method.name": "spry_per_iteration", "method.downlink": "slopes"},
 }
 

@@ -20,6 +20,7 @@ from spry.experiment.build import build
 from spry.experiment.compare import compare
 from spry.experiment.config import load
 from spry.experiment.run import Started, resume, run
+from spry.federated.average import delivered
 from spry.federated.methods import METHODS
 
 
@@ -66,6 +67,26 @@ def test_every_method_runs_and_fills_its_folder(name, config, tmp_path):
             assert client["units"]
     assert (folder / "adapter" / "adapter_config.json").is_file()
     assert json.loads((folder / "meta.json").read_text())["versions"]["torch"]
+
+
+def test_the_mean_of_the_servers_weights_is_evaluated_and_kept(config, tmp_path):
+    stepping = config.with_settings({"server.optimizer": "sgd", "server.lr": 1.0})
+    *_, plain = run(stepping, tmp_path / "plain")
+    *_, last = run(stepping.with_settings({"server.average": 0.5}), tmp_path / "run")
+    assert equal(plain.state.weights, last.state.weights)  # clients train as without it
+    kept = delivered(last.state)
+    assert not equal(kept, last.state.weights)
+    task = build(config).task
+    for weights, folder in ((kept, "by hand"), (last.state.weights, "last")):
+        task.save_adapter(weights, tmp_path / folder)
+    saved, by_hand, raw = (
+        load_file(tmp_path / folder / "adapter_model.safetensors")
+        for folder in ("run/adapter", "by hand", "last")
+    )
+    assert equal(saved, by_hand) and not equal(saved, raw)
+    assert (
+        last.test.loss_sum == task.evaluate(kept, build(config).clients.test).loss_sum != plain.test.loss_sum
+    )
 
 
 def test_the_adapter_gives_the_logits_of_the_run(config, tmp_path, tiny_model):

@@ -11,6 +11,7 @@ import torch
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import add, dot, tree_map
+from spry.federated.average import averaged
 from spry.federated.methods import METHODS, method
 from spry.federated.settings import Settings
 from spry.optim.rules import adamw, sgd
@@ -21,8 +22,9 @@ CLIENTS = [4, 0, 7, 2]
 GOLDEN = Path(__file__).with_name("golden.json")
 
 
-def run(name, rounds=3, settings=None, clients=CLIENTS, order=None, state=None):
+def run(name, rounds=3, settings=None, clients=CLIENTS, order=None, state=None, decay=0.0):
     algorithm = method(name, problem.UNITS, settings or Settings())
+    algorithm = averaged(algorithm, decay) if decay else algorithm
     state = state or algorithm.init(problem.weights())
     losses, norms = [], []
     while state.round < rounds:

@@ -22,6 +22,7 @@ from spry.estimators.slopes import Slope, central_difference, forward_difference
 from spry.experiment.config import Config
 from spry.experiment.moved import Moved, moved
 from spry.federated.algorithm import Algorithm
+from spry.federated.average import averaged
 from spry.federated.budget import budgeted
 from spry.federated.downlink import Downlink, by_slopes, full
 from spry.federated.fwdllm import Pacing
@@ -125,6 +126,8 @@ def build(config: Config) -> Experiment:
     what = moved(config, task, PEFT[config.peft.kind].maps, key)
     chosen = replace(settings(config), tap=what.choice, amplitudes=what.amplitudes)
     algorithm = method(config.method.name, task.units, chosen)
+    if config.server.average:
+        algorithm = averaged(algorithm, config.server.average)
     return Experiment(
         algorithm=algorithm,
         downlink=DOWNLINKS[config.method.downlink](algorithm),

@@ -16,6 +16,7 @@ from spry.experiment.config import Config, load
 from spry.experiment.files import replace_file, write_json
 from spry.experiment.provenance import provenance
 from spry.experiment.summary import Facts, summarize
+from spry.federated.average import delivered
 from spry.runtime.records import Round
 from spry.runtime.simulate import simulate
 
@@ -96,7 +97,7 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
         if state.round % config.schedule.checkpoint_every == 0 or state.round == experiment.schedule.rounds:
             checkpoint.write(state, folder)
         yield record
-    experiment.task.save_adapter(state.weights, folder / ADAPTER)
+    experiment.task.save_adapter(delivered(state), folder / ADAPTER)
     write_json(folder / SUMMARY, summarize(config, events.read(folder), facts))
 
 

@@ -194,6 +194,13 @@ class Server(Section):
 
     optimizer: str | None = Field(default=None, description="The method's own if unset.")
     lr: float | None = Field(default=None, gt=0)
+    average: float = Field(
+        default=0,
+        ge=0,
+        lt=1,
+        description="Decay of the running mean of the server's weights that is evaluated and kept, such as 0.75 for "
+        "the last four rounds or so; 0 takes the last weights. Training is the same.",
+    )
 
 
 class Schedule(Section):

@@ -11,6 +11,7 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState, Trained
+from spry.federated.average import delivered
 from spry.federated.downlink import Downlink, full
 from spry.metrics.meter import peak_of
 from spry.metrics.stats import Stats
@@ -49,6 +50,7 @@ class _Run:
     algorithm: Algorithm
     task: Task
     clients: Federation
+    state: ServerState
     sent: Callable[[int], bytes]
     key: Key
     device: str
@@ -60,7 +62,8 @@ class _Run:
 
     def answers(self, orders: Iterable[Order]) -> Iterator[Answer]:
         for order in orders:
-            generalized = self._look(order.client, order.weights) if self.evaluates else None
+            shown = delivered(self.state, order.weights)
+            generalized = self._look(order.client, shown) if self.evaluates else None
             examples = self.clients.examples(order.client)
             trained, seconds, peak = self._train(order, examples)
             failed = defect(trained.reply)
@@ -153,6 +156,7 @@ def simulate(
             algorithm=algorithm,
             task=task,
             clients=clients,
+            state=state,
             sent=downlink.send(state, orders, key),
             key=key,
             device=device,
@@ -179,5 +183,5 @@ def simulate(
             idle_units=idle(algorithm.units, {name for record in survivors for name in record.units}),
             seconds=seconds,
             peak_bytes=peak_bytes,
-            test=task.evaluate(state.weights, clients.test) if run.evaluates else None,
+            test=task.evaluate(delivered(state), clients.test) if run.evaluates else None,
         )
