@@ -1,12 +1,14 @@
-"""Compares the methods on real data sets, over client data of two degrees of unevenness, and keeps the numbers.
+"""Compares the methods on real data sets, under several conditions, and keeps the numbers.
 
     python benchmarks/convergence.py --data FOLDER --out runs/convergence
 
-What is shared and what is tried stands in ``convergence.toml``. All methods meet on SST-2, where each tries four points
-of its grid; on the other data sets the main ones meet, and each tries again the two points that did best on SST-2. All
-this is at alpha 1; at alpha 0.1 each keeps what was chosen, and makes the same 64 local steps a participant in 64
-rounds: after 4 steps on one client's few classes every method predicts the commonest class. What is done in the folder
-is not done again, so methods, sets and seeds may be run a few at a time; the last call gathers:
+What is shared and what is tried stands in ``convergence.toml``, who is compared where in ``convergence_conditions.py``.
+All methods meet on SST-2, where each tries four points of its grid; on the other data sets the main ones meet, and each
+tries again the two points that did best on SST-2. All this is at alpha 1. Under the other conditions each keeps what
+was chosen there. At alpha 0.1 it makes the same 64 local steps a participant in 64 rounds: after 4 steps on one
+client's few classes every method predicts the commonest class. Averaged means that the running mean of the server's
+weights is evaluated. What is done in the folder is not done again, so methods, sets, conditions and seeds may be run a
+few at a time; the last call gathers:
 
     python benchmarks/convergence.py --data FOLDER --out runs/convergence --results benchmarks/results/convergence.json
 """
@@ -19,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from convergence_conditions import COMPARED, CONDITIONS, MAIN, METHODS, TUNED
 from convergence_data import FIRST, SETS, files
 from convergence_flops import flops
 
@@ -31,30 +34,8 @@ from spry.experiment.run import META, Started, holds
 from spry.experiment.sections import Tune
 
 CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")
-METHODS = (
-    "fedavg", "fedyogi", "fedsgd", "fedavg_split", "fedyogi_split", "spry", "spry_activation", "spry_per_iteration",
-    "spry_paper", "fedfgd", "fedmezo", "fedmezo_paper", "baffle", "fwdllm", "head_only", "fedavg_top", "spry_top",
-    "head_only_top", "fedsgd_adam", "spry_block", "head_only_block",
-)  # fmt: skip
-MAIN = ("fedavg", "head_only_block", "spry_block", "fedmezo")
-VARIANTS = ("spry_activation", "spry_paper", "fedmezo_paper", "fedavg_top")
-TUNED, UNEVEN = 1.0, 0.1
-COMPARED: dict[tuple[str, float], Sequence[str]] = {
-    (FIRST, TUNED): METHODS,
-    (FIRST, UNEVEN): [method for method in METHODS if method not in VARIANTS],
-    ("ag_news", TUNED): MAIN[:-1],
-    ("nli", TUNED): MAIN,
-}
-"""Who is compared where, in an order in which each finds what it builds on."""
 AGAIN = 2
 """Points that are tried again on another data set."""
-UNTUNED: dict[str, Any] = {
-    "client.steps": 1,
-    "schedule.rounds": 64,
-    "schedule.evaluate_every": 32,
-    "schedule.checkpoint_every": 64,
-}
-"""What is set where alpha is not the tuned one."""
 SETTING = (
     "model.name", "model.max_length", "data.clients", "client.steps", "client.batch_size", "schedule.rounds",
     "schedule.clients_per_round", "tune.rounds",
@@ -62,22 +43,22 @@ SETTING = (
 
 
 def main() -> None:
-    """Run what is missing, set by set and alpha by alpha, and gather the results if all was asked for."""
+    """Run what is missing, comparison by comparison, and gather the results if all was asked for."""
     args = _arguments()
     found: dict[str, Any] = {}
-    for (name, alpha), all_methods in COMPARED.items():
-        if name not in args.sets or alpha not in args.alphas:
+    for (name, condition), all_methods in COMPARED.items():
+        if name not in args.sets or condition not in args.conditions:
             continue
         methods = args.methods or all_methods
-        config = _config(args, name, alpha, methods)
-        folder = args.out / name / f"alpha-{alpha:g}"
+        config = _config(args, name, condition, methods)
+        folder = args.out / name / condition
         for place, event in compare(config, methods, args.seeds, folder):
             if isinstance(event, Started):
-                print(f"{name}, alpha {alpha:g}: {place}", flush=True)
+                print(f"{name}, {CONDITIONS[condition].title}: {place}", flush=True)
         if args.results:
-            found.setdefault(name, {})[f"{alpha:g}"] = _gathered(config, folder, args.seeds[0])
+            found.setdefault(name, {})[condition] = _gathered(config, folder, args.seeds[0])
     if args.results:
-        first = args.out / FIRST / f"alpha-{TUNED:g}" / f"{METHODS[0]}-s{args.seeds[0]}"
+        first = args.out / FIRST / TUNED / f"{METHODS[0]}-s{args.seeds[0]}"
         provenance = {**_read(first / META), "command": ["convergence.py"]}
         write_json(args.results, {"provenance": provenance, "sets": found})
 
@@ -86,7 +67,7 @@ def _gathered(config: Config, folder: Path, seed: int) -> dict[str, Any]:
     """Sum up a comparison that is done."""
     result = _read(folder / FILE)
     for row in result["rows"]:
-        if row["method"] in MAIN or config.data.alpha == TUNED:  # the others' costs are in no table
+        if row["method"] in MAIN or folder.name == TUNED:  # the others' costs are in no table
             row["flops_per_client_round"] = flops(folder / f"{row['method']}-s{seed}")
     setting = {key: config.flat()[key] for key in SETTING}
     return {"setting": setting, **{key: result[key] for key in ("rows", "views", "tuning")}}
@@ -96,18 +77,17 @@ def _read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _config(args: argparse.Namespace, name: str, alpha: float, methods: Sequence[str]) -> Config:
+def _config(args: argparse.Namespace, name: str, condition: str, methods: Sequence[str]) -> Config:
     """Say what is compared on one data set and what each method may still try there."""
-    shared = load(CONFIG)
-    own = {**SETS[name].settings, **files(name, args.data, args.out)}
-    tuned = shared.with_settings({**own, "data.alpha": TUNED})
+    shared = load(CONFIG).with_settings(CONDITIONS[TUNED].settings)
+    tuned = shared.with_settings({**SETS[name].settings, **files(name, args.data, args.out)})
     if name != FIRST:
-        known = shared.with_settings({**files(FIRST, args.data, args.out), "data.alpha": TUNED})
-        tuned = _narrowed(tuned, known, methods, args.out / FIRST / f"alpha-{TUNED:g}")
-    if alpha == TUNED:
+        known = shared.with_settings(files(FIRST, args.data, args.out))
+        tuned = _narrowed(tuned, known, methods, args.out / FIRST / TUNED)
+    if condition == TUNED:
         return tuned
-    settled = _settled(tuned, methods, args.out / name / f"alpha-{TUNED:g}")
-    return settled.with_settings({**UNTUNED, "data.alpha": alpha})
+    settled = _settled(tuned, methods, args.out / name / TUNED)
+    return settled.with_settings(CONDITIONS[condition].settings)
 
 
 def _narrowed(config: Config, known: Config, methods: Sequence[str], folder: Path) -> Config:
@@ -134,7 +114,7 @@ def _tried(config: Config, methods: Sequence[str], folder: Path) -> dict[str, An
     trials = tune.trials(config, methods)
     missing = [trial.place for trial in trials if not holds(trial.config, folder / trial.place)]
     if missing:
-        raise ConfigError(f"{folder} lacks {', '.join(missing)}. Run {FIRST} and alpha {TUNED:g} first.")
+        raise ConfigError(f"{folder} lacks {', '.join(missing)}. Run {FIRST} and {TUNED} first.")
     return tune.outcome(trials, folder)["methods"]
 
 
@@ -159,7 +139,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--sets", type=several(str), default=[*SETS], help=f"of {', '.join(SETS)}")
     parser.add_argument("--methods", type=several(str), help="of convergence.toml, with commas")
-    parser.add_argument("--alphas", type=several(float), default=[TUNED, UNEVEN], help="of Dirichlet's law")
+    parser.add_argument(
+        "--conditions", type=several(str), default=[*CONDITIONS], help=f"of {', '.join(CONDITIONS)}"
+    )
     parser.add_argument("--seeds", type=several(int), default=[0, 1, 2])
     return parser.parse_args()
 

@@ -1,0 +1,72 @@
+"""Who is compared where in the convergence benchmark, and under which conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from convergence_data import FIRST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What is set for all methods alike, on every data set.
+
+    Args:
+        title: Its name in tables.
+        settings: What is set beyond ``convergence.toml`` and the data set's own.
+    """
+
+    title: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+UNEVEN_ALPHA: dict[str, Any] = {
+    "data.alpha": 0.1,
+    "client.steps": 1,
+    "schedule.rounds": 64,
+    "schedule.evaluate_every": 32,
+    "schedule.checkpoint_every": 64,
+}
+TUNED, UNEVEN, AVERAGED, UNEVEN_AVERAGED = "alpha-1", "alpha-0.1", "alpha-1-averaged", "alpha-0.1-averaged"
+CONDITIONS = {
+    TUNED: Condition(title="alpha 1", settings={"data.alpha": 1.0}),
+    UNEVEN: Condition(title="alpha 0.1", settings=UNEVEN_ALPHA),
+    AVERAGED: Condition(
+        title="alpha 1, averaged",
+        settings={"data.alpha": 1.0, "server.average": 1 - 4 / 16},
+    ),
+    UNEVEN_AVERAGED: Condition(
+        title="alpha 0.1, averaged",
+        settings={**UNEVEN_ALPHA, "server.average": 1 - 4 / 64},
+    ),
+}
+"""By name; means of the server's weights look back over about a quarter of the rounds."""
+
+METHODS = (
+    "fedavg", "fedyogi", "fedsgd", "fedavg_split", "fedyogi_split", "spry", "spry_activation", "spry_per_iteration",
+    "spry_paper", "fedfgd", "fedmezo", "fedmezo_paper", "baffle", "fwdllm", "head_only", "fedavg_top", "spry_top",
+    "head_only_top", "fedsgd_adam", "spry_block", "head_only_block",
+)  # fmt: skip
+MAIN = ("fedavg", "head_only_block", "spry_block", "fedmezo")
+VARIANTS = ("spry_activation", "spry_paper", "fedmezo_paper", "fedavg_top")
+PARTS = (
+    "spry_rademacher", "spry_four", "spry_guided", "spry_tied", "spry_xs", "block_untied", "block_weights",
+    "block_adaptive",
+)  # fmt: skip
+"""Spry with one part more, and spry_block with one part less."""
+COMPARED: dict[tuple[str, str], Sequence[str]] = {
+    (FIRST, TUNED): METHODS + PARTS,
+    (FIRST, UNEVEN): [method for method in METHODS if method not in VARIANTS],
+    (FIRST, AVERAGED): MAIN[:-1],
+    (FIRST, UNEVEN_AVERAGED): MAIN[:-1],
+    ("ag_news", TUNED): MAIN,
+    ("ag_news", UNEVEN): MAIN[:-1],
+    ("ag_news", AVERAGED): MAIN[:-1],
+    ("ag_news", UNEVEN_AVERAGED): MAIN[:-1],
+    ("nli", TUNED): MAIN,
+    ("nli", UNEVEN): MAIN[:-1],
+    ("nli", AVERAGED): MAIN[:-1],
+}
+"""Methods by data set and condition, in an order in which each finds what it builds on."""
