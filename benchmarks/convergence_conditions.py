@@ -30,6 +30,7 @@ UNEVEN_ALPHA: dict[str, Any] = {
     "schedule.checkpoint_every": 64,
 }
 TUNED, UNEVEN, AVERAGED, UNEVEN_AVERAGED = "alpha-1", "alpha-0.1", "alpha-1-averaged", "alpha-0.1-averaged"
+MICRO, LONG = "alpha-1-micro", "alpha-1-long"
 CONDITIONS = {
     TUNED: Condition(title="alpha 1", settings={"data.alpha": 1.0}),
     UNEVEN: Condition(title="alpha 0.1", settings=UNEVEN_ALPHA),
@@ -40,6 +41,18 @@ CONDITIONS = {
     UNEVEN_AVERAGED: Condition(
         title="alpha 0.1, averaged",
         settings={**UNEVEN_ALPHA, "server.average": 1 - 4 / 64},
+    ),
+    MICRO: Condition(
+        title="alpha 1, two at once", settings={"data.alpha": 1.0, "client.micro_batch_size": 2}
+    ),
+    LONG: Condition(
+        title="alpha 1, 128 rounds",
+        settings={
+            "data.alpha": 1.0,
+            "schedule.rounds": 128,
+            "schedule.evaluate_every": 16,
+            "schedule.checkpoint_every": 16,
+        },
     ),
 }
 """By name; means of the server's weights look back over about a quarter of the rounds."""
@@ -61,6 +74,8 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, UNEVEN): [method for method in METHODS if method not in VARIANTS],
     (FIRST, AVERAGED): MAIN[:-1],
     (FIRST, UNEVEN_AVERAGED): MAIN[:-1],
+    (FIRST, MICRO): MAIN[:-1],
+    (FIRST, LONG): ("spry", "fedmezo"),
     ("ag_news", TUNED): MAIN,
     ("ag_news", UNEVEN): MAIN[:-1],
     ("ag_news", AVERAGED): MAIN[:-1],

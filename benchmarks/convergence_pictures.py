@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from convergence import MAIN, RESULTS, TUNED, UNEVEN
+from convergence import RESULTS
+from convergence_conditions import AVERAGED, MAIN, METHODS, TUNED, UNEVEN
 from convergence_data import SETS
 from matplotlib.axes import Axes
 
@@ -21,10 +22,10 @@ PICTURES = Path("docs/pictures")
 
 
 def main() -> None:
-    """Draw two pictures for each alpha: accuracy as it grows with what is spent, and against memory at the end."""
+    """Draw two pictures for a condition: accuracy as it grows with what is spent, and against memory at the end."""
     sets = json.loads(RESULTS.read_text(encoding="utf-8"))["sets"]
-    for alpha in (f"{TUNED:g}", f"{UNEVEN:g}"):
-        compared = {name: own[alpha] for name, own in sets.items() if alpha in own}
+    for condition in (TUNED, UNEVEN, AVERAGED):
+        compared = {name: own[condition] for name, own in sets.items() if condition in own}
         with mpl.rc_context(style.LOOK):
             made = style.figure(10.5, 0.6 + 2.1 * len(compared))
             grid = made.subplots(len(compared), 4, squeeze=False, sharey="row")
@@ -32,8 +33,8 @@ def main() -> None:
                 _draw(found, line)
                 line[0].set_ylabel(f"{SETS[name].title}\ntest accuracy (%)")
             style.legend(made, grid[0, 0], columns=len(MAIN))
-            style.write(made, PICTURES / f"convergence-{alpha}.png")
-        _front(compared, PICTURES / f"convergence-front-{alpha}.png")
+            style.write(made, PICTURES / f"convergence-{condition}.png")
+        _front(compared, PICTURES / f"convergence-front-{condition}.png")
 
 
 def _front(sets: Mapping[str, Any], target: Path) -> None:
@@ -41,10 +42,9 @@ def _front(sets: Mapping[str, Any], target: Path) -> None:
     with mpl.rc_context(style.LOOK):
         made = style.figure(10.5, 3.4)
         line = made.subplots(1, len(sets), squeeze=False)[0]
-        names = list(dict.fromkeys(row["method"] for own in sets.values() for row in own["rows"]))
         for axes, (name, own) in zip(line, sets.items(), strict=True):
-            for row in own["rows"]:
-                place = names.index(row["method"])
+            for row in (row for row in own["rows"] if row["method"] in METHODS):
+                place = METHODS.index(row["method"])  # one look in all pictures
                 look = {
                     "color": style.mark(place)["color"],
                     "marker": style.MARKERS[place // len(style.COLOURS)],

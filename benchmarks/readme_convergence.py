@@ -5,65 +5,72 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convergence import COMPARED, MAIN, TUNED
+from convergence_conditions import AVERAGED, CONDITIONS, MAIN, METHODS, TUNED, UNEVEN, UNEVEN_AVERAGED
 from convergence_data import FIRST, SETS
-from readme_layout import MIB, origin, spread, table
+from convergence_rows import HEADS, SOURCE, Row, chosen, costs_of, found_in, label, ranked
+from readme_layout import origin, spread, table
 
-Row = Mapping[str, Any]
-SOURCE = "benchmarks/convergence.py"
+LAST, MEAN = (TUNED, UNEVEN), (AVERAGED, UNEVEN_AVERAGED)
+"""Conditions, and what each becomes if the mean of the server's weights is evaluated."""
 
 
 def main_methods(result: dict[str, Any]) -> str:
-    """What the main methods reached on each data set, and what they cost on the first, the best there first."""
-    found = _found(result)
-    first, *_ = found.values()
-    rows = [
-        [_label(first[name]), *(spread(own.get(name)) for own in found.values()), *_costs(first[name])]
-        for name in _ranked(first)
-        if name in MAIN
-    ]
-    majority = [spread({"accuracy_mean": _majority(own), "accuracy_std": None}) for own in found.values()]
+    """What the main methods reached on each data set, last and on average, and what they cost on the first."""
+    found = found_in(result)
+    first = found[FIRST, TUNED]
+    places = [(name, at) for name, at in found if at in LAST]
+    rows = []
+    for method in (method for method in ranked(first) if method in MAIN):
+        for said, conditions in (("", LAST), (", averaged", MEAN)):
+            own = [found.get((name, conditions[LAST.index(at)]), {}).get(method) for name, at in places]
+            if any(own):
+                rows.append([f"{label(first[method])}{said}", *map(spread, own), *costs_of(first[method])])
+    majority = [spread({"accuracy_mean": _majority(found[at]), "accuracy_std": None}) for at in places]
     rows.append(["always the commonest class", *majority, *("" for _ in HEADS)])
-    heads = ["", *(f"{SETS[name].title}, alpha {alpha:g}" for name, alpha in found), *HEADS]
+    heads = ["", *(f"{SETS[name].title}, {CONDITIONS[at].title}" for name, at in places), *HEADS]
     note = (
-        f"{_setting(result)} Costs are those on {SETS[FIRST].title} at alpha {TUNED:g}. Several runs shared the "
-        "machine, so times err by tens of percent."
+        f"{_setting(result)} Averaged: the running mean of the server's weights over about a quarter of the rounds. "
+        f"Costs are those on {SETS[FIRST].title} at {CONDITIONS[TUNED].title}. Several runs shared the machine, so "
+        "times err by tens of percent."
     )
     return table(heads, rows) + f"\n\n{note} {origin(result, SOURCE)}"
 
 
 def every_method(result: dict[str, Any]) -> str:
     """What each method reached on the first data set and what it cost, best first."""
-    found = {alpha: own for (name, alpha), own in _found(result).items() if name == FIRST}
-    first, *_ = found.values()
-    tried = result["sets"][FIRST][f"{TUNED:g}"]["tuning"]["methods"]
+    found = found_in(result)
+    first = found[FIRST, TUNED]
+    tried = result["sets"][FIRST][TUNED]["tuning"]["methods"]
     rows = [
         [
-            _label(first[name]),
-            *(spread(own.get(name)) for own in found.values()),
-            _chosen(tried[name]),
-            *_costs(first[name]),
+            label(first[name]),
+            *(spread(found[FIRST, at].get(name)) for at in LAST),
+            chosen(tried[name]),
+            *costs_of(first[name]),
             f"{first[name]['bytes_down_per_client_round'] / 1024:.1f} KiB",
         ]
-        for name in _ranked(first)
+        for name in ranked(first)
+        if name in METHODS
     ]
-    heads = ["", *(f"alpha {alpha:g}" for alpha in found), "step size", *HEADS, "down"]
+    heads = ["", *(CONDITIONS[at].title for at in LAST), "step size", *HEADS, "down"]
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
 
 
 def costs(result: dict[str, Any]) -> str:
-    """What the main methods spent until the target accuracy, by data set and alpha: rounds times what one takes."""
+    """What the main methods spent until the target accuracy: rounds times what one takes."""
     rows = []
-    for (name, alpha), own in _found(result).items():
-        compared = result["sets"][name][f"{alpha:g}"]
+    for (name, at), own in found_in(result).items():
+        compared = result["sets"][name][at]
         clients, target = compared["setting"]["schedule.clients_per_round"], compared["views"]["target"]
+        if at not in LAST + MEAN:
+            continue
         reached = {row["method"]: row for row in target["rows"]}
-        for method in (method for method in _ranked(own) if method in MAIN):
+        for method in (method for method in ranked(own) if method in MAIN):
             rounds = reached[method]["rounds"]
             spent = {form: price * (rounds or 0) for form, price in _prices(own[method], clients).items()}
             rows.append([
-                f"{SETS[name].title}, alpha {alpha:g}: {100 * target['target']:.1f} %",
-                _label(own[method]),
+                f"{SETS[name].title}, {CONDITIONS[at].title}: {100 * target['target']:.1f} %",
+                label(own[method]),
                 f"{reached[method]['reached']} of {reached[method]['seeds']}",
                 *("" if rounds is None else form.format(value) for form, value in spent.items()),
             ])
@@ -77,15 +84,6 @@ def costs(result: dict[str, Any]) -> str:
         "bytes, one client",
     ]
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
-
-
-def _chosen(tried: Mapping[str, Any]) -> str:
-    """The step size, marked if it is the least or largest that was tried."""
-    return ", ".join(
-        f"{value:g}{' *' if key in tried['at_edge'] else ''}"
-        for key, value in tried["chosen"].items()
-        if key.endswith(".lr")
-    )
 
 
 def _majority(rows: Mapping[str, Row]) -> float:
@@ -103,43 +101,14 @@ def _prices(row: Row, clients: int) -> dict[str, float]:
     }
 
 
-HEADS = ("peak", "clients' time", "operations", "up")
-
-
-def _costs(row: Row) -> list[str]:
-    return [
-        f"{row['peak_bytes_above_model'] / MIB:.1f} MiB",
-        f"{row['client_seconds']:.1f} s",
-        f"{row['flops_per_client_round'] / 1e9:.0f} GFLOP",
-        f"{row['bytes_up_per_client_round'] / 1024:.1f} KiB",
-    ]
-
-
-def _found(result: dict[str, Any]) -> dict[tuple[str, float], dict[str, Row]]:
-    """Rows by method, by data set and alpha, in the order of the comparison."""
-    return {
-        (name, alpha): {row["method"]: row for row in result["sets"][name][f"{alpha:g}"]["rows"]}
-        for name, alpha in COMPARED
-        if f"{alpha:g}" in result["sets"].get(name, {})
-    }
-
-
-def _ranked(rows: Mapping[str, Row]) -> list[str]:
-    return sorted(rows, key=lambda name: -rows[name]["accuracy_mean"])
-
-
-def _label(row: Row) -> str:
-    return f"{row['method']}{' + checkpointing' if row['checkpointing'] else ''}"
-
-
 def _setting(result: dict[str, Any]) -> str:
-    alphas = {alpha: own["setting"] for alpha, own in result["sets"][FIRST].items()}
+    settings = {at: result["sets"][FIRST][at]["setting"] for at in LAST}
     lengths = " and ".join(
-        f"{own['schedule.rounds']} rounds of {_steps(own['client.steps'])} at alpha {alpha}"
-        for alpha, own in alphas.items()
+        f"{own['schedule.rounds']} rounds of {_steps(own['client.steps'])} at {CONDITIONS[at].title}"
+        for at, own in settings.items()
     )
-    setting = next(iter(alphas.values()))
-    seeds = len(result["sets"][FIRST][f"{TUNED:g}"]["rows"][0]["seeds"])
+    setting = settings[TUNED]
+    seeds = len(result["sets"][FIRST][TUNED]["rows"][0]["seeds"])
     return (
         f"MiniLM, rank 1: test accuracy in percent, mean and sample deviation of {seeds} seeds, after "
         f"{lengths}, with {setting['schedule.clients_per_round']} clients a round of {setting['data.clients']}, "

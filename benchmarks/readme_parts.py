@@ -1,0 +1,82 @@
+"""The convergence benchmark's tables beside the main ones: part by part, with small batches, over many rounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convergence_conditions import CONDITIONS, LONG, MICRO, TUNED
+from convergence_data import FIRST, SETS
+from convergence_rows import HEADS, SOURCE, chosen, costs_of, found_in, label
+from readme_layout import origin, spread, table
+
+PARTS = {
+    "spry_paper": "Spry, its head perturbed too, as in its paper",
+    "spry": "Spry: an exact head, one gaussian direction",
+    "spry_rademacher": "+ signs in place of normal numbers",
+    "spry_four": "+ four directions",
+    "spry_guided": "+ four directions, one of them along past aggregates",
+    "spry_xs": "+ LoRA-XS of rank 4, signs",
+    "spry_activation": "+ activation directions: LoRA's A of rank 4, signs",
+    "spry_tied": "+ the same, tied",
+    "spry_top": "+ activation directions, the maps above the last attention in the head",
+    "spry_block": "**all**: tied activation directions, the last block in the head, a plain mean",
+    "block_untied": "all but tied",
+    "block_weights": "all but activation directions: LoRA's weights, signs",
+    "block_adaptive": "all but the plain mean: Yogi on the server",
+    "head_only_block": "all but forward mode",
+}
+"""What the rows of the table of parts are."""
+
+
+def parts(result: dict[str, Any]) -> str:
+    """What each part of spry_block gives by itself, and what it takes from the whole if it is left out."""
+    first, tried = found_in(result)[FIRST, TUNED], result["sets"][FIRST][TUNED]["tuning"]["methods"]
+    rows = [
+        [f"`{name}`", said, spread(first[name]), chosen(tried[name]), *costs_of(first[name])]
+        for name, said in PARTS.items()
+        if name in first
+    ]
+    heads = ["", "", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}", "step size", *HEADS]
+    return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
+
+
+def small_batches(result: dict[str, Any]) -> str:
+    """What the main methods reach and take if all keep fewer examples in memory at once."""
+    found = found_in(result)
+    rows = [
+        [
+            label(row),
+            CONDITIONS[at].title.partition(", ")[2] or "all eight at once",
+            spread(row),
+            *costs_of(row),
+        ]
+        for name in found[FIRST, MICRO]
+        for at, row in ((at, found[FIRST, at][name]) for at in (TUNED, MICRO))
+    ]
+    heads = ["", "examples in memory", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}", *HEADS]
+    return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
+
+
+def long_runs(result: dict[str, Any]) -> str:
+    """How far methods come that need many rounds, and what that costs against the whole of spry_block's training."""
+    own = result["sets"][FIRST][LONG]
+    tuned, ours = result["sets"][FIRST][TUNED], found_in(result)[FIRST, TUNED]["spry_block"]
+    clients, most = (own["setting"][f"schedule.{key}"] for key in ("clients_per_round", "rounds"))
+    reference = ours["flops_per_client_round"] * tuned["setting"]["schedule.rounds"]
+    rows = []
+    for row, view in zip(own["rows"], own["views"]["equal_rounds"]["rows"], strict=True):
+        spent = row["flops_per_client_round"] * most
+        reached = [f"{100 * after['accuracy_mean']:.1f}" for after in view["after"]]
+        rows.append([
+            label(row),
+            str(len(row["seeds"])),
+            *reached,
+            f"{clients * spent / 1e12:.0f} TFLOP, {spent / reference:.1f} x",
+        ])
+    heads = [
+        "",
+        "seeds",
+        *(f"{count} rounds" for count in own["views"]["equal_rounds"]["rounds"]),
+        "operations",
+    ]
+    return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
