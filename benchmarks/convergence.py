@@ -86,8 +86,9 @@ def _config(args: argparse.Namespace, name: str, condition: str, methods: Sequen
         tuned = _narrowed(tuned, known, methods, args.out / FIRST / TUNED)
     if condition == TUNED:
         return tuned
-    settled = _settled(tuned, methods, args.out / name / TUNED)
-    return settled.with_settings(CONDITIONS[condition].settings)
+    asked = CONDITIONS[condition]
+    own = _settled(tuned, methods, args.out / name / TUNED) if asked.settled else _untuned(tuned)
+    return own.with_settings(asked.settings)
 
 
 def _narrowed(config: Config, known: Config, methods: Sequence[str], folder: Path) -> Config:
@@ -106,7 +107,11 @@ def _settled(tuned: Config, methods: Sequence[str], folder: Path) -> Config:
         for method, tried in _tried(tuned, methods, folder).items()
         for key, value in tried["chosen"].items()
     }
-    return tuned.with_settings(settings).model_copy(update={"tune": Tune()})
+    return _untuned(tuned.with_settings(settings))
+
+
+def _untuned(config: Config) -> Config:
+    return config.model_copy(update={"tune": Tune()})
 
 
 def _tried(config: Config, methods: Sequence[str], folder: Path) -> dict[str, Any]:

@@ -16,10 +16,12 @@ class Condition:
     Args:
         title: Its name in tables.
         settings: What is set beyond ``convergence.toml`` and the data set's own.
+        settled: Whether each method keeps what was chosen for it at alpha 1; if not, it has its own in the file.
     """
 
     title: str
     settings: dict[str, Any] = field(default_factory=dict)
+    settled: bool = True
 
 
 UNEVEN_ALPHA: dict[str, Any] = {
@@ -30,7 +32,7 @@ UNEVEN_ALPHA: dict[str, Any] = {
     "schedule.checkpoint_every": 64,
 }
 TUNED, UNEVEN, AVERAGED, UNEVEN_AVERAGED = "alpha-1", "alpha-0.1", "alpha-1-averaged", "alpha-0.1-averaged"
-MICRO, LONG = "alpha-1-micro", "alpha-1-long"
+MICRO, LONG, EXACT = "alpha-1-micro", "alpha-1-long", "alpha-1-exact"
 CONDITIONS = {
     TUNED: Condition(title="alpha 1", settings={"data.alpha": 1.0}),
     UNEVEN: Condition(title="alpha 0.1", settings=UNEVEN_ALPHA),
@@ -54,6 +56,7 @@ CONDITIONS = {
             "schedule.checkpoint_every": 16,
         },
     ),
+    EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=False),
 }
 """By name; means of the server's weights look back over about a quarter of the rounds."""
 
@@ -69,6 +72,11 @@ PARTS = (
     "block_adaptive",
 )  # fmt: skip
 """Spry with one part more, and spry_block with one part less."""
+WEIGHTS = (
+    "exact_lora", "exact_all_maps", "exact_value", "exact_two_blocks", "exact_block", "exact_a1", "exact_a4",
+    "exact_a16", "exact_xs4", "exact_xs16",
+)  # fmt: skip
+"""What is trained, with exact gradients."""
 COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, TUNED): METHODS + PARTS,
     (FIRST, UNEVEN): [method for method in METHODS if method not in VARIANTS],
@@ -76,6 +84,7 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, UNEVEN_AVERAGED): MAIN[:-1],
     (FIRST, MICRO): MAIN[:-1],
     (FIRST, LONG): ("spry", "fedmezo"),
+    (FIRST, EXACT): WEIGHTS,
     ("ag_news", TUNED): MAIN,
     ("ag_news", UNEVEN): MAIN[:-1],
     ("ag_news", AVERAGED): MAIN[:-1],
