@@ -92,5 +92,7 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     ("nli", TUNED): MAIN,
     ("nli", UNEVEN): MAIN[:-1],
     ("nli", AVERAGED): MAIN[:-1],
+    ("tweets", TUNED): MAIN[:-1],
+    ("tweets", AVERAGED): MAIN[:-1],
 }
 """Methods by data set and condition, in an order in which each finds what it builds on."""

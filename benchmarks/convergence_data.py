@@ -18,14 +18,14 @@ class DataSet:
 
     Args:
         title: Its name in tables.
-        train: Names of its training files, without ``.tsv.gz``.
+        train: Names of its training files, without ``.tsv.gz``; none of a data set that Spry knows by its key.
         test: Name of its test file, likewise.
         settings: What is set for it beyond ``convergence.toml``.
     """
 
     title: str
-    train: Sequence[str]
-    test: str
+    train: Sequence[str] = ()
+    test: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -46,6 +46,7 @@ SETS = {
         test="snli_test",
         settings={**FINER, "data.text": ["premise", "hypothesis"], "model.max_length": 40},
     ),
+    "tweets": DataSet(title="Tweets", settings={**FINER, "data.text": ["text"]}),
 }
 """By name."""
 
@@ -59,12 +60,14 @@ def files(name: str, folder: Path, out: Path) -> dict[str, str]:
         out: Where a file made of several is put.
 
     Returns:
-        The settings that name them.
+        The settings that name them, or the data set itself.
 
     Raises:
         DataError: If files that shall become one differ in their columns.
     """
     made = SETS[name]
+    if not made.train:
+        return {"data.name": name}
     parts = [folder / f"{part}.tsv.gz" for part in made.train]
     train = parts[0] if len(parts) == 1 else _joined(parts, out / f"{name}_train.tsv.gz")
     return {"data.name": str(train), "data.test": str(folder / f"{made.test}.tsv.gz")}
