@@ -16,7 +16,8 @@ def exact_head() -> Estimator:
 
     The weights enter as duals without tangents: nothing is differentiated forward, but what depends on them waits until
     it is known which rows are read, so that autograd keeps those of the pooled positions only. Weights that all
-    positions pass get their exact gradient, too, with the tape of plain backpropagation.
+    positions pass get their exact gradient, too, with the tape of plain backpropagation, except a last layer before
+    cross-entropy: its gradient is that of the closed form, and no logits are kept (``forward/rules/head.py``).
 
     Returns:
         The estimator; it draws nothing from its key.

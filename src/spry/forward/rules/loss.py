@@ -25,9 +25,13 @@ def _cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    classes = not isinstance(target, Dual) and not target.is_floating_point() and input.dim() == 2
-    common = weight is None and not label_smoothing and size_average is None and reduce is None
-    if not (classes and common):
+    options = {
+        "weight": weight,
+        "label_smoothing": label_smoothing,
+        "size_average": size_average,
+        "reduce": reduce,
+    }
+    if not plainly(input, target, **options):
         options = {
             "weight": weight,
             "ignore_index": ignore_index,
@@ -35,7 +39,49 @@ def _cross_entropy(
             "label_smoothing": label_smoothing,
         }
         return fallback(F.cross_entropy, (input, target), options)
-    losses = row_losses(input, target.unsqueeze(-1), ignore_index)
+    return reduced(row_losses(input, target.unsqueeze(-1), ignore_index), target, ignore_index, reduction)
+
+
+def plainly(
+    input: Tensor,
+    target: Tensor,
+    *,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    label_smoothing: float = 0.0,
+    **_: Any,
+) -> bool:
+    """Tell whether a cross-entropy is that of rows of logits with one label each, all classes alike.
+
+    Args:
+        input: Logits.
+        target: Labels, or probabilities.
+        weight: As in ``F.cross_entropy``, like the others.
+        size_average: A deprecated reduction.
+        reduce: A deprecated reduction.
+        label_smoothing: Share of the labels spread over all classes.
+        **_: The other options, which change nothing.
+
+    Returns:
+        True if ``row_losses`` computes it.
+    """
+    classes = not isinstance(target, Dual) and not target.is_floating_point() and input.dim() == 2
+    return classes and weight is None and not label_smoothing and size_average is None and reduce is None
+
+
+def reduced(losses: Dual, target: Tensor, ignore_index: int, reduction: str) -> Any:
+    """Sum up the losses of rows as ``F.cross_entropy`` does.
+
+    Args:
+        losses: Shape (N, 1).
+        target: Labels, shape (N,).
+        ignore_index: The label of rows that do not count.
+        reduction: ``none``, ``sum`` or ``mean``.
+
+    Returns:
+        Shape (N,) for ``none``, else a scalar.
+    """
     if reduction == "none":
         return losses.squeeze(-1)
     total = losses.sum()
