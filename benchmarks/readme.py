@@ -15,7 +15,7 @@ from typing import Any
 
 from readme_convergence import costs, every_method, main_methods
 from readme_layout import MIB, origin, percent, size, table
-from readme_parts import long_runs, parts, small_batches
+from readme_parts import long_runs, parts, small_batches, weights
 
 RESULTS, README = Path("benchmarks/results"), Path("README.md")
 
@@ -189,6 +189,7 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (README, "convergence", "convergence", main_methods),
     (Path("docs/comparing.md"), "every_method", "convergence", every_method),
     (Path("docs/comparing.md"), "parts", "convergence", parts),
+    (Path("docs/comparing.md"), "weights", "convergence", weights),
     (Path("docs/comparing.md"), "small_batches", "convergence", small_batches),
     (Path("docs/comparing.md"), "costs", "convergence", costs),
     (Path("docs/comparing.md"), "long_runs", "convergence", long_runs),

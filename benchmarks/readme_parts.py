@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convergence_conditions import CONDITIONS, LONG, MICRO, TUNED
+from convergence_conditions import CONDITIONS, EXACT, LONG, MICRO, TUNED
 from convergence_data import FIRST, SETS
 from convergence_rows import HEADS, SOURCE, chosen, costs_of, found_in, label
 from readme_layout import origin, spread, table
@@ -26,6 +26,19 @@ PARTS = {
     "head_only_block": "all but forward mode",
 }
 """What the rows of the table of parts are."""
+WEIGHTS = {
+    "exact_lora": "LoRA of queries and values",
+    "exact_value": "LoRA of values",
+    "exact_all_maps": "LoRA of all maps",
+    "exact_two_blocks": "LoRA of all maps of the last two blocks",
+    "exact_block": "LoRA of all maps of the last block",
+    "exact_a1": "LoRA's A of queries and values, rank 1",
+    "exact_a4": "the same, rank 4",
+    "exact_a16": "the same, rank 16",
+    "exact_xs4": "LoRA-XS of queries and values, rank 4",
+    "exact_xs16": "the same, rank 16",
+}
+"""What is trained in the rows of the table of weights."""
 
 
 def parts(result: dict[str, Any]) -> str:
@@ -37,6 +50,14 @@ def parts(result: dict[str, Any]) -> str:
         if name in first
     ]
     heads = ["", "", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}", "step size", *HEADS]
+    return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
+
+
+def weights(result: dict[str, Any]) -> str:
+    """How far exact gradients come, by what is trained: what a perfect estimator would reach."""
+    found = found_in(result)[FIRST, EXACT]
+    rows = [[said, spread(found[name])] for name, said in WEIGHTS.items()]
+    heads = ["trained, besides the head", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}"]
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
 
 
