@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spry.forward.deferred import Deferred, pending
 from spry.forward.dual import Dual, order, primal
@@ -72,7 +73,8 @@ class _ClosedForm(torch.autograd.Function):
         return losses.view_as(losses)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Compute the gradients by features (N, d), weight (V, d) and bias (V,), some rows at a time."""
         features, weight, bias, target = ctx.saved_tensors
         found = [
