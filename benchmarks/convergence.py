@@ -51,8 +51,8 @@ def main() -> None:
             continue
         methods = args.methods or all_methods
         config = _config(args, name, condition, methods)
-        folder = args.out / name / condition
-        for place, event in compare(config, methods, args.seeds, folder):
+        folder, seeds = args.out / name / condition, args.seeds[: CONDITIONS[condition].seeds]
+        for place, event in compare(config, methods, seeds, folder):
             if isinstance(event, Started):
                 print(f"{name}, {CONDITIONS[condition].title}: {place}", flush=True)
         if args.results:

@@ -17,11 +17,13 @@ class Condition:
         title: Its name in tables.
         settings: What is set beyond ``convergence.toml`` and the data set's own.
         settled: Whether each method keeps what was chosen for it at alpha 1; if not, it has its own in the file.
+        seeds: How many of the seeds are run.
     """
 
     title: str
     settings: dict[str, Any] = field(default_factory=dict)
     settled: bool = True
+    seeds: int = 3
 
 
 UNEVEN_ALPHA: dict[str, Any] = {
@@ -55,8 +57,9 @@ CONDITIONS = {
             "schedule.evaluate_every": 16,
             "schedule.checkpoint_every": 16,
         },
+        seeds=1,
     ),
-    EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=False),
+    EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=False, seeds=1),
 }
 """By name; means of the server's weights look back over about a quarter of the rounds."""
 
