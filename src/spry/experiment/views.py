@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 from typing import Any
+
+from spry.metrics.seconds import client_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,26 +63,21 @@ def course(rounds: Sequence[Mapping[str, Any]]) -> list[Look]:
     Returns:
         One look for each round that was evaluated on the test part.
     """
-    plain = [entry["client_seconds"] for entry in rounds if not _measured(entry)]
     looks: list[Look] = []
-    seconds = sent = 0.0
-    for entry in rounds:
-        seconds += median(plain) if plain and _measured(entry) else entry["client_seconds"]
+    spent = sent = 0.0
+    for entry, seconds in zip(rounds, client_seconds(rounds), strict=True):
+        spent += seconds
         sent += (entry["bytes_up"] + entry["bytes_down"]) / max(len(entry["clients"]), 1)
         if entry["test_accuracy"] is not None:
             looks.append(
                 Look(
                     rounds=entry["round"] + 1,
                     accuracy=entry["test_accuracy"],
-                    client_seconds=seconds,
+                    client_seconds=spent,
                     bytes_per_client=sent,
                 )
             )
     return looks
-
-
-def _measured(entry: Mapping[str, Any]) -> bool:
-    return any(client.get("peak_bytes_above_model") is not None for client in entry["clients"])
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

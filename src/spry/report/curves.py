@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from spry.metrics import seconds
 from spry.report import formats, style
 from spry.report.groups import Group, Section
 from spry.report.load import Run
@@ -91,15 +92,7 @@ def client_seconds(run: Run) -> Array:
     Returns:
         Seconds of local training so far, after each round.
     """
-    seconds = _numbers(run, "client_seconds")
-    measured = np.array([_measured(round) for round in run.rounds], dtype=bool)
-    if measured.any() and not measured.all():
-        seconds[measured] = np.median(seconds[~measured])
-    return np.cumsum(seconds)
-
-
-def _measured(round: Mapping[str, Any]) -> bool:
-    return any(client.get("peak_bytes_above_model") is not None for client in round.get("clients", ()))
+    return np.cumsum(seconds.client_seconds(run.rounds))
 
 
 def bytes_up(run: Run) -> Array:
