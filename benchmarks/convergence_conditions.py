@@ -33,8 +33,10 @@ UNEVEN_ALPHA: dict[str, Any] = {
     "schedule.evaluate_every": 32,
     "schedule.checkpoint_every": 64,
 }
+RANK: dict[str, Any] = {"peft.rank": 16, "peft.alpha": 16.0}
 TUNED, UNEVEN, AVERAGED, UNEVEN_AVERAGED = "alpha-1", "alpha-0.1", "alpha-1-averaged", "alpha-0.1-averaged"
-MICRO, LONG, EXACT = "alpha-1-micro", "alpha-1-long", "alpha-1-exact"
+RANKED, UNEVEN_RANKED = "alpha-1-rank-16", "alpha-0.1-rank-16"
+MICRO, LONG, EXACT, PARTED = "alpha-1-micro", "alpha-1-long", "alpha-1-exact", "alpha-1-parts"
 CONDITIONS = {
     TUNED: Condition(title="alpha 1", settings={"data.alpha": 1.0}),
     UNEVEN: Condition(title="alpha 0.1", settings=UNEVEN_ALPHA),
@@ -46,8 +48,19 @@ CONDITIONS = {
         title="alpha 0.1, averaged",
         settings={**UNEVEN_ALPHA, "server.average": 1 - 4 / 64},
     ),
+    RANKED: Condition(
+        title="alpha 1, averaged, rank 16",
+        settings={"data.alpha": 1.0, "server.average": 1 - 4 / 16, **RANK},
+    ),
+    UNEVEN_RANKED: Condition(
+        title="alpha 0.1, averaged, rank 16",
+        settings={**UNEVEN_ALPHA, "server.average": 1 - 4 / 64, **RANK},
+        seeds=2,
+    ),
     MICRO: Condition(
-        title="alpha 1, two at once", settings={"data.alpha": 1.0, "client.micro_batch_size": 2}
+        title="alpha 1, two at once",
+        settings={"data.alpha": 1.0, "client.micro_batch_size": 2},
+        seeds=1,
     ),
     LONG: Condition(
         title="alpha 1, 128 rounds",
@@ -60,6 +73,7 @@ CONDITIONS = {
         seeds=1,
     ),
     EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=False, seeds=1),
+    PARTED: Condition(title="alpha 1, part by part", settings={"data.alpha": 1.0}, settled=False, seeds=1),
 }
 """By name; means of the server's weights look back over about a quarter of the rounds."""
 
@@ -71,27 +85,31 @@ METHODS = (
 MAIN = ("fedavg", "head_only_block", "spry_block", "fedmezo")
 VARIANTS = ("spry_activation", "spry_paper", "fedmezo_paper", "fedavg_top")
 PARTS = (
-    "spry_rademacher", "spry_four", "spry_guided", "spry_tied", "spry_xs", "block_untied", "block_weights",
-    "block_adaptive",
+    "part_none", "part_rademacher", "part_four", "part_guided", "part_svag", "part_xs", "part_activation", "part_tied",
+    "part_block", "whole", "whole_untied", "whole_weights", "whole_adaptive", "whole_four", "whole_head",
 )  # fmt: skip
-"""Spry with one part more, and spry_block with one part less."""
+"""Spry with one part of spry_block more, and spry_block with one part less."""
 WEIGHTS = (
     "exact_lora", "exact_all_maps", "exact_value", "exact_two_blocks", "exact_block", "exact_a1", "exact_a4",
     "exact_a16", "exact_xs4", "exact_xs16",
 )  # fmt: skip
 """What is trained, with exact gradients."""
 COMPARED: dict[tuple[str, str], Sequence[str]] = {
-    (FIRST, TUNED): METHODS + PARTS,
+    (FIRST, TUNED): METHODS,
     (FIRST, UNEVEN): [method for method in METHODS if method not in VARIANTS],
     (FIRST, AVERAGED): MAIN[:-1],
     (FIRST, UNEVEN_AVERAGED): MAIN[:-1],
+    (FIRST, RANKED): MAIN[:-1],
     (FIRST, MICRO): MAIN[:-1],
     (FIRST, LONG): ("spry", "fedmezo"),
     (FIRST, EXACT): WEIGHTS,
+    (FIRST, PARTED): PARTS,
     ("ag_news", TUNED): MAIN,
     ("ag_news", UNEVEN): MAIN[:-1],
     ("ag_news", AVERAGED): MAIN[:-1],
     ("ag_news", UNEVEN_AVERAGED): MAIN[:-1],
+    ("ag_news", RANKED): MAIN[:-1],
+    ("ag_news", UNEVEN_RANKED): MAIN[:-1],
     ("nli", TUNED): MAIN,
     ("nli", UNEVEN): MAIN[:-1],
     ("nli", AVERAGED): MAIN[:-1],

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from convergence_conditions import CONDITIONS, EXACT, LONG, MICRO, TUNED
+from convergence_conditions import CONDITIONS, EXACT, LONG, MICRO, PARTED, TUNED
 from convergence_data import FIRST, SETS
-from convergence_rows import HEADS, SOURCE, chosen, costs_of, found_in, label
+from convergence_rows import HEADS, SOURCE, costs_of, found_in, label
 from readme_layout import origin, spread, table
 
 PARTS = {
-    "spry_paper": "Spry, its head perturbed too, as in its paper",
-    "spry": "Spry: an exact head, one gaussian direction",
-    "spry_rademacher": "+ signs in place of normal numbers",
-    "spry_four": "+ four directions",
-    "spry_guided": "+ four directions, one of them along past aggregates",
-    "spry_xs": "+ LoRA-XS of rank 4, signs",
-    "spry_activation": "+ activation directions: LoRA's A of rank 4, signs",
-    "spry_tied": "+ the same, tied",
-    "spry_top": "+ activation directions, the maps above the last attention in the head",
-    "spry_block": "**all**: tied activation directions, the last block in the head, a plain mean",
-    "block_untied": "all but tied",
-    "block_weights": "all but activation directions: LoRA's weights, signs",
-    "block_adaptive": "all but the plain mean: Yogi on the server",
-    "head_only_block": "all but forward mode",
+    "part_none": "Spry: an exact head, one gaussian direction of LoRA's weights, Yogi on the server",
+    "part_rademacher": "+ signs in place of normal numbers",
+    "part_four": "+ four directions",
+    "part_guided": "+ four directions, one of them along past aggregates",
+    "part_svag": "+ client steps sized by the noise of the gradient",
+    "part_xs": "+ LoRA-XS of rank 4, signs",
+    "part_activation": "+ activation directions: LoRA's A of rank 4, signs",
+    "part_tied": "+ the same, tied",
+    "part_block": "+ the last block in the head",
+    "whole": "**all**: tied activation directions of A, the last block in the head, a plain mean",
+    "whole_untied": "all but tied",
+    "whole_weights": "all but activation directions: LoRA's weights, signs",
+    "whole_adaptive": "all but the plain mean: Yogi on the server",
+    "whole_four": "all, with four directions",
+    "whole_head": "all but forward mode: the last block and nothing below it",
 }
 """What the rows of the table of parts are."""
 WEIGHTS = {
@@ -43,13 +44,9 @@ WEIGHTS = {
 
 def parts(result: dict[str, Any]) -> str:
     """What each part of spry_block gives by itself, and what it takes from the whole if it is left out."""
-    first, tried = found_in(result)[FIRST, TUNED], result["sets"][FIRST][TUNED]["tuning"]["methods"]
-    rows = [
-        [f"`{name}`", said, spread(first[name]), chosen(tried[name]), *costs_of(first[name])]
-        for name, said in PARTS.items()
-        if name in first
-    ]
-    heads = ["", "", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}", "step size", *HEADS]
+    found = found_in(result)[FIRST, PARTED]
+    rows = [[said, spread(found[name]), *costs_of(found[name])] for name, said in PARTS.items()]
+    heads = ["", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}", *HEADS]
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
 
 
