@@ -31,7 +31,6 @@ from spry.experiment.compare import FILE, compare
 from spry.experiment.config import Config, load
 from spry.experiment.files import write_json
 from spry.experiment.run import META, Started, holds
-from spry.experiment.sections import Tune
 
 CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")
 AGAIN = 2
@@ -87,7 +86,10 @@ def _config(args: argparse.Namespace, name: str, condition: str, methods: Sequen
     if condition == TUNED:
         return tuned
     asked = CONDITIONS[condition]
-    own = _settled(tuned, methods, args.out / name / TUNED) if asked.settled else _untuned(tuned)
+    if asked.settled:
+        own = _settled(tuned, methods, args.out / name / TUNED)
+    else:
+        own = _tuning(tuned, grid=asked.grid, methods={})
     return own.with_settings(asked.settings)
 
 
@@ -97,7 +99,7 @@ def _narrowed(config: Config, known: Config, methods: Sequence[str], folder: Pat
     for method, tried in _tried(known, methods, folder).items():
         best = [point["settings"] for point in tune.ranked(tried["points"])[:AGAIN]]
         grids[method] = {key: list(dict.fromkeys(point[key] for point in best)) for key in best[0]}
-    return config.model_copy(update={"tune": config.tune.model_copy(update={"methods": grids})})
+    return _tuning(config, methods=grids)
 
 
 def _settled(tuned: Config, methods: Sequence[str], folder: Path) -> Config:
@@ -107,11 +109,11 @@ def _settled(tuned: Config, methods: Sequence[str], folder: Path) -> Config:
         for method, tried in _tried(tuned, methods, folder).items()
         for key, value in tried["chosen"].items()
     }
-    return _untuned(tuned.with_settings(settings))
+    return _tuning(tuned.with_settings(settings), grid={}, methods={})
 
 
-def _untuned(config: Config) -> Config:
-    return config.model_copy(update={"tune": Tune()})
+def _tuning(config: Config, **changed: Any) -> Config:
+    return config.model_copy(update={"tune": config.tune.model_copy(update=changed)})
 
 
 def _tried(config: Config, methods: Sequence[str], folder: Path) -> dict[str, Any]:
