@@ -39,7 +39,7 @@ RANK: dict[str, Any] = {"peft.rank": 16, "peft.alpha": 4.0}
 """The scale falls with the root of the rank (rsLoRA, arXiv 2312.03732)."""
 TUNED, UNEVEN, AVERAGED, UNEVEN_AVERAGED = "alpha-1", "alpha-0.1", "alpha-1-averaged", "alpha-0.1-averaged"
 RANKED = "alpha-1-rank-16"
-MICRO, LONG, EXACT, PARTED = "alpha-1-micro", "alpha-1-long", "alpha-1-exact", "alpha-1-parts"
+MICRO, EXACT, PARTED = "alpha-1-micro", "alpha-1-exact", "alpha-1-parts"
 CONDITIONS = {
     TUNED: Condition(title="alpha 1", settings={"data.alpha": 1.0}),
     UNEVEN: Condition(title="alpha 0.1", settings=UNEVEN_ALPHA),
@@ -61,16 +61,6 @@ CONDITIONS = {
     MICRO: Condition(
         title="alpha 1, two at once",
         settings={"data.alpha": 1.0, "client.micro_batch_size": 2},
-        seeds=1,
-    ),
-    LONG: Condition(
-        title="alpha 1, 128 rounds",
-        settings={
-            "data.alpha": 1.0,
-            "schedule.rounds": 128,
-            "schedule.evaluate_every": 16,
-            "schedule.checkpoint_every": 16,
-        },
         seeds=1,
     ),
     EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=False, seeds=1),
@@ -102,7 +92,6 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, UNEVEN_AVERAGED): MAIN[:-1],
     (FIRST, RANKED): MAIN[:-1],
     (FIRST, MICRO): MAIN[:-1],
-    (FIRST, LONG): ("spry", "fedmezo"),
     (FIRST, EXACT): WEIGHTS,
     (FIRST, PARTED): PARTS,
     ("ag_news", TUNED): MAIN,

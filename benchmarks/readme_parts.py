@@ -1,10 +1,10 @@
-"""The convergence benchmark's tables beside the main ones: part by part, with small batches, over many rounds."""
+"""The convergence benchmark's tables beside the main ones: part by part, by what is trained, by condition."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from convergence_conditions import CONDITIONS, EXACT, LONG, MICRO, PARTED, TUNED
+from convergence_conditions import AVERAGED, CONDITIONS, EXACT, MICRO, PARTED, RANKED, TUNED
 from convergence_data import FIRST, SETS
 from convergence_rows import HEADS, SOURCE, costs_of, found_in, label
 from readme_layout import origin, spread, table
@@ -58,43 +58,19 @@ def weights(result: dict[str, Any]) -> str:
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
 
 
-def small_batches(result: dict[str, Any]) -> str:
-    """What the main methods reach and take if all keep fewer examples in memory at once."""
+def conditions(result: dict[str, Any]) -> str:
+    """What the main methods reach and take under the conditions that change memory or bytes."""
     found = found_in(result)
     rows = [
         [
             label(row),
-            CONDITIONS[at].title.partition(", ")[2] or "all eight at once",
+            CONDITIONS[at].title.partition(", ")[2],
             spread(row),
+            str(len(row["seeds"])),
             *costs_of(row),
         ]
-        for name in found[FIRST, MICRO]
-        for at, row in ((at, found[FIRST, at][name]) for at in (TUNED, MICRO))
+        for name in found[FIRST, RANKED]
+        for at, row in ((at, found[FIRST, at][name]) for at in (TUNED, MICRO, AVERAGED, RANKED))
     ]
-    heads = ["", "examples in memory", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}", *HEADS]
-    return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
-
-
-def long_runs(result: dict[str, Any]) -> str:
-    """How far methods come that need many rounds, and what that costs against the whole of spry_block's training."""
-    own = result["sets"][FIRST][LONG]
-    tuned, ours = result["sets"][FIRST][TUNED], found_in(result)[FIRST, TUNED]["spry_block"]
-    clients, most = (own["setting"][f"schedule.{key}"] for key in ("clients_per_round", "rounds"))
-    reference = ours["flops_per_client_round"] * tuned["setting"]["schedule.rounds"]
-    rows = []
-    for row, view in zip(own["rows"], own["views"]["equal_rounds"]["rows"], strict=True):
-        spent = row["flops_per_client_round"] * most
-        reached = [f"{100 * after['accuracy_mean']:.1f}" for after in view["after"]]
-        rows.append([
-            label(row),
-            str(len(row["seeds"])),
-            *reached,
-            f"{clients * spent / 1e12:.0f} TFLOP, {spent / reference:.1f} x",
-        ])
-    heads = [
-        "",
-        "seeds",
-        *(f"{count} rounds" for count in own["views"]["equal_rounds"]["rounds"]),
-        "operations",
-    ]
+    heads = ["", "", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}", "seeds", *HEADS]
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -27,9 +28,25 @@ def test_replay_is_cheap_and_the_servers_memory_does_not_grow():
     assert all(0.95 < row["ratio"] < 1.05 for row in found["absorb"])
 
 
-@pytest.mark.parametrize("table", ["main_methods", "every_method", "costs"])
-def test_tables_of_the_comparison_have_backpropagation_with_checkpointing(table, monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    import readme_convergence
+TABLES = [
+    ("readme_convergence", "main_methods"),
+    ("readme_convergence", "every_method"),
+    ("readme_convergence", "costs"),
+    ("readme_parts", "conditions"),
+]
 
-    assert "fedavg + checkpointing" in getattr(readme_convergence, table)(result("convergence"))
+
+@pytest.mark.parametrize(("module", "table"), TABLES)
+def test_tables_of_the_comparison_have_backpropagation_with_checkpointing(module, table, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    write = getattr(importlib.import_module(module), table)
+    assert "fedavg + checkpointing" in write(result("convergence"))
+
+
+@pytest.mark.parametrize("table", ["parts", "weights"])
+def test_tables_of_parts_have_a_row_for_each(table, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import readme_parts
+
+    written = getattr(readme_parts, table)(result("convergence"))
+    assert all(said in written for said in getattr(readme_parts, table.upper()).values())
