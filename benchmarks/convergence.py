@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convergence_conditions import COMPARED, CONDITIONS, MAIN, METHODS, PARTED, TUNED
+from convergence_conditions import COMPARED, CONDITIONS, MAIN, METHODS, TUNED
 from convergence_data import FIRST, SETS, files
 from convergence_flops import flops
 
@@ -66,7 +66,7 @@ def _gathered(config: Config, folder: Path, seed: int) -> dict[str, Any]:
     """Sum up a comparison that is done."""
     result = _read(folder / FILE)
     for row in result["rows"]:
-        if row["method"] in MAIN or folder.name in {TUNED, PARTED}:  # the others' costs are in no table
+        if row["method"] in MAIN or folder.name == TUNED:  # the others' costs are in no table
             row["flops_per_client_round"] = flops(folder / f"{row['method']}-s{seed}")
     setting = {key: config.flat()[key] for key in SETTING}
     return {"setting": setting, **{key: result[key] for key in ("rows", "views", "tuning")}}

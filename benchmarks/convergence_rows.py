@@ -16,10 +16,14 @@ HEADS = ("peak", "clients' time", "operations", "up")
 
 def costs_of(row: Row) -> list[str]:
     """Write what a round of a method costs, under ``HEADS``."""
+    peak, up = memory_and_bytes(row)
+    return [peak, f"{row['client_seconds']:.1f} s", f"{row['flops_per_client_round'] / 1e9:.0f} GFLOP", up]
+
+
+def memory_and_bytes(row: Row) -> list[str]:
+    """Write the first and the last of them."""
     return [
         f"{row['peak_bytes_above_model'] / MIB:.1f} MiB",
-        f"{row['client_seconds']:.1f} s",
-        f"{row['flops_per_client_round'] / 1e9:.0f} GFLOP",
         f"{row['bytes_up_per_client_round'] / 1024:.1f} KiB",
     ]
 

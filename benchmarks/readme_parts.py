@@ -6,7 +6,7 @@ from typing import Any
 
 from convergence_conditions import AVERAGED, CONDITIONS, EXACT, MICRO, PARTED, RANKED, TUNED
 from convergence_data import FIRST, SETS
-from convergence_rows import HEADS, SOURCE, costs_of, found_in, label
+from convergence_rows import HEADS, SOURCE, costs_of, found_in, label, memory_and_bytes
 from readme_layout import origin, spread, table
 
 PARTS = {
@@ -45,8 +45,8 @@ WEIGHTS = {
 def parts(result: dict[str, Any]) -> str:
     """What each part of spry_block gives by itself, and what it takes from the whole if it is left out."""
     found = found_in(result)[FIRST, PARTED]
-    rows = [[said, spread(found[name]), *costs_of(found[name])] for name, said in PARTS.items()]
-    heads = ["", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}", *HEADS]
+    rows = [[said, spread(found[name]), *memory_and_bytes(found[name])] for name, said in PARTS.items()]
+    heads = ["", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}", HEADS[0], HEADS[-1]]
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
 
 
