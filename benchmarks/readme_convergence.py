@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from convergence_conditions import AVERAGED, CONDITIONS, MAIN, METHODS, TUNED, UNEVEN, UNEVEN_AVERAGED
+from convergence_conditions import AVERAGED, CONDITIONS, MAIN, METHODS, TUNED, UNEVEN
 from convergence_data import FIRST, SETS
 from convergence_rows import HEADS, SOURCE, Row, chosen, costs_of, found_in, label, ranked
 from readme_layout import origin, spread, table
 
-LAST, MEAN = (TUNED, UNEVEN), (AVERAGED, UNEVEN_AVERAGED)
-"""Conditions, and what each becomes if the mean of the server's weights is evaluated."""
+LAST, MEAN = (TUNED, UNEVEN), {TUNED: AVERAGED}
+"""Conditions, and what they become if the mean of the server's weights is evaluated."""
 
 
 def main_methods(result: dict[str, Any]) -> str:
@@ -21,8 +21,8 @@ def main_methods(result: dict[str, Any]) -> str:
     places = [(name, at) for name, at in found if at in LAST]
     rows = []
     for method in (method for method in ranked(first) if method in MAIN):
-        for said, conditions in (("", LAST), (", averaged", MEAN)):
-            own = [found.get((name, conditions[LAST.index(at)]), {}).get(method) for name, at in places]
+        for said, ways in (("", {at: at for at in LAST}), (", averaged", MEAN)):
+            own = [found.get((name, ways.get(at, "")), {}).get(method) for name, at in places]
             if any(own):
                 rows.append([f"{label(first[method])}{said}", *map(spread, own), *costs_of(first[method])])
     majority = [spread({"accuracy_mean": _majority(found[at]), "accuracy_std": None}) for at in places]
@@ -62,7 +62,7 @@ def costs(result: dict[str, Any]) -> str:
     for (name, at), own in found_in(result).items():
         compared = result["sets"][name][at]
         clients, target = compared["setting"]["schedule.clients_per_round"], compared["views"]["target"]
-        if at not in LAST + MEAN:
+        if at not in {*LAST, *MEAN.values()}:
             continue
         reached = {row["method"]: row for row in target["rows"]}
         for method in (method for method in ranked(own) if method in MAIN):
