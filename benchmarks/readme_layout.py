@@ -23,10 +23,10 @@ def origin(result: dict[str, Any], source: str) -> str:
 
 
 def spread(row: dict[str, Any] | None) -> str:
-    """Write mean and deviation of an accuracy; nothing if there is no such row."""
+    """Write mean and deviation of an accuracy, the mean alone of a single seed; nothing if there is no such row."""
     if row is None:
         return ""
-    deviation = row["accuracy_std"]
+    deviation = None if len(row.get("seeds", "")) == 1 else row["accuracy_std"]
     return f"{100 * row['accuracy_mean']:.1f}" + (
         f" ± {100 * deviation:.1f}" if deviation is not None else ""
     )

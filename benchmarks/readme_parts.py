@@ -11,19 +11,11 @@ from readme_layout import origin, spread, table
 
 PARTS = {
     "part_none": "Spry: an exact head, one gaussian direction of LoRA's weights, Yogi on the server",
-    "part_rademacher": "+ signs in place of normal numbers",
     "part_four": "+ four directions",
-    "part_guided": "+ four directions, one of them along past aggregates",
-    "part_svag": "+ client steps sized by the noise of the gradient",
-    "part_xs": "+ LoRA-XS of rank 4, signs",
-    "part_activation": "+ activation directions: LoRA's A of rank 4, signs",
-    "part_tied": "+ the same, tied",
+    "part_tied": "+ tied activation directions: LoRA's A of rank 4, signs",
     "part_block": "+ the last block in the head",
     "whole": "**all**: tied activation directions of A, the last block in the head, a plain mean",
-    "whole_untied": "all but tied",
     "whole_weights": "all but activation directions: LoRA's weights, signs",
-    "whole_adaptive": "all but the plain mean: Yogi on the server",
-    "whole_four": "all, with four directions",
     "whole_head": "all but forward mode: the last block and nothing below it",
 }
 """What the rows of the table of parts are."""
