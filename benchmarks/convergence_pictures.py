@@ -54,6 +54,7 @@ def _front(sets: Mapping[str, Any], target: Path) -> None:
                 axes.errorbar(peak, mean, spread, label=row["method"], linestyle="", markersize=6, **look)
             axes.set_title(SETS[name].title)
             axes.set_xscale("log")
+            axes.set_xlim(3.5, 32)
             axes.set_xticks([5, 10, 20], ["5", "10", "20"])
             axes.minorticks_off()
             axes.set_xlabel("peak above the model (MiB)")
