@@ -13,7 +13,7 @@ from tests.forward.reference import drawn
 from spry.core.keys import Key
 from spry.estimators.backprop import backprop
 from spry.estimators.head import exact_head
-from spry.forward import Dual, sizes
+from spry.forward import Dual, rowwise, sizes
 from spry.metrics.meter import tensor_peak
 
 N, D, V = 9, 4, 40
@@ -23,6 +23,7 @@ N, D, V = 9, 4, 40
 def _by_rows(request, monkeypatch):
     monkeypatch.setitem(sizes.LEAST, "cpu", 0)
     monkeypatch.setitem(sizes.WORKSPACE, "cpu", request.param)
+    monkeypatch.setattr(rowwise, "WIDENING", 1)  # a tiny vocabulary counts as wide
 
 
 def labels(hidden):
