@@ -87,7 +87,7 @@ def _config(args: argparse.Namespace, name: str, condition: str, methods: Sequen
         return tuned
     asked = CONDITIONS[condition]
     if asked.settled:
-        own = _settled(tuned, methods, args.out / name / TUNED)
+        own = _settled(_config(args, name, asked.settled, methods), methods, args.out / name / asked.settled)
     else:
         own = _tuning(tuned, grid=asked.grid, methods={})
     return own.with_settings(asked.settings)

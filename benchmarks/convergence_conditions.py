@@ -16,14 +16,14 @@ class Condition:
     Args:
         title: Its name in tables.
         settings: What is set beyond ``convergence.toml`` and the data set's own.
-        settled: Whether each method keeps what was chosen for it at alpha 1; if not, it has its own in the file.
+        settled: The condition whose choice each method keeps; if none, each has its own in the file or tries ``grid``.
         grid: What all try on the validation part instead; nothing if empty.
         seeds: How many of the seeds are run.
     """
 
     title: str
     settings: dict[str, Any] = field(default_factory=dict)
-    settled: bool = True
+    settled: str | None = "alpha-1"
     grid: dict[str, Any] = field(default_factory=dict)
     seeds: int = 3
 
@@ -31,20 +31,18 @@ class Condition:
 RANK: dict[str, Any] = {"peft.rank": 16, "peft.alpha": 4.0}
 """The scale falls with the root of the rank (rsLoRA, arXiv 2312.03732)."""
 TUNED, UNEVEN, AVERAGED = "alpha-1", "alpha-0.1", "alpha-1-averaged"
-RANKED = "alpha-1-rank-16"
+RANKED, RANKED_UNEVEN, LONG = "alpha-1-rank-16", "alpha-0.1-rank-16", "alpha-1-long"
+_UNEVEN: dict[str, Any] = {
+    "data.alpha": 0.1,
+    "client.steps": 1,
+    "schedule.rounds": 64,
+    "schedule.evaluate_every": 32,
+    "schedule.checkpoint_every": 64,
+}
 MICRO, EXACT, PARTED = "alpha-1-micro", "alpha-1-exact", "alpha-1-parts"
 CONDITIONS = {
     TUNED: Condition(title="alpha 1", settings={"data.alpha": 1.0}),
-    UNEVEN: Condition(
-        title="alpha 0.1",
-        settings={
-            "data.alpha": 0.1,
-            "client.steps": 1,
-            "schedule.rounds": 64,
-            "schedule.evaluate_every": 32,
-            "schedule.checkpoint_every": 64,
-        },
-    ),
+    UNEVEN: Condition(title="alpha 0.1", settings=_UNEVEN),
     AVERAGED: Condition(
         title="alpha 1, averaged",
         settings={"data.alpha": 1.0, "server.average": 1 - 4 / 16},
@@ -52,17 +50,31 @@ CONDITIONS = {
     RANKED: Condition(
         title="alpha 1, averaged, rank 16",
         settings={"data.alpha": 1.0, "server.average": 1 - 4 / 16, **RANK},
-        settled=False,
+        settled=None,
         grid={"lr": [3e-3, 1e-2]},
-        seeds=2,
+    ),
+    RANKED_UNEVEN: Condition(
+        title="alpha 0.1, averaged, rank 16",
+        settings={**_UNEVEN, "server.average": 1 - 4 / 64, **RANK},
+        settled=RANKED,
+    ),
+    LONG: Condition(
+        title="alpha 1, averaged, 128 rounds",
+        settings={
+            "data.alpha": 1.0,
+            "schedule.rounds": 128,
+            "schedule.evaluate_every": 16,
+            "schedule.checkpoint_every": 32,
+            "server.average": 1 - 4 / 128,
+        },
     ),
     MICRO: Condition(
         title="alpha 1, two at once",
         settings={"data.alpha": 1.0, "client.micro_batch_size": 2},
         seeds=1,
     ),
-    EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=False, seeds=1),
-    PARTED: Condition(title="alpha 1, part by part", settings={"data.alpha": 1.0}, settled=False, seeds=1),
+    EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=None, seeds=1),
+    PARTED: Condition(title="alpha 1, part by part", settings={"data.alpha": 1.0}, settled=None, seeds=1),
 }
 """By name; means of the server's weights look back over about a quarter of the rounds."""
 
@@ -85,14 +97,20 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, UNEVEN): [method for method in METHODS if method not in VARIANTS],
     (FIRST, AVERAGED): MAIN[:-1],
     (FIRST, RANKED): MAIN[:-1],
+    (FIRST, RANKED_UNEVEN): MAIN[:-1],
+    (FIRST, LONG): ("spry", "fedmezo"),
     (FIRST, MICRO): MAIN[:-1],
     (FIRST, EXACT): WEIGHTS,
     (FIRST, PARTED): PARTS,
     ("ag_news", TUNED): MAIN[:-1],
     ("ag_news", UNEVEN): MAIN[:-1],
     ("ag_news", AVERAGED): MAIN[:-1],
+    ("ag_news", RANKED): MAIN[:-1],
+    ("ag_news", RANKED_UNEVEN): MAIN[:-1],
     ("nli", TUNED): MAIN,
     ("nli", UNEVEN): MAIN[:-1],
+    ("nli", RANKED): MAIN[:-1],
     ("tweets", TUNED): MAIN[:-1],
+    ("tweets", RANKED): MAIN[:-1],
 }
 """Methods by data set and condition, in an order in which each finds what it builds on."""
