@@ -73,8 +73,8 @@ CONDITIONS = {
         settings={"data.alpha": 1.0, "client.micro_batch_size": 2},
         seeds=1,
     ),
-    EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=None, seeds=1),
-    PARTED: Condition(title="alpha 1, part by part", settings={"data.alpha": 1.0}, settled=None, seeds=1),
+    EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=None),
+    PARTED: Condition(title="alpha 1, part by part", settings={"data.alpha": 1.0}, settled=None),
 }
 """By name; means of the server's weights look back over about a quarter of the rounds."""
 
@@ -85,8 +85,11 @@ METHODS = (
 )  # fmt: skip
 MAIN = ("fedavg", "head_only_block", "spry_block", "fedmezo")
 VARIANTS = ("spry_activation", "spry_paper", "fedmezo_paper", "fedavg_top")
-PARTS = ("part_none", "part_four", "part_tied", "part_block", "whole", "whole_weights", "whole_head")
-"""Spry with one part of spry_block more, and spry_block with one part less."""
+PARTS = (
+    "part_none", "part_four", "part_guided", "part_tied", "part_block", "whole", "whole_four", "whole_untied",
+    "whole_weights", "whole_svag", "whole_adaptive", "whole_head",
+)  # fmt: skip
+"""Spry with one part of spry_block more, and spry_block with one part more, less or changed."""
 WEIGHTS = (
     "exact_lora", "exact_all_maps", "exact_value", "exact_two_blocks", "exact_block", "exact_a1", "exact_a4",
     "exact_a16", "exact_xs4", "exact_xs16",
@@ -98,7 +101,7 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, AVERAGED): MAIN[:-1],
     (FIRST, RANKED): MAIN[:-1],
     (FIRST, RANKED_UNEVEN): MAIN[:-1],
-    (FIRST, LONG): ("spry", "fedmezo"),
+    (FIRST, LONG): ("spry", "fedmezo", "head_only"),
     (FIRST, MICRO): MAIN[:-1],
     (FIRST, EXACT): WEIGHTS,
     (FIRST, PARTED): PARTS,

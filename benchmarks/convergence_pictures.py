@@ -12,7 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 from convergence import RESULTS
-from convergence_conditions import AVERAGED, MAIN, METHODS, TUNED, UNEVEN
+from convergence_conditions import AVERAGED, MAIN, METHODS, RANKED, RANKED_UNEVEN, TUNED, UNEVEN
 from convergence_data import SETS
 from matplotlib.axes import Axes
 
@@ -24,7 +24,7 @@ PICTURES = Path("docs/pictures")
 def main() -> None:
     """Draw two pictures for a condition: accuracy as it grows with what is spent, and against memory at the end."""
     sets = json.loads(RESULTS.read_text(encoding="utf-8"))["sets"]
-    for condition in (TUNED, UNEVEN, AVERAGED):
+    for condition in (TUNED, UNEVEN, AVERAGED, RANKED, RANKED_UNEVEN):
         compared = {name: own[condition] for name, own in sets.items() if condition in own}
         with mpl.rc_context(style.LOOK):
             made = style.figure(10.5, 0.6 + 2.1 * len(compared))
@@ -32,6 +32,7 @@ def main() -> None:
             for (name, found), line in zip(compared.items(), grid, strict=True):
                 _draw(found, line)
                 line[0].set_ylabel(f"{SETS[name].title}\ntest accuracy (%)")
+                style.widen(line[0], style.LEAST)
             style.legend(made, grid[0, 0], columns=len(MAIN))
             style.write(made, PICTURES / f"convergence-{condition}.png")
         _front(compared, PICTURES / f"convergence-front-{condition}.png")
@@ -52,6 +53,7 @@ def _front(sets: Mapping[str, Any], target: Path) -> None:
                 mean, spread = 100 * row["accuracy_mean"], 100 * row["accuracy_std"]
                 peak = row["peak_bytes_above_model"] / (1 << 20)
                 axes.errorbar(peak, mean, spread, label=row["method"], linestyle="", markersize=6, **look)
+            style.widen(axes, style.LEAST)
             axes.set_title(SETS[name].title)
             axes.set_xscale("log")
             axes.set_xlim(3.5, 32)

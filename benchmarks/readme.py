@@ -15,7 +15,7 @@ from typing import Any
 
 from readme_convergence import costs, every_method, main_methods
 from readme_layout import MIB, origin, percent, size, table
-from readme_parts import conditions, parts, weights
+from readme_parts import conditions, long_runs, parts, weights
 
 RESULTS, README = Path("benchmarks/results"), Path("README.md")
 
@@ -192,6 +192,7 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (Path("docs/comparing.md"), "weights", "convergence", weights),
     (Path("docs/comparing.md"), "conditions", "convergence", conditions),
     (Path("docs/comparing.md"), "costs", "convergence", costs),
+    (Path("docs/comparing.md"), "long_runs", "convergence", long_runs),
     (Path("docs/memory.md"), "targets", "memory", targets),
     (Path("docs/memory.md"), "split", "split", split),
     (Path("docs/theory.md"), "credit", "credit", credit),

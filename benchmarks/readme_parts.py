@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convergence_conditions import AVERAGED, CONDITIONS, EXACT, MICRO, PARTED, RANKED, TUNED
+from convergence_conditions import AVERAGED, CONDITIONS, EXACT, LONG, MICRO, PARTED, RANKED, TUNED
 from convergence_data import FIRST, SETS
 from convergence_rows import HEADS, SOURCE, costs_of, found_in, label, memory_and_bytes
 from readme_layout import origin, spread, table
@@ -12,9 +12,14 @@ from readme_layout import origin, spread, table
 PARTS = {
     "part_none": "Spry: an exact head, one gaussian direction of LoRA's weights, Yogi on the server",
     "part_four": "+ four directions",
+    "part_guided": "+ four directions, one of them the mean of past aggregates",
     "part_tied": "+ tied activation directions: LoRA's A of rank 4, signs",
     "part_block": "+ the last block in the head",
     "whole": "**all**: tied activation directions of A, the last block in the head, a plain mean",
+    "whole_four": "all, and four directions",
+    "whole_untied": "all, each token moved by itself",
+    "whole_svag": "all, clients' steps scaled by the estimated signal to noise",
+    "whole_adaptive": "all but the plain mean: Yogi on the server",
     "whole_weights": "all but activation directions: LoRA's weights, signs",
     "whole_head": "all but forward mode: the last block and nothing below it",
 }
@@ -66,3 +71,37 @@ def conditions(result: dict[str, Any]) -> str:
     ]
     heads = ["", "", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}", "seeds", *HEADS]
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
+
+
+def long_runs(result: dict[str, Any]) -> str:
+    """What the methods that are slow reach in many rounds, and what they have spent against spry_block until its target."""
+    found, sets = found_in(result), result["sets"][FIRST]
+    target = sets[AVERAGED]["views"]["target"]
+    clients = sets[AVERAGED]["setting"]["schedule.clients_per_round"]
+    reached = next(row["rounds"] for row in target["rows"] if row["method"] == "spry_block")
+    ours = reached * found[FIRST, TUNED]["spry_block"]["flops_per_client_round"]
+    looks = sets[LONG]["views"]["equal_rounds"]
+    rows = []
+    for row in looks["rows"]:
+        own, price = (
+            found[FIRST, LONG][row["method"]],
+            found[FIRST, TUNED][row["method"]]["flops_per_client_round"],
+        )
+        for rounds, after in zip(looks["rounds"], row["after"], strict=True):
+            if rounds & (rounds - 1) == 0:  # powers of two
+                rows.append([
+                    label(own),
+                    str(rounds),
+                    spread({**after, "seeds": own["seeds"]}),
+                    f"{rounds * clients * price / 1e12:.0f} TFLOP",
+                    f"{rounds * price / ours:.1f} x",
+                ])
+    heads = [
+        "",
+        "rounds",
+        f"{SETS[FIRST].title}, {CONDITIONS[AVERAGED].title}",
+        "operations",
+        "times spry_block's",
+    ]
+    note = f"spry_block reaches {100 * target['target']:.1f} % after {clients * ours / 1e12:.1f} TFLOP."
+    return table(heads, rows) + f"\n\n{note} {origin(result, SOURCE)}"

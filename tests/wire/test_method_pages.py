@@ -1,0 +1,80 @@
+"""The methods' pages say how many bytes travel; the codec writes as many, besides an envelope with a line a tensor."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.laws import problem
+
+from spry.core.keys import Key
+from spry.federated.methods import METHODS, method
+from spry.federated.settings import Settings
+from spry.wire.codec import encode_order, encode_reply
+
+PAGES = Path(__file__).parents[2] / "docs" / "methods"
+CLIENTS = [4, 0, 7, 2]
+STEPS, COUNT = 3, 2
+SLOPES = r"[Ww]ith `method\.slopes_only`"
+ENVELOPE, TENSOR = 100, 70
+"""Bytes at most, besides what is sent and for each tensor of it."""
+SENDING = [name for name in METHODS if name != "local"]
+"""All but the one whose page says that nothing is sent."""
+
+
+def said(name: str) -> tuple[str, str, str]:
+    """What a page says of the way down, of the way up, and of the way up with slopes alone."""
+    text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    down, up = text.split("## What is sent")[1].split("## Cost")[0].split("Up: ")
+    weights, *slopes = re.split(SLOPES, up)
+    return down.split("bytes")[0], weights, slopes[0] if slopes else ""
+
+
+def bytes_of(text: str, sizes: dict[str, int]) -> int:
+    """Add up the formulas of a text, such as `4 (d_i + H)`."""
+    found = re.findall(r"`4 ([^`]+)`", text)
+    assert found
+    factors = [re.sub(r"(?<=\w) (?=\w)", "*", formula) for formula in found]
+    return 4 * sum(eval(formula, {}, sizes) for formula in factors)
+
+
+def messages(name: str, **settings: bool):
+    """An order and its reply after each client's local steps, with the sizes that formulas name."""
+    chosen = {"count": COUNT} if "| `count` |" in (PAGES / f"{name}.md").read_text(encoding="utf-8") else {}
+    algorithm = method(name, problem.UNITS, Settings(**chosen, **settings))
+    weights = {name: weight.float() for name, weight in problem.weights().items()}
+    heads = {name for unit in problem.UNITS if unit.head for name in unit.names}
+    numbers = {name: weight.numel() for name, weight in weights.items()}
+    for client, order in algorithm.plan(algorithm.init(weights), CLIENTS, Key(0)).items():
+        drawn = [problem.batch(10 * client + step) for step in range(STEPS)]
+        batches = [problem.Batch(batch.x.float(), batch.y) for batch in drawn]
+        own = algorithm.train(problem.loss_of, order, batches, 24)
+        yield (
+            order,
+            own.reply,
+            {
+                "P": sum(numbers.values()),
+                "H": sum(numbers[name] for name in heads),
+                "d_i": sum(numbers[name] for name in order.trained if name not in heads),
+                "T": STEPS,
+                "K": chosen.get("count", 1),
+            },
+        )
+
+
+@pytest.mark.parametrize("name", SENDING)
+def test_what_the_page_says_is_sent_is_what_the_codec_writes(name):
+    down, up, _ = said(name)
+    for order, reply, sizes in messages(name):
+        assert 0 < len(encode_order(order)) - bytes_of(down, sizes) < ENVELOPE + TENSOR * len(order.weights)
+        assert (
+            0 < len(encode_reply(reply, order)) - bytes_of(up, sizes) < ENVELOPE + TENSOR * len(order.trained)
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in SENDING if said(name)[2]])
+def test_and_with_slopes_alone(name):
+    up = said("spry" if "as spry" in said(name)[2] else name)[2]
+    for order, reply, sizes in messages(name, slopes_only=True):
+        assert 0 < len(encode_reply(reply, order)) - bytes_of(up, sizes) < ENVELOPE + TENSOR * 2  # the head's
