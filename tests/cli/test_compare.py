@@ -66,6 +66,18 @@ def test_a_tuned_comparison_says_what_it_chose(spry, tiny_config):
     assert "1/3 fedavg, tuning 1" in result.err
 
 
+def test_a_setting_that_a_methods_own_table_overrules_is_named(spry, tiny_config):
+    own = ["--set", "methods.spry.client.lr=0.5", "--set", "client.lr=0.25"]
+    once = ["--set", "schedule.rounds=1", "--set", "client.steps=1", "--seeds", "0", "--no-backprop"]
+    result = spry("compare", tiny_config, "--methods", "head_only,spry", *own, *once, "--out", "all")
+    assert result.code == 0, result.err
+    assert "client.lr stays as it is for spry," in result.err
+    assert "--set methods.spry.client.lr=VALUE" in result.err
+    assert "lr = 0.25" in Path("all/head_only-s0/config.toml").read_text(encoding="utf-8")
+    assert "lr = 0.5" in Path("all/spry-s0/config.toml").read_text(encoding="utf-8")
+    assert "schedule.rounds stays" not in result.err
+
+
 def test_stopping_a_comparison_says_how_to_go_on(spry, tiny_config, monkeypatch):
     from spry.experiment import compare
 

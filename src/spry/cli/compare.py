@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,6 +66,7 @@ def compare(
     names = _names(methods, wanted)
     if backprop:
         wanted, names = _with_baseline(wanted, names)
+    _say_overruled(wanted, names, settings or ())
     numbers = [wanted.seed + k for k in range(SEEDS)] if seeds is None else _numbers(seeds)
     runs = experiment.plan(wanted, names, numbers)
     folder = out or folders.choose(f"{folders.dataset(wanted)}-compare", runs)
@@ -105,6 +107,18 @@ def _with_baseline(wanted: Config, names: list[str]) -> tuple[Config, list[str]]
             "To leave it out, write --no-backprop."
         )
     return config, more
+
+
+def _say_overruled(wanted: Config, names: list[str], settings: Sequence[str]) -> None:
+    from spry.experiment.config import flatten
+
+    for key in (setting.partition("=")[0].strip() for setting in settings):
+        own = [name for name in names if key in flatten(wanted.methods.get(name, {}))]
+        if own:
+            screen.say(
+                f"{key} stays as it is for {', '.join(own)}, whose own table in the configuration has it. "
+                f"To change it there, write --set methods.{own[0]}.{key}=VALUE."
+            )
 
 
 def _names(methods: str, wanted: Config) -> list[str]:
