@@ -81,10 +81,12 @@ CONDITIONS = {
 METHODS = (
     "fedavg", "fedyogi", "fedsgd", "fedavg_split", "fedyogi_split", "spry", "spry_activation", "spry_per_iteration",
     "spry_paper", "fedfgd", "fedmezo", "fedmezo_paper", "baffle", "fwdllm", "head_only", "fedavg_top", "spry_top",
-    "head_only_top", "fedsgd_adam", "spry_block", "head_only_block",
+    "head_only_top", "fedsgd_adam", "spry_block", "head_only_block", "spry_block_adam", "head_only_block_adam",
 )  # fmt: skip
 MAIN = ("fedavg", "head_only_block", "spry_block", "fedmezo")
 VARIANTS = ("spry_activation", "spry_paper", "fedmezo_paper", "fedavg_top")
+STEPPED = ("fedsgd_adam", "head_only_block_adam", "spry_block_adam")
+"""The main methods with one server step a round from gradients at its weights."""
 PARTS = (
     "part_none", "part_four", "part_guided", "part_tied", "part_block", "whole", "whole_four", "whole_untied",
     "whole_weights", "whole_svag", "whole_adaptive", "whole_head",
@@ -101,19 +103,19 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, AVERAGED): MAIN[:-1],
     (FIRST, RANKED): MAIN[:-1],
     (FIRST, RANKED_UNEVEN): MAIN[:-1],
-    (FIRST, LONG): ("spry", "fedmezo", "head_only"),
+    (FIRST, LONG): (*MAIN, "spry", "head_only"),
     (FIRST, MICRO): MAIN[:-1],
     (FIRST, EXACT): WEIGHTS,
     (FIRST, PARTED): PARTS,
-    ("ag_news", TUNED): MAIN[:-1],
-    ("ag_news", UNEVEN): MAIN[:-1],
+    ("ag_news", TUNED): (*MAIN[:-1], *STEPPED),
+    ("ag_news", UNEVEN): (*MAIN[:-1], *STEPPED),
     ("ag_news", AVERAGED): MAIN[:-1],
     ("ag_news", RANKED): MAIN[:-1],
     ("ag_news", RANKED_UNEVEN): MAIN[:-1],
-    ("nli", TUNED): MAIN,
-    ("nli", UNEVEN): MAIN[:-1],
+    ("nli", TUNED): (*MAIN, *STEPPED),
+    ("nli", UNEVEN): (*MAIN[:-1], *STEPPED),
     ("nli", RANKED): MAIN[:-1],
-    ("tweets", TUNED): MAIN[:-1],
+    ("tweets", TUNED): (*MAIN[:-1], *STEPPED),
     ("tweets", RANKED): MAIN[:-1],
 }
 """Methods by data set and condition, in an order in which each finds what it builds on."""

@@ -126,6 +126,14 @@ def head_only(units: Units, s: Settings) -> Algorithm:
     )  # fmt: skip
 
 
+def head_only_per_iteration(units: Units, s: Settings) -> Algorithm:
+    """The same with one server step a round, from the head's gradients at its weights."""
+    return compose(
+        name="head_only_per_iteration", units=[unit for unit in units if unit.head], estimator=exact_head(),
+        split=head_alone, client=None, server=s.server or ADAPTIVE,
+    )  # fmt: skip
+
+
 def local(units: Units, s: Settings) -> Algorithm:
     """No federation: each client backpropagates on its own data alone; the bound on not taking part."""
     return alone(name="local", units=units, estimator=backprop(s.checkpoint), client=s.client or LOCAL)
@@ -146,6 +154,7 @@ METHODS: Mapping[str, Method] = {
         baffle,
         fwdllm,
         head_only,
+        head_only_per_iteration,
         local,
     )
 }

@@ -9,7 +9,7 @@ from typing import Literal
 BACKPROPAGATING = frozenset({"fedavg", "fedyogi", "fedsgd", "fedavg_split", "fedyogi_split", "local"})
 """Methods of which a reader must be told whether they recompute activations instead of keeping them."""
 
-BOUNDS = frozenset({"head_only", "local"})
+BOUNDS = frozenset({"head_only", "head_only_per_iteration", "local"})
 """Methods that are no rivals but bounds: on training the body at all, and on taking part in a federation."""
 
 
@@ -44,5 +44,6 @@ STEPS: Mapping[str, Steps] = {
     "baffle": Steps(client=None, server="sgd"),
     "fwdllm": Steps(client=None, server="sgd"),
     "head_only": Steps(client="adamw", server="sgd"),
+    "head_only_per_iteration": Steps(client=None, server="yogi"),
     "local": Steps(client="adamw", server=None),
 }
