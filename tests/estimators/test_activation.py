@@ -13,7 +13,7 @@ from tests.laws import problem
 
 from spry.core.errors import ConfigError, ModelError
 from spry.core.keys import Key
-from spry.estimators.activation import activation, cheaper, maps
+from spry.estimators.activation import activation, maps, narrow
 from spry.estimators.directions import gaussian, rademacher
 from spry.estimators.projected import Measurement
 
@@ -165,11 +165,10 @@ def test_weights_are_not_written():
     assert all(torch.equal(w[n], before[n]) and not w[n].requires_grad for n in w)
 
 
-def test_the_cheaper_choice_taps_maps_with_more_inputs_than_tokens():
-    w = {"A": torch.zeros(2, 64), "B": torch.zeros(64, 2), "norm": torch.zeros(64)}
-    assert cheaper(w, 20.0) == ["A"]
-    assert cheaper(w, 64.0) == []
-    assert cheaper(w, 1.0) == ["A", "B"]
+def test_the_narrow_choice_leaves_maps_with_more_outputs_than_inputs():
+    w = {"A": torch.zeros(2, 64), "R": torch.zeros(4, 4), "B": torch.zeros(64, 2), "norm": torch.zeros(64)}
+    assert narrow(w, 20.0) == ["A", "R"]
+    assert maps(w, 20.0) == ["A", "R", "B"]
 
 
 class Transposed(TokenLoss):

@@ -33,6 +33,13 @@ class FirstTokenLoss(TokenLoss):
         )
 
 
+class Flat(FirstTokenLoss):
+    """Says the same whatever the weights."""
+
+    def examples(self, params):
+        return 0 * super().examples(params)
+
+
 def first_token(examples=6, length=9):
     made = TokenLoss.make(examples, length)
     return FirstTokenLoss(made.x, made.mask, made.y)
@@ -102,11 +109,23 @@ def test_calibrated_amplitudes_err_less_where_one_token_is_pooled():
     assert errors[1] < 0.7 * errors[0]
 
 
+def test_calibration_wakes_what_sleeps_above_the_tapped_maps():
+    """A head of zeros lets no slope through; nudged, it says as much of the places as any other."""
+    asleep = {**tokens.weights(), "head.weight": torch.zeros(tokens.C, tokens.D, dtype=torch.float64)}
+    found = calibrate(first_token(60), asleep, LAYERS, Key(0))
+    wanted = calibrate(
+        first_token(60), {**asleep, "head.weight": tokens.weights()["head.weight"]}, LAYERS, Key(0)
+    )
+    for name in LAYERS:
+        torch.testing.assert_close(torch.tensor(found[name]), torch.tensor(wanted[name]), rtol=0.6, atol=0)
+    assert max(found["layer0.A"]) > 2 * min(found["layer0.A"])
+
+
 def test_nothing_to_measure_gives_equal_amplitudes():
     w = problem.weights()
     loss = problem.ProblemLoss(problem.batch(0))
     assert calibrate(loss, w, ["layer0.A"], Key(0)) == {"layer0.A": [1.0, 1.0, 1.0]}
-    still = {**tokens.weights(), "head.weight": torch.zeros(tokens.C, tokens.D, dtype=torch.float64)}
-    assert calibrate(first_token(), still, LAYERS[:1], Key(0)) == {"layer0.A": [1.0, 1.0, 1.0]}
+    flat_loss = Flat(first_token().x, first_token().mask, first_token().y)
+    assert calibrate(flat_loss, tokens.weights(), LAYERS[:1], Key(0)) == {"layer0.A": [1.0, 1.0, 1.0]}
     assert math.isclose(mean_tokens(loss), 1.0)
     assert math.isclose(mean_tokens(TokenLoss.make(3, 5)), 4.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import product
 
 import pytest
@@ -10,8 +11,13 @@ import torch
 
 from spry.cli.progress import opening
 from spry.core.errors import ConfigError
+from spry.core.keys import Key
+from spry.core.params import restrict
+from spry.core.unit import names_of
+from spry.estimators.predict import Prediction
 from spry.experiment.build import PEFT, build
 from spry.experiment.config import Config
+from spry.experiment.moved import moved
 from spry.experiment.run import run
 
 SMALL = {
@@ -87,6 +93,73 @@ def test_auto_says_what_it_chose(config, tmp_path):
     assert told["error_of_weight_directions"] == 16
     assert told["error_of_activation_directions"] > 0
     assert "auto: activation directions for" in opening("spry", started)
+
+
+def test_auto_says_so_where_there_are_no_maps(config, tmp_path):
+    config = config.with_settings({"peft.kind": "norm", "method.estimator": "auto"})
+    started, *_ = run(config, tmp_path)
+    assert started.auto == {"maps": 0, "tapped": 0}
+    assert "auto: weight directions, for what is trained are no maps" in opening("spry", started)
+
+
+def test_auto_does_not_predict_for_tied_tokens(config, tmp_path):
+    config = config.with_settings({"method.estimator": "auto", "method.tied": True})
+    with pytest.raises(ConfigError, match=r"method\.tied = true, set method.estimator = 'activation'"):
+        list(run(config, tmp_path))
+
+
+def test_activation_directions_move_lora_s_a_and_not_its_b(config):
+    """B has as many outputs as the model is wide, so moving them errs more than moving B."""
+    experiment = build(config.with_settings({"peft.kind": "lora", "method.estimator": "activation"}))
+    found = moved(config.with_settings({"method.estimator": "activation"}), experiment.task, True, Key(0))
+    body = [unit for unit in experiment.task.units if not unit.head]
+    tapped = found.choice(restrict(experiment.task.init(), names_of(body)), 9.0)
+    assert len(tapped) == 4
+    assert found.amplitudes.keys() == set(tapped)
+    assert all("lora_A" in name for name in tapped)
+
+
+TAPPING = {"peft.kind": "lora_a", "method.estimator": "activation"}
+GUIDED = {"method.control_variate": "guided", "method.count": 4}
+CHANGES = {
+    "amplitudes": (TAPPING, {"method.amplitudes": "equal"}),
+    "tied": (TAPPING, {"method.tied": True}),
+    "count": ({}, {"method.count": 3}),
+    "count_growth": ({"method.count": 2}, {"method.count_growth": 2}),
+    "count_max": ({"method.count": 2}, {"method.count_max": 3}),
+    "directions": ({"method.count": 2}, {"method.directions": "orthogonal"}),
+    "control_variate": ({"method.count": 4}, GUIDED),
+    "control_decay": (GUIDED, {"method.control_decay": 0.1}),
+    "sleep": ({}, {"method.sleep": False}),
+    "exact_head": ({}, {"method.exact_head": False}),
+    "estimator": (TAPPING, {"method.estimator": "weight"}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_setting_of_the_method_reaches_the_weights(config, name, tmp_path):
+    """Two runs that differ in this setting alone end elsewhere, after as many rounds as means of the past need."""
+    before, after = CHANGES[name]
+    base = config.with_settings({"method.name": "spry_per_iteration", "schedule.rounds": 4, **before})
+    ends = [last_weights(base.with_settings(more), tmp_path / str(len(more))) for more in ({}, after)]
+    assert any(not torch.equal(ends[0][n], ends[1][n]) for n in ends[0])
+
+
+def last_weights(config, folder):
+    *_, last = run(config, folder)
+    return last.state.weights
+
+
+@pytest.mark.parametrize("tapped", [True, False])
+def test_auto_is_what_it_says_it_chose(config, tapped, tmp_path, monkeypatch):
+    """With all maps tapped it is the activation estimator, to the bit, and with none the one of weights."""
+    monkeypatch.setattr(Prediction, "limit", math.inf if tapped else 0.0)
+    chosen = {"peft.kind": "lora_a", "peft.rank": 2}
+    found, wanted = (
+        last_weights(config.with_settings({**chosen, "method.estimator": name}), tmp_path / name)
+        for name in ("auto", "activation" if tapped else "weight")
+    )
+    assert all(torch.equal(found[n], wanted[n]) for n in found)
 
 
 def test_budgets_shape_the_slices_of_a_run(config, tmp_path):

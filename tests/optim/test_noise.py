@@ -32,7 +32,7 @@ def test_gradients_that_agree_are_followed_at_full_length():
 
 
 def test_two_steps_by_hand():
-    """beta = 0.5: m = 1, v = 2.5, both over 3/4; rho = 5/9, so s = (10/3 - 16/9) / (4/9) = 3.5."""
+    """beta = 0.5: m = 1 and v = 1.5, both over 3/4, are 4/3 and 2; rho = 5/9, so s = 5/9 (2 - 16/9) / (4/9)."""
     _, second = steps(svag(1.0, beta=0.5), scalars(2, 1))
     mean, square = (0.5 * 1 + 0.5 * 1) / 0.75, (0.5 * 2 + 0.5 * 1) / 0.75
     rho = 0.5 * 1.25 / (1.5 * 0.75)
@@ -51,6 +51,12 @@ def test_noise_is_stepped_along_less_than_signal():
 
 def test_nothing_found_nothing_done():
     assert all(update.item() == 0 for update in steps(svag(1.0), scalars(0, 0)))
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_the_guard_leaves_out_what_is_not_finite(bad):
+    found = steps(guard(2.0, window=3), scalars(1, bad, 100, 2))
+    assert [x.item() for x in found] == pytest.approx([1, 0, 2, 2])
 
 
 def test_the_guard_by_hand():

@@ -9,7 +9,7 @@ import torch
 
 from spry.core.keys import Key
 from spry.core.params import restrict
-from spry.estimators.activation import activation, cheaper, maps
+from spry.estimators.activation import activation, maps, narrow
 from spry.estimators.backprop import backprop
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement
@@ -53,7 +53,7 @@ def test_unbiased_on_every_architecture(folder, reviews):
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
-@pytest.mark.parametrize("choice", [maps, cheaper])
+@pytest.mark.parametrize("choice", [maps, narrow])
 def test_unbiased_for_a_client_s_slice_of_lora(folder, reviews, choice, kind):
     task, loss, weights = setting(folder, reviews, Lora(rank=2))
     estimate = activation(

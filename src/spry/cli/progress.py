@@ -142,6 +142,8 @@ def chosen(auto: Mapping[str, Any]) -> str:
     Returns:
         A clause.
     """
+    if not auto["maps"]:
+        return "auto: weight directions, for what is trained are no maps"
     errors = auto["error_of_activation_directions"], auto["error_of_weight_directions"]
     told = f"{errors[0]:.3g} against {errors[1]:.3g}" if errors[0] == errors[0] else "unknown"
     return (

@@ -37,21 +37,20 @@ def maps(params: Params, tokens: float) -> list[str]:
     return [name for name, w in params.items() if w.dim() == 2]
 
 
-def cheaper(params: Params, tokens: float) -> list[str]:
-    """Tap the maps for which activation directions have the smaller predicted error.
+def narrow(params: Params, tokens: float) -> list[str]:
+    """Tap the maps with no more outputs than inputs, such as LoRA's A and LoRA-XS's R, but not LoRA's B.
 
-    A map of shape (R, D) takes ``R D`` random numbers a batch as a weight, and ``R T`` an example at its outputs. With
-    examples whose gradients share no direction, the worst case, the relative squared errors are in that proportion, so
-    a map is tapped if ``T < D``.
+    A map of shape (R, D) takes ``R D`` random numbers a batch as a weight, and ``R T`` an example at its outputs, so
+    that texts shorter than D pay. LoRA's B has D = r inputs and as many outputs as the model is wide.
 
     Args:
         params: Weights.
-        tokens: ``T``, mean tokens of an example.
+        tokens: Mean tokens of an example.
 
     Returns:
         Names of the weights to tap.
     """
-    return [name for name in maps(params, tokens) if tokens < params[name].shape[1]]
+    return [name for name in maps(params, tokens) if params[name].shape[0] <= params[name].shape[1]]
 
 
 def activation(

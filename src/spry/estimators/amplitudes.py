@@ -27,7 +27,21 @@ PLACES = ("first", "last", "between")
 Amplitudes = Mapping[str, Sequence[float]]
 """Names of tapped weights mapped to one amplitude for each of ``PLACES``, all above 0."""
 
+_NUDGE = 1e-2
 _RANGE = 10.0  # amplitudes further than this from their median would lean too much on one measurement
+
+
+def awake(params: Params, key: Key) -> dict[str, Tensor]:
+    """Move the weights that are zero a little, for LoRA's A has no gradient while B is zero.
+
+    Args:
+        params: Weights, where training starts.
+        key: Where signs come from.
+
+    Returns:
+        All of them, none of them zero.
+    """
+    return {n: w if w.any() else _NUDGE * key.signs(n, tuple(w.shape), like=w) for n, w in params.items()}
 
 
 def places(mask: Tensor) -> Tensor:
@@ -69,14 +83,15 @@ def calibrate(loss: Loss, params: Params, taps: Sequence[str], key: Key) -> dict
 
     Args:
         loss: The loss of a batch of texts, which may be random, as may their labels.
-        params: All trainable weights, where training starts.
+        params: All trainable weights, where training starts; those that are zero and not tapped are nudged.
         taps: Names of the weights that will be tapped.
         key: Where the signs come from.
 
     Returns:
         Amplitudes, of which the median is 1; equal ones where there are no sequences or no slopes.
     """
-    ratios = {name: _ratios(loss, params, name, key) for name in taps}
+    started = {**awake(params, key.fold("awake")), **{name: params[name] for name in taps}}
+    ratios = {name: _ratios(loss, started, name, key) for name in taps}
     known = [r for values in ratios.values() for r in values if 0 < r < math.inf]
     middle = median(known) if known else math.inf
     return {name: [_bounded(r / middle) for r in values] for name, values in ratios.items()}

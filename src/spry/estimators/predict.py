@@ -7,7 +7,7 @@ For one map ``z_t = A x_t`` of shape (R, D), alone in its slice, and K = 1:
 
 with g the batch's gradient of A, ``G_b`` that of example b's loss by the outputs, ``X_b`` the inputs. The second grows
 with the tokens T of a text, so there is a length below which it is the smaller one. Where neither examples nor tokens
-agree this length is D (``activation.cheaper``); here it is measured.
+agree this length is D; here it is measured.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from torch import Tensor
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.estimators.activation import Choice, maps, mean_tokens
-from spry.estimators.amplitudes import Amplitudes, spread
+from spry.estimators.amplitudes import Amplitudes, awake, spread
 from spry.forward.loss import Loss
 from spry.forward.tap import tapped
-
-_NUDGE = 1e-2  # zero weights are moved by this much, for LoRA's A has no gradient while B is zero
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,8 @@ def predict(
     Returns:
         A prediction for each map.
     """
-    awake = {n: w if w.any() else _NUDGE * key.signs(n, tuple(w.shape), like=w) for n, w in params.items()}
-    return {name: _one(loss, awake, name, key.fold(name), amplitudes or {}, count) for name in names}
+    started = awake(params, key)
+    return {name: _one(loss, started, name, key.fold(name), amplitudes or {}, count) for name in names}
 
 
 def _one(loss: Loss, params: Params, name: str, key: Key, amplitudes: Amplitudes, count: int) -> Prediction:

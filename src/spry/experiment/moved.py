@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -11,7 +11,7 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import restrict
 from spry.core.unit import names_of
-from spry.estimators.activation import Choice, maps, mean_tokens
+from spry.estimators.activation import Choice, maps, mean_tokens, narrow
 from spry.estimators.amplitudes import Amplitudes, calibrate
 from spry.estimators.predict import Prediction, predict, shorter
 from spry.experiment.config import Config
@@ -26,23 +26,26 @@ class Moved:
     Args:
         choice: Which maps are moved at their outputs; None for none.
         amplitudes: How far the tokens of such outputs are moved; all alike without it.
-        predictions: What ``auto`` chose by, for each map.
+        predictions: What ``auto`` chose by, for each map, of which a kind of weights may have none; None without it.
     """
 
     choice: Choice | None = None
     amplitudes: Amplitudes | None = None
-    predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    predictions: Mapping[str, Prediction] | None = None
 
     def facts(self) -> dict[str, Any] | None:
         """Sum up what ``auto`` chose.
 
         Returns:
             Tokens of the probe, maps and how many of them are tapped at this length, medians over the maps of the
-            predicted relative squared errors and of the length below which outputs are moved; None without ``auto``.
+            predicted relative squared errors and of the length below which outputs are moved; counts of 0 where there
+            are no maps, None without ``auto``.
         """
-        if not self.predictions:
+        if self.predictions is None:
             return None
         found = list(self.predictions.values())
+        if not found:
+            return {"maps": 0, "tapped": 0}
         return {
             "tokens": found[0].tokens,
             "maps": len(found),
@@ -68,7 +71,7 @@ def moved(config: Config, task: ClassificationTask, kind_has_maps: bool, key: Ke
         What is moved.
 
     Raises:
-        ConfigError: If outputs shall be moved where there are none.
+        ConfigError: If outputs shall be moved where there are none, or tied tokens be chosen by a prediction.
     """
     wanted = config.method.estimator
     if wanted == "weight" or config.method.name not in FORWARD:
@@ -78,17 +81,22 @@ def moved(config: Config, task: ClassificationTask, kind_has_maps: bool, key: Ke
             f"peft.kind = {config.peft.kind!r} trains no maps, so there are no outputs for activation directions to "
             "move: set method.estimator = 'weight' or 'auto'"
         )
+    if wanted == "auto" and config.method.tied:
+        raise ConfigError(
+            "method.estimator = 'auto' predicts errors of tokens that are moved one by one: with method.tied = true, "
+            "set method.estimator = 'activation'"
+        )
     if not kind_has_maps:
-        return Moved()
+        return Moved(predictions={})
     weights = task.init()
     body = restrict(weights, names_of(unit for unit in task.units if not unit.head))
     probe = task.loss(task.probe(key.fold("probe")), key)
-    names = maps(body, mean_tokens(probe))
+    tokens = mean_tokens(probe)
     amplitudes = None
     if config.method.amplitudes == "calibrated":
-        amplitudes = calibrate(probe, weights, names, key.fold("calibrate"))
+        amplitudes = calibrate(probe, weights, narrow(body, tokens), key.fold("calibrate"))
     if wanted == "activation":
-        return Moved(choice=maps, amplitudes=amplitudes)
+        return Moved(choice=narrow, amplitudes=amplitudes)
     batch = task.loss(task.probe(key.fold("predict"), examples=config.client.batch_size), key)
-    predictions = predict(batch, weights, names, key.fold("predict"), amplitudes)
+    predictions = predict(batch, weights, maps(body, tokens), key.fold("predict"), amplitudes)
     return Moved(choice=shorter(predictions), amplitudes=amplitudes, predictions=predictions)

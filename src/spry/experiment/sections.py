@@ -174,7 +174,8 @@ class Client(Section):
     guard: float | None = Field(
         default=None,
         ge=1,
-        description="Shortens gradients of more than so many times their median norm; biased; off if unset.",
+        description="Shortens a client's gradients of more than so many times their median norm in this round, and "
+        "leaves out what is not finite; biased, and of no use to methods whose clients do not step; off if unset.",
     )
     batch_size: int = Field(default=8, ge=1)
     batch_growth: int = Field(

@@ -57,8 +57,9 @@ def guard(factor: float, window: int = 32) -> Transform:
     """Shorten gradients that stick out: ``g <- g min(1, c median / |g|)`` over each weight's own last norms.
 
     Along one rademacher direction ``|g| = |s| sqrt(d)``, so this is a bound of c times the median on the slope; along
-    other directions nearly so. It treats each weight on its own, so that slopes can be replayed. It is biased: what is
-    cut off is lost, and large gradients of rare batches are cut off with the noise.
+    other directions nearly so. A gradient that is not finite is left out altogether. It treats each weight on its own,
+    so that slopes can be replayed. It is biased: what is cut off is lost, and large gradients of rare batches are cut
+    off with the noise.
 
     Args:
         factor: ``c`` >= 1.
@@ -80,6 +81,8 @@ def guard(factor: float, window: int = 32) -> Transform:
 
     def update(g: Tensor, s: Slots, w: Tensor) -> tuple[Tensor, Slots]:
         norm = g.double().norm()
+        if not norm.isfinite():
+            return torch.zeros_like(g), s
         norms = torch.cat([s["norms"][1:], norm[None]])
         limit = factor * norms.nanmedian()
         return g * (limit / norm).clamp(max=1.0).to(g.dtype) if norm > limit else g, {"norms": norms}
