@@ -73,6 +73,14 @@ def test_control_variates_run_and_resume(config, control, tmp_path):
     assert all(torch.equal(whole.state.weights[n], resumed.state.weights[n]) for n in whole.state.weights)
 
 
+@pytest.mark.parametrize(
+    "other", [{"method.control_variate": "guided", "method.count": 2}, {"method.estimator": "activation"}]
+)
+def test_a_pool_goes_with_weight_directions_and_no_control_variate(config, other, tmp_path):
+    with pytest.raises(ConfigError, match=r"method\.pool = 1"):
+        list(run(config.with_settings({"method.pool": 4, **other}), tmp_path))
+
+
 def test_a_guard_goes_before_the_client_s_optimizer(config, tmp_path):
     with pytest.raises(ConfigError, match=r"client.lr is missing: client.guard"):
         list(run(config.with_settings({"client.guard": 5.0}), tmp_path / "refused"))
@@ -129,6 +137,7 @@ CHANGES = {
     "count_max": ({"method.count": 2}, {"method.count_max": 3}),
     "directions": ({"method.count": 2}, {"method.directions": "orthogonal"}),
     "control_variate": ({"method.count": 4}, GUIDED),
+    "pool": ({}, {"method.pool": 5}),
     "control_decay": (GUIDED, {"method.control_decay": 0.1}),
     "sleep": ({}, {"method.sleep": False}),
     "exact_head": ({}, {"method.exact_head": False}),

@@ -75,6 +75,7 @@ SETTINGS = [
     Settings(exact_head=False),
     Settings(exact_head=False, control="previous", server=sgd(0.1)),
     Settings(exact_head=False, control="guided", count=2, server=sgd(0.1)),
+    Settings(exact_head=False, pool=3, server=sgd(0.1)),
 ]
 
 

@@ -42,6 +42,7 @@ def chosen(page, **changes):
         "split": SPLITS.get(page["split"].strip("`")),
         "count": int(page.get("count", 1)),
         "directions": DIRECTIONS[page.get("directions", "gaussian").strip("`")],
+        "pool": int(page["pool"]) if "pool" in page else None,
         "h": float(page["h"]) if "h" in page else None,
         "difference": DIFFERENCES[page["difference"].strip("`")] if "difference" in page else None,
         "exact_head": page.get("exact_head", "true") == "true",
@@ -83,6 +84,8 @@ def test_what_the_page_calls_a_setting_matters_and_none_means_none(name):
         assert differs == (page[role] != "none")
     if "h" in page:
         assert not torch.equal(weights(name, Settings(h=2 * float(page["h"]))), base)
+    if "pool" in page:
+        assert not torch.equal(weights(name, Settings(pool=2 * int(page["pool"]))), base)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -73,12 +73,18 @@ def test_slopes_give_the_gradient_that_the_client_found(name, count, monkeypatch
 STEPPING = ["spry", "fedfgd", "fedmezo"]
 
 
+HINTED = [{"control": "guided"}, {"pool": 4}]
+
+
 @pytest.mark.parametrize(
-    ("name", "control"),
-    [*product(STEPPING, ["guided"]), *product(["spry_per_iteration", "baffle"], ["previous", "guided"])],
+    ("name", "hinted"),
+    [
+        *product(STEPPING, HINTED),
+        *product(["spry_per_iteration", "baffle"], [*HINTED, {"control": "previous"}]),
+    ],
 )
-def test_with_a_hint_that_takes_noise_away(name, control):
-    choices = {"control": control, "count": 3}
+def test_with_a_hint_from_past_aggregates(name, hinted):
+    choices = {"count": 3, **hinted}
     full, _ = rounds(name, slopes_only=False, **choices)
     sent, answers = rounds(name, slopes_only=True, wire=True, **choices)
     assert any(answer.order.hint for answer in answers)

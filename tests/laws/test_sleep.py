@@ -135,9 +135,9 @@ def test_clients_that_skipped_rounds_catch_up(name):
 
 
 @pytest.mark.parametrize("name", ["spry_per_iteration", "baffle"])
-@pytest.mark.parametrize("control", ["previous", "guided"])
-def test_hints_know_of_weights_that_slept(name, control):
-    state = run(name, settings=Settings(count=3, control=control))[0]
+@pytest.mark.parametrize("hinted", [{"control": "previous"}, {"control": "guided"}, {"pool": 4}])
+def test_hints_know_of_weights_that_slept(name, hinted):
+    state = run(name, settings=Settings(count=3, **hinted))[0]
     assert all(torch.isfinite(w).all() for w in state.weights.values())
 
 

@@ -214,6 +214,7 @@ def settings(config: Config) -> Settings:
         directions=DIRECTIONS[chosen.directions],
         tied=chosen.tied,
         control=None if chosen.control_variate == "none" else chosen.control_variate,
+        pool=chosen.pool,
         decay=chosen.control_decay,
         count=chosen.count,
         growth=chosen.count_growth,

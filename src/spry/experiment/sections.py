@@ -125,6 +125,12 @@ class Method(Section):
         description="How past aggregates take noise away: subtracted (previous; of methods whose clients do not step), "
         "or as one of the directions (guided).",
     )
+    pool: int | None = Field(
+        default=None,
+        ge=1,
+        description="Candidates for each direction, of which those most aligned to past aggregates are kept: biased; "
+        "the method's own if unset.",
+    )
     control_decay: float = Field(
         default=0.9,
         ge=0,

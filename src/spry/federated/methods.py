@@ -113,7 +113,7 @@ def fwdllm(units: Units, s: Settings) -> Algorithm:
     step = s.server or GRADIENT
     return paced(
         name="fwdllm", units=units, slope=central_difference(s.h or 1e-2), counts=s.counts, pacing=s.pacing,
-        sleep=s.sleep, measurement=replace(s.measurement(units), pool=10, control=None),
+        sleep=s.sleep, measurement=replace(s.measurement(units), pool=s.pool or 10, control=None),
         server=chain(step, warmup_linear(s.rounds, s.rounds // 10)) if s.rounds else step,
     )  # fmt: skip
 

@@ -38,6 +38,7 @@ class Settings:
         tied: Whether tapped outputs of the tokens between the first and the last move together.
         directions: How random directions are drawn.
         control: How the running mean of past aggregates takes noise away, for methods with directions but fwdllm.
+        pool: Candidates for each direction, of which those most aligned to that running mean are kept, >= 1.
         decay: Decay of that running mean, and of those that ``most`` goes by, in [0, 1).
         count: K, directions per step, >= 1.
         growth: What each phase multiplies K by, >= 1.
@@ -61,6 +62,7 @@ class Settings:
     tied: bool = False
     directions: Directions = gaussian
     control: Control | None = None
+    pool: int | None = None
     decay: float = 0.9
     count: int = 1
     growth: int = 1
@@ -100,15 +102,22 @@ class Settings:
             The directions, and the head's names if its gradient is taken exactly.
 
         Raises:
-            ConfigError: If a single direction shall be guided: it would look along the hint alone.
+            ConfigError: If a single direction shall be guided: it would look along the hint alone; or if directions
+                shall be both guided and chosen from a pool, which each take the hint in their own way.
         """
+        pool = self.pool or 1
+        if self.control is not None and pool > 1:
+            raise ConfigError(
+                f"method.pool = {pool} and method.control_variate = {self.control!r} both go by past aggregates: set "
+                "method.pool = 1, or method.control_variate = 'none'"
+            )
         if self.control == "guided" and self.count < 2:
             raise ConfigError(
                 "one of the directions of method.control_variate = 'guided' is spent on the hint, so method.count must "
                 f"be at least 2; it is {self.count}"
             )
         head = names_of(unit for unit in units if unit.head) if self.exact_head else ()
-        return Measurement(directions=self.directions, exact=frozenset(head), control=self.control)
+        return Measurement(directions=self.directions, exact=frozenset(head), pool=pool, control=self.control)
 
     def along(self, slope: Slope, units: Sequence[Unit]) -> Sampled:
         """Make the estimator of a method that measures slopes along weight directions.
@@ -133,14 +142,14 @@ class Settings:
 
         Raises:
             ConfigError: If clients shall send only slopes of activation directions, which determine no gradient, or a
-                control variate is asked for with them.
+                control variate or a pool is asked for with them.
         """
         if self.tap is None:
             return self.along(forward_mode, units)
-        if self.control is not None:
+        if self.measurement(units).hinted:
             raise ConfigError(
-                "method.control_variate works along weight directions: set method.estimator = 'weight', or "
-                "method.control_variate = 'none'"
+                "method.control_variate and method.pool work along weight directions: set method.estimator = 'weight', "
+                "or method.control_variate = 'none' and method.pool = 1"
             )
         if self.slopes_only:
             raise ConfigError(
@@ -170,7 +179,7 @@ class Settings:
         Returns:
             What the server remembers for it; None if they need none.
         """
-        if self.control is None:
+        if not self.measurement(units).hinted:
             return None
         # of past aggregates; if K grows, the guess is shrunk more than it need be
         believed = self.count if self.control == "previous" else 0
