@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convergence_conditions import COMPARED, CONDITIONS, MAIN, METHODS, TUNED
+from convergence_conditions import COMPARED, CONDITIONS, METHODS, SHOWN, TUNED
 from convergence_data import FIRST, SETS, files
 from convergence_flops import flops
 
@@ -30,7 +30,7 @@ from spry.experiment import tune
 from spry.experiment.compare import FILE, compare
 from spry.experiment.config import Config, load
 from spry.experiment.files import write_json
-from spry.experiment.run import META, Started, holds
+from spry.experiment.run import META, SUMMARY, Started, holds
 
 CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")
 AGAIN = 2
@@ -66,7 +66,10 @@ def _gathered(config: Config, folder: Path, seed: int) -> dict[str, Any]:
     """Sum up a comparison that is done."""
     result = _read(folder / FILE)
     for row in result["rows"]:
-        if row["method"] in MAIN or folder.name == TUNED:  # the others' costs are in no table
+        runs = [folder / f"{row['method']}-s{seed}" for seed in row["seeds"]]
+        row["accuracies"] = [_read(run / SUMMARY)["test_accuracy"] for run in runs]
+        row["commits"] = sorted({_read(run / META)["commit"] for run in runs})
+        if row["method"] in SHOWN or folder.name == TUNED:  # the others' costs are in no table
             row["flops_per_client_round"] = flops(folder / f"{row['method']}-s{seed}")
     setting = {key: config.flat()[key] for key in SETTING}
     return {"setting": setting, **{key: result[key] for key in ("rows", "views", "tuning")}}

@@ -87,6 +87,8 @@ MAIN = ("fedavg", "head_only_block", "spry_block", "fedmezo")
 VARIANTS = ("spry_activation", "spry_paper", "fedmezo_paper", "fedavg_top")
 STEPPED = ("fedsgd_adam", "head_only_block_adam", "spry_block_adam")
 """The main methods with one server step a round from gradients at its weights."""
+SHOWN = (*MAIN[:-1], *STEPPED, "fedmezo")
+"""Methods that are shown on all data sets."""
 PARTS = (
     "part_none", "part_four", "part_guided", "part_tied", "part_block", "whole", "whole_four", "whole_untied",
     "whole_weights", "whole_svag", "whole_adaptive", "whole_head",

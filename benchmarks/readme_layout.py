@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MIB = 1 << 20
@@ -22,7 +22,7 @@ def origin(result: dict[str, Any], source: str) -> str:
     return f"`{source}`, {hardware}, torch {made['versions']['torch']}, {made['date'][:10]}."
 
 
-def spread(row: dict[str, Any] | None) -> str:
+def spread(row: Mapping[str, Any] | None) -> str:
     """Write mean and deviation of an accuracy, the mean alone of a single seed; nothing if there is no such row."""
     if row is None:
         return ""

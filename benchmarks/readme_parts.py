@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from statistics import fmean, stdev
 from typing import Any
 
 from convergence_conditions import AVERAGED, CONDITIONS, EXACT, LONG, MICRO, PARTED, RANKED, TUNED
 from convergence_data import FIRST, SETS
-from convergence_rows import HEADS, SOURCE, costs_of, found_in, label, memory_and_bytes
+from convergence_rows import HEADS, SOURCE, Row, costs_of, found_in, label, memory_and_bytes
 from readme_layout import origin, spread, table
 
 PARTS = {
     "part_none": "Spry: an exact head, one gaussian direction of LoRA's weights, Yogi on the server",
-    "part_four": "+ four directions",
-    "part_guided": "+ four directions, one of them the mean of past aggregates",
-    "part_tied": "+ tied activation directions: LoRA's A of rank 4, signs",
-    "part_block": "+ the last block in the head",
+    "part_four": "the same with four directions",
+    "part_guided": "the same with four directions, one of them the mean of past aggregates",
+    "part_tied": "the same with tied activation directions: LoRA's A of rank 4, signs",
+    "part_block": "the same with the last block in the head",
     "whole": "**all**: tied activation directions of A, the last block in the head, a plain mean",
     "whole_four": "all, and four directions",
     "whole_untied": "all, each token moved by itself",
@@ -50,8 +51,12 @@ def parts(result: dict[str, Any]) -> str:
 def weights(result: dict[str, Any]) -> str:
     """How far exact gradients come, by what is trained: what a perfect estimator would reach."""
     found = found_in(result)[FIRST, EXACT]
-    rows = [[said, spread(found[name])] for name, said in WEIGHTS.items()]
-    heads = ["trained, besides the head", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}"]
+    rows = [[said, spread(found[name]), memory_and_bytes(found[name])[0]] for name, said in WEIGHTS.items()]
+    heads = [
+        "trained, besides the head",
+        f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}",
+        f"{HEADS[0]} with a whole tape",
+    ]
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
 
 
@@ -73,8 +78,33 @@ def conditions(result: dict[str, Any]) -> str:
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
 
 
+def differences(result: dict[str, Any]) -> str:
+    """What forward mode adds to the block, and how far it is from backpropagation: differences seed by seed."""
+    pairs = [
+        ("spry_block", "head_only_block"),
+        ("spry_block", "fedavg"),
+        ("spry_block_adam", "head_only_block_adam"),
+        ("spry_block_adam", "fedsgd_adam"),
+    ]
+    rows = []
+    for (name, at), own in found_in(result).items():
+        cells = [_difference(own.get(one), own.get(other)) for one, other in pairs]
+        if any(cells) and at != MICRO:
+            rows.append([f"{SETS[name].title}, {CONDITIONS[at].title}", *cells])
+    heads = ["", *(f"{one} - {other}" for one, other in pairs)]
+    return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
+
+
+def _difference(one: Row | None, other: Row | None) -> str:
+    """Write the mean and the sample deviation of the differences in points, seeds having the same clients and deal."""
+    if not one or not other:
+        return ""
+    apart = [100 * (a - b) for a, b in zip(one["accuracies"], other["accuracies"], strict=True)]
+    return f"{fmean(apart):+.1f}" + (f" ± {stdev(apart):.1f}" if len(apart) > 1 else "")
+
+
 def long_runs(result: dict[str, Any]) -> str:
-    """What the methods that are slow reach in many rounds, and what they have spent against spry_block until its target."""
+    """What methods reach in many rounds, and what they have spent against spry_block until its target."""
     found, sets = found_in(result), result["sets"][FIRST]
     target = sets[AVERAGED]["views"]["target"]
     clients = sets[AVERAGED]["setting"]["schedule.clients_per_round"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,21 @@ def test_pages_are_alike(name):
     text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {name}: ")
     assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == SECTIONS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_equations_are_set_apart_from_prose(name):
+    """An indented line goes on with the paragraph above it, unless a blank line parts the two."""
+    lines = (
+        (PAGES / f"{name}.md")
+        .read_text(encoding="utf-8")
+        .split("## Equation")[1]
+        .split("## What")[0]
+        .splitlines()
+    )
+    follows = [above for above, line in pairwise(lines) if line.startswith("    ")]
+    assert all(not above or above.startswith("    ") for above in follows)
+    assert not any(re.match(r"(client i|server|s_k|g_i)\b", line) for line in lines)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -53,8 +53,8 @@ def compare(
 ) -> None:
     """Run several methods over several seeds on the same data, and report on them.
 
-    Each method is tuned first if the configuration has a [tune] grid. What is done in the folder is not done again;
-    a run that was stopped goes on.
+    Each method is tuned first if the configuration has a grid in its table "tune". What is done in the folder is not
+    done again; a run that was stopped goes on.
     """
     from spry.cli import folders
     from spry.cli.progress import Watch
