@@ -34,7 +34,7 @@ def check(
     """Check that the forward engine runs a model and differentiates it right, one unit at a time.
 
     Ends with status 1 if a unit's slope is wrong or a module cannot be run.
-    """  # ruff: ignore[DOC501] - what stands here is the command's help
+    """  # ruff: ignore[docstring-missing-exception] - what stands here is the command's help
     from spry.experiment.check import check_model
     from spry.report import tables
 
