@@ -13,7 +13,7 @@ from tests.forward.reference import drawn
 from spry.core.keys import Key
 from spry.estimators.backprop import backprop
 from spry.estimators.head import exact_head
-from spry.forward import Dual, rowwise, sizes
+from spry.forward import Dual, sizes
 from spry.metrics.meter import tensor_peak
 
 N, D, V = 9, 4, 40
@@ -23,7 +23,6 @@ N, D, V = 9, 4, 40
 def _by_rows(request, monkeypatch):
     monkeypatch.setitem(sizes.LEAST, "cpu", 0)
     monkeypatch.setitem(sizes.WORKSPACE, "cpu", request.param)
-    monkeypatch.setattr(rowwise, "WIDENING", 1)  # a tiny vocabulary counts as wide
 
 
 def labels(hidden):
@@ -142,12 +141,12 @@ def test_heads_of_token_classifiers_by_themselves():
         close(found.gradient[name], gradient)
 
 
-def test_it_keeps_no_logits(monkeypatch):
+@pytest.mark.parametrize(("vocabulary", "width", "tokens"), [(4000, 8, 256), (640, 128, 2000)])
+def test_it_keeps_no_logits(vocabulary, width, tokens, monkeypatch):
     """A vocabulary's logits of all tokens are several times the head itself; backpropagation keeps them thrice."""
-    vocabulary, tokens, width = 4000, 256, 8
     monkeypatch.setitem(sizes.LEAST, "cpu", 1 << 10)
     monkeypatch.setitem(sizes.WORKSPACE, "cpu", 32 * vocabulary * 4)
-    h, target = torch.randn(tokens, width), torch.arange(tokens)
+    h, target = torch.randn(tokens, width), torch.arange(tokens) % vocabulary
     weight = torch.randn(vocabulary, width)
 
     class Rows:

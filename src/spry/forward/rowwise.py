@@ -131,13 +131,10 @@ def _zip(func: Plan, x: Any, y: Any = None, **kwargs: Any) -> Any:
 
 @plans([F.linear])
 def _linear(func: Plan, x: Any, weight: Any, bias: Any = None) -> Any:
-    if not isinstance(x, Dual) and isinstance(weight, Dual) and not order(weight) and _widens(x, weight):
-        x = Dual(x, ())  # a vocabulary's logits, of a head that is trained by itself
+    trained = isinstance(weight, Dual) and not order(weight)
+    if trained and not isinstance(x, Dual) and weight.shape[0] > x.shape[-1]:
+        x = Dual(x, ())  # a vocabulary's logits, of a head that is trained by itself: more than its features
     return _affine(func, (x, weight, bias), 0, weight.shape[0])
-
-
-def _widens(x: Tensor, weight: Tensor) -> bool:
-    return weight.shape[0] > WIDENING * x.shape[-1]
 
 
 @plans([torch.addmm])
