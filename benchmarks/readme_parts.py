@@ -13,14 +13,9 @@ from readme_layout import origin, spread, table
 PARTS = {
     "part_none": "Spry: an exact head, one gaussian direction of LoRA's weights, Yogi on the server",
     "part_four": "the same with four directions",
-    "part_guided": "the same with four directions, one of them the mean of past aggregates",
     "part_tied": "the same with tied activation directions: LoRA's A of rank 4, signs",
     "part_block": "the same with the last block in the head",
     "whole": "**all**: tied activation directions of A, the last block in the head, a plain mean",
-    "whole_four": "all, and four directions",
-    "whole_untied": "all, each token moved by itself",
-    "whole_svag": "all, clients' steps scaled by the estimated signal to noise",
-    "whole_adaptive": "all but the plain mean: Yogi on the server",
     "whole_weights": "all but activation directions: LoRA's weights, signs",
     "whole_head": "all but forward mode: the last block and nothing below it",
 }
@@ -83,8 +78,6 @@ def differences(result: dict[str, Any]) -> str:
     pairs = [
         ("spry_block", "head_only_block"),
         ("spry_block", "fedavg"),
-        ("spry_block_adam", "head_only_block_adam"),
-        ("spry_block_adam", "fedsgd_adam"),
     ]
     rows = []
     for (name, at), own in found_in(result).items():
