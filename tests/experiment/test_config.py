@@ -55,7 +55,7 @@ def test_a_run_takes_its_methods_own_settings_unless_they_are_overridden(tmp_pat
 def test_the_quickstart_runs_the_recipe():
     recipe = load_run("quickstart")
     assert recipe == load("quickstart").for_method("spry", 0)
-    assert (recipe.peft.head, recipe.method.estimator) == ("block", "activation")
+    assert (recipe.peft.head, recipe.peft.rank, recipe.method.estimator) == ("block", 16, "activation")
     assert load_run("quickstart", ["method.name=head_only_block"]).method.name == "head_only"
 
 
