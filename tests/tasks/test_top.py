@@ -18,7 +18,7 @@ from spry.data.dataset import Dataset
 from spry.estimators.activation import activation
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement, projected
-from spry.estimators.slopes import central_difference, forward_mode
+from spry.estimators.slopes import central_difference, forward_difference, forward_mode
 from spry.forward import sizes
 from spry.metrics.meter import tensor_peak
 from spry.tasks.classification import ClassificationTask
@@ -76,7 +76,7 @@ def test_the_last_block_has_the_maps_of_the_top_and_of_its_attention(backbone, k
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "llama"])
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("how", ["forward_mode", "central_difference", "activation"])
+@pytest.mark.parametrize("how", ["forward_mode", "central_difference", "forward_difference", "activation"])
 @pytest.mark.parametrize("head", HEADS)
 def test_its_gradient_is_exact_beside_moved_weights(folder, reviews, name, how, kind, head):
     task, loss, weights = setting(folder, reviews, replace(KINDS[name], head=head), micro=2)
@@ -88,10 +88,11 @@ def test_its_gradient_is_exact_beside_moved_weights(folder, reviews, name, how, 
     estimate = {
         "forward_mode": projected(forward_mode, measurement, 2),
         "central_difference": projected(central_difference(1e-4), measurement, 2),
+        "forward_difference": projected(forward_difference(1e-4), measurement, 2),
         "activation": activation(measurement, 2),
     }[how](loss, weights, Key(1))
     exact = gradient(loss, weights)
-    # differences take it at both sides; llama's RMS norm computes in float32 whatever the weights are
+    # central differences take it at both sides; llama's RMS norm computes in float32 whatever the weights are
     close = how != "central_difference" and kind != "llama"
     precision = {"rtol": 1e-7, "atol": 1e-10} if close else {"rtol": 1e-4, "atol": 1e-6}
     for n in head.names:

@@ -16,6 +16,7 @@ from spry.estimators.amplitudes import PLACES, Amplitudes, places, spread
 from spry.estimators.credit import credit, cut
 from spry.estimators.directions import JOINT
 from spry.estimators.estimate import Estimate, Estimator
+from spry.estimators.head import by_rows
 from spry.estimators.projected import Measurement, expand
 from spry.forward.loss import CausalLoss, Loss
 from spry.forward.tap import tapped
@@ -161,7 +162,11 @@ class _Pass:
             if moving:
                 losses, slopes, traces = self._moved(part)
             else:
-                losses, slopes, traces = part.examples(self.leaves), torch.zeros(self.count, 1, 1), {}
+                losses, slopes, traces = (
+                    by_rows(part.examples, self.leaves),
+                    torch.zeros(self.count, 1, 1),
+                    {},
+                )
         self.value += share * float(losses.detach().mean())
         self._heads(share, losses)
         self.slopes += share * slopes[..., 0].detach().mean(1).double().cpu()

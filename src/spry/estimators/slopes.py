@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spry.core.errors import ConfigError
 from spry.core.params import Params, tree_map
+from spry.estimators.head import by_rows
 from spry.forward import jvp
 from spry.forward.loss import Loss
 
@@ -60,14 +61,16 @@ def _gradients(value: Tensor, leaves: Params) -> dict[str, Tensor]:
     return dict(zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True))
 
 
-def _evaluate(loss: Loss, params: Params, leaves: Params, sums: dict[str, Tensor], weight: float) -> float:
-    """Evaluate at some weights; add ``weight`` times the gradient of the leaves to ``sums``."""
+def _evaluate(
+    loss: Loss, params: Params, leaves: Params, sums: dict[str, Tensor] | None = None, weight: float = 1.0
+) -> float:
+    """Evaluate at some weights; add ``weight`` times the gradient of the leaves to ``sums``, if there are any."""
     total = 0.0
     for share, part in loss.parts():
-        with torch.set_grad_enabled(bool(leaves)):
-            value = part({**params, **leaves})
-        for name, gradient in _gradients(value, leaves).items():
-            sums[name] = sums[name].add(gradient, alpha=share * weight)
+        value = by_rows(part, leaves, params)
+        if sums is not None:
+            for name, gradient in _gradients(value, leaves).items():
+                sums[name] = sums[name].add(gradient, alpha=share * weight)
         total += share * float(value.detach())
     return total
 
@@ -103,7 +106,7 @@ def forward_mode(loss: Loss, params: Params, directions: Sequence[Params], exact
 
 def _nothing_moved(loss: Loss, exact: Params) -> Measured:
     sums = tree_map(torch.zeros_like, exact)
-    value = _evaluate(loss, {}, _leaves(exact), sums, 1.0)
+    value = _evaluate(loss, {}, _leaves(exact), sums)
     return Measured(value, torch.zeros(0, dtype=torch.float64), sums)
 
 
@@ -167,12 +170,13 @@ def forward_difference(h: float = 1e-3) -> Slope:
     def measure(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> Measured:
         if not params:
             return _nothing_moved(loss, exact)
-        sums = tree_map(torch.zeros_like, exact)
-        base = _evaluate(loss, params, _leaves(exact), sums, 1.0)
+        leaves, sums = _leaves(exact), tree_map(torch.zeros_like, exact)
+        base = _evaluate(loss, params, leaves, sums)
         slopes = []
         for direction in directions:
             moved = tree_map(lambda w, v: w + h * v, params, direction)
-            slopes.append((_evaluate(loss, {**moved, **exact}, {}, {}, 1.0) - base) / h)
+            # no gradient is wanted here, but by another path than the base's the value would round otherwise
+            slopes.append((_evaluate(loss, moved, leaves) - base) / h)
         return Measured(base, torch.tensor(slopes, dtype=torch.float64), sums)
 
     return measure
