@@ -43,6 +43,47 @@ def test_tables_of_the_comparison_have_backpropagation_with_checkpointing(module
     assert "fedavg + checkpointing" in write(result("convergence"))
 
 
+def test_the_default_recipe_is_at_backpropagations_level(monkeypatch):
+    """At rank 16, averaged: within 0.6 points of FedAvg at alpha 1, within 2 at alpha 0.1, or above it."""
+    monkeypatch.syspath_prepend(FOLDER)
+    from convergence_conditions import RANKED, RANKED_UNEVEN
+
+    sets, checked = result("convergence")["sets"], 0
+    for compared in sets.values():
+        for condition, least in ((RANKED, -0.006), (RANKED_UNEVEN, -0.02)):
+            rows = {row["method"]: row for row in compared.get(condition, {"rows": []})["rows"]}
+            if rows:
+                checked += 1
+                assert rows["spry_block"]["accuracy_mean"] - rows["fedavg"]["accuracy_mean"] > least
+                assert len(rows["spry_block"]["seeds"]) == 3
+    assert checked == 5
+
+
+def test_slow_methods_spend_much_and_do_not_get_there(monkeypatch):
+    """Plain Spry has spent over 5 times, FedMeZO over 10 times what spry_block needs, and both are below its target."""
+    monkeypatch.syspath_prepend(FOLDER)
+    import readme_parts
+
+    rows = [line.split(" | ") for line in readme_parts.long_runs(result("convergence")).splitlines()]
+    last = {row[0].strip("| "): row for row in rows if len(row) > 4 and row[1] == "128"}
+    for method, times in (("spry", 5), ("fedmezo", 10)):
+        assert float(last[method][2]) < 74
+        assert float(last[method][4].split()[0]) > times
+
+
+def test_differences_are_those_of_the_means(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import readme_parts
+
+    found = result("convergence")
+    rows = {row["method"]: row for row in found["sets"]["ag_news"]["alpha-0.1"]["rows"]}
+    apart = 100 * (rows["spry_block"]["accuracy_mean"] - rows["fedavg"]["accuracy_mean"])
+    (line,) = (
+        line for line in readme_parts.differences(found).splitlines() if "AG News, alpha 0.1 |" in line
+    )
+    assert line.split(" | ")[2].startswith(f"{apart:+.1f} ± ")
+
+
 @pytest.mark.parametrize("table", ["parts", "weights"])
 def test_tables_of_parts_have_a_row_for_each(table, monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
