@@ -36,7 +36,7 @@ def demo(result: dict[str, Any]) -> str:
     ]
     heads = ["", "test accuracy", "personalized", "peak above the model", "a round", "upload per client"]
     note = (
-        "One seed and 1,000 test tweets, so that accuracies err by 1.5 points and the last three rows do not differ; "
+        "One seed and 1,000 test tweets, so that accuracies err by 1.5 points and the last three rows are level; "
         "step sizes are the preset's. Personalized: on each client's own held-out tweets, after its local steps."
     )
     return table(heads, rows) + f"\n\n{note} {origin(result, 'make demo')}"
