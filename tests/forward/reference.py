@@ -19,6 +19,13 @@ def use_sizes(monkeypatch, name):
         monkeypatch.setitem(sizes.SCORES, "cpu", 20)
 
 
+def scale_down(monkeypatch, workspace):
+    """Give tiny models a workspace of so many bytes, in proportion to what real ones have."""
+    monkeypatch.setitem(sizes.LEAST, "cpu", 1 << 10)
+    monkeypatch.setitem(sizes.WORKSPACE, "cpu", workspace)
+    monkeypatch.setitem(sizes.SCORES, "cpu", 1 << 12)
+
+
 def drawn(*shape, seed=0, dtype=torch.float64, positive=False):
     generator = torch.Generator().manual_seed(seed + 31 * len(shape) + sum(shape))
     x = torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -12,10 +12,10 @@ from spry.core.keys import Key
 from spry.estimators.activation import activation
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement
-from spry.forward import sizes
 from spry.metrics.meter import tensor_peak
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.kinds.lora import LoraA
+from tests.forward.reference import scale_down
 
 WIDTH, BATCH, LENGTH = 32, 4, 128
 HIDDEN = BATCH * LENGTH * WIDTH * 4
@@ -24,10 +24,7 @@ HIDDEN = BATCH * LENGTH * WIDTH * 4
 
 @pytest.fixture(autouse=True)
 def _small_sizes(monkeypatch):
-    """Workspaces in proportion to the models here, which are a thousandth of real ones."""
-    monkeypatch.setitem(sizes.LEAST, "cpu", 1 << 10)
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", HIDDEN)
-    monkeypatch.setitem(sizes.SCORES, "cpu", 1 << 12)
+    scale_down(monkeypatch, HIDDEN)
 
 
 def peak(kind, folder, tokenizer, layers, tied):

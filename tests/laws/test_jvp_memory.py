@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BertConfig, LlamaConfig
 
-from spry.forward import call, jvp, sizes
+from spry.forward import call, jvp
 from spry.metrics.meter import tensor_peak
-from tests.forward.reference import drawn
+from tests.forward.reference import drawn, scale_down
 
 WIDTH, HEADS, BATCH, LENGTH = 64, 4, 8, 64
 HIDDEN = BATCH * LENGTH * WIDTH * 4
@@ -20,10 +20,7 @@ HIDDEN = BATCH * LENGTH * WIDTH * 4
 
 @pytest.fixture(autouse=True)
 def _small_sizes(monkeypatch):
-    """Workspaces in proportion to the models here, which are a thousandth of real ones."""
-    monkeypatch.setitem(sizes.LEAST, "cpu", 1 << 10)
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", HIDDEN)
-    monkeypatch.setitem(sizes.SCORES, "cpu", 1 << 12)
+    scale_down(monkeypatch, HIDDEN)
 
 
 def peaks(kind, layers=3, words=50):

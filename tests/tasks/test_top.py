@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.forward.reference import scale_down
 from tests.laws.problem import gradient
 from tests.tasks.test_taps import setting
 from transformers import AutoConfig
@@ -19,7 +20,6 @@ from spry.estimators.activation import activation
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import central_difference, forward_difference, forward_mode
-from spry.forward import sizes
 from spry.metrics.meter import tensor_peak
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.kinds.lora import Lora, LoraA
@@ -120,9 +120,7 @@ def test_it_is_read_back_by_peft(folder, reviews, name, head, tmp_path):
 def long_texts(monkeypatch):
     """32 texts of 32 tokens; the engine's workspace shrinks in proportion to a model a thousandth of real ones."""
     texts, tokens = 32, 32
-    monkeypatch.setitem(sizes.LEAST, "cpu", 1 << 10)
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", texts * tokens * 16 * 4)
-    monkeypatch.setitem(sizes.SCORES, "cpu", 1 << 12)
+    scale_down(monkeypatch, texts * tokens * 16 * 4)
     said = ["a good film " * 12] * texts
     return Dataset(name="long", texts=said, labels=[0, 1] * (texts // 2), label_names=("a", "b")), tokens
 
