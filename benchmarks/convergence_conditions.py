@@ -116,5 +116,6 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     ("nli", UNEVEN): MAIN[:-1],
     ("nli", RANKED): MAIN[:-1],
     ("tweets", TUNED): MAIN[:-1],
+    ("tweets", RANKED): MAIN[:-1],
 }
 """Methods by data set and condition, in an order in which each finds what it builds on."""
