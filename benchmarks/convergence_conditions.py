@@ -39,7 +39,7 @@ _UNEVEN: dict[str, Any] = {
     "schedule.evaluate_every": 32,
     "schedule.checkpoint_every": 64,
 }
-MICRO, EXACT, PARTED = "alpha-1-micro", "alpha-1-exact", "alpha-1-parts"
+MICRO, EXACT, FEW, PARTED = "alpha-1-micro", "alpha-1-exact", "alpha-1-few", "alpha-1-parts"
 CONDITIONS = {
     TUNED: Condition(title="alpha 1", settings={"data.alpha": 1.0}),
     UNEVEN: Condition(title="alpha 0.1", settings=_UNEVEN),
@@ -74,6 +74,12 @@ CONDITIONS = {
         seeds=1,
     ),
     EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=None),
+    FEW: Condition(
+        title="alpha 1, exact gradients of few weights",
+        settings={"data.alpha": 1.0},
+        settled=None,
+        grid={"lr": [1e-2, 3e-2, 1e-1]},
+    ),
     PARTED: Condition(title="alpha 1, part by part", settings={"data.alpha": 1.0}, settled=None),
 }
 """By name; means of the server's weights look back over about a quarter of the rounds."""
@@ -95,11 +101,12 @@ SHOWN = (*MAIN, "fedsgd_adam", "spry", "fedmezo")
 """Methods that the first tables and the pictures show."""
 PARTS = ("part_none", "part_four", "part_tied", "part_block", "whole", "whole_weights", "whole_head")
 """Spry with one part of spry_block more, and spry_block with one part less."""
-WEIGHTS = (
-    "exact_lora", "exact_all_maps", "exact_value", "exact_two_blocks", "exact_block", "exact_a1", "exact_a4",
-    "exact_a16", "exact_xs4", "exact_xs16",
+WEIGHTS = ("exact_lora", "exact_all_maps", "exact_value", "exact_two_blocks", "exact_block", "exact_a16")
+"""What is trained, with exact gradients, at the step size that fedsgd_adam chose."""
+FEW_WEIGHTS = (
+    "exact_a1", "exact_a4", "exact_xs4", "exact_xs16", "exact_vera", "exact_ia3", "exact_bitfit", "exact_norm",
 )  # fmt: skip
-"""What is trained, with exact gradients."""
+"""The same with so few weights that they may want larger steps, and each tries some."""
 COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, TUNED): METHODS,
     (FIRST, UNEVEN): [method for method in METHODS if method not in VARIANTS],
@@ -109,6 +116,7 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, LONG): ("spry", "fedmezo"),
     (FIRST, MICRO): MAIN,
     (FIRST, EXACT): WEIGHTS,
+    (FIRST, FEW): FEW_WEIGHTS,
     (FIRST, PARTED): PARTS,
     ("ag_news", TUNED): (*MAIN, *SLOW),
     ("ag_news", UNEVEN): MAIN,
