@@ -85,7 +85,7 @@ def estimates(loss: NextToken, w: Params, key: Key) -> dict[int, list[Params]]:
         owner = torch.bucketize(torch.arange(TOKENS), torch.tensor(starts), right=True) - 1
         slopes = credit(got.slopes.detach(), starts)[..., owner] / BATCH
         found[count] = [
-            {n: torch.einsum("bt,btrd->rd", s, trace[k]) for n, trace in got.traces.items()}
+            {n: torch.einsum("bt,btrd->rd", s, trace.product()[k]) for n, trace in got.traces.items()}
             for k, s in enumerate(slopes)
         ]
     return found

@@ -27,7 +27,7 @@ def _small_sizes(monkeypatch):
     scale_down(monkeypatch, HIDDEN)
 
 
-def peak(kind, folder, tokenizer, layers, tied):
+def peak(kind, folder, tokenizer, layers, tied, rank=1):
     """Peak bytes of one estimate above the model, query and value maps of all layers tapped."""
     config = AutoConfig.for_model(
         kind, vocab_size=32, hidden_size=WIDTH, num_hidden_layers=layers, num_attention_heads=2, pad_token_id=0,
@@ -38,7 +38,7 @@ def peak(kind, folder, tokenizer, layers, tied):
         torch.manual_seed(0)
         AutoModel.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    task = ClassificationTask(str(folder), labels=2, key=Key(0), method=LoraA())
+    task = ClassificationTask(str(folder), labels=2, key=Key(0), method=LoraA(rank=rank))
     words = torch.arange(BATCH * LENGTH).view(BATCH, LENGTH) % 20 + 4
     batch = {"input_ids": words, "attention_mask": torch.ones_like(words), "labels": torch.arange(BATCH) % 2}
     loss, weights = task.loss(batch, Key(0)), task.init()
@@ -55,3 +55,12 @@ def peak(kind, folder, tokenizer, layers, tied):
 def test_no_more_in_a_deeper_model(kind, tied, tmp_path, tiny_tokenizer):
     shallow, deep = (peak(kind, tmp_path / f"{n}", tiny_tokenizer, n, tied) for n in (4, 12))
     assert deep <= 1.05 * shallow
+
+
+def test_a_tied_tap_keeps_three_inputs_an_example(tmp_path, tiny_tokenizer):
+    rank, extra = 16, 16
+    shallow, deep = (
+        peak("bert", tmp_path / f"{n}", tiny_tokenizer, n, tied=True, rank=rank) for n in (4, 12)
+    )
+    weights = 2 * rank * WIDTH  # of the gradient and of the copy that an estimate makes
+    assert deep - shallow <= 1.05 * 4 * extra * (BATCH * 3 * (rank + WIDTH) + weights)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import Params, tree_map
-from spry.estimators.amplitudes import PLACES, Amplitudes, places, spread
+from spry.estimators.amplitudes import Amplitudes, places, spread
 from spry.estimators.credit import credit, cut
 from spry.estimators.directions import JOINT
 from spry.estimators.estimate import Estimate, Estimator
@@ -20,6 +19,7 @@ from spry.estimators.head import by_rows
 from spry.estimators.projected import Measurement, expand
 from spry.forward.loss import CausalLoss, Loss
 from spry.forward.tap import tapped
+from spry.forward.trace import Trace
 
 Choice = Callable[[Params, float], Collection[str]]
 """``(weights, tokens) -> names``: which weights to tap, given the mean number of tokens of an example."""
@@ -168,15 +168,16 @@ class _Pass:
                     {},
                 )
         self.value += share * float(losses.detach().mean())
-        self._heads(share, losses)
         self.slopes += share * slopes[..., 0].detach().mean(1).double().cpu()
-        for name, trace in traces.items():
-            if trace.shape[1]:
-                mean = torch.einsum("kbc,kbcrd->rd", slopes.to(trace.dtype), trace)
-                self._add(name, mean * (share / (self.count * trace.shape[1])))
+        for name in list(traces):
+            trace = traces.pop(name)
+            if trace.inputs.shape[1]:
+                mean = trace.weighted(slopes.to(trace.inputs.dtype))
+                self._add(name, mean * (share / (self.count * len(losses))))
+        self._heads(share, losses)
         self.seen += len(losses)
 
-    def _moved(self, part: Loss) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def _moved(self, part: Loss) -> tuple[Tensor, Tensor, dict[str, Trace]]:
         """The examples' losses, their segments' slopes (K, B, C), of which the first is the example's, and traces."""
         if isinstance(part, CausalLoss) and self.segments > 1:
             evaluate, starts = part.tokens, cut(part.mask.shape[1], self.segments)
@@ -184,24 +185,26 @@ class _Pass:
             evaluate, starts = part.examples, [0]
         losses, slopes, traces = tapped(
             lambda w: evaluate({**w, **self.leaves}),
-            self.weights, self.taps, self.directions, partial(self.noise, part.mask), part.mask,
-            self._spread(part.mask), starts,
+            self.weights, self.taps, self.directions, self.noise, part.mask,
+            self._spread(part.mask), starts, self._together(part.mask),
         )  # fmt: skip
         if losses.dim() == 1:
             return losses, slopes.unsqueeze(-1), traces
         return losses.sum(1), credit(slopes, starts), traces
 
-    def noise(self, mask: Tensor | None, name: str, call: int, like: Tensor) -> list[Tensor]:
+    def noise(self, name: str, call: int, like: Tensor) -> list[Tensor]:
         """Draw for the whole batch up to this micro-batch, whose numbers are the last."""
-        together = None
-        if self.tied and mask is not None and mask.shape[1] == like.shape[1]:
-            together = places(mask).to(like)
-            together /= together.sum(1, keepdim=True).clamp(min=1).sqrt()
-        first, count = self.seen, like.shape[1] if together is None else len(PLACES)
-        whole = like.new_empty(first + len(like), count, like.shape[2])
+        whole = like.new_empty(self.seen + len(like), *like.shape[1:])
         key = self.key.fold("tap", call)
-        drawn = [u[name][first:] for u in self.measurement.directions(key, {name: whole}, self.count)]
-        return drawn if together is None else [together @ u for u in drawn]
+        drawn = self.measurement.directions(key, {name: whole}, self.count)
+        return [u[name][self.seen :] for u in drawn]
+
+    def _together(self, mask: Tensor | None) -> Tensor | None:
+        """How the tokens of each place move together if they are tied, shape (B, T, M)."""
+        if not self.tied or mask is None:
+            return None
+        where = places(mask).float()
+        return where / where.sum(1, keepdim=True).clamp(min=1).sqrt()
 
     def _spread(self, mask: Tensor | None) -> dict[str, Tensor]:
         own = {n: self.amplitudes[n] for n in self.taps if n in self.amplitudes}

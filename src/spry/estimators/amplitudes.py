@@ -123,7 +123,7 @@ def _ratios(loss: Loss, params: Params, name: str, key: Key) -> list[float]:
             {}, {name: params[name]}, [{}] * len(PLACES), signs, mask,
         )  # fmt: skip
         slopes += got.slopes.detach().float().square().sum(1).cpu()
-        inputs += got.traces[name].float().square().sum((1, 2, 3, 4)).cpu() / len(params[name])
+        inputs += got.traces[name].product().float().square().sum((1, 2, 3, 4)).cpu() / len(params[name])
     return [_ratio(x, g) for x, g in zip(inputs.tolist(), slopes.tolist(), strict=True)]
 
 

@@ -99,7 +99,7 @@ def _one(loss: Loss, params: Params, name: str, key: Key, amplitudes: Amplitudes
         )
         got = tapped(examples, {}, own, [{}] * count, move, part.mask, far)
         outputs = got.slopes.detach().double().square().mean(0)
-        inputs = got.traces[name].double().square().sum((2, 3, 4)).mean(0)
+        inputs = got.traces[name].product().double().square().sum((2, 3, 4)).mean(0)
         noise += (share / len(outputs)) ** 2 * float((outputs * inputs).sum())
     square = float(slopes.square().mean())
     return Prediction(

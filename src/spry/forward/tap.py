@@ -3,13 +3,13 @@
 A map ``z_t = A x_t`` is shared by all tokens of all examples. Moving ``A`` itself gives one slope a batch; moving each
 example's ``z`` gives one slope an example, and what turns the slopes into a gradient of ``A`` is formed during the
 pass: the trace ``V_b = sum_t u_t x_t'``, of the shape of ``A``, of all tokens or of each of a few segments of them. No
-input is stored.
+input is stored. Tokens may be moved together in M groups; then M sums of inputs make up the trace.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -22,9 +22,11 @@ from spry.core.errors import ModelError
 from spry.core.params import Params
 from spry.forward.dual import Dual, primal
 from spry.forward.report import count_dropped, watch
+from spry.forward.trace import Trace
 
 Noise = Callable[[str, int, Tensor], Sequence[Tensor]]
-"""``(name, call, like) -> u_1 .. u_K``: draws K tensors like one of shape (B, T, R), for a weight's call-th use."""
+"""``(name, call, like) -> u_1 .. u_K``: draws K tensors like one of shape (B, T, R), or (B, M, R) where tokens move
+together, for a weight's call-th use."""
 
 
 class Tapped(NamedTuple):
@@ -33,12 +35,12 @@ class Tapped(NamedTuple):
     Args:
         losses: The examples' losses, shape (B,), or their positions', shape (B, T).
         slopes: The slope of each of them along each direction, shape (K, B) or (K, B, T).
-        traces: For each tapped weight of shape (R, D) its ``V``, shape (K, B, C, R, D).
+        traces: For each tapped weight of shape (R, D) its ``V``, of zero examples if the map was never used.
     """
 
     losses: Tensor
     slopes: Tensor
-    traces: dict[str, Tensor]
+    traces: dict[str, Trace]
 
 
 def tapped(
@@ -50,6 +52,7 @@ def tapped(
     mask: Tensor | None = None,
     amplitudes: Mapping[str, Tensor] | None = None,
     starts: Sequence[int] = (0,),
+    together: Tensor | None = None,
 ) -> Tapped:
     """Move the outputs of some maps, and some other weights, along K directions in one pass.
 
@@ -69,6 +72,8 @@ def tapped(
             ``a_t u_t``, and the trace is ``V_b = sum_t u_t x_t' / a_t``.
         starts: First positions of the C segments that have a trace of their own, ascending from 0; rows that are no
             tokens, as after pooling, belong to the first.
+        together: How tokens move together, shape (B, T, M), 0 for padding: ``u_t = sum_m together_tm w_m``, where
+            ``noise`` draws w, shape (B, M, R). There is one segment. Without it each token moves by itself.
 
     Returns:
         Losses, slopes and traces. The losses carry autograd's graph of operations on closed-over tensors that require
@@ -84,14 +89,16 @@ def tapped(
     mask = None if mask is None else mask.to(next(iter(taps.values()), mask).device)
     moved: dict[str, Tensor] = {
         name: _tap(
-            _Site(name, w.detach(), len(directions), noise, mask, (amplitudes or {}).get(name), starts)
+            _Site(
+                name, w.detach(), len(directions), noise, mask, (amplitudes or {}).get(name), starts, together
+            )
         )
         for name, w in taps.items()
     }
     moved |= {name: Dual(w.detach(), [v[name] for v in directions]) for name, w in params.items()}
     with watch() as report, torch.inference_mode(False), torch.enable_grad(), _Taps():
         losses = examples(moved)
-    traces = {name: tap.trace() for name, tap in moved.items() if isinstance(tap, Tap)}
+    traces = {name: tap.gathered() for name, tap in moved.items() if isinstance(tap, Tap)}
     if isinstance(losses, Dual):
         return Tapped(losses.primal, torch.stack(losses.tangents), traces)
     if report.dropped:
@@ -112,8 +119,9 @@ class _Site:
     mask: Tensor | None
     amplitude: Tensor | None
     starts: Sequence[int]
+    together: Tensor | None
     calls: int = 0
-    traces: list[Tensor] = field(default_factory=list)
+    trace: Trace | None = None
 
 
 class Tap(Dual):
@@ -142,15 +150,16 @@ class Tap(Dual):
             f"so its outputs cannot be moved; estimate it with weight directions (method.estimator = 'weight')"
         )
 
-    def trace(self) -> Tensor:
-        """Give what was gathered.
+    def gathered(self) -> Trace:
+        """Give the trace.
 
         Returns:
-            ``V``, shape (K, B, C, R, D); zero examples if the map was never used.
+            What was gathered; of zero examples if the map was never used.
         """
-        if not self.site.traces:
-            return self.site.weight.new_zeros(self.site.count, 0, len(self.site.starts), *self.shape)
-        return torch.stack(self.site.traces)
+        site = self.site
+        if site.trace is None:
+            return Trace.of(site.weight.new_zeros(site.count, 0, len(site.starts), *self.shape))
+        return site.trace
 
     def apply(self, input: Any, bias: Any) -> Tensor:
         """Compute ``z = A x`` with the tangents ``A x_k + u_k`` and add ``u_k x'`` to the traces.
@@ -179,26 +188,33 @@ class Tap(Dual):
     def _noises(self, x: Tensor, out: Tensor) -> list[Tensor]:
         site = self.site
         rows = self._by_example(x)
-        kept, far = self._tokens(rows.shape[1], out.dtype)
-        like = out.detach().reshape(*rows.shape[:2], out.shape[-1])
-        noises = [u * kept for u in site.noise(site.name, site.calls, like)]
-        segments = self._segments(rows.shape[1])
-        traces = [
-            torch.stack([scaled[:, s].transpose(1, 2) @ rows[:, s] for s in segments], 1)
-            for scaled in (u / far for u in noises)
-        ]
-        site.traces = (
-            [old + new for old, new in zip(site.traces, traces, strict=True)] if site.calls else traces
+        kept, far, together = self._tokens(rows.shape[1], out)
+        like = out.detach().new_empty(
+            len(rows), rows.shape[1] if together is None else together.shape[2], out.shape[-1]
         )
+        drawn = torch.stack(list(site.noise(site.name, site.calls, like)))
+        if together is None:
+            drawn *= kept
+            trace = self._segmented(drawn / far, rows)
+        else:
+            trace = Trace(drawn.unsqueeze(2), ((together / far).mT @ rows)[None, :, None]).smaller()
+            drawn = together @ drawn
+        site.trace = trace if site.trace is None else site.trace.plus(trace)
         site.calls += 1
-        return [u * far for u in noises]
+        return list(drawn * far)
 
-    def _tokens(self, count: int, dtype: torch.dtype) -> tuple[Tensor | float, Tensor | float]:
-        """Which tokens are moved, and how far, shape (B, T, 1); 1 where the rows are no tokens, as after pooling."""
-        mask, amplitude = self.site.mask, self.site.amplitude
+    def _segmented(self, moved: Tensor, rows: Tensor) -> Trace:
+        """The trace of tokens that each move by themselves, (K, B, T, R), formed at once: inputs are not stored."""
+        segments = self._segments(rows.shape[1])
+        return Trace.of(torch.stack([moved[:, :, s].mT @ rows[:, s] for s in segments], 2))
+
+    def _tokens(self, count: int, like: Tensor) -> tuple[Tensor | float, Tensor | float, Tensor | None]:
+        """Which tokens are moved and how far, (B, T, 1), and how together; 1, 1, None where rows are no tokens."""
+        mask, amplitude, together = self.site.mask, self.site.amplitude, self.site.together
         if mask is None or mask.shape[1] != count:
-            return 1.0, 1.0
-        return mask.to(dtype).unsqueeze(-1), 1.0 if amplitude is None else amplitude.to(dtype).unsqueeze(-1)
+            return 1.0, 1.0, None
+        far = 1.0 if amplitude is None else amplitude.to(like).unsqueeze(-1)
+        return mask.to(like).unsqueeze(-1), far, None if together is None else together.to(like)
 
     def _segments(self, count: int) -> list[slice]:
         """The segments' rows; all rows are the first segment's where they are no tokens."""

@@ -1,0 +1,81 @@
+"""What turns the slopes of tapped outputs into a gradient: each example's trace, or the factors that make it up."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Trace(NamedTuple):
+    """``V = U' X`` of each direction, example and segment, of the shape (R, D) of a map.
+
+    M is the number of rows that were moved apart from each other. Where it is small the factors are smaller than their
+    product; where it is not, U is the identity and X the product.
+
+    Args:
+        moved: U, shape (K, B, C, M, R).
+        inputs: X, shape (K, B, C, M, D), or (1, B, C, M, D) if all directions share it.
+    """
+
+    moved: Tensor
+    inputs: Tensor
+
+    @staticmethod
+    def of(product: Tensor) -> Trace:
+        """Keep a product.
+
+        Args:
+            product: V, shape (K, B, C, R, D).
+
+        Returns:
+            The trace; its U takes no memory beyond (R, R).
+        """
+        *rest, rows, _ = product.shape
+        one = torch.eye(rows, dtype=product.dtype, device=product.device)
+        return Trace(one.expand(*rest, rows, rows), product)
+
+    def product(self) -> Tensor:
+        """Multiply the factors.
+
+        Returns:
+            V, shape (K, B, C, R, D).
+        """
+        return self.moved.mT @ self.inputs
+
+    def smaller(self) -> Trace:
+        """Keep the product instead if it takes no more memory.
+
+        Returns:
+            The same V.
+        """
+        whole = self.moved.shape[:3].numel() * self.moved.shape[-1] * self.inputs.shape[-1]
+        return self if self.moved.numel() + self.inputs.numel() < whole else Trace.of(self.product())
+
+    def plus(self, other: Trace) -> Trace:
+        """Add the trace of another use of the same map.
+
+        Args:
+            other: Of the same K, B, C, R and D.
+
+        Returns:
+            ``V + V'``.
+        """
+        count = max(len(self.inputs), len(other.inputs))
+        inputs = [t.inputs.expand(count, *t.inputs.shape[1:]) for t in (self, other)]
+        return Trace(torch.cat([self.moved, other.moved], 3), torch.cat(inputs, 3)).smaller()
+
+    def weighted(self, slopes: Tensor) -> Tensor:
+        """Sum the traces, each times its slope: ``sum_kbc s_kbc V_kbc``.
+
+        Args:
+            slopes: Shape (K, B, C).
+
+        Returns:
+            Shape (R, D).
+        """
+        moved = slopes[..., None, None] * self.moved
+        if len(self.inputs) < len(moved):
+            moved = moved.sum(0, keepdim=True)
+        return moved.flatten(0, 3).T @ self.inputs.flatten(0, 3)
