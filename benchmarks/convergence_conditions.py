@@ -126,7 +126,9 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     ("nli", TUNED): (*MAIN, *SLOW),
     ("nli", UNEVEN): MAIN,
     ("nli", RANKED): MAIN,
+    ("nli", RANKED_UNEVEN): MAIN,
     ("tweets", TUNED): (*MAIN, *SLOW),
     ("tweets", RANKED): MAIN,
+    ("tweets", RANKED_UNEVEN): MAIN,
 }
 """Methods by data set and condition, in an order in which each finds what it builds on."""

@@ -1,0 +1,107 @@
+"""The tables of memory and time of a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from readme_layout import MIB, origin, percent, table
+
+
+def memory(result: dict[str, Any]) -> str:
+    """Peak above the resident model and time against inference, for each shape and size that was measured."""
+    wanted = ("inference", "spry", "backprop+checkpointing", "backprop", "forward-ad")
+    cells: dict[str, dict[str, str]] = {}
+    for row in result["rows"]:
+        plain = row["slice"] == "all" and row["directions"] == 1
+        if plain and row["head"] == "classification" and row["method"] in wanted and not row["error"]:
+            depth = f", {row['layers']} layers" if row["layers"] else ""
+            where = f"{row['shape']}{depth}, {row['batch']} x {row['length']}"
+            peak, times = row["peak_bytes_above_model"] / MIB, row["cpu_ratio"]
+            cells.setdefault(where, {})[row["method"]] = f"{peak:.0f} MiB, {times:.2f} x"
+    rows = [
+        [where, *(found.get(method, "") for method in wanted)]
+        for where, found in cells.items()
+        if "inference" in found
+    ]
+    heads = [
+        "batch x tokens",
+        "inference",
+        "**Spry**",
+        "backprop + checkpointing",
+        "backprop",
+        "torch forward AD",
+    ]
+    threads = result["provenance"]["machine"]["threads"]
+    note = (
+        "Peak above the resident model, and processor time of a step against stock inference: LoRA r=1 on query and "
+        f"value of all layers, float32, sdpa (torch forward AD: eager), {threads} thread{'s' * (threads > 1)}. "
+        "Inference against itself shows the noise; empty: not measured. "
+        "Targets and misses: [docs/memory.md](docs/memory.md)."
+    )
+    return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/memory.py')}"
+
+
+def recipe(result: dict[str, Any]) -> str:
+    """Peak above the model and time against inference of the quickstart's methods, on larger models."""
+    heads = {
+        "spry": "**the recipe**",
+        "head_only_block": "its last block alone",
+        "fedavg": "FedAvg + checkpointing",
+        "fedavg_whole_tape": "FedAvg",
+    }
+    cells: dict[str, dict[str, str]] = {}
+    for row in result["rows"]:
+        peak, own = row["peak_bytes_above_model"] / MIB, cells.setdefault(row["shape"], {})
+        own[row["method"]] = f"{peak:.0f} MiB, {row['cpu_ratio']:.2f} x"
+        if row["method"] in {"spry", "fedavg"}:
+            own[f"{row['method']} inference"] = f"{row['inference_peak_bytes'] / MIB:.0f}"
+    rows = [
+        [
+            shape.replace(":", ", ").replace("x", " x "),
+            f"{own['fedavg inference']} and {own['spry inference']} MiB",
+            *(own[method] for method in heads),
+        ]
+        for shape, own in cells.items()
+    ]
+    note = (
+        "Peak above the resident model of a client's step, and its processor time against inference: rank 16, float32, "
+        "1 thread. Inference is the stock model's, with FedAvg's adapters and with the recipe's, of which those of the "
+        "last block's MLP widen what PEFT keeps."
+    )
+    heading = ["batch x tokens", "inference", *heads.values()]
+    return table(heading, rows) + f"\n\n{note} {origin(result, 'benchmarks/recipe.py')}"
+
+
+def targets(result: dict[str, Any]) -> str:
+    """What was aimed at and what was measured: ratios by shape and rival, then the rest; misses are bold."""
+    cells: dict[str, dict[str, str]] = {}
+    limits: dict[str, float] = {}
+    others = []
+    for target in result["targets"]:
+        where, _, name = target["target"].partition(": ")
+        measured = f"{target['measured']:.3g}" if target["met"] else f"**{target['measured']:.3g}**"
+        if name.startswith(("peak / ", "time / ")) and "," not in name and "logits" not in name:
+            cells.setdefault(where, {})[name] = measured
+            limits[name] = target["limit"]
+        else:
+            others.append([f"{where}: {name}", measured, f"{target['limit']:.3g}"])
+    others += [
+        [f"{row['shape']} {row['batch']}x{row['length']}: slope error, {row['dtype']}", f"{error:.2g}", ""]
+        for row in result["rows"]
+        if row["dtype"] in {"bfloat16", "float16"} and (error := row["slope_relative_error"]) is not None
+    ]
+    heads = ["", *(f"{name}, <= {limit:.3g}" for name, limit in limits.items())]
+    grid = [[where, *(found.get(name, "") for name in limits)] for where, found in cells.items()]
+    rest = table(["", "measured", "target"], others)
+    return f"{table(heads, grid)}\n\n{rest}\n\n{origin(result, 'benchmarks/memory.py')}"
+
+
+def split(result: dict[str, Any]) -> str:
+    """What each client's step takes under either split."""
+    rows = [
+        [name, *(f"{row['time_ratio']:.2f}" for row in own), f"{result['time_ratio_mean'][name]:.2f}"]
+        for name, own in result["rows"].items()
+    ]
+    clients = [f"client {row['client'] + 1}" for row in next(iter(result["rows"].values()))]
+    note = f"A contiguous split saves {percent(result['saved'])} of the clients' time."
+    return table(["", *clients, "mean"], rows) + f"\n\n{note} {origin(result, 'benchmarks/split.py')}"
