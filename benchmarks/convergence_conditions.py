@@ -39,7 +39,7 @@ _UNEVEN: dict[str, Any] = {
     "schedule.evaluate_every": 32,
     "schedule.checkpoint_every": 64,
 }
-MICRO, EXACT, FEW, PARTED = "alpha-1-micro", "alpha-1-exact", "alpha-1-few", "alpha-1-parts"
+MICRO, EXACT, PARTED = "alpha-1-micro", "alpha-1-exact", "alpha-1-parts"
 CONDITIONS = {
     TUNED: Condition(title="alpha 1", settings={"data.alpha": 1.0}),
     UNEVEN: Condition(title="alpha 0.1", settings=_UNEVEN),
@@ -67,19 +67,14 @@ CONDITIONS = {
             "schedule.checkpoint_every": 32,
             "server.average": 1 - 4 / 128,
         },
+        seeds=2,
     ),
     MICRO: Condition(
         title="alpha 1, two at once",
         settings={"data.alpha": 1.0, "client.micro_batch_size": 2},
         seeds=1,
     ),
-    EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=None),
-    FEW: Condition(
-        title="alpha 1, exact gradients of few weights",
-        settings={"data.alpha": 1.0},
-        settled=None,
-        grid={"lr": [1e-2, 3e-2, 1e-1]},
-    ),
+    EXACT: Condition(title="alpha 1, exact gradients", settings={"data.alpha": 1.0}, settled=None, seeds=1),
     PARTED: Condition(title="alpha 1, part by part", settings={"data.alpha": 1.0}, settled=None),
 }
 """By name; means of the server's weights look back over about a quarter of the rounds."""
@@ -90,10 +85,10 @@ METHODS = (
     "head_only_top", "fedsgd_adam", "spry_block", "head_only_block", "spry_block_adam", "head_only_block_adam",
 )  # fmt: skip
 MAIN = ("fedavg", "head_only_block", "spry_block")
-PLAIN = ("head_only", "spry", "spry_paper", "fedmezo")
-"""Spry and the best of zeroth order without what was added here (an exact head but for _paper), and that head alone."""
+PLAIN = ("spry", "spry_paper", "fedmezo")
+"""Spry and the best of zeroth order without what was added here; the head is exact but for spry_paper."""
 ADAM = ("fedsgd_adam", "head_only_block_adam", "spry_block_adam")
-"""The same with one step of Adam a round on the server, from gradients at its weights."""
+"""The main ones with one step of Adam a round on the server, from gradients at its weights, instead."""
 VARIANTS = (
     "spry_activation", "spry_paper", "fedmezo_paper", "fedavg_top", "spry_block_adam", "head_only_block_adam",
 )  # fmt: skip
@@ -101,12 +96,11 @@ SHOWN = (*MAIN, "fedsgd_adam", "head_only", "spry", "fedmezo")
 """Methods that the first tables and the pictures show."""
 PARTS = ("part_none", "part_four", "part_tied", "part_block", "whole", "whole_weights", "whole_head")
 """Spry with one part of spry_block more, and spry_block with one part less."""
-WEIGHTS = ("exact_lora", "exact_all_maps", "exact_value", "exact_two_blocks", "exact_block", "exact_a16")
-"""What is trained, with exact gradients, at the step size that fedsgd_adam chose."""
-FEW_WEIGHTS = (
-    "exact_a1", "exact_a4", "exact_xs4", "exact_xs16", "exact_vera", "exact_ia3", "exact_bitfit", "exact_norm",
+WEIGHTS = (
+    "exact_lora", "exact_all_maps", "exact_value", "exact_two_blocks", "exact_block", "exact_a1", "exact_a4",
+    "exact_a16", "exact_xs4", "exact_xs16",
 )  # fmt: skip
-"""The same with so few weights that they may want larger steps, and each tries some."""
+"""What is trained, with exact gradients, at the step size that fedsgd_adam chose."""
 COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, TUNED): METHODS,
     (FIRST, UNEVEN): [method for method in METHODS if method not in VARIANTS],
@@ -116,9 +110,8 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, LONG): ("spry", "fedmezo"),
     (FIRST, MICRO): MAIN,
     (FIRST, EXACT): WEIGHTS,
-    (FIRST, FEW): FEW_WEIGHTS,
     (FIRST, PARTED): PARTS,
-    ("ag_news", TUNED): (*MAIN, *PLAIN),
+    ("ag_news", TUNED): (*MAIN, "head_only", *PLAIN),
     ("ag_news", UNEVEN): MAIN,
     ("ag_news", AVERAGED): MAIN,
     ("ag_news", RANKED): MAIN,
@@ -126,7 +119,6 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     ("nli", TUNED): (*MAIN, *PLAIN),
     ("nli", UNEVEN): MAIN,
     ("nli", RANKED): MAIN,
-    ("nli", RANKED_UNEVEN): MAIN,
     ("tweets", TUNED): (*MAIN, *PLAIN),
     ("tweets", RANKED): MAIN,
     ("tweets", RANKED_UNEVEN): MAIN,

@@ -59,14 +59,14 @@ def recipe(result: dict[str, Any]) -> str:
         [
             shape.replace(":", ", ").replace("x", " x "),
             f"{own['fedavg inference']} and {own['spry inference']} MiB",
-            *(own[method] for method in heads),
+            *(own.get(method, "") for method in heads),
         ]
         for shape, own in cells.items()
     ]
     note = (
         "Peak above the resident model of a client's step, and its processor time against inference: rank 16, float32, "
         "1 thread. Inference is the stock model's, with FedAvg's adapters and with the recipe's, of which those of the "
-        "last block's MLP widen what PEFT keeps."
+        "last block's MLP widen what PEFT keeps. Empty: not measured."
     )
     heading = ["batch x tokens", "inference", *heads.values()]
     return table(heading, rows) + f"\n\n{note} {origin(result, 'benchmarks/recipe.py')}"

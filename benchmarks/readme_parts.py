@@ -5,9 +5,22 @@ from __future__ import annotations
 from statistics import fmean, stdev
 from typing import Any
 
-from convergence_conditions import AVERAGED, CONDITIONS, EXACT, LONG, MICRO, PARTED, RANKED, TUNED
+from convergence_conditions import (
+    ADAM,
+    AVERAGED,
+    CONDITIONS,
+    EXACT,
+    LONG,
+    MAIN,
+    MICRO,
+    PARTED,
+    RANKED,
+    RANKED_UNEVEN,
+    TUNED,
+    UNEVEN,
+)
 from convergence_data import FIRST, SETS
-from convergence_rows import HEADS, SOURCE, Row, costs_of, found_in, label, memory_and_bytes
+from convergence_rows import HEADS, SOURCE, Row, chosen, costs_of, found_in, label, memory_and_bytes
 from readme_layout import origin, spread, table
 
 PARTS = {
@@ -55,6 +68,19 @@ def weights(result: dict[str, Any]) -> str:
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
 
 
+def servers(result: dict[str, Any]) -> str:
+    """What one step of Adam a round on the server gives instead of the mean of the clients' own steps."""
+    found = found_in(result)
+    places = (TUNED, UNEVEN, RANKED, RANKED_UNEVEN)
+    rows = []
+    for name in (name for pair in zip(MAIN, ADAM, strict=True) for name in pair):
+        own = [found[FIRST, at].get(name) for at in places]
+        steps = [chosen(result["sets"][FIRST][at]["tuning"]["methods"][name]) for at in (TUNED, RANKED)]
+        rows.append([label(found[FIRST, RANKED][name]), *map(spread, own), " and ".join(steps)])
+    heads = ["", *(f"{SETS[FIRST].title}, {CONDITIONS[at].title}" for at in places), "step sizes"]
+    return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
+
+
 def conditions(result: dict[str, Any]) -> str:
     """What the main methods reach and take under the conditions that change memory or bytes."""
     found = found_in(result)
@@ -66,7 +92,7 @@ def conditions(result: dict[str, Any]) -> str:
             str(len(row["seeds"])),
             *costs_of(row),
         ]
-        for name in found[FIRST, RANKED]
+        for name in MAIN
         for at, row in ((at, found[FIRST, at][name]) for at in (TUNED, MICRO, AVERAGED, RANKED))
     ]
     heads = ["", "", f"{SETS[FIRST].title}, {CONDITIONS[TUNED].title}", "seeds", *HEADS]
