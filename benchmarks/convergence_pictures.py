@@ -52,7 +52,7 @@ def _courses(sets: Mapping[str, Any], condition: str) -> None:
 def _front(sets: Mapping[str, Any], condition: str) -> None:
     """Accuracy against memory, a column for each data set: up is better, left is cheaper."""
     with mpl.rc_context(style.LOOK):
-        made = style.figure(10.5, 3.7)
+        made = style.figure(10.5, 3.9)
         made.suptitle(_title(sets, condition))
         line = made.subplots(1, len(sets), squeeze=False)[0]
         for axes, (name, own) in zip(line, sets.items(), strict=True):
@@ -66,7 +66,7 @@ def _front(sets: Mapping[str, Any], condition: str) -> None:
             axes.minorticks_off()
             axes.set_xlabel("peak above the model (MiB)")
         line[0].set_ylabel("test accuracy (%)")
-        style.legend(made, line[0], BELOW, columns=len(SHOWN) + 2)
+        style.legend(made, line[0], BELOW, columns=(len(SHOWN) + 3) // 2)
         style.write(made, PICTURES / f"convergence-front-{condition}.png")
 
 
