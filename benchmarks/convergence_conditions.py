@@ -119,6 +119,7 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     ("nli", TUNED): (*MAIN, *PLAIN),
     ("nli", UNEVEN): MAIN,
     ("nli", RANKED): MAIN,
+    ("nli", RANKED_UNEVEN): MAIN,
     ("tweets", TUNED): (*MAIN, *PLAIN),
     ("tweets", RANKED): MAIN,
     ("tweets", RANKED_UNEVEN): MAIN,

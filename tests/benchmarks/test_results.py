@@ -58,7 +58,7 @@ def test_the_default_recipe_is_at_backpropagations_level(monkeypatch):
                 checked += 1
                 assert rows["spry_block"]["accuracy_mean"] - rows["fedavg"]["accuracy_mean"] > least
                 assert len(rows["spry_block"]["seeds"]) == 3
-    assert checked == 7
+    assert checked == 8
 
 
 def test_slow_methods_spend_much_and_do_not_get_there(monkeypatch):
