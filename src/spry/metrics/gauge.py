@@ -15,23 +15,31 @@ CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 class Visit:
-    """One stretch of work under measurement: the highest mark seen since it began."""
+    """One stretch of work under measurement: the highest mark seen since it began.
 
-    def __init__(self) -> None:
+    Args:
+        exact: False if the mark was not reset when it began, so that the peak may lie before.
+    """
+
+    def __init__(self, *, exact: bool) -> None:
         self.peak = 0
+        self.exact = exact
+        self.thread = threading.get_ident()
 
 
 class Gauge:
     """One high-water mark, shared by all open visits.
 
-    Resetting the mark for a new visit would rob the visits already open; so each keeps what was seen before.
+    Resetting the mark for a new visit would rob the visits already open; so each keeps what was seen before. Reading
+    and resetting are two steps, though, and a peak between them would be lost: this thread has none there, another may.
+    So while another thread is under measurement the mark is not reset, and bounds the new visit's peak from above.
 
     Args:
         now: Tells the bytes in use at this moment.
         mark: Tells the highest bytes since the last reset.
         reset: Lets the mark start again from the bytes in use now.
         wait: Waits for queued work.
-        exact: False if ``reset`` can do nothing, so that ``mark`` only bounds a visit's peak from above.
+        resettable: False if ``reset`` can do nothing, so that ``mark`` only bounds a visit's peak from above.
     """
 
     def __init__(
@@ -41,10 +49,10 @@ class Gauge:
         mark: Callable[[], int],
         reset: Callable[[], object],
         wait: Callable[[], object] = lambda: None,
-        exact: bool = True,
+        resettable: bool = True,
     ) -> None:
-        self.now, self.wait, self.exact = now, wait, exact
-        self._mark, self._reset = mark, reset
+        self.now, self.wait = now, wait
+        self._mark, self._reset, self._resettable = mark, reset, resettable
         self._lock = threading.Lock()
         self._open: set[Visit] = set()
 
@@ -56,26 +64,23 @@ class Gauge:
         """
         self.wait()
         with self._lock:
-            if self._open:
+            alone = all(visit.thread == threading.get_ident() for visit in self._open)
+            if alone:
                 self._keep()
-            self._reset()
-            visit = Visit()
+                self._reset()
+            visit = Visit(exact=self._resettable and alone)
             self._open.add(visit)
         return visit
 
-    def leave(self, visit: Visit) -> int:
-        """Close a visit.
+    def leave(self, visit: Visit) -> None:
+        """Close a visit, whose ``peak`` then is the highest mark since ``enter``, in bytes.
 
         Args:
             visit: What ``enter`` gave.
-
-        Returns:
-            The highest mark between the two, in bytes.
         """
         with self._lock:
             self._keep()
             self._open.remove(visit)
-        return visit.peak
 
     def _keep(self) -> None:
         mark = self._mark()
@@ -109,7 +114,9 @@ def _process() -> Gauge:
         CLEAR_REFS.write_text("5", encoding="ascii")
         _status("VmHWM")
     except (OSError, KeyError):
-        return Gauge(now=lambda: psutil.Process().memory_info().rss, mark=_record, reset=bool, exact=False)
+        return Gauge(
+            now=lambda: psutil.Process().memory_info().rss, mark=_record, reset=bool, resettable=False
+        )
     return Gauge(
         now=lambda: _status("VmRSS"),
         mark=lambda: _status("VmHWM"),

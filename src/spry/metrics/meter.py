@@ -37,7 +37,8 @@ class Phase:
         seconds: Wall time, summed over the visits; work queued on CUDA is waited for.
         peak_bytes: Highest memory above the meter's start, over the visits; at least 0.
         visits: How often the phase was entered.
-        exact: False where the platform only bounds ``peak_bytes`` from above (no resettable mark).
+        exact: False where ``peak_bytes`` is only a bound from above: on a platform without a resettable mark, or where
+            another thread was under measurement when a visit began.
     """
 
     seconds: float = 0.0
@@ -49,8 +50,9 @@ class Phase:
 class Meter:
     """Measures peak bytes above a starting point, and seconds, by phase.
 
-    Phases may nest, and several meters may be open at once, also in several threads: each sees its own peak.
-    The memory is that of the whole process (or device), so a phase also sees what other threads allocate.
+    Phases may nest, and several meters may be open at once: each sees its own peak. They may be in several threads,
+    too, but the memory is that of the whole process (or device), so a phase also sees what other threads allocate, and
+    one that begins while another thread is measured what that one reached before.
 
     Args:
         device: Where the work runs; ``cpu`` or a CUDA device.
@@ -89,13 +91,14 @@ class Meter:
         finally:
             self._gauge.wait()
             seconds = time.perf_counter() - begun
-            peak = max(0, self._gauge.leave(visit) - self.start_bytes)
+            self._gauge.leave(visit)
+            peak = max(0, visit.peak - self.start_bytes)
             old = self.phases.get(name, Phase())
             self.phases[name] = Phase(
                 seconds=old.seconds + seconds,
                 peak_bytes=max(old.peak_bytes, peak),
                 visits=old.visits + 1,
-                exact=self._gauge.exact,
+                exact=old.exact and visit.exact,
             )
 
     @property
