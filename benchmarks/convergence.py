@@ -8,9 +8,11 @@ tries again the two points that did best on SST-2. All this is at alpha 1. Under
 was chosen there. At alpha 0.1 it makes the same 64 local steps a participant in 64 rounds: after 4 steps on one
 client's few classes every method predicts the commonest class. Averaged means that the running mean of the server's
 weights is evaluated. What is done in the folder is not done again, so methods, sets, conditions and seeds may be run a
-few at a time; the last call gathers:
+few at a time; the last call gathers, and what it was not asked for stays as it is in the file:
 
     python benchmarks/convergence.py --data FOLDER --out runs/convergence --results benchmarks/results/convergence.json
+
+Where the folder has no trials of what a condition builds on, those of the committed results count.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convergence_conditions import COMPARED, CONDITIONS, METHODS, SHOWN, TUNED
+from convergence_conditions import COMPARED, CONDITIONS, SHOWN, TUNED
 from convergence_data import FIRST, SETS, files
 from convergence_flops import flops
 
@@ -44,7 +46,7 @@ SETTING = (
 def main() -> None:
     """Run what is missing, comparison by comparison, and gather the results if all was asked for."""
     args = _arguments()
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = _read(args.results)["sets"] if args.results and args.results.is_file() else {}
     for (name, condition), all_methods in COMPARED.items():
         if name not in args.sets or condition not in args.conditions:
             continue
@@ -57,9 +59,7 @@ def main() -> None:
         if args.results:
             found.setdefault(name, {})[condition] = _gathered(config, folder, args.seeds[0])
     if args.results:
-        first = args.out / FIRST / TUNED / f"{METHODS[0]}-s{args.seeds[0]}"
-        provenance = {**_read(first / META), "command": ["convergence.py"]}
-        write_json(args.results, {"provenance": provenance, "sets": found})
+        write_json(args.results, {"provenance": found[FIRST][TUNED]["provenance"], "sets": found})
 
 
 def _gathered(config: Config, folder: Path, seed: int) -> dict[str, Any]:
@@ -71,8 +71,16 @@ def _gathered(config: Config, folder: Path, seed: int) -> dict[str, Any]:
         row["commits"] = sorted({_read(run / META)["commit"] for run in runs})
         if row["method"] in SHOWN or folder.name == TUNED:  # the others' costs are in no table
             row["flops_per_client_round"] = flops(folder / f"{row['method']}-s{seed}")
+    provenance = {
+        **_read(folder / f"{result['rows'][0]['method']}-s{seed}" / META),
+        "command": ["convergence.py"],
+    }
     setting = {key: config.flat()[key] for key in SETTING}
-    return {"setting": setting, **{key: result[key] for key in ("rows", "views", "tuning")}}
+    return {
+        "provenance": provenance,
+        "setting": setting,
+        **{key: result[key] for key in ("rows", "views", "tuning")},
+    }
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -85,32 +93,33 @@ def _config(args: argparse.Namespace, name: str, condition: str, methods: Sequen
     tuned = shared.with_settings({**SETS[name].settings, **files(name, args.data, args.out)})
     if name != FIRST:
         known = shared.with_settings(files(FIRST, args.data, args.out))
-        tuned = _narrowed(tuned, known, methods, args.out / FIRST / TUNED)
+        tuned = _narrowed(tuned, _tried(known, methods, args.out, FIRST, TUNED))
     if condition == TUNED:
         return tuned
     asked = CONDITIONS[condition]
     if asked.settled:
-        own = _settled(_config(args, name, asked.settled, methods), methods, args.out / name / asked.settled)
+        basis = _config(args, name, asked.settled, methods)
+        own = _settled(basis, _tried(basis, methods, args.out, name, asked.settled))
     else:
         own = _tuning(tuned, grid=asked.grid, methods={})
     return own.with_settings(asked.settings)
 
 
-def _narrowed(config: Config, known: Config, methods: Sequence[str], folder: Path) -> Config:
+def _narrowed(config: Config, tried: dict[str, Any]) -> Config:
     """Let each method try again only what did best in trials that are done."""
     grids: dict[str, dict[str, list[Any]]] = {}
-    for method, tried in _tried(known, methods, folder).items():
-        best = [point["settings"] for point in tune.ranked(tried["points"])[:AGAIN]]
+    for method, own in tried.items():
+        best = [point["settings"] for point in tune.ranked(own["points"])[:AGAIN]]
         grids[method] = {key: list(dict.fromkeys(point[key] for point in best)) for key in best[0]}
     return _tuning(config, methods=grids)
 
 
-def _settled(tuned: Config, methods: Sequence[str], folder: Path) -> Config:
+def _settled(tuned: Config, tried: dict[str, Any]) -> Config:
     """Give each method what was chosen for it by trials that are done, and try nothing more."""
     settings = {
         f"methods.{method}.{key}": value
-        for method, tried in _tried(tuned, methods, folder).items()
-        for key, value in tried["chosen"].items()
+        for method, own in tried.items()
+        for key, value in own["chosen"].items()
     }
     return _tuning(tuned.with_settings(settings), grid={}, methods={})
 
@@ -119,13 +128,18 @@ def _tuning(config: Config, **changed: Any) -> Config:
     return config.model_copy(update={"tune": config.tune.model_copy(update=changed)})
 
 
-def _tried(config: Config, methods: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Look up what came of trials, by method."""
+def _tried(config: Config, methods: Sequence[str], out: Path, name: str, condition: str) -> dict[str, Any]:
+    """Look up what came of trials, by method: in the run folders, or in the committed results."""
+    folder = out / name / condition
     trials = tune.trials(config, methods)
-    missing = [trial.place for trial in trials if not holds(trial.config, folder / trial.place)]
-    if missing:
-        raise ConfigError(f"{folder} lacks {', '.join(missing)}. Run {FIRST} and {TUNED} first.")
-    return tune.outcome(trials, folder)["methods"]
+    if all(holds(trial.config, folder / trial.place) for trial in trials):
+        return tune.outcome(trials, folder)["methods"]
+    known = _read(RESULTS)["sets"].get(name, {}).get(condition, {}).get("tuning") or {"methods": {}}
+    if missing := [method for method in methods if method not in known["methods"]]:
+        raise ConfigError(
+            f"neither {folder} nor {RESULTS} has the trials of {', '.join(missing)}. Run {name} and {condition} first."
+        )
+    return {method: known["methods"][method] for method in methods}
 
 
 def _arguments() -> argparse.Namespace:

@@ -32,6 +32,7 @@ RANK: dict[str, Any] = {"peft.rank": 16, "peft.alpha": 4.0}
 """The scale falls with the root of the rank (rsLoRA, arXiv 2312.03732)."""
 TUNED, UNEVEN, AVERAGED = "alpha-1", "alpha-0.1", "alpha-1-averaged"
 RANKED, RANKED_UNEVEN, LONG = "alpha-1-rank-16", "alpha-0.1-rank-16", "alpha-1-long"
+RANKED_LONG, DECODER = "alpha-1-rank-16-long", "smollm2"
 _UNEVEN: dict[str, Any] = {
     "data.alpha": 0.1,
     "client.steps": 1,
@@ -68,6 +69,32 @@ CONDITIONS = {
             "server.average": 1 - 4 / 128,
         },
         seeds=2,
+    ),
+    RANKED_LONG: Condition(
+        title="alpha 1, averaged, rank 16, 64 rounds",
+        settings={
+            "data.alpha": 1.0,
+            "schedule.rounds": 64,
+            "schedule.checkpoint_every": 32,
+            "server.average": 1 - 4 / 64,
+            **RANK,
+        },
+        settled=RANKED,
+    ),
+    DECODER: Condition(
+        title="alpha 1, averaged, rank 16, SmolLM2",
+        settings={
+            "model.name": "smollm2",
+            "data.alpha": 1.0,
+            "schedule.checkpoint_every": 4,
+            "server.average": 1 - 4 / 16,
+            "tune.rounds": 4,
+            "tune.validation": 0.02,
+            **RANK,
+        },
+        settled=None,
+        grid={"lr": [3e-3, 1e-2]},
+        seeds=1,
     ),
     MICRO: Condition(
         title="alpha 1, two at once",
@@ -108,6 +135,8 @@ COMPARED: dict[tuple[str, str], Sequence[str]] = {
     (FIRST, RANKED): (*MAIN, *ADAM),
     (FIRST, RANKED_UNEVEN): (*MAIN, *ADAM),
     (FIRST, LONG): ("spry", "fedmezo"),
+    (FIRST, RANKED_LONG): MAIN,
+    (FIRST, DECODER): MAIN,
     (FIRST, MICRO): MAIN,
     (FIRST, EXACT): WEIGHTS,
     (FIRST, PARTED): PARTS,

@@ -31,7 +31,7 @@ def error(estimate, loss, w, name, draws=200):
 @pytest.mark.parametrize(("examples", "length", "micro"), [(4, 5, None), (5, 4, 2)])
 def test_predictions_are_what_is_measured(examples, length, micro, amplitudes):
     loss, w = TokenLoss.make(examples, length, micro), tokens.weights()
-    found = predict(loss, w, NAMES, Key(0), amplitudes, count=400)
+    found = predict(loss, w, NAMES, Key(0), amplitudes)
     for name in NAMES[:1]:
         tap = activation(Measurement(directions=gaussian), 1, maps, amplitudes)
         whole = TokenLoss.make(examples, length)

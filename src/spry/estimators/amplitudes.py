@@ -18,8 +18,8 @@ from torch import Tensor
 
 from spry.core.keys import Key
 from spry.core.params import Params
+from spry.estimators.observe import observe
 from spry.forward.loss import Loss
-from spry.forward.tap import tapped
 
 PLACES = ("first", "last", "between")
 """Where a token stands in its text; each place has an amplitude of its own."""
@@ -76,25 +76,39 @@ def spread(amplitudes: Amplitudes, mask: Tensor) -> dict[str, Tensor]:
 
 
 def calibrate(loss: Loss, params: Params, taps: Sequence[str], key: Key) -> dict[str, list[float]]:
-    """Measure the amplitudes for which activation directions err least, in forward mode.
-
-    A direction that moves the tokens of one place alone, by random signs, has slopes with ``E s_b^2 = sum_t |g_t|^2``
-    over these tokens, and a trace with ``E |V_b|^2 = R sum_t |x_t|^2``. Each map takes one pass of three directions.
+    """Measure the amplitudes for which activation directions err least, ``a^2 = |x| / |g|`` of each place.
 
     Args:
-        loss: The loss of a batch of texts, which may be random, as may their labels.
+        loss: The loss of a batch of texts, which may be random, as may their labels; one part's tape is kept at a time.
         params: All trainable weights, where training starts; those that are zero and not tapped are nudged.
         taps: Names of the weights that will be tapped.
-        key: Where the signs come from.
+        key: Where the nudges' signs come from.
 
     Returns:
-        Amplitudes, of which the median is 1; equal ones where there are no sequences or no slopes.
+        Amplitudes, of which the median is 1; equal ones where there are no sequences or no gradients.
     """
     started = {**awake(params, key.fold("awake")), **{name: params[name] for name in taps}}
-    ratios = {name: _ratios(loss, started, name, key) for name in taps}
+    inputs, gradients = ({name: torch.zeros(len(PLACES)) for name in taps} for _ in range(2))
+    for _, part in loss.parts():
+        if part.mask is None:
+            break
+        where = places(part.mask).float()
+        for name, uses in observe(part, started, taps).items():
+            for use in (use for use in uses if use.inputs.shape[1] == where.shape[1]):
+                inputs[name] += _energies(use.inputs, where)
+                gradients[name] += _energies(use.gradients, where)
+    ratios = {
+        name: [_ratio(x, g) for x, g in zip(inputs[name].tolist(), gradients[name].tolist(), strict=True)]
+        for name in taps
+    }
     known = [r for values in ratios.values() for r in values if 0 < r < math.inf]
     middle = median(known) if known else math.inf
     return {name: [_bounded(r / middle) for r in values] for name, values in ratios.items()}
+
+
+def _energies(tokens: Tensor, where: Tensor) -> Tensor:
+    """Sum the squares of the tokens of each place, shape (3,)."""
+    return tokens.float().square().sum(-1).cpu().flatten() @ where.flatten(0, 1).cpu()
 
 
 def _bounded(square: float) -> float:
@@ -102,30 +116,6 @@ def _bounded(square: float) -> float:
     return min(max(square**0.5, 1 / _RANGE), _RANGE) if square > 0 else 1.0
 
 
-def _ratios(loss: Loss, params: Params, name: str, key: Key) -> list[float]:
-    """``|x| / |g|`` of each place, root mean squares over examples; infinite without gradients, 0 without tokens."""
-    slopes, inputs = torch.zeros(len(PLACES)), torch.zeros(len(PLACES))
-    rest = {n: w for n, w in params.items() if n != name}
-    for i, (_, part) in enumerate(loss.parts()):
-        mask = part.mask
-        if mask is None:
-            return [0.0] * len(PLACES)
-        where = places(mask)
-
-        def signs(name: str, call: int, like: Tensor, where: Tensor = where, i: int = i) -> list[Tensor]:
-            drawn = key.fold("signs", i, call).signs(name, tuple(like.shape), like=like)
-            if like.shape[1] != where.shape[1]:
-                return [drawn * 0] * len(PLACES)
-            return [drawn * where[..., place].to(like).unsqueeze(-1) for place in range(len(PLACES))]
-
-        got = tapped(
-            lambda w, part=part: part.examples({**rest, **w}),
-            {}, {name: params[name]}, [{}] * len(PLACES), signs, mask,
-        )  # fmt: skip
-        slopes += got.slopes.detach().float().square().sum(1).cpu()
-        inputs += got.traces[name].product().float().square().sum((1, 2, 3, 4)).cpu() / len(params[name])
-    return [_ratio(x, g) for x, g in zip(inputs.tolist(), slopes.tolist(), strict=True)]
-
-
-def _ratio(inputs: float, slopes: float) -> float:
-    return 0.0 if inputs == 0 else math.inf if slopes == 0 else (inputs / slopes) ** 0.5
+def _ratio(inputs: float, gradients: float) -> float:
+    """``|x| / |g|`` from their squares; 0 without tokens, infinite without gradients."""
+    return 0.0 if inputs == 0 else math.inf if gradients == 0 else (inputs / gradients) ** 0.5

@@ -1,4 +1,4 @@
-"""Which directions will err less, of weights or of outputs: predicted from energies measured on a probe.
+"""Which directions will err less, of weights or of outputs: predicted from what maps see of a probe.
 
 For one map ``z_t = A x_t`` of shape (R, D), alone in its slice, and K = 1:
 
@@ -23,8 +23,8 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.estimators.activation import Choice, maps, mean_tokens
 from spry.estimators.amplitudes import Amplitudes, awake, spread
+from spry.estimators.observe import Seen, observe
 from spry.forward.loss import Loss
-from spry.forward.tap import tapped
 
 
 @dataclass(frozen=True)
@@ -51,63 +51,54 @@ class Prediction:
 
 
 def predict(
-    loss: Loss,
-    params: Params,
-    names: Sequence[str],
-    key: Key,
-    amplitudes: Amplitudes | None = None,
-    count: int = 4,
+    loss: Loss, params: Params, names: Sequence[str], key: Key, amplitudes: Amplitudes | None = None
 ) -> dict[str, Prediction]:
-    """Predict the errors of both kinds of directions for some maps, in forward mode.
-
-    Random signs v and u give ``E <g, v>^2 = |g|^2``, ``E s_b^2 = |G_b|^2`` and ``E |V_b|^2 = R |X_b|^2``. Each map
-    takes two passes of ``count`` directions; with 4, a limit is off by a factor of about 2 either way.
+    """Predict the errors of both kinds of directions for some maps.
 
     Args:
-        loss: The loss of a batch of as many examples as clients use, which may be random text.
-        params: All trainable weights.
+        loss: The loss of a batch of as many examples as clients use, which may be random text; one part's tape is kept
+            at a time.
+        params: All trainable weights; those that are zero are nudged.
         names: The maps among them.
-        key: Where signs come from.
+        key: Where the nudges' signs come from.
         amplitudes: How far tokens will be moved.
-        count: Directions the energies are averaged over, >= 1.
 
     Returns:
         A prediction for each map.
     """
     started = awake(params, key)
-    return {name: _one(loss, started, name, key.fold(name), amplitudes or {}, count) for name in names}
-
-
-def _one(loss: Loss, params: Params, name: str, key: Key, amplitudes: Amplitudes, count: int) -> Prediction:
-    rest, own = {n: w for n, w in params.items() if n != name}, {name: params[name]}
-    signs = [
-        {name: key.fold(k).signs(name, tuple(params[name].shape), like=params[name])} for k in range(count)
-    ]
-    slopes, noise = torch.zeros(count, dtype=torch.float64), 0.0
-    for i, (share, part) in enumerate(loss.parts()):
-
-        def move(name: str, call: int, like: Tensor, i: int = i) -> list[Tensor]:
-            return [key.fold("u", i, call, k).signs(name, tuple(like.shape), like=like) for k in range(count)]
-
-        def examples(w: Params, part: Loss = part) -> Tensor:
-            return part.examples({**rest, **w})
-
-        along = tapped(examples, own, {}, signs, move, part.mask)
-        slopes += share * along.slopes.detach().mean(1).double().cpu()
-        far = (
-            {} if part.mask is None else spread({n: a for n, a in amplitudes.items() if n == name}, part.mask)
+    gradients = {name: torch.zeros_like(params[name], dtype=torch.float64) for name in names}
+    noises = dict.fromkeys(names, 0.0)
+    for share, part in loss.parts():
+        far = {} if part.mask is None else spread(amplitudes or {}, part.mask)
+        for name, uses in observe(part, started, names).items():
+            weight = share / len(uses[0].inputs)  # of an example in the batch
+            noises[name] += weight**2 * len(params[name]) * _noise(uses, part.mask, far.get(name))
+            for x, g in uses:
+                gradients[name] += weight * (g.flatten(0, 1).mT @ x.flatten(0, 1)).double()
+    return {
+        name: Prediction(
+            tokens=mean_tokens(loss),
+            weight=float(params[name].numel()),
+            activation=noises[name] / square if square else math.nan,
+            inputs=params[name].shape[1],
         )
-        got = tapped(examples, {}, own, [{}] * count, move, part.mask, far)
-        outputs = got.slopes.detach().double().square().mean(0)
-        inputs = got.traces[name].product().double().square().sum((2, 3, 4)).mean(0)
-        noise += (share / len(outputs)) ** 2 * float((outputs * inputs).sum())
-    square = float(slopes.square().mean())
-    return Prediction(
-        tokens=mean_tokens(loss),
-        weight=float(params[name].numel()),
-        activation=noise / square if square else math.nan,
-        inputs=params[name].shape[1],
-    )
+        for name in names
+        for square in [float(gradients[name].square().sum())]
+    }
+
+
+def _noise(uses: Sequence[Seen], mask: Tensor | None, far: Tensor | None) -> float:
+    """``sum_b |G_b|^2 |X_b|^2`` with tokens moved so far, padding left out."""
+    outputs, inputs = torch.zeros(len(uses[0].inputs)), torch.zeros(len(uses[0].inputs))
+    for x, g in uses:
+        tokens = [t.square().sum(-1).float().cpu() for t in (g, x)]
+        if mask is not None and mask.shape[1] == x.shape[1]:
+            square = torch.ones(()) if far is None else far.square().cpu()
+            tokens = [mask.cpu() * square * tokens[0], mask.cpu() / square * tokens[1]]
+        outputs += tokens[0].sum(1)
+        inputs += tokens[1].sum(1)
+    return float(outputs @ inputs)
 
 
 def shorter(predictions: Mapping[str, Prediction]) -> Choice:

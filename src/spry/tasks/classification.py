@@ -135,17 +135,18 @@ class ClassificationTask:
             else:
                 yield None
 
-    def loss(self, batch: Batch, key: Key) -> ClassificationLoss:
+    def loss(self, batch: Batch, key: Key, *, at_once: int | None = None) -> ClassificationLoss:
         """Bind the mean cross-entropy to one batch.
 
         Args:
             batch: Examples with labels.
             key: Where dropout masks come from, if dropout is on.
+            at_once: Examples in memory at once; the task's own number if not given.
 
         Returns:
             The loss as a function of the trainable weights.
         """
-        return ClassificationLoss(task=self, batch=batch, key=key)
+        return ClassificationLoss(task=self, batch=batch, key=key, at_once=at_once or self.micro_batch_size)
 
     def probe(self, key: Key, *, examples: int = 16, tokens: int = 16) -> Batch:
         """Make a batch of random words with random labels, to look at the model with before there is data.
@@ -212,11 +213,13 @@ class ClassificationLoss:
         task: Owner of the model.
         batch: B examples with labels.
         key: Where dropout masks come from, if dropout is on.
+        at_once: Examples in memory at once; all if None.
     """
 
     task: ClassificationTask
     batch: Batch
     key: Key
+    at_once: int | None = None
 
     def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
         """Evaluate the loss, one micro-batch after the other.
@@ -258,7 +261,7 @@ class ClassificationLoss:
         Returns:
             Pairs of a micro-batch's share of the examples and its loss.
         """
-        count, size = len(self.batch["labels"]), self.task.micro_batch_size
+        count, size = len(self.batch["labels"]), self.at_once
         if size is None or count <= size:
             return [(1.0, self)]
         starts = range(0, count, size)
