@@ -8,7 +8,8 @@ tries again the two points that did best on SST-2. All this is at alpha 1. Under
 was chosen there. At alpha 0.1 it makes the same 64 local steps a participant in 64 rounds: after 4 steps on one
 client's few classes every method predicts the commonest class. Averaged means that the running mean of the server's
 weights is evaluated. What is done in the folder is not done again, so methods, sets, conditions and seeds may be run a
-few at a time; the last call gathers, and what it was not asked for stays as it is in the file:
+few at a time; the last call gathers, and what it was not asked for stays as it is in the file. Methods that join a
+comparison are held to its target and its budget:
 
     python benchmarks/convergence.py --data FOLDER --out runs/convergence --results benchmarks/results/convergence.json
 
@@ -33,6 +34,7 @@ from spry.experiment.compare import FILE, compare
 from spry.experiment.config import Config, load
 from spry.experiment.files import write_json
 from spry.experiment.run import META, SUMMARY, Started, holds
+from spry.experiment.views import Budget
 
 CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")
 AGAIN = 2
@@ -53,13 +55,42 @@ def main() -> None:
         methods = args.methods or all_methods
         config = _config(args, name, condition, methods)
         folder, seeds = args.out / name / condition, args.seeds[: CONDITIONS[condition].seeds]
-        for place, event in compare(config, methods, seeds, folder):
+        known = found.get(name, {}).get(condition) if set(methods) < set(all_methods) else None
+        for place, event in compare(config, methods, seeds, folder, **_held_to(known)):
             if isinstance(event, Started):
                 print(f"{name}, {CONDITIONS[condition].title}: {place}", flush=True)
         if args.results:
-            found.setdefault(name, {})[condition] = _gathered(config, folder, args.seeds[0])
+            new = _gathered(config, folder, args.seeds[0])
+            found.setdefault(name, {})[condition] = _joined(known, new, all_methods) if known else new
     if args.results:
         write_json(args.results, {"provenance": found[FIRST][TUNED]["provenance"], "sets": found})
+
+
+def _held_to(known: dict[str, Any] | None) -> dict[str, Any]:
+    """The limits of a comparison that methods join."""
+    if known is None:
+        return {}
+    views = known["views"]
+    return {"budget": Budget(**views["budget"]["budget"]), "target": (views["target"] or {}).get("target")}
+
+
+def _joined(known: dict[str, Any], new: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    """Put methods into a comparison, in the place of what it had of them."""
+
+    def rows(old: dict[str, Any], own: dict[str, Any]) -> list[Any]:
+        by_name = {row["method"]: row for row in (*old["rows"], *own["rows"])}
+        return sorted(by_name.values(), key=lambda row: [*order, row["method"]].index(row["method"]))
+
+    assert known["views"]["equal_rounds"]["rounds"] == new["views"]["equal_rounds"]["rounds"]
+    views = {
+        name: view and {**view, "rows": rows(view, new["views"][name])}
+        for name, view in known["views"].items()
+    }
+    tuning = known["tuning"] and {
+        **known["tuning"],
+        "methods": {**known["tuning"]["methods"], **new["tuning"]["methods"]},
+    }
+    return {**known, "rows": rows(known, new), "views": views, "tuning": tuning}
 
 
 def _gathered(config: Config, folder: Path, seed: int) -> dict[str, Any]:
@@ -90,18 +121,18 @@ def _read(file: Path) -> dict[str, Any]:
 def _config(args: argparse.Namespace, name: str, condition: str, methods: Sequence[str]) -> Config:
     """Say what is compared on one data set and what each method may still try there."""
     shared = load(CONFIG).with_settings(CONDITIONS[TUNED].settings)
-    tuned = shared.with_settings({**SETS[name].settings, **files(name, args.data, args.out)})
-    if name != FIRST:
-        known = shared.with_settings(files(FIRST, args.data, args.out))
-        tuned = _narrowed(tuned, _tried(known, methods, args.out, FIRST, TUNED))
-    if condition == TUNED:
-        return tuned
+    own = shared.with_settings({**SETS[name].settings, **files(name, args.data, args.out)})
     asked = CONDITIONS[condition]
+    if condition == TUNED:
+        if name == FIRST:
+            return own
+        known = shared.with_settings(files(FIRST, args.data, args.out))
+        return _narrowed(own, _tried(known, methods, args.out, FIRST, TUNED))
     if asked.settled:
         basis = _config(args, name, asked.settled, methods)
         own = _settled(basis, _tried(basis, methods, args.out, name, asked.settled))
     else:
-        own = _tuning(tuned, grid=asked.grid, methods={})
+        own = _tuning(own, grid=asked.grid, methods={})
     return own.with_settings(asked.settings)
 
 

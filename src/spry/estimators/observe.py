@@ -44,10 +44,11 @@ def observe(part: Loss, params: Params, names: Sequence[str]) -> dict[str, list[
     aliases = {name: params[name].detach() for name in names}
     with torch.inference_mode(False), torch.enable_grad(), _Observer(aliases) as seen:
         losses = part.examples({**params, **aliases})
+        total = losses.sum()
     uses = [use for uses in seen.uses.values() for use in uses]
     if not losses.requires_grad:
         return {}
-    found = iter(torch.autograd.grad(losses.sum(), [z for _, z in uses], materialize_grads=True))
+    found = iter(torch.autograd.grad(total, [z for _, z in uses], materialize_grads=True))
     return {
         name: [Seen(*(t.reshape(len(losses), -1, t.shape[-1]) for t in (x, next(found)))) for x, _ in own]
         for name, own in seen.uses.items()

@@ -18,6 +18,7 @@ OWN = (
     "peft.alpha",
     "peft.targets",
     "peft.head",
+    "peft.basis",
 )
 """Settings, or beginnings of settings, that may differ: how a method steps, and which weights it trains. Model,
 precision, dropout, data, batches, local steps and rounds are not among them."""

@@ -33,11 +33,16 @@ class Peft(Section):
 
     kind: Literal["lora", "lora_a", "lora_xs", "vera", "ia3", "bitfit", "norm"] = Field(
         default="lora",
-        description="lora; lora_a: its A alone, with B frozen at singular vectors of the weight; lora_xs: a square "
+        description="lora; lora_a: its A alone, with B frozen (basis); lora_xs: a square "
         "matrix between singular vectors; vera; ia3; bitfit: all biases; norm: weights and biases of norms.",
     )
     rank: int = Field(default=1, ge=1, description="Of lora, lora_a, lora_xs and vera.")
     alpha: float = Field(default=1.0, gt=0, description="Scale of lora, lora_a and lora_xs.")
+    basis: Literal["gradient", "weight"] = Field(
+        default="gradient",
+        description="Where lora_a's frozen B points: along gradients by the layer's output on random text, or along "
+        "singular vectors of the weight.",
+    )
     dropout: float = Field(
         default=0.0,
         ge=0,

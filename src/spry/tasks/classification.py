@@ -16,10 +16,12 @@ from torch import Tensor
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.core.params import Params
+from spry.core.params import Params, restrict
 from spry.core.unit import Unit, names_of
 from spry.data.dataset import Dataset
 from spry.data.encoded import Batch, Encoded, encode
+from spry.estimators.amplitudes import awake
+from spry.estimators.observe import observe
 from spry.forward.dropout import Masks, dropout
 from spry.forward.functional import call
 from spry.metrics.stats import Stats, classified
@@ -74,6 +76,7 @@ class ClassificationTask:
         self.dropout = dropout
         self.device = torch.device(device)
         self._one_mode = threading.RLock()
+        method.settle(self.module, adapted.head, lambda names: self._outputs(names, key.fold("settle")))
 
     def encode(self, dataset: Dataset, *, max_length: int) -> Encoded:
         """Tokenise a data set for this model.
@@ -175,6 +178,18 @@ class ClassificationTask:
         return self.encode(dataset, max_length=min(2 * tokens, self.backbone.max_length)).batch(
             range(examples)
         )
+
+    def _outputs(self, names: Sequence[str], key: Key) -> dict[str, Tensor]:
+        """Gradients by outputs of maps on random text, a row a token; zero trained weights of the head are nudged."""
+        params = {
+            **awake(restrict(self.init(), self.units[-1].names), key.fold("awake")),
+            **{n: self.module.get_parameter(n) for n in names},
+        }
+        rows: dict[str, list[Tensor]] = {name: [] for name in names}
+        for _, part in self.loss(self.probe(key, examples=32), key, at_once=1).parts():
+            for name, uses in observe(part, params, names).items():
+                rows[name] += [use.gradients.flatten(0, 1) for use in uses]
+        return {name: torch.cat(found) for name, found in rows.items() if found}
 
     @torch.inference_mode()
     def evaluate(self, params: Params, batches: Iterable[Batch]) -> Stats:

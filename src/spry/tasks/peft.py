@@ -27,11 +27,13 @@ class Adapted:
         module: The ``PeftModel``.
         units: Its trainable weights by module, in model order, the head last.
         kind: What was added.
+        head: What every client trains.
     """
 
     module: Any
     units: tuple[Unit, ...]
     kind: Kind
+    head: Head
 
     def save(self, params: Params, folder: Path) -> None:
         """Write weights so that ``PeftModel.from_pretrained(base, folder)`` reads them.
@@ -72,7 +74,7 @@ def adapt(backbone: Backbone, kind: Kind, key: Key) -> Adapted:
     trainable = [name for name, weight in module.named_parameters() if weight.requires_grad]
     module.requires_grad_(False)
     module.eval()
-    return Adapted(module=module, units=_units(module, trainable, head, kind), kind=kind)
+    return Adapted(module=module, units=_units(module, trainable, head, kind), kind=kind, head=head)
 
 
 def _head(backbone: Backbone, kind: Kind) -> Head:

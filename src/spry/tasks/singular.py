@@ -1,4 +1,4 @@
-"""The leading left singular vectors of a pretrained weight, which adapters that start from the weight are built on."""
+"""The leading singular vectors of a weight or of gradients, which adapters with frozen parts are built on."""
 
 from __future__ import annotations
 
@@ -23,9 +23,22 @@ def left_singular(weight: Tensor, rank: int) -> Tensor:
     Returns:
         Orthonormal columns, shape (D_out, r), float64 on the CPU.
     """
-    w = weight.detach().to("cpu", torch.float64)
-    assert 1 <= rank <= min(w.shape)
-    columns = torch.linalg.eigh(w @ w.T).eigenvectors[:, -rank:].flip(1)
+    assert 1 <= rank <= min(weight.shape)
+    return leading(weight.mT, rank)
+
+
+def leading(rows: Tensor, rank: int) -> Tensor:
+    """Compute the directions along which rows are largest: the leading eigenvectors of the sum of ``row row'``.
+
+    Args:
+        rows: Shape (N, D).
+        rank: ``r``, from 1 to D; beyond N directions or where rows vanish the rest is orthogonal to them.
+
+    Returns:
+        Orthonormal columns, shape (D, r), float64 on the CPU; each is turned so that its largest entry is positive.
+    """
+    x = rows.detach().to("cpu", torch.float64)
+    columns = torch.linalg.eigh(x.T @ x).eigenvectors[:, -rank:].flip(1)
     largest = columns.gather(0, columns.abs().argmax(0, keepdim=True))
     return columns * largest.sign()
 

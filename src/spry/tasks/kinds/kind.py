@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from spry.core.keys import Key
 from spry.core.params import Params
@@ -42,6 +42,11 @@ class Head:
         """
         modules = tuple(f"{module}." for module in (*self.layers, *self.maps))
         return f"{name.removeprefix(WRAPPER)}.".startswith(modules)
+
+
+Outputs = Callable[[Sequence[str]], Mapping[str, Tensor]]
+"""``names -> gradients``: names of maps' weights mapped to the gradients of losses of some random texts by the maps'
+outputs, shape (N, D_out), a row a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,16 @@ class Kind(ABC):
             key: Where random values come from.
         """
         return  # peft's own values, unless a kind says otherwise
+
+    def settle(self, module: nn.Module, head: Head, outputs: Outputs) -> None:
+        """Choose frozen weights by what the whole model does with outputs of its maps; most kinds do not.
+
+        Args:
+            module: The ``PeftModel``, started; changed in place.
+            head: What every client trains.
+            outputs: Tells how a loss depends on outputs of maps.
+        """
+        return
 
     def plain(self, module: nn.Module, weights: Params) -> Params:
         """Turn weights into what PEFT's own layers would hold.

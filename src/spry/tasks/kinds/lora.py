@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -14,9 +14,9 @@ from torch import nn
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.tasks import targets
-from spry.tasks.kinds.kind import WRAPPER, Head, Kind, adapted_layers, common, full, transposed
+from spry.tasks.kinds.kind import WRAPPER, Head, Kind, Outputs, adapted_layers, common, full, transposed
 from spry.tasks.models import Backbone
-from spry.tasks.singular import base_weight, check_rank, left_singular
+from spry.tasks.singular import base_weight, check_rank, leading, left_singular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,35 +82,60 @@ class Lora(Kind):
 class LoraA(Lora):
     """Low-rank adaptation that trains ``A`` alone: ``y = W x + (alpha / rank) B A x`` with ``A = 0`` at the start.
 
-    Named for the matrix that is trained. ``B`` is frozen at the leading left singular vectors of ``W``, the directions
-    in which the layer's output moves most. Each column has the length ``sqrt(D_out / (3 D_in))``: steps of one size in
-    every weight then change ``W`` by as much as LoRA's first ones do. What is trained has few outputs, ``rank``
-    numbers a token, and wide inputs: the shape that activation directions estimate best.
+    Named for the matrix that is trained. ``B`` is frozen, so of the gradient of ``W`` only the part in its columns can
+    be followed. With ``basis = "gradient"`` these are the leading directions of the gradients by the layer's output on
+    random text, which the model determines far more than the text does; with ``"weight"`` the leading left singular
+    vectors of ``W``. Each column has the length ``sqrt(D_out / (3 D_in))``: steps of one size in every weight then
+    change ``W`` by as much as LoRA's first ones do. What is trained has few outputs, ``rank`` numbers a token, and wide
+    inputs: the shape that activation directions estimate best.
 
     Args:
         rank: Rows of ``A``, from 1 to the smaller side of ``W``.
         alpha: Scale of the update, above 0.
         dropout: Chance that an input of ``A`` is dropped while training, from 0 to below 1.
         targets: Names or endings of names of the modules to adapt; None finds query and value projections.
+        basis: What the columns of ``B`` are.
 
     Raises:
         ModelError: If a setting lies outside its range.
 
     Source:
         Zhu et al. 2024 (arXiv 2402.16842) compare training ``A`` and ``B`` alone, with a random ``B``; LoRA-XS (arXiv
-        2405.17604) takes singular vectors.
+        2405.17604) takes singular vectors of the weight, LoRA-GA (arXiv 2407.05000) those of a gradient on data. That
+        random text will do is ours.
     """
+
+    basis: Literal["gradient", "weight"] = "gradient"
 
     @torch.no_grad()
     def start(self, module: nn.Module, head: Head, key: Key) -> None:
-        """Freeze ``B`` at singular vectors; ``A`` is 0. The head's maps start as LoRA does."""
+        """Freeze ``B`` at singular vectors of ``W``; ``A`` is 0. The head's maps start as LoRA does."""
         super().start(module, head, key)
         for layer, weight in lora_layers(module, head, self.rank):
             for down, up in zip(layer.lora_A.values(), layer.lora_B.values(), strict=True):
                 down.weight.zero_()
-                length = math.sqrt(weight.shape[0] / (3 * weight.shape[1]))
-                up.weight.copy_(left_singular(weight, self.rank) * length)
+                up.weight.copy_(left_singular(weight, self.rank) * _length(weight))
                 up.weight.requires_grad_(False)
+
+    @torch.no_grad()
+    def settle(self, module: nn.Module, head: Head, outputs: Outputs) -> None:
+        """Turn the columns of ``B`` to where gradients lie, if that is the basis; where there are none they stay."""
+        if self.basis == "weight":
+            return
+        names = {weight: name for name, weight in module.named_parameters()}
+        ups = {
+            names[up.weight]: (up.weight, _length(weight))
+            for layer, weight in lora_layers(module, head, self.rank)
+            for up in layer.lora_B.values()
+        }
+        for name, gradients in outputs(list(ups)).items():
+            up, length = ups[name]
+            if gradients.any():
+                up.copy_(leading(gradients, self.rank) * length)
+
+
+def _length(weight: torch.Tensor) -> float:
+    return math.sqrt(weight.shape[0] / (3 * weight.shape[1]))
 
 
 def lora_layers(module: nn.Module, head: Head, rank: int) -> list[tuple[Any, torch.Tensor]]:
