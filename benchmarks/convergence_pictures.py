@@ -12,7 +12,17 @@ from typing import Any
 
 import matplotlib as mpl
 from convergence import RESULTS
-from convergence_conditions import AVERAGED, CONDITIONS, METHODS, RANKED, SHOWN, TUNED, UNEVEN
+from convergence_conditions import (
+    ALONG,
+    AVERAGED,
+    CONDITIONS,
+    METHODS,
+    RANKED,
+    RANKED_LONG,
+    SHOWN,
+    TUNED,
+    UNEVEN,
+)
 from convergence_data import SETS
 from matplotlib.axes import Axes
 
@@ -24,12 +34,15 @@ NEAR = 10
 """How many points below all else the commonest class is still drawn."""
 OTHER = "#b6bcc4"
 """The colour of methods that are not named; the table has them."""
+PLACES = {method: place for place, method in enumerate(SHOWN)}
+PLACES[ALONG] = PLACES["spry_block"] + len(style.COLOURS)
+"""Where each has its look: with another B the colour of spry_block, dashed."""
 
 
 def main() -> None:
     """Draw two pictures for a condition: accuracy as it grows with what is spent, and against memory at the end."""
     sets = json.loads(RESULTS.read_text(encoding="utf-8"))["sets"]
-    for condition in (TUNED, UNEVEN, AVERAGED, RANKED):
+    for condition in (TUNED, UNEVEN, AVERAGED, RANKED, RANKED_LONG):
         compared = {name: own[condition] for name, own in sets.items() if condition in own}
         _courses(compared, condition)
         _front(compared, condition)
@@ -56,7 +69,7 @@ def _front(sets: Mapping[str, Any], condition: str) -> None:
         made.suptitle(_title(sets, condition))
         line = made.subplots(1, len(sets), squeeze=False)[0]
         for axes, (name, own) in zip(line, sets.items(), strict=True):
-            _dots(axes, [row for row in own["rows"] if row["method"] in METHODS])
+            _dots(axes, [row for row in own["rows"] if row["method"] in {*METHODS, ALONG}])
             _commonest(axes, own)
             style.widen(axes, style.LEAST)
             axes.set_title(SETS[name].title)
@@ -74,12 +87,13 @@ def _dots(axes: Axes, rows: list[Mapping[str, Any]]) -> None:
     others = [row for row in rows if row["method"] not in SHOWN]
     for row in (*others, *(row for row in rows if row["method"] in SHOWN)):
         shown = row["method"] in SHOWN
-        colour = style.mark(SHOWN.index(row["method"]))["color"] if shown else OTHER
+        colour = style.mark(PLACES[row["method"]])["color"] if shown else OTHER
+        marker = "D" if row["method"] == ALONG else "o"
         label = row["method"] if shown else "other methods" if row is others[0] else None
         mean, deviation = 100 * row["accuracy_mean"], 100 * row["accuracy_std"]
         peak = row["peak_bytes_above_model"] / (1 << 20)
         axes.errorbar(
-            peak, mean, deviation, label=label, linestyle="", marker="o", markersize=6, color=colour
+            peak, mean, deviation, label=label, linestyle="", marker=marker, markersize=6, color=colour
         )
 
 
@@ -89,14 +103,12 @@ def _draw(found: Mapping[str, Any], axes: Any) -> None:
     after = {row["method"]: row["after"] for row in found["views"]["equal_rounds"]["rows"]}
     rows = {row["method"]: row for row in found["rows"]}
     clients = found["setting"]["schedule.clients_per_round"]
-    for place, method in enumerate(SHOWN):
-        if method not in rows:
-            continue
+    for method in (method for method in SHOWN if method in rows):
         row = rows[method]
         sent = row["bytes_up_per_client_round"] + row["bytes_down_per_client_round"]
         prices = (1.0, row["client_seconds"], clients * row["flops_per_client_round"] / 1e12, sent / 1024)
         for one, price in zip(axes, prices, strict=True):
-            _line(one, place, method, [price * count for count in rounds], after[method])
+            _line(one, PLACES[method], method, [price * count for count in rounds], after[method])
     titles = (
         "rounds",
         "client compute, all clients (s)",

@@ -16,7 +16,8 @@ from typing import Any
 from readme_convergence import costs, every_method, headline, main_methods
 from readme_layout import MIB, origin, percent, size, table
 from readme_memory import memory, recipe, split, targets
-from readme_parts import conditions, differences, long_runs, parts, servers, weights
+from readme_parts import conditions, differences, long_runs, longer, parts, servers, weights
+from readme_theory import basis, credit, signal
 
 RESULTS, README = Path("benchmarks/results"), Path("README.md")
 
@@ -77,49 +78,6 @@ def wire(result: dict[str, Any]) -> str:
     return table(heads, rows) + f"\n\n{note} {server} {origin(result, 'benchmarks/wire.py')}"
 
 
-def credit(result: dict[str, Any]) -> str:
-    """What crediting a token with later losses alone does to the error, by the number of segments."""
-    names = {"layer": "maps of one layer", "all": "maps of all layers"}
-    rows = [
-        [
-            str(row["C"]),
-            names[row["maps"]],
-            f"{row['error']:,.0f} ± {row['error_se']:,.0f}",
-            f"{row['predicted']:,.0f}",
-        ]
-        for row in result["rows"]
-        if row["predicted"] is not None
-    ]
-    note = (
-        f"SmolLM2 on real text, {result['B']} x {result['T']} tokens, LoRA's A alone, K = {result['K']}: relative "
-        f"squared error against autograd, mean and standard error of {result['draws']} draws, and the formula's."
-    )
-    heads = ["segments", "moved", "error", "predicted"]
-    return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/credit.py')}"
-
-
-def signal(result: dict[str, Any]) -> str:
-    """How far estimates of a round err, in units of the gradient's square, by map and estimator."""
-    rows = result["rows"]
-    found = {(row["map"], row["estimator"]): row for row in rows}
-    maps, estimators = (list(dict.fromkeys(row[key] for row in rows)) for key in ("map", "estimator"))
-    parts = {"all_clients": "all clients, all maps", "one_client": "one client, this map alone"}
-    lines = [
-        [name.rpartition("layer.")[2].replace(".attention.self.", " "), told]
-        + [f"{found[name, how][part]:,.0f}" for how in estimators]
-        for name in maps
-        for part, told in parts.items()
-    ]
-    setting = result["setting"]
-    note = (
-        f"Relative squared error, mean of {setting['draws']} draws: MiniLM on SST-2 after {setting['steps']} steps, "
-        f"{setting['clients']} clients with {setting['batch_size']} examples, K = 1, LoRA's A alone; against "
-        f"backpropagation over {setting['examples_of_true']} other examples."
-    )
-    heads = ["map", "who estimates", *estimators]
-    return table(heads, lines) + f"\n\n{note} {origin(result, 'benchmarks/signal_to_noise.py')}"
-
-
 Write = Callable[[dict[str, Any]], str]
 TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (README, "demo", "demo", demo),
@@ -134,12 +92,14 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (Path("docs/comparing.md"), "conditions", "convergence", conditions),
     (Path("docs/comparing.md"), "costs", "convergence", costs),
     (Path("docs/comparing.md"), "differences", "convergence", differences),
+    (Path("docs/comparing.md"), "longer", "convergence", longer),
     (Path("docs/comparing.md"), "long_runs", "convergence", long_runs),
     (Path("docs/memory.md"), "targets", "memory", targets),
     (Path("docs/memory.md"), "split", "split", split),
     (Path("docs/memory.md"), "recipe", "recipe", recipe),
     (Path("docs/theory.md"), "credit", "credit", credit),
     (Path("docs/theory.md"), "signal", "signal_to_noise", signal),
+    (Path("docs/theory.md"), "basis", "basis", basis),
 )
 """Page, marker, result and how it is laid out."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convergence_conditions import (
+    ALONG,
     AVERAGED,
     CONDITIONS,
     METHODS,
@@ -32,26 +33,28 @@ CHANCE = 0.02
 
 def headline(result: dict[str, Any]) -> str:
     """What the main methods reached on each data set, each in the best way it was run, and what that cost."""
-    return _main_methods(result, best=True)
+    return _main_methods(result, [method for method in SHOWN if method != ALONG], best=True)
 
 
 def main_methods(result: dict[str, Any]) -> str:
     """What the main methods reached on each data set, last and on average, and what they cost on the first."""
-    return _main_methods(result, best=False)
+    return _main_methods(result, SHOWN, best=False)
 
 
-def _main_methods(result: dict[str, Any], *, best: bool) -> str:
+def _main_methods(result: dict[str, Any], methods: Sequence[str], *, best: bool) -> str:
     found = found_in(result)
-    first = found[FIRST, TUNED]
     places = list(dict.fromkeys((name, at) for name, _ in found for at in LAST))
-    rows = []
-    for method in (method for method in ranked(first) if method in SHOWN):
+    blocks = []
+    for method in methods:
         lines = []
         for said, ways in WAYS.items():
             own = [found.get((name, ways.get(at, "")), {}).get(method) for name, at in places]
             if own[0]:
-                lines.append([f"{label(first[method])}{said}", *map(spread, own), *costs_of(own[0])])
-        rows += lines[-1:] if best else lines
+                cells = [f"{label(own[0])}{said}", *map(spread, own), *costs_of(own[0])]
+                lines.append((own[0]["accuracy_mean"], cells))
+        blocks.append(lines[-1:] if best else lines)
+    blocks.sort(key=lambda lines: -lines[-1][0])
+    rows = [cells for lines in blocks for _, cells in lines]
     majority = [
         spread({"accuracy_mean": _majority(found[name, TUNED]), "accuracy_std": None}) for name, _ in places
     ]
@@ -101,7 +104,8 @@ def costs(result: dict[str, Any]) -> str:
             f"{SETS[name].title}, {CONDITIONS[at].title}: {100 * target['target']:.1f} %",
             *(_spent(reached[method], own[method], clients) if method in own else "" for method in SHOWN),
         ])
-    heads = ["target", *(label(found[FIRST, TUNED][method]) for method in SHOWN)]
+    labels = {method: label(row) for own in found.values() for method, row in own.items()}
+    heads = ["target", *(labels[method] for method in SHOWN)]
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
 
 

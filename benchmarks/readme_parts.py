@@ -7,6 +7,7 @@ from typing import Any
 
 from convergence_conditions import (
     ADAM,
+    ALONG,
     AVERAGED,
     CONDITIONS,
     EXACT,
@@ -15,6 +16,7 @@ from convergence_conditions import (
     MICRO,
     PARTED,
     RANKED,
+    RANKED_LONG,
     RANKED_UNEVEN,
     TUNED,
     UNEVEN,
@@ -39,9 +41,12 @@ WEIGHTS = {
     "exact_all_maps": "LoRA of all maps",
     "exact_two_blocks": "LoRA of all maps of the last two blocks",
     "exact_block": "LoRA of all maps of the last block",
-    "exact_a1": "LoRA's A of queries and values, rank 1",
+    "exact_a1": "LoRA's A of queries and values, rank 1, B along the weight's singular vectors",
     "exact_a4": "the same, rank 4",
     "exact_a16": "the same, rank 16",
+    "exact_g1": "LoRA's A of queries and values, rank 1, B along gradients on random text",
+    "exact_g4": "the same, rank 4",
+    "exact_g16": "the same, rank 16",
     "exact_xs4": "LoRA-XS of queries and values, rank 4",
     "exact_xs16": "the same, rank 16",
 }
@@ -104,6 +109,7 @@ def differences(result: dict[str, Any]) -> str:
     pairs = [
         ("spry_block", "head_only_block"),
         ("spry_block", "fedavg"),
+        (ALONG, "spry_block"),
     ]
     rows = []
     for (name, at), own in found_in(result).items():
@@ -120,6 +126,25 @@ def _difference(one: Row | None, other: Row | None) -> str:
         return ""
     apart = [100 * (a - b) for a, b in zip(one["accuracies"], other["accuracies"], strict=True)]
     return f"{fmean(apart):+.1f}" + (f" ± {stdev(apart):.1f}" if len(apart) > 1 else "")
+
+
+def longer(result: dict[str, Any]) -> str:
+    """What the main methods reach in four times the rounds, as they go."""
+    looks = result["sets"][FIRST][RANKED_LONG]["views"]["equal_rounds"]
+    rows = found_in(result)[FIRST, RANKED_LONG]
+    lines = [
+        [
+            label(rows[row["method"]]),
+            *(spread({**after, "seeds": rows[row["method"]]["seeds"]}) for after in row["after"]),
+        ]
+        for row in looks["rows"]
+    ]
+    note = (
+        f"{SETS[FIRST].title}, {CONDITIONS[RANKED_LONG].title}: test accuracy, mean and sample deviation over "
+        f"{len(next(iter(rows.values()))['seeds'])} seeds."
+    )
+    heads = ["after rounds", *map(str, looks["rounds"])]
+    return table(heads, lines) + f"\n\n{note} {origin(result['sets'][FIRST][RANKED_LONG], SOURCE)}"
 
 
 def long_runs(result: dict[str, Any]) -> str:

@@ -142,11 +142,12 @@ CHANGES = {
     "sleep": ({}, {"method.sleep": False}),
     "exact_head": ({}, {"method.exact_head": False}),
     "estimator": (TAPPING, {"method.estimator": "weight"}),
+    "basis": (TAPPING, {"peft.basis": "gradient"}),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_setting_of_the_method_reaches_the_weights(config, name, tmp_path):
+def test_a_setting_reaches_the_weights(config, name, tmp_path):
     """Two runs that differ in this setting alone end elsewhere, after as many rounds as means of the past need."""
     before, after = CHANGES[name]
     base = config.with_settings({"method.name": "spry_per_iteration", "schedule.rounds": 4, **before})

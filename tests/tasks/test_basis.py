@@ -17,7 +17,8 @@ from spry.tasks.singular import base_weight
 
 
 def make(folder, labels=3, **settings):
-    return ClassificationTask(str(folder), labels=labels, key=Key(3), method=LoraA(**settings))
+    method = LoraA(**{"basis": "gradient", **settings})
+    return ClassificationTask(str(folder), labels=labels, key=Key(3), method=method)
 
 
 def layers(task):

@@ -38,10 +38,10 @@ class Peft(Section):
     )
     rank: int = Field(default=1, ge=1, description="Of lora, lora_a, lora_xs and vera.")
     alpha: float = Field(default=1.0, gt=0, description="Scale of lora, lora_a and lora_xs.")
-    basis: Literal["gradient", "weight"] = Field(
-        default="gradient",
-        description="Where lora_a's frozen B points: along gradients by the layer's output on random text, or along "
-        "singular vectors of the weight.",
+    basis: Literal["weight", "gradient"] = Field(
+        default="weight",
+        description="Where lora_a's frozen B lies: along singular vectors of the weight, or along gradients by the "
+        "layer's output on random text, which let A learn more and let noise do more harm.",
     )
     dropout: float = Field(
         default=0.0,

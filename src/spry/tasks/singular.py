@@ -23,22 +23,26 @@ def left_singular(weight: Tensor, rank: int) -> Tensor:
     Returns:
         Orthonormal columns, shape (D_out, r), float64 on the CPU.
     """
-    assert 1 <= rank <= min(weight.shape)
-    return leading(weight.mT, rank)
+    w = weight.detach().to("cpu", torch.float64)
+    assert 1 <= rank <= min(w.shape)
+    return _turned(torch.linalg.eigh(w @ w.T).eigenvectors[:, -rank:].flip(1))
 
 
 def leading(rows: Tensor, rank: int) -> Tensor:
-    """Compute the directions along which rows are largest: the leading eigenvectors of the sum of ``row row'``.
+    """Compute the directions along which rows are largest: their leading right singular vectors.
 
     Args:
         rows: Shape (N, D).
-        rank: ``r``, from 1 to D; beyond N directions or where rows vanish the rest is orthogonal to them.
+        rank: ``r``, from 1 to D; where rows span fewer directions the rest is orthogonal to them.
 
     Returns:
-        Orthonormal columns, shape (D, r), float64 on the CPU; each is turned so that its largest entry is positive.
+        Orthonormal columns, shape (D, r), float64 on the CPU, turned as above.
     """
     x = rows.detach().to("cpu", torch.float64)
-    columns = torch.linalg.eigh(x.T @ x).eigenvectors[:, -rank:].flip(1)
+    return _turned(torch.linalg.svd(x, full_matrices=rank > len(x)).Vh[:rank].T)
+
+
+def _turned(columns: Tensor) -> Tensor:
     largest = columns.gather(0, columns.abs().argmax(0, keepdim=True))
     return columns * largest.sign()
 

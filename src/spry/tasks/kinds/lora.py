@@ -83,11 +83,12 @@ class LoraA(Lora):
     """Low-rank adaptation that trains ``A`` alone: ``y = W x + (alpha / rank) B A x`` with ``A = 0`` at the start.
 
     Named for the matrix that is trained. ``B`` is frozen, so of the gradient of ``W`` only the part in its columns can
-    be followed. With ``basis = "gradient"`` these are the leading directions of the gradients by the layer's output on
-    random text, which the model determines far more than the text does; with ``"weight"`` the leading left singular
-    vectors of ``W``. Each column has the length ``sqrt(D_out / (3 D_in))``: steps of one size in every weight then
-    change ``W`` by as much as LoRA's first ones do. What is trained has few outputs, ``rank`` numbers a token, and wide
-    inputs: the shape that activation directions estimate best.
+    be followed. With ``basis = "weight"`` these are the leading left singular vectors of ``W``; with ``"gradient"`` the
+    leading directions of the gradients by the layer's output on random text, which the model determines far more than
+    the text does. They hold several times as much of the gradient, and let the noise of an estimate do more harm. Each
+    column has the length ``sqrt(D_out / (3 D_in))``: steps of one size in every weight then change ``W`` by as much as
+    LoRA's first ones do. What is trained has few outputs, ``rank`` numbers a token, and wide inputs: the shape that
+    activation directions estimate best.
 
     Args:
         rank: Rows of ``A``, from 1 to the smaller side of ``W``.
@@ -105,33 +106,32 @@ class LoraA(Lora):
         random text will do is ours.
     """
 
-    basis: Literal["gradient", "weight"] = "gradient"
+    basis: Literal["weight", "gradient"] = "weight"
 
     @torch.no_grad()
     def start(self, module: nn.Module, head: Head, key: Key) -> None:
-        """Freeze ``B`` at singular vectors of ``W``; ``A`` is 0. The head's maps start as LoRA does."""
+        """``A`` is 0 and ``B`` frozen, at singular vectors if that is the basis. The head's maps start as LoRA does."""
         super().start(module, head, key)
         for layer, weight in lora_layers(module, head, self.rank):
             for down, up in zip(layer.lora_A.values(), layer.lora_B.values(), strict=True):
                 down.weight.zero_()
-                up.weight.copy_(left_singular(weight, self.rank) * _length(weight))
                 up.weight.requires_grad_(False)
+                if self.basis == "weight":
+                    up.weight.copy_(left_singular(weight, self.rank) * _length(weight))
 
     @torch.no_grad()
     def settle(self, module: nn.Module, head: Head, outputs: Outputs) -> None:
-        """Turn the columns of ``B`` to where gradients lie, if that is the basis; where there are none they stay."""
+        """Lay ``B`` along gradients if that is the basis; where none flow, along singular vectors."""
         if self.basis == "weight":
             return
-        names = {weight: name for name, weight in module.named_parameters()}
-        ups = {
-            names[up.weight]: (up.weight, _length(weight))
-            for layer, weight in lora_layers(module, head, self.rank)
-            for up in layer.lora_B.values()
-        }
-        for name, gradients in outputs(list(ups)).items():
-            up, length = ups[name]
-            if gradients.any():
-                up.copy_(leading(gradients, self.rank) * length)
+        layers = lora_layers(module, head, self.rank)
+        ups = {up.weight: weight for layer, weight in layers for up in layer.lora_B.values()}
+        names = {name: up for name, up in module.named_parameters() if up in ups}
+        found = outputs(list(names))
+        for name, up in names.items():
+            flows = name in found and bool(found[name].any())
+            columns = leading(found[name], self.rank) if flows else left_singular(ups[up], self.rank)
+            up.copy_(columns * _length(ups[up]))
 
 
 def _length(weight: torch.Tensor) -> float:
