@@ -33,7 +33,7 @@ LAST = "layer.5"
 def bases(setting: Setting, mean: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Columns to compare, by what they are and by layer; the first two do not look at the data."""
     weights = base_weights(setting)
-    probe = setting.task.loss(setting.task.probe(Key(5), examples=TEXTS), Key(0), at_once=1)
+    probe = setting.task.probing(Key(5), examples=TEXTS)
     rows: dict[str, list[Tensor]] = {name: [] for name in weights}
     for _, part in probe.parts():
         for name, uses in observe(part, {**setting.weights, **weights}, list(weights)).items():

@@ -22,6 +22,7 @@ from spry.experiment.config import load
 from spry.experiment.run import Started, resume, run
 from spry.federated.average import delivered
 from spry.federated.methods import METHODS
+from spry.tasks.classification import ClassificationTask
 
 
 @pytest.fixture
@@ -123,6 +124,24 @@ def test_a_stopped_run_resumes_to_the_same_bits(stop, config, tmp_path):
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
     losses = [[entry["loss"] for entry in events.read(tmp_path / name)] for name in ("whole", "cut")]
     assert losses[0] == losses[1]
+
+
+def test_a_resumed_run_keeps_the_frozen_weights_that_it_measured(config, tmp_path, monkeypatch):
+    """Where it goes on, LoRA's B would come out otherwise, as on another device or with another rounding."""
+    tapped = {"peft.kind": "lora_a", "peft.rank": 2, "peft.basis": "gradient", "method.amplitudes": "equal"}
+    config = config.with_settings({**tapped, "method.estimator": "activation"})
+    list(run(config, tmp_path / "whole"))
+    rounds = run(config, tmp_path / "cut")
+    for _ in range(3):
+        next(rounds)
+    rounds.close()
+    monkeypatch.setattr(
+        ClassificationTask, "_output_gradients", lambda self, names, key: dict.fromkeys(names, torch.eye(16))
+    )
+    list(resume(tmp_path / "cut"))
+    ends = [load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("whole", "cut")]
+    assert any("lora_B" in name for name in ends[0])
+    assert equal(*ends)
 
 
 def test_batches_and_directions_grow_and_a_resumed_run_goes_on_with_them(config, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.tasks.test_taps import setting
@@ -37,7 +39,7 @@ def test_outer_products_of_tokens_sum_to_the_gradient(folder, reviews, name):
 @pytest.mark.parametrize("kind", ["bert", "albert", "llama"])
 def test_texts_one_at_a_time_say_the_same_as_all_at_once(folder, reviews, kind):
     task, whole, weights = setting(folder, reviews, Lora(rank=2))
-    single = task.loss(whole.batch, Key(0), at_once=1)
+    single = replace(whole, at_once=1)
     assert len(single.parts()) == 5
     names = maps_of(task, weights)
     (far, one), (far_whole, one_whole) = (
@@ -54,7 +56,7 @@ def test_all_maps_are_measured_in_one_pass_of_each_text(folder, reviews, kind, m
     task, whole, weights = setting(folder, reviews, Lora(rank=2))
     calls, logits = [], task.logits
     monkeypatch.setattr(task, "logits", lambda *args: calls.append(1) or logits(*args))
-    calibrate(task.loss(whole.batch, Key(0), at_once=1), weights, maps_of(task, weights), Key(1))
+    calibrate(replace(whole, at_once=1), weights, maps_of(task, weights), Key(1))
     assert len(calls) == 5
 
 
@@ -64,7 +66,7 @@ def test_the_tape_is_that_of_one_text(folder, reviews, kind):
     names = maps_of(task, weights)
 
     def peak(at_once):
-        loss = task.loss(whole.batch, Key(0), at_once=at_once)
+        loss = replace(whole, at_once=at_once)
         return tensor_peak(lambda: calibrate(loss, weights, names, Key(1)))
 
     peak(None)

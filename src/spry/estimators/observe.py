@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from spry.core.errors import ModelError
 from spry.core.params import Params
 from spry.forward.loss import Loss
 
@@ -40,6 +41,9 @@ def observe(part: Loss, params: Params, names: Sequence[str]) -> dict[str, list[
 
     Returns:
         What each use of a map saw, by name; nothing for maps that were not used.
+
+    Raises:
+        ModelError: If the inputs of a map do not lie example by example.
     """
     aliases = {name: params[name].detach() for name in names}
     with torch.inference_mode(False), torch.enable_grad(), _Observer(aliases) as seen:
@@ -49,10 +53,21 @@ def observe(part: Loss, params: Params, names: Sequence[str]) -> dict[str, list[
     if not losses.requires_grad:
         return {}
     found = iter(torch.autograd.grad(total, [z for _, z in uses], materialize_grads=True))
+    count = len(losses)
     return {
-        name: [Seen(*(t.reshape(len(losses), -1, t.shape[-1]) for t in (x, next(found)))) for x, _ in own]
+        name: [Seen(_by_example(x, count, name), _by_example(next(found), count, name)) for x, _ in own]
         for name, own in seen.uses.items()
     }
+
+
+def _by_example(x: Tensor, count: int, name: str) -> Tensor:
+    """As (B, T, width)."""
+    if len(x) != count and (x.dim() != 2 or len(x) % count):
+        raise ModelError(
+            f"the input of {name!r} has shape {tuple(x.shape)}, which does not lie example by example in a batch of "
+            f"{count}; estimate its gradient with weight directions (method.estimator = 'weight')"
+        )
+    return x.reshape(count, -1, x.shape[-1])
 
 
 class _Observer(TorchFunctionMode):

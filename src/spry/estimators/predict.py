@@ -34,7 +34,7 @@ class Prediction:
     Args:
         tokens: Tokens of the probe's examples, T.
         weight: Of weight directions.
-        activation: Of activation directions; NaN if the probe had no slopes.
+        activation: Of activation directions; NaN if the probe had no gradient.
         inputs: D, the limit where nothing was measured.
     """
 
@@ -75,7 +75,7 @@ def predict(
             weight = share / len(uses[0].inputs)  # of an example in the batch
             noises[name] += weight**2 * len(params[name]) * _noise(uses, part.mask, far.get(name))
             for x, g in uses:
-                gradients[name] += weight * (g.flatten(0, 1).mT @ x.flatten(0, 1)).double()
+                gradients[name] += weight * (g.flatten(0, 1).mT.double() @ x.flatten(0, 1).double())
     return {
         name: Prediction(
             tokens=mean_tokens(loss),
@@ -92,7 +92,7 @@ def _noise(uses: Sequence[Seen], mask: Tensor | None, far: Tensor | None) -> flo
     """``sum_b |G_b|^2 |X_b|^2`` with tokens moved so far, padding left out."""
     outputs, inputs = torch.zeros(len(uses[0].inputs)), torch.zeros(len(uses[0].inputs))
     for x, g in uses:
-        tokens = [t.square().sum(-1).float().cpu() for t in (g, x)]
+        tokens = [t.float().square().sum(-1).cpu() for t in (g, x)]
         if mask is not None and mask.shape[1] == x.shape[1]:
             square = torch.ones(()) if far is None else far.square().cpu()
             tokens = [mask.cpu() * square * tokens[0], mask.cpu() / square * tokens[1]]

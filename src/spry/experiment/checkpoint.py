@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,18 +13,20 @@ from safetensors.torch import save
 from torch import Tensor
 
 from spry.core.errors import CheckpointError
+from spry.core.params import Params
 from spry.experiment.files import replace_file
 from spry.federated.algorithm import ServerState
 
 FILE = "checkpoint.safetensors"
 
 
-def write(state: ServerState, folder: Path) -> None:
+def write(state: ServerState, folder: Path, frozen: Params | None = None) -> None:
     """Write the state into a run folder, keeping the last checkpoint until the new one is whole on the disk.
 
     Args:
         state: The server's state.
         folder: The run folder.
+        frozen: Weights of the model that the run chose when it began, and that no round changes.
 
     Raises:
         CheckpointError: If the disk is full or refuses; the last checkpoint is still there.
@@ -33,6 +36,7 @@ def write(state: ServerState, folder: Path) -> None:
         tensors |= {f"optimizer/{slot}/{name}": value for name, value in slots.items()}
     for slot, slots in state.memory.items():
         tensors |= {f"memory/{slot}/{name}": value for name, value in slots.items()}
+    tensors |= {f"frozen/{name}": value for name, value in (frozen or {}).items()}
     metadata = {"spry": json.dumps({"version": 1, "round": state.round})}
     data = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, metadata)
     target = folder / FILE
@@ -61,19 +65,7 @@ def read(folder: Path, like: ServerState) -> ServerState:
         CheckpointError: If the file is missing, damaged or of another run.
     """
     path = folder / FILE
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has no checkpoint; there is nothing to resume. Start the run anew.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["spry"])
-            # cloned, because kernels may round differently on memory that is not aligned as torch aligns its own
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # ruff: ignore[in-dict-keys]
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}). Start the run anew.") from error
-    if header["version"] != 1:
-        raise CheckpointError(
-            f"{path} has format {header['version']}; this Spry reads format 1. Use the Spry that wrote it."
-        )
+    header, tensors = _open(path)
 
     def take(key: str, shape: Tensor) -> Tensor:
         if key not in tensors or tensors[key].shape != shape.shape or tensors[key].dtype != shape.dtype:
@@ -91,6 +83,41 @@ def read(folder: Path, like: ServerState) -> ServerState:
         },
         memory=_memory(tensors, like, path),
     )
+
+
+def frozen(folder: Path) -> dict[str, Tensor]:
+    """Read the weights of the model that the run of a folder chose when it began.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        By name; none if there was nothing to choose.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+    """
+    _, tensors = _open(folder / FILE)
+    return {key.removeprefix("frozen/"): value for key, value in tensors.items() if key.startswith("frozen/")}
+
+
+def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path.parent} has no checkpoint; there is nothing to resume. Start the run anew."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["spry"])
+            # cloned, because kernels may round differently on memory that is not aligned as torch aligns its own
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # ruff: ignore[in-dict-keys]
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). Start the run anew.") from error
+    if header["version"] != 1:
+        raise CheckpointError(
+            f"{path} has format {header['version']}; this Spry reads format 1. Use the Spry that wrote it."
+        )
+    return header, tensors
 
 
 def _memory(tensors: Mapping[str, Tensor], like: ServerState, path: Path) -> dict[str, dict[str, Tensor]]:

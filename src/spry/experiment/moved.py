@@ -90,13 +90,13 @@ def moved(config: Config, task: ClassificationTask, kind_has_maps: bool, key: Ke
         return Moved(predictions={})
     weights = task.init()
     body = restrict(weights, names_of(unit for unit in task.units if not unit.head))
-    probe = task.loss(task.probe(key.fold("probe")), key, at_once=1)
+    probe = task.probing(key.fold("probe"))
     tokens = mean_tokens(probe)
     amplitudes = None
     if config.method.amplitudes == "calibrated":
         amplitudes = calibrate(probe, weights, narrow(body, tokens), key.fold("calibrate"))
     if wanted == "activation":
         return Moved(choice=narrow, amplitudes=amplitudes)
-    batch = task.loss(task.probe(key.fold("predict"), examples=config.client.batch_size), key, at_once=1)
+    batch = task.probing(key.fold("predict"), examples=config.client.batch_size)
     predictions = predict(batch, weights, maps(body, tokens), key.fold("predict"), amplitudes)
     return Moved(choice=shorter(predictions), amplitudes=amplitudes, predictions=predictions)

@@ -64,8 +64,10 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
     """
     _claim(config, folder, resume=resume)
     experiment = build(config)
-    initial = experiment.algorithm.init(experiment.task.init())
-    state = checkpoint.read(folder, initial) if resume and checkpoint.exists(folder) else initial
+    state = experiment.algorithm.init(experiment.task.init())
+    if resume and checkpoint.exists(folder):
+        experiment.task.settle(checkpoint.frozen(folder))
+        state = checkpoint.read(folder, state)
     events.rewind(folder, state.round)
     facts = Facts(
         majority_accuracy=experiment.majority_accuracy,
@@ -95,7 +97,7 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
         state = record.state
         events.append(record, folder)
         if state.round % config.schedule.checkpoint_every == 0 or state.round == experiment.schedule.rounds:
-            checkpoint.write(state, folder)
+            checkpoint.write(state, folder, experiment.task.settled())
         yield record
     experiment.task.save_adapter(delivered(state), folder / ADAPTER)
     write_json(folder / SUMMARY, summarize(config, events.read(folder), facts))

@@ -32,7 +32,8 @@ class Gauge:
 
     Resetting the mark for a new visit would rob the visits already open; so each keeps what was seen before. Reading
     and resetting are two steps, though, and a peak between them would be lost: this thread has none there, another may.
-    So while another thread is under measurement the mark is not reset, and bounds the new visit's peak from above.
+    So while another thread is under measurement the mark is not reset, and bounds the new visit's peak from above. (Of
+    threads that nobody measures, a peak may be missed.)
 
     Args:
         now: Tells the bytes in use at this moment.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import threading
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,11 +22,12 @@ from spry.estimators.observe import observe
 from spry.forward.dropout import Masks, dropout
 from spry.forward.functional import call
 from spry.metrics.stats import Stats, classified
+from spry.tasks.classification_loss import ClassificationLoss
 from spry.tasks.kinds.kind import Kind
 from spry.tasks.kinds.lora import Lora
 from spry.tasks.models import load
 from spry.tasks.peft import adapt
-from spry.tasks.recompute import prepare, recomputing, training
+from spry.tasks.recompute import prepare, training
 
 _LORA = Lora()
 
@@ -76,7 +74,9 @@ class ClassificationTask:
         self.dropout = dropout
         self.device = torch.device(device)
         self._one_mode = threading.RLock()
-        method.settle(self.module, adapted.head, lambda names: self._outputs(names, key.fold("settle")))
+        self._settled = method.settle(
+            self.module, adapted.head, lambda names: self._output_gradients(names, key.fold("settle"))
+        )
 
     def encode(self, dataset: Dataset, *, max_length: int) -> Encoded:
         """Tokenise a data set for this model.
@@ -122,34 +122,47 @@ class ClassificationTask:
         return logits.float() if logits.dtype in {torch.bfloat16, torch.float16} else logits
 
     @contextmanager
-    def dropping(self, key: Key) -> Generator[Masks | None]:
+    def dropping(self, key: Key, *, on: bool = True) -> Generator[Masks | None]:
         """Turn dropout on, if this task has it, for as long as the context is open.
 
         Args:
             key: The masks' root.
+            on: Whether to, after all.
 
         Yields:
             The source of masks; None if dropout is off.
         """
         with self._one_mode:
-            if self.dropout:
+            if self.dropout and on:
                 with training(self.module), dropout(key) as masks:
                     yield masks
             else:
                 yield None
 
-    def loss(self, batch: Batch, key: Key, *, at_once: int | None = None) -> ClassificationLoss:
+    def loss(self, batch: Batch, key: Key) -> ClassificationLoss:
         """Bind the mean cross-entropy to one batch.
 
         Args:
             batch: Examples with labels.
             key: Where dropout masks come from, if dropout is on.
-            at_once: Examples in memory at once; the task's own number if not given.
 
         Returns:
             The loss as a function of the trainable weights.
         """
-        return ClassificationLoss(task=self, batch=batch, key=key, at_once=at_once or self.micro_batch_size)
+        return ClassificationLoss(task=self, batch=batch, key=key, at_once=self.micro_batch_size)
+
+    def probing(self, key: Key, *, examples: int = 16) -> ClassificationLoss:
+        """Bind the mean cross-entropy to random words, to look at the model with before there is data.
+
+        Args:
+            key: Where words, lengths and labels come from.
+            examples: How many texts.
+
+        Returns:
+            The loss, without dropout, whose parts are single texts: whoever backpropagates keeps the tape of one.
+        """
+        batch = self.probe(key, examples=examples)
+        return ClassificationLoss(task=self, batch=batch, key=key, at_once=1, dropout=False)
 
     def probe(self, key: Key, *, examples: int = 16, tokens: int = 16) -> Batch:
         """Make a batch of random words with random labels, to look at the model with before there is data.
@@ -179,17 +192,44 @@ class ClassificationTask:
             range(examples)
         )
 
-    def _outputs(self, names: Sequence[str], key: Key) -> dict[str, Tensor]:
+    def settled(self) -> Params:
+        """Give the frozen weights that were measured when the model was loaded.
+
+        Returns:
+            By name; a run that goes on elsewhere takes these and not its own.
+        """
+        return {name: self.module.get_parameter(name) for name in self._settled}
+
+    @torch.no_grad()
+    def settle(self, params: Params) -> None:
+        """Take frozen weights that were measured elsewhere.
+
+        Args:
+            params: What ``settled`` gave there.
+
+        Raises:
+            ModelError: If they are not this model's.
+        """
+        own = self.settled()
+        if {n: w.shape for n, w in params.items()} != {n: w.shape for n, w in own.items()}:
+            raise ModelError(
+                f"{self.backbone.name} has no such frozen weights: {sorted(params.keys() ^ own.keys())}"
+            )
+        for name, weight in own.items():
+            weight.copy_(params[name])
+
+    def _output_gradients(self, names: Sequence[str], key: Key) -> dict[str, Tensor]:
         """Gradients by outputs of maps on random text, a row a token; zero trained weights of the head are nudged."""
-        params = {
-            **awake(restrict(self.init(), self.units[-1].names), key.fold("awake")),
-            **{n: self.module.get_parameter(n) for n in names},
+        head = restrict(self.init(), self.units[-1].names)
+        params = {**awake(head, key.fold("awake")), **{n: self.module.get_parameter(n) for n in names}}
+        rows: dict[str, list[Tensor]] = {
+            name: [params[name].new_zeros(0, len(params[name])).cpu()] for name in names
         }
-        rows: dict[str, list[Tensor]] = {name: [] for name in names}
-        for _, part in self.loss(self.probe(key, examples=32), key, at_once=1).parts():
+        for _, part in self.probing(key, examples=32).parts():
             for name, uses in observe(part, params, names).items():
-                rows[name] += [use.gradients.flatten(0, 1) for use in uses]
-        return {name: torch.cat(found) for name, found in rows.items() if found}
+                found = [use.gradients.flatten(0, 1) for use in uses]
+                rows[name] += [g[g.any(1)].cpu() for g in found]  # padding, and what is not read, has none
+        return {name: torch.cat(rows.pop(name)) for name in names}
 
     @torch.inference_mode()
     def evaluate(self, params: Params, batches: Iterable[Batch]) -> Stats:
@@ -218,78 +258,3 @@ class ClassificationTask:
             folder: Where to; made if it does not exist.
         """
         self._adapted.save(params, folder)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ClassificationLoss:
-    """The mean cross-entropy of one batch, ``L(w) = 1/B sum_b -log softmax(f_w(x_b))[y_b]``.
-
-    Args:
-        task: Owner of the model.
-        batch: B examples with labels.
-        key: Where dropout masks come from, if dropout is on.
-        at_once: Examples in memory at once; all if None.
-    """
-
-    task: ClassificationTask
-    batch: Batch
-    key: Key
-    at_once: int | None = None
-
-    def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
-        """Evaluate the loss, one micro-batch after the other.
-
-        Args:
-            params: Some or all trainable weights, plain tensors or duals.
-            checkpoint: Whether a backward pass shall recompute each layer.
-
-        Returns:
-            A scalar tensor.
-        """
-        parts = self.parts()
-        if len(parts) == 1:
-            return self._whole(params, "mean", checkpoint)
-        values = [share * part(params, checkpoint=checkpoint) for share, part in parts]
-        return functools.reduce(operator.add, values)
-
-    @property
-    def mask(self) -> Tensor | None:
-        """1 for tokens and 0 for padding, shape (B, T)."""
-        return self.batch["attention_mask"]
-
-    def examples(self, params: Params) -> Tensor:
-        """Evaluate the examples' own losses, one micro-batch after the other.
-
-        Args:
-            params: Some or all trainable weights, plain tensors or duals.
-
-        Returns:
-            Shape (B,).
-        """
-        parts = [part for _, part in self.parts()]
-        values = [part._whole(params, "none") for part in parts]
-        return values[0] if len(values) == 1 else torch.cat(values)
-
-    def parts(self) -> Sequence[tuple[float, ClassificationLoss]]:
-        """Split the batch into micro-batches.
-
-        Returns:
-            Pairs of a micro-batch's share of the examples and its loss.
-        """
-        count, size = len(self.batch["labels"]), self.at_once
-        if size is None or count <= size:
-            return [(1.0, self)]
-        starts = range(0, count, size)
-        pieces = [{name: value[s : s + size] for name, value in self.batch.items()} for s in starts]
-        return [
-            (
-                len(piece["labels"]) / count,
-                ClassificationLoss(task=self.task, batch=piece, key=self.key.fold("part", i)),
-            )
-            for i, piece in enumerate(pieces)
-        ]
-
-    def _whole(self, params: Params, reduction: str, checkpoint: bool = False) -> Tensor:
-        with self.task.dropping(self.key) as masks, recomputing(masks) if checkpoint else nullcontext():
-            logits = self.task.logits(params, self.batch)
-        return F.cross_entropy(logits, self.batch["labels"].to(self.task.device), reduction=reduction)

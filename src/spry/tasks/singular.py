@@ -62,6 +62,18 @@ def base_weight(layer: Any) -> Tensor:
     return weight.T if getattr(layer, "fan_in_fan_out", False) else weight
 
 
+def base_shape(layer: Any) -> tuple[int, int]:
+    """Read the shape of the pretrained weight below a PEFT layer, without dequantising it.
+
+    Args:
+        layer: A LoRA layer of ``peft``.
+
+    Returns:
+        ``(D_out, D_in)``.
+    """
+    return layer.out_features, layer.in_features
+
+
 def check_rank(rank: int, weight: Tensor, name: str) -> None:
     """Refuse a rank that a weight has not.
 

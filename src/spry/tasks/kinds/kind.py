@@ -44,9 +44,9 @@ class Head:
         return f"{name.removeprefix(WRAPPER)}.".startswith(modules)
 
 
-Outputs = Callable[[Sequence[str]], Mapping[str, Tensor]]
+OutputGradients = Callable[[Sequence[str]], Mapping[str, Tensor]]
 """``names -> gradients``: names of maps' weights mapped to the gradients of losses of some random texts by the maps'
-outputs, shape (N, D_out), a row a token."""
+outputs, shape (N, D_out), a row a token, those that are zero left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +97,18 @@ class Kind(ABC):
         """
         return  # peft's own values, unless a kind says otherwise
 
-    def settle(self, module: nn.Module, head: Head, outputs: Outputs) -> None:
+    def settle(self, module: nn.Module, head: Head, gradients: OutputGradients) -> list[str]:
         """Choose frozen weights by what the whole model does with outputs of its maps; most kinds do not.
 
         Args:
             module: The ``PeftModel``, started; changed in place.
             head: What every client trains.
-            outputs: Tells how a loss depends on outputs of maps.
+            gradients: Tells how losses depend on outputs of maps.
+
+        Returns:
+            Names of the weights that were chosen, which may come out otherwise on another machine.
         """
-        return
+        return []
 
     def plain(self, module: nn.Module, weights: Params) -> Params:
         """Turn weights into what PEFT's own layers would hold.

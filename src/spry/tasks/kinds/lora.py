@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -14,9 +14,18 @@ from torch import nn
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.tasks import targets
-from spry.tasks.kinds.kind import WRAPPER, Head, Kind, Outputs, adapted_layers, common, full, transposed
+from spry.tasks.kinds.kind import (
+    WRAPPER,
+    Head,
+    Kind,
+    OutputGradients,
+    adapted_layers,
+    common,
+    full,
+    transposed,
+)
 from spry.tasks.models import Backbone
-from spry.tasks.singular import base_weight, check_rank, leading, left_singular
+from spry.tasks.singular import base_shape, base_weight, check_rank, leading, left_singular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,25 +126,45 @@ class LoraA(Lora):
                 down.weight.zero_()
                 up.weight.requires_grad_(False)
                 if self.basis == "weight":
-                    up.weight.copy_(left_singular(weight, self.rank) * _length(weight))
+                    up.weight.copy_(left_singular(weight, self.rank) * _length(base_shape(layer)))
 
     @torch.no_grad()
-    def settle(self, module: nn.Module, head: Head, outputs: Outputs) -> None:
-        """Lay ``B`` along gradients if that is the basis; where none flow, along singular vectors."""
+    def settle(self, module: nn.Module, head: Head, gradients: OutputGradients) -> list[str]:
+        """Lay ``B`` along gradients if that is the basis; beyond what these span, along singular vectors of ``W``."""
         if self.basis == "weight":
-            return
-        layers = lora_layers(module, head, self.rank)
-        ups = {up.weight: weight for layer, weight in layers for up in layer.lora_B.values()}
-        names = {name: up for name, up in module.named_parameters() if up in ups}
-        found = outputs(list(names))
-        for name, up in names.items():
-            flows = name in found and bool(found[name].any())
-            columns = leading(found[name], self.rank) if flows else left_singular(ups[up], self.rank)
-            up.copy_(columns * _length(ups[up]))
+            return []
+        layers = {
+            f"{name}.lora_B.{adapter}.weight": (layer, up)
+            for name, layer in _below(module, head)
+            for adapter, up in layer.lora_B.items()
+        }
+        found = gradients(list(layers))
+        for name, (layer, up) in layers.items():
+            rows = found[name]
+            if not rows.isfinite().all():
+                raise ModelError(
+                    f"gradients on random text by the outputs of {name.removeprefix(WRAPPER)!r} are not finite: set "
+                    "peft.basis = 'weight', or another model.dtype"
+                )
+            if len(rows) < self.rank:
+                weight = base_weight(layer).mT.to(rows)
+                rows = torch.cat([rows, weight * (_LITTLE * (rows.norm() or 1.0) / weight.norm())])
+            up.weight.copy_(leading(rows, self.rank) * _length(base_shape(layer)))
+        return list(layers)
 
 
-def _length(weight: torch.Tensor) -> float:
-    return math.sqrt(weight.shape[0] / (3 * weight.shape[1]))
+_LITTLE = 1e-4
+"""How large the weight is beside gradients that span too few directions."""
+
+
+def _length(shape: tuple[int, int]) -> float:
+    return math.sqrt(shape[0] / (3 * shape[1]))
+
+
+def _below(module: nn.Module, head: Head) -> Iterator[tuple[str, Any]]:
+    """The adapted layers that are not the head's."""
+    names = (name for name in adapted_layers(module) if not head.owns(name))
+    return ((name, module.get_submodule(name)) for name in names)
 
 
 def lora_layers(module: nn.Module, head: Head, rank: int) -> list[tuple[Any, torch.Tensor]]:
@@ -153,10 +182,7 @@ def lora_layers(module: nn.Module, head: Head, rank: int) -> list[tuple[Any, tor
         ModelError: If a weight has not so many singular vectors.
     """
     found = []
-    for name in adapted_layers(module):
-        if head.owns(name):
-            continue
-        layer: Any = module.get_submodule(name)
+    for name, layer in _below(module, head):
         weight = base_weight(layer)
         check_rank(rank, weight, name.removeprefix(WRAPPER))
         found.append((layer, weight))

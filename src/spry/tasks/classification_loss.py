@@ -1,0 +1,100 @@
+"""The loss of one batch of texts, split into micro-batches."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spry.core.keys import Key
+from spry.core.params import Params
+from spry.data.encoded import Batch
+from spry.tasks.recompute import recomputing
+
+if TYPE_CHECKING:
+    from spry.tasks.classification import ClassificationTask
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassificationLoss:
+    """The mean cross-entropy of one batch, ``L(w) = 1/B sum_b -log softmax(f_w(x_b))[y_b]``.
+
+    Args:
+        task: Owner of the model.
+        batch: B examples with labels.
+        key: Where dropout masks come from, if dropout is on.
+        at_once: Examples in memory at once; all if None.
+        dropout: Whether the task's dropout acts, if it has any.
+    """
+
+    task: ClassificationTask
+    batch: Batch
+    key: Key
+    at_once: int | None = None
+    dropout: bool = True
+
+    def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
+        """Evaluate the loss, one micro-batch after the other.
+
+        Args:
+            params: Some or all trainable weights, plain tensors or duals.
+            checkpoint: Whether a backward pass shall recompute each layer.
+
+        Returns:
+            A scalar tensor.
+        """
+        parts = self.parts()
+        if len(parts) == 1:
+            return self._whole(params, "mean", checkpoint)
+        values = [share * part(params, checkpoint=checkpoint) for share, part in parts]
+        return functools.reduce(operator.add, values)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """1 for tokens and 0 for padding, shape (B, T)."""
+        return self.batch["attention_mask"]
+
+    def examples(self, params: Params) -> Tensor:
+        """Evaluate the examples' own losses, one micro-batch after the other.
+
+        Args:
+            params: Some or all trainable weights, plain tensors or duals.
+
+        Returns:
+            Shape (B,).
+        """
+        parts = [part for _, part in self.parts()]
+        values = [part._whole(params, "none") for part in parts]
+        return values[0] if len(values) == 1 else torch.cat(values)
+
+    def parts(self) -> Sequence[tuple[float, ClassificationLoss]]:
+        """Split the batch into micro-batches.
+
+        Returns:
+            Pairs of a micro-batch's share of the examples and its loss.
+        """
+        count, size = len(self.batch["labels"]), self.at_once
+        if size is None or count <= size:
+            return [(1.0, self)]
+        starts = range(0, count, size)
+        pieces = [{name: value[s : s + size] for name, value in self.batch.items()} for s in starts]
+        return [
+            (
+                len(piece["labels"]) / count,
+                replace(self, batch=piece, key=self.key.fold("part", i), at_once=None),
+            )
+            for i, piece in enumerate(pieces)
+        ]
+
+    def _whole(self, params: Params, reduction: str, checkpoint: bool = False) -> Tensor:
+        dropping = self.task.dropping(self.key, on=self.dropout)
+        with dropping as masks, recomputing(masks) if checkpoint else nullcontext():
+            logits = self.task.logits(params, self.batch)
+        return F.cross_entropy(logits, self.batch["labels"].to(self.task.device), reduction=reduction)
