@@ -63,7 +63,9 @@ def main() -> None:
             new = _gathered(config, folder, args.seeds[0])
             found.setdefault(name, {})[condition] = _joined(known, new, all_methods) if known else new
     if args.results:
-        write_json(args.results, {"provenance": found[FIRST][TUNED]["provenance"], "sets": found})
+        dates = [own["provenance"]["date"] for part in found.values() for own in part.values()]
+        provenance = {**found[FIRST][TUNED]["provenance"], "date": min(dates), "until": max(dates)}
+        write_json(args.results, {"provenance": provenance, "sets": found})
 
 
 def _held_to(known: dict[str, Any] | None) -> dict[str, Any]:
@@ -76,21 +78,29 @@ def _held_to(known: dict[str, Any] | None) -> dict[str, Any]:
 
 def _joined(known: dict[str, Any], new: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
     """Put methods into a comparison, in the place of what it had of them."""
+    both = (known, new)
 
     def rows(old: dict[str, Any], own: dict[str, Any]) -> list[Any]:
         by_name = {row["method"]: row for row in (*old["rows"], *own["rows"])}
         return sorted(by_name.values(), key=lambda row: [*order, row["method"]].index(row["method"]))
 
-    assert known["views"]["equal_rounds"]["rounds"] == new["views"]["equal_rounds"]["rounds"]
-    views = {
-        name: view and {**view, "rows": rows(view, new["views"][name])}
-        for name, view in known["views"].items()
-    }
+    old, own = ({**part["views"], "equal_rounds": _at_common_rounds(part, both)} for part in both)
+    views = {name: view and {**view, "rows": rows(view, own[name])} for name, view in old.items()}
     tuning = known["tuning"] and {
         **known["tuning"],
         "methods": {**known["tuning"]["methods"], **new["tuning"]["methods"]},
     }
-    return {**known, "rows": rows(known, new), "views": views, "tuning": tuning}
+    provenance = {**known["provenance"], "date": new["provenance"]["date"]}
+    return {**known, "provenance": provenance, "rows": rows(known, new), "views": views, "tuning": tuning}
+
+
+def _at_common_rounds(part: dict[str, Any], both: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a comparison saw after the rounds that both looked after."""
+    common = set.intersection(*(set(one["views"]["equal_rounds"]["rounds"]) for one in both))
+    view = part["views"]["equal_rounds"]
+    kept = [place for place, rounds in enumerate(view["rounds"]) if rounds in common]
+    rows = [{**row, "after": [row["after"][place] for place in kept]} for row in view["rows"]]
+    return {"rounds": [view["rounds"][place] for place in kept], "rows": rows}
 
 
 def _gathered(config: Config, folder: Path, seed: int) -> dict[str, Any]:

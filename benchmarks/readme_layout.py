@@ -19,7 +19,8 @@ def origin(result: dict[str, Any], source: str) -> str:
     made = result["provenance"]
     machine = made["machine"]
     hardware = machine.get("gpu") or f"{machine['cpus']} CPU cores"
-    return f"`{source}`, {hardware}, torch {made['versions']['torch']}, {made['date'][:10]}."
+    days = dict.fromkeys(made[when][:10] for when in ("date", "until") if when in made)
+    return f"`{source}`, {hardware}, torch {made['versions']['torch']}, {' to '.join(days)}."
 
 
 def spread(row: Mapping[str, Any] | None) -> str:

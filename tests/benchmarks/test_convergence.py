@@ -20,13 +20,19 @@ def convergence(monkeypatch):
 
 def comparison(value, *methods):
     """Everything said of a method is the value."""
-    rows = [{"method": method, "value": value} for method in methods]
+    rows = [{"method": method, "value": value, "after": [8 * value, 16 * value]} for method in methods]
     views = {
         "equal_rounds": {"rounds": [8, 16], "rows": rows},
         "budget": {"budget": {"client_seconds": float(value)}, "rows": rows},
         "target": {"target": 0.5 * value, "rows": rows},
     }
-    return {"rows": rows, "views": views, "tuning": {"points": 2, "methods": dict.fromkeys(methods, value)}}
+    made = {"date": f"2026-01-0{value}"}
+    return {
+        "provenance": made,
+        "rows": rows,
+        "views": views,
+        "tuning": {"points": 2, "methods": dict.fromkeys(methods, value)},
+    }
 
 
 def test_rows_join_in_order_and_limits_stay(convergence):
@@ -53,8 +59,10 @@ def test_what_joins_is_held_to_the_limits_of_what_is_there(convergence):
     }
 
 
-def test_looks_at_other_rounds_cannot_be_joined(convergence):
+def test_looks_are_kept_where_both_looked(convergence):
     new = comparison(2, "spry")
     new["views"]["equal_rounds"]["rounds"] = [4, 16]
-    with pytest.raises(AssertionError):
-        convergence._joined(comparison(1, "fedavg"), new, ["fedavg", "spry"])
+    found = convergence._joined(comparison(1, "fedavg"), new, ["fedavg", "spry"])
+    assert found["views"]["equal_rounds"]["rounds"] == [16]
+    assert [row["after"] for row in found["views"]["equal_rounds"]["rows"]] == [[16], [32]]
+    assert found["provenance"]["date"] == "2026-01-02"
