@@ -63,11 +63,17 @@ def test_two_runs_agree_bit_for_bit(name):
     assert all(torch.equal(first.weights[n], second.weights[n]) for n in first.weights)
 
 
+DIVIDED_BY = {"baffle": 1e-3, "fedmezo": 1e-3, "fwdllm": 1e-2}
+"""The step h by which methods of finite differences divide the last bits of two losses."""
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_order_of_replies_does_not_matter(name):
+    """Sums in another order differ in their last bits, and what is computed from these weights as well."""
     first, second = run(name)[0], run(name, order=sorted(CLIENTS))[0]
+    close = 1e-14 / DIVIDED_BY.get(name, 1.0)
     for n in first.weights:
-        torch.testing.assert_close(first.weights[n], second.weights[n], rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(first.weights[n], second.weights[n], rtol=100 * close, atol=close)
 
 
 @pytest.mark.parametrize("name", METHODS)
