@@ -51,7 +51,7 @@ def adapt(backbone: Backbone, kind: Kind, key: Key) -> Adapted:
 
     The head becomes trainable as a whole: every layer outside the pretrained part, and a pooler that the
     checkpoint lacked. With ``kind.head = "top"`` the adapters of the maps above the last attention belong to it, with
-    ``"block"`` those of the whole last block.
+    ``"block"`` those of the whole last block. What a kind measures on the whole model (``Kind.settle``) is the task's.
 
     Args:
         backbone: A frozen classifier.
