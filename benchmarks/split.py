@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.experiment.files import write_json
 from spry.experiment.memory.case import Case
 from spry.experiment.memory.measure import prepare

@@ -26,7 +26,7 @@ import theory_problem as problem
 
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.core.unit import Unit, names_of
+from spry.core.units import Unit, names_of
 from spry.estimators.directions import gaussian, rademacher
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import Measured

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.core.unit import Unit
+from spry.core.units import Unit
 
 WIDTH, CLASSES, DEPTH = 8, 4, 8
 UNITS = (

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.forward.loss import Loss
 from spry.metrics.stats import Stats
 from spry.tasks.task import Batch, Task

@@ -13,7 +13,7 @@ from spry.cli.progress import opening
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import restrict
-from spry.core.unit import names_of
+from spry.core.units import names_of
 from spry.estimators.predict import Prediction
 from spry.experiment.build import PEFT, build
 from spry.experiment.config import Config

@@ -13,8 +13,8 @@ from spry.experiment import events
 from spry.experiment.build import build
 from spry.experiment.config import load
 from spry.experiment.run import resume, run
-from spry.federated.catch_up import receive
-from spry.federated.downlink import Downlink
+from spry.federated.replay.catch_up import receive
+from spry.federated.replay.downlink import Downlink
 from spry.runtime import simulate as runtime
 from spry.wire import frame
 from spry.wire.codec import decode_reply, encode_order, encode_reply

@@ -20,7 +20,7 @@ from spry.experiment.build import build
 from spry.experiment.compare import compare
 from spry.experiment.config import load
 from spry.experiment.run import Started, resume, run
-from spry.federated.average import delivered
+from spry.federated.ema import delivered
 from spry.federated.methods import METHODS
 from spry.tasks.classification import ClassificationTask
 

@@ -11,7 +11,7 @@ from tests.laws import problem
 from spry.core.errors import ConfigError
 from spry.core.growth import Growth
 from spry.core.keys import Key
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.estimators.directions import gaussian
 from spry.estimators.projected import Measurement
 from spry.estimators.slopes import forward_mode

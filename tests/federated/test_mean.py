@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from spry.federated.mean import ClientMean
+from spry.federated.aggregate import ClientMean
 
 
 def values(**numbers):

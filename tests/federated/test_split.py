@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spry.core.errors import ConfigError
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.experiment.build import SPLITS
 from spry.federated.budget import budgeted
 from spry.federated.split import contiguous, cyclic, everything, head_only

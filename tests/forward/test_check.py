@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spry.core.keys import Key
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.forward import call
 from spry.forward.check import check
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
-
+from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.core.unit import Unit
-from spry.forward.loss import Loss
+from spry.core.units import Unit
+from spry.estimators.loss import Loss
 
 D, C, DEPTH = 5, 3, 3
-UNITS = (
-    *(Unit(name=f"layer{i}", names=(f"layer{i}.A", f"layer{i}.B")) for i in range(DEPTH)),
-    Unit(name="head", names=("head.weight", "head.bias"), head=True),
-)
+
+
+def units(*, exact: bool = True) -> tuple[Unit, ...]:
+    body = (Unit(name=f"layer{i}", names=(f"layer{i}.A", f"layer{i}.B")) for i in range(DEPTH))
+    return (*body, Unit(name="head", names=("head.weight", "head.bias"), head=True, exact=exact))
+
+
+UNITS = units()
 
 
 def weights(seed: int = 0) -> dict[str, Tensor]:
@@ -39,33 +41,37 @@ class Batch:
 class ProblemLoss:
     batch: Batch
     micro: int | None = None
-
-    mask: ClassVar[None] = None
+    base: Params = field(default_factory=dict)
 
     def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
         return self.examples(params).mean()
 
     def examples(self, params: Params) -> Tensor:
         h = self.batch.x
-        params = {**{n: w.to(h) for n, w in weights().items()}, **params}  # a model keeps those not given
+        params = {
+            **{n: w.to(h) for n, w in weights().items()},
+            **self.base,
+            **params,
+        }  # a model keeps those not given
         for i in range(DEPTH):
             h = h + torch.tanh(F.linear(F.linear(h, params[f"layer{i}.A"]), params[f"layer{i}.B"]))
         return F.cross_entropy(
             F.linear(h, params["head.weight"], params["head.bias"]), self.batch.y, reduction="none"
         )
 
-    def parts(self) -> Sequence[tuple[float, Loss]]:
+    def microbatches(self) -> Sequence[tuple[float, Loss]]:
         if self.micro is None:
             return [(1.0, self)]
         size = len(self.batch.y)
         cuts = [slice(i, min(i + self.micro, size)) for i in range(0, size, self.micro)]
         return [
-            ((c.stop - c.start) / size, ProblemLoss(Batch(self.batch.x[c], self.batch.y[c]))) for c in cuts
+            ((c.stop - c.start) / size, ProblemLoss(Batch(self.batch.x[c], self.batch.y[c]), base=self.base))
+            for c in cuts
         ]
 
 
-def loss_of(batch: Batch, key: Key) -> ProblemLoss:
-    return ProblemLoss(batch)
+def loss_of(batch: Batch, key: Key, base: Params) -> ProblemLoss:
+    return ProblemLoss(batch, base=base)
 
 
 def batch(seed: int, size: int = 8) -> Batch:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from spry.federated.methods import METHODS
-from tests.laws.test_methods import GOLDEN, run
+from tests.laws.test_methods import GOLDEN, VARIANTS, run
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps({name: run(name, rounds=20)[2] for name in METHODS}, indent=1) + "\n")
+    GOLDEN.write_text(json.dumps({name: run(name, rounds=20)[2] for name in VARIANTS}, indent=1) + "\n")

@@ -7,7 +7,7 @@ import torch
 
 from spry.core.errors import ConfigError
 from spry.experiment import checkpoint
-from spry.federated.average import AVERAGE, averaged, delivered
+from spry.federated.ema import AVERAGE, averaged, delivered
 from spry.federated.methods import METHODS, method
 from spry.federated.settings import Settings
 from tests.laws import problem

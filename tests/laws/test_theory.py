@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spry.core.keys import Key
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.estimators.backprop import backprop
 from spry.estimators.directions import basis, gaussian, orthogonal, rademacher
 from spry.estimators.projected import Measurement, projected

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from spry.core.keys import Key
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.federated.methods import method
 from spry.federated.settings import Settings
 from spry.federated.split import contiguous, cyclic

@@ -9,7 +9,7 @@ import torch
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.runtime.rounds import defect, idle, sample
 from spry.wire.messages import Gradient, Reply, Slopes, Weights
 

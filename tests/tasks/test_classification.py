@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import dot
-from spry.core.unit import names_of
+from spry.core.units import names_of
 from spry.forward.functional import jvp
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.kinds.lora import Lora, LoraA

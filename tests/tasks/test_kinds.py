@@ -10,7 +10,7 @@ from tests.tasks.test_taps import check_unbiased, setting
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import dot, size
-from spry.core.unit import awake, names_of
+from spry.core.units import awake, names_of
 from spry.estimators.activation import activation
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement

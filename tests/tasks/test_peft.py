@@ -7,7 +7,7 @@ import torch
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.core.unit import names_of
+from spry.core.units import names_of
 from spry.tasks.kinds.lora import Lora, LoraA
 from spry.tasks.models import Backbone
 from spry.tasks.peft import adapt

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.core.unit import names_of
+from spry.core.units import names_of
 from spry.data.dataset import Dataset
 from spry.estimators.activation import activation
 from spry.estimators.directions import rademacher

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from spry.core.growth import Growth
 from spry.core.keys import Key
 from spry.data.batches import EvaluationBatches, TrainingBatches
 from spry.data.clients import Client
@@ -19,14 +18,14 @@ class Federation:
     Args:
         clients: All clients; the i-th has number i.
         test: Batches of the official or held-out test part; empty without one.
-        batch_size: Examples per training batch, >= 1, round by round.
+        batch_size: Examples per training batch, >= 1.
         epochs: Passes over a client's examples in a round, >= 1.
         steps: Batches a round, >= 1, in place of ``epochs``.
     """
 
     clients: Sequence[Client]
     test: Iterable[Batch]
-    batch_size: Growth
+    batch_size: int
     epochs: int = 1
     steps: int | None = None
 
@@ -61,7 +60,7 @@ class Federation:
             Its batches, shuffled anew in each round.
         """
         return self.clients[client].batches(
-            key, round, batch_size=self.batch_size.at(round), epochs=self.epochs, steps=self.steps
+            key, round, batch_size=self.batch_size, epochs=self.epochs, steps=self.steps
         )
 
     def held_out(self, client: int) -> EvaluationBatches:

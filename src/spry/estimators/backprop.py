@@ -10,7 +10,7 @@ from torch import Tensor
 from spry.core.keys import Key
 from spry.core.params import Params, tree_map
 from spry.estimators.estimate import Estimate, Estimator
-from spry.forward.loss import Loss
+from spry.estimators.loss import Loss
 
 
 def backprop(checkpoint: bool = False) -> Estimator:
@@ -25,10 +25,10 @@ def backprop(checkpoint: bool = False) -> Estimator:
     Source:
         Chen et al. 2016 (arXiv 1604.06174) for checkpointing.
     """
-    return by_autograd(lambda loss, leaves: loss(leaves, checkpoint=checkpoint))
+    return autograd_gradient(lambda loss, leaves: loss(leaves, checkpoint=checkpoint))
 
 
-def by_autograd(evaluate: Callable[[Loss, Params], Tensor]) -> Estimator:
+def autograd_gradient(evaluate: Callable[[Loss, Params], Tensor]) -> Estimator:
     """Compute the exact gradient of what autograd records of a loss.
 
     Args:
@@ -38,11 +38,11 @@ def by_autograd(evaluate: Callable[[Loss, Params], Tensor]) -> Estimator:
         The estimator; it draws nothing from its key.
     """
 
-    def estimate(loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
+    def estimate(loss: Loss, params: Params, key: Key) -> Estimate:
         leaves = tree_map(lambda w: w.detach().clone().requires_grad_(), params)
         sums = tree_map(torch.zeros_like, params)
         value = 0.0
-        for share, part in loss.parts():
+        for share, part in loss.microbatches():
             with torch.enable_grad():
                 part_value = evaluate(part, leaves)
             gradients = torch.autograd.grad(part_value, list(leaves.values()))

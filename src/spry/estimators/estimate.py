@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.forward.loss import Loss
+from spry.estimators.loss import Loss
 
 
 def no_slopes() -> Tensor:
@@ -40,14 +40,13 @@ class Estimate:
 class Estimator(Protocol):
     """Estimates the gradient of a loss."""
 
-    def __call__(self, loss: Loss, params: Params, key: Key, hint: Params | None = None) -> Estimate:
+    def __call__(self, loss: Loss, params: Params, key: Key) -> Estimate:
         """Estimate ``dL/dw``.
 
         Args:
             loss: The loss of one batch.
             params: The weights to differentiate by.
             key: Where random directions are drawn from.
-            hint: A guess of the gradient, such as the last aggregate, for estimators that use one.
 
         Returns:
             The estimate, for the names of ``params``.

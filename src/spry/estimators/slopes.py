@@ -14,12 +14,12 @@ from torch import Tensor
 
 from spry.core.errors import ConfigError
 from spry.core.params import Params, tree_map
-from spry.estimators.head import by_rows
+from spry.estimators.exact import evaluate_lazily
 from spry.forward import jvp
-from spry.forward.loss import Loss
+from spry.estimators.loss import Loss
 
 
-class Measured(NamedTuple):
+class SlopeResult(NamedTuple):
     """What one look at the loss gave.
 
     Args:
@@ -36,7 +36,7 @@ class Measured(NamedTuple):
 class Slope(Protocol):
     """Measures the slopes of a loss along K directions."""
 
-    def __call__(self, loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> Measured:
+    def __call__(self, loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> SlopeResult:
         """Measure.
 
         Args:
@@ -66,8 +66,8 @@ def _evaluate(
 ) -> float:
     """Evaluate at some weights; add ``weight`` times the gradient of the leaves to ``sums``, if there are any."""
     total = 0.0
-    for share, part in loss.parts():
-        value = by_rows(part, leaves, params)
+    for share, part in loss.microbatches():
+        value = evaluate_lazily(part, leaves, params)
         if sums is not None:
             for name, gradient in _gradients(value, leaves).items():
                 sums[name] = sums[name].add(gradient, alpha=share * weight)
@@ -75,7 +75,7 @@ def _evaluate(
     return total
 
 
-def forward_mode(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> Measured:
+def forward_mode(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> SlopeResult:
     """Measure slopes by forward-mode automatic differentiation, ``s_k = J_L(w) v_k``, in one pass for all k.
 
     Args:
@@ -95,19 +95,19 @@ def forward_mode(loss: Loss, params: Params, directions: Sequence[Params], exact
     leaves = _leaves(exact)
     sums = tree_map(torch.zeros_like, exact)
     value, slopes = 0.0, torch.zeros(len(directions), dtype=torch.float64)
-    for share, part in loss.parts():
+    for share, part in loss.microbatches():
         part_value, part_slopes = jvp(lambda duals, part=part: part({**duals, **leaves}), params, directions)
         for name, gradient in _gradients(part_value, leaves).items():
             sums[name] = sums[name].add(gradient, alpha=share)
         value += share * float(part_value.detach())
         slopes += share * part_slopes.detach().double().cpu()
-    return Measured(value, slopes, sums)
+    return SlopeResult(value, slopes, sums)
 
 
-def _nothing_moved(loss: Loss, exact: Params) -> Measured:
+def _nothing_moved(loss: Loss, exact: Params) -> SlopeResult:
     sums = tree_map(torch.zeros_like, exact)
     value = _evaluate(loss, {}, _leaves(exact), sums)
-    return Measured(value, torch.zeros(0, dtype=torch.float64), sums)
+    return SlopeResult(value, torch.zeros(0, dtype=torch.float64), sums)
 
 
 def _check(h: float) -> None:
@@ -132,7 +132,7 @@ def central_difference(h: float = 1e-3) -> Slope:
     """
     _check(h)
 
-    def measure(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> Measured:
+    def measure(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> SlopeResult:
         if not params:
             return _nothing_moved(loss, exact)
         leaves, sums = _leaves(exact), tree_map(torch.zeros_like, exact)
@@ -145,7 +145,7 @@ def central_difference(h: float = 1e-3) -> Slope:
                 sides.append(_evaluate(loss, moved, leaves, sums, share))
             slopes.append((sides[0] - sides[1]) / (2 * h))
             values += share * sum(sides)
-        return Measured(values, torch.tensor(slopes, dtype=torch.float64), sums)
+        return SlopeResult(values, torch.tensor(slopes, dtype=torch.float64), sums)
 
     return measure
 
@@ -167,7 +167,7 @@ def forward_difference(h: float = 1e-3) -> Slope:
     """
     _check(h)
 
-    def measure(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> Measured:
+    def measure(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> SlopeResult:
         if not params:
             return _nothing_moved(loss, exact)
         leaves, sums = _leaves(exact), tree_map(torch.zeros_like, exact)
@@ -177,6 +177,6 @@ def forward_difference(h: float = 1e-3) -> Slope:
             moved = tree_map(lambda w, v: w + h * v, params, direction)
             # no gradient is wanted here, but by another path than the base's the value would round otherwise
             slopes.append((_evaluate(loss, moved, leaves) - base) / h)
-        return Measured(base, torch.tensor(slopes, dtype=torch.float64), sums)
+        return SlopeResult(base, torch.tensor(slopes, dtype=torch.float64), sums)
 
     return measure

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from spry.core.errors import ConfigError
-from spry.core.growth import Growth
 from spry.core.keys import Key
+from spry.core.units import Unit
 from spry.data import clients, datasets, partition
 from spry.data.batches import EvaluationBatches
 from spry.data.dataset import Dataset, Splits
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out
-from spry.estimators.directions import Directions, basis, gaussian, orthogonal, rademacher
-from spry.estimators.slopes import Slope, central_difference, forward_difference
 from spry.experiment.config import Config
-from spry.experiment.moved import Moved, moved
 from spry.federated.algorithm import Algorithm
-from spry.federated.average import averaged
-from spry.federated.budget import budgeted
-from spry.federated.downlink import Downlink, by_slopes, full
-from spry.federated.fwdllm import Pacing
-from spry.federated.methods import method
-from spry.federated.settings import Settings
-from spry.federated.split import Split, contiguous, cyclic, everything
-from spry.federated.traits import STEPS
-from spry.optim.named import optimizer
-from spry.optim.noise import guard
-from spry.optim.transform import Transform, chain
-from spry.runtime.simulate import Schedule
+from spry.federated.ema import averaged
+from spry.federated.replay.downlink import Downlink, by_slopes, full
+from spry.federated.transforms import Clip, UpdateTransform
+from spry.optim.named import Named, optimizer
+from spry.optim.transform import Transform
+from spry.runtime.rounds import Schedule
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.kinds.freed import BitFit, Norm
 from spry.tasks.kinds.ia3 import Ia3
@@ -42,12 +33,6 @@ from spry.tasks.kinds.lora import Lora, LoraA
 from spry.tasks.kinds.lora_xs import LoraXs
 from spry.tasks.kinds.vera import Vera
 
-DIRECTIONS: Mapping[str, Directions] = {
-    "gaussian": gaussian,
-    "rademacher": rademacher,
-    "orthogonal": orthogonal,
-    "basis": basis,
-}
 PEFT: Mapping[str, type[Kind]] = {
     "lora": Lora,
     "lora_a": LoraA,
@@ -57,11 +42,6 @@ PEFT: Mapping[str, type[Kind]] = {
     "bitfit": BitFit,
     "norm": Norm,
 }
-DIFFERENCES: Mapping[str, Callable[[float], Slope]] = {
-    "forward": forward_difference,
-    "central": central_difference,
-}
-SPLITS: Mapping[str, Split] = {"cyclic": cyclic, "contiguous": contiguous, "everything": everything}
 DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "slopes": by_slopes}
 PARTITIONS: Mapping[str, Callable[[Dataset, Config, Key], Mapping[str, Any]]] = {
     "iid": lambda data, config, key: partition.iid(data, config.data.clients, key),
@@ -85,8 +65,6 @@ class Experiment:
         clients: Owner of the data.
         schedule: How long to run and when to look.
         key: Where every draw comes from.
-        moved: What forward mode moves.
-        majority_accuracy: Accuracy on the test part of always answering the training part's commonest class.
     """
 
     algorithm: Algorithm
@@ -95,18 +73,10 @@ class Experiment:
     clients: Federation
     schedule: Schedule
     key: Key
-    moved: Moved
-    majority_accuracy: float
 
 
 def build(config: Config) -> Experiment:
     """Load data and model and put a run together.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        The parts of the run.
 
     Raises:
         SpryError: If data, model or settings cannot be used as asked.
@@ -122,16 +92,12 @@ def build(config: Config) -> Experiment:
         dropout=config.model.dropout,
         dtype=getattr(torch, config.model.dtype),
         device=config.model.device,
+        baseline=_majority(splits),
     )
-    what = moved(config, task, PEFT[config.peft.kind].maps, key)
-    chosen = replace(settings(config), tap=what.choice, amplitudes=what.amplitudes)
-    algorithm = method(config.method.name, task.units, chosen)
-    if config.server.average:
-        algorithm = averaged(algorithm, config.server.average)
+    algorithm = build_algorithm(config, task.units)
     return Experiment(
         algorithm=algorithm,
-        downlink=DOWNLINKS[config.method.downlink](algorithm),
-        moved=what,
+        downlink=DOWNLINKS[config.server.send](algorithm),
         task=task,
         clients=_federation(config, splits, task, key),
         schedule=Schedule(
@@ -141,8 +107,35 @@ def build(config: Config) -> Experiment:
             personalized=config.schedule.personalized,
         ),
         key=key,
-        majority_accuracy=_majority(splits),
     )
+
+
+def build_algorithm(config: Config, units: tuple[Unit, ...]) -> Algorithm:
+    """Make the method that a configuration names, for the units of a task.
+
+    Raises:
+        ConfigError: If an optimizer is unknown, or named without its step size.
+    """
+    info = config.method.info
+    transforms: tuple[UpdateTransform, ...] = (Clip(config.client.clip),) if config.client.clip else ()
+    algorithm = info(
+        units,
+        client=_optimizer("client", config.client.optimizer, config.client.lr, info.client),
+        server=_optimizer("server", config.server.optimizer, config.server.lr, info.server),
+        rounds=config.schedule.rounds,
+        max_steps=config.client.steps,
+        transforms=transforms,
+        **(config.method.model_extra or {}),
+    )
+    return averaged(algorithm, config.server.ema) if config.server.ema else algorithm
+
+
+def _optimizer(section: str, name: str | None, lr: float | None, own: Named | None) -> Transform | None:
+    if name is None and (lr is None or own is None):
+        return None  # the method's own, or there is nothing that would step
+    if lr is None:
+        raise ConfigError(f"{section}.lr is missing: an optimizer that is named needs its step size")
+    return optimizer(name or (own.name if own else ""), lr=lr)
 
 
 def _kind(config: Config) -> Kind:
@@ -177,79 +170,14 @@ def _federation(config: Config, splits: Splits, task: ClassificationTask, key: K
     return Federation(
         clients=made,
         test=EvaluationBatches(data=task.encode(splits.test, max_length=length)),
-        batch_size=Growth(
-            start=config.client.batch_size,
-            factor=config.client.batch_growth,
-            phases=config.schedule.phases,
-            rounds=config.schedule.rounds,
-        ),
+        batch_size=config.client.batch_size,
         epochs=config.client.epochs,
         steps=config.client.steps,
     )
 
 
 def _majority(splits: Splits) -> float:
+    """Accuracy on the test part of always giving the training part's commonest answer."""
     assert splits.test is not None
     commonest, _ = Counter(splits.train.labels).most_common(1)[0]
     return sum(label == commonest for label in splits.test.labels) / len(splits.test.labels)
-
-
-def settings(config: Config) -> Settings:
-    """Turn the configuration of method and optimizers into values.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        What is chosen beyond the method's name.
-
-    Raises:
-        ConfigError: If an optimizer is unknown, or named without its step size.
-    """
-    chosen = config.method
-    return Settings(
-        client=_client(config),
-        server=_optimizer("server", config.server.optimizer, config.server.lr, STEPS[chosen.name].server),
-        split=_split(chosen.split, chosen.budgets),
-        directions=DIRECTIONS[chosen.directions],
-        tied=chosen.tied,
-        control=None if chosen.control_variate == "none" else chosen.control_variate,
-        pool=chosen.pool,
-        decay=chosen.control_decay,
-        count=chosen.count,
-        growth=chosen.count_growth,
-        most=chosen.count_max,
-        phases=config.schedule.phases,
-        sleep=chosen.sleep,
-        difference=DIFFERENCES[chosen.difference] if chosen.difference else None,
-        h=chosen.h,
-        pacing=Pacing(threshold=chosen.threshold),
-        rounds=config.schedule.rounds,
-        checkpoint=chosen.checkpoint,
-        exact_head=chosen.exact_head,
-        slopes_only=chosen.slopes_only,
-    )
-
-
-def _client(config: Config) -> Transform | None:
-    client, own = config.client, STEPS[config.method.name].client
-    rule = _optimizer("client", client.optimizer, client.lr, own)
-    if client.guard is None or own is None:
-        return rule
-    if rule is None:
-        raise ConfigError("client.lr is missing: client.guard is put before an optimizer with its step size")
-    return chain(guard(client.guard), rule)
-
-
-def _split(name: str | None, budgets: Sequence[float]) -> Split | None:
-    if budgets:
-        return budgeted(budgets)
-    return SPLITS[name] if name else None
-
-
-def _optimizer(section: str, name: str | None, lr: float | None, own: str | None) -> Transform | None:
-    if name is None and (lr is None or own is None):
-        return None  # the method's own, or there is nothing that would step
-    if lr is None:
-        raise ConfigError(f"{section}.lr is missing: an optimizer that is named needs its step size")
-    return optimizer(name or own or "", lr=lr)

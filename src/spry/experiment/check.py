@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.forward import call
 from spry.forward.check import Checked, check
 from spry.tasks.classification import ClassificationTask

@@ -12,7 +12,8 @@ import tomli_w
 from pydantic import Field, ValidationError
 
 from spry.core.errors import ConfigError, nearest
-from spry.experiment.sections import Client, Data, Method, Model, Peft, Schedule, Section, Server, Tune
+from spry.experiment import retired
+from spry.experiment.schema import Client, Data, Method, Model, Peft, Schedule, Section, Server, Tune
 
 PRESETS = ("quickstart", "paper")
 FREE = (["tune", "grid"], ["tune", "methods"])
@@ -46,6 +47,9 @@ class Config(Section):
             ConfigError: If a key is unknown or a value not allowed.
         """
         tree = self.model_dump()
+        name = settings.get("method.name", self.method.name)
+        if name != self.method.name:  # options are the method's own
+            tree["method"] = {"name": name}
         for key, value in settings.items():
             _place(tree, key, value)
         return _validate(tree)
@@ -147,7 +151,11 @@ def _parse(override: str) -> tuple[str, Any]:
 
 
 def _place(tree: dict[str, Any], key: str, value: Any) -> None:
+    _refuse_retired(key)
     *path, last = key.split(".")
+    if path == ["method"]:  # its own options are checked by the method
+        tree["method"][last] = value
+        return
     node: Any = tree
     free = path[:1] == ["methods"] or path[:2] in FREE  # the keys in them are checked when used
     for part in path:
@@ -175,16 +183,26 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _refuse_retired(key: str) -> None:
+    plain = key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
+    if plain in retired.KEYS:
+        raise ConfigError(f"there is no setting {key!r} any more: {retired.KEYS[plain]}")
+
+
 def _keys() -> list[str]:
     return list(Config().flat())
 
 
 def _validate(tree: Mapping[str, Any]) -> Config:
+    for key in flatten(tree):
+        _refuse_retired(key)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
+        if key == "method" and first["type"] == "value_error":  # the method's own words
+            raise ConfigError(first["msg"].removeprefix("Value error, ")) from error
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}") from error
         raise ConfigError(

@@ -9,14 +9,14 @@ from typing import Any
 
 from spry.core.errors import CheckpointError
 from spry.core.params import restrict, size
-from spry.core.unit import names_of
+from spry.core.units import names_of
 from spry.experiment import checkpoint, events
 from spry.experiment.build import build
 from spry.experiment.config import Config, load
 from spry.experiment.files import replace_file, write_json
 from spry.experiment.provenance import provenance
 from spry.experiment.summary import Facts, summarize
-from spry.federated.average import delivered
+from spry.federated.ema import delivered
 from spry.runtime.records import Round
 from spry.runtime.simulate import simulate
 

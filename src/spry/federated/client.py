@@ -14,30 +14,32 @@ import torch
 from torch import Tensor
 
 from spry.core.keys import Key
-from spry.core.params import Params, add, restrict, tree_map
+from spry.core.params import Params, add, merge, restrict, tree_map
 from spry.estimators.estimate import Estimate, Estimator
-from spry.forward.loss import CausalLoss, Loss
+from spry.estimators.loss import Loss
+from spry.federated.transforms import UpdateTransform, transform_payload
 from spry.optim.transform import Transform
-from spry.wire.messages import Gradient, Order, Weights
+from spry.wire.messages import Gradient, Order, Reply, Slopes, Weights
 
 
 class LossOf(Protocol):
     """Makes the loss of one batch; a task's ``loss`` method is one."""
 
-    def __call__(self, batch: Any, key: Key) -> Loss:
+    def __call__(self, batch: Any, key: Key, base: Params) -> Loss:
         """Bind a batch.
 
         Args:
             batch: What the task's batches are.
             key: Where dropout masks come from.
+            base: The values of trainable weights that the loss will not be given.
 
         Returns:
-            The loss as a function of the trainable weights.
+            The loss as a function of the trained weights.
         """
         ...
 
 
-class LocalResult(NamedTuple):
+class LocalUpdate(NamedTuple):
     """What local training found.
 
     Args:
@@ -53,46 +55,60 @@ class LocalResult(NamedTuple):
     losses: list[float]
 
 
-LocalTraining = Callable[[LossOf, Order, Iterable[Any]], LocalResult]
+LocalTraining = Callable[[LossOf, Order, Iterable[Any]], LocalUpdate]
 
 
-@dataclass(frozen=True)
-class _Within:
-    """A loss in which the weights that are not trained here have the order's values."""
+@dataclass(frozen=True, kw_only=True)
+class ClientResult:
+    """What one client's local training led to.
 
-    loss: Loss
-    fixed: Params
+    Args:
+        reply: What is sent.
+        weights: All trainable weights after local training, for personalized evaluation.
+    """
 
-    def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
-        return self.loss({**self.fixed, **params}, checkpoint=checkpoint)
-
-    @property
-    def mask(self) -> Tensor | None:
-        return self.loss.mask
-
-    def examples(self, params: Params) -> Tensor:
-        return self.loss.examples({**self.fixed, **params})
-
-    def parts(self) -> Sequence[tuple[float, Loss]]:
-        return [(share, _within(part, self.fixed)) for share, part in self.loss.parts()]
+    reply: Reply
+    weights: Params
 
 
-@dataclass(frozen=True)
-class _CausalWithin(_Within):
-    """The same of a loss that tells positions apart."""
+def run_client(
+    training: LocalTraining,
+    loss_of: LossOf,
+    order: Order,
+    batches: Iterable[Any],
+    examples: int,
+    *,
+    slopes_exact: frozenset[str] | None = None,
+    transforms: Sequence[UpdateTransform] = (),
+) -> ClientResult:
+    """Train as ordered and write the reply.
 
-    loss: CausalLoss
-
-    @property
-    def mask(self) -> Tensor:
-        return self.loss.mask
-
-    def tokens(self, params: Params) -> Tensor:
-        return self.loss.tokens({**self.fixed, **params})
-
-
-def _within(loss: Loss, fixed: Params) -> _Within:
-    return _CausalWithin(loss, fixed) if isinstance(loss, CausalLoss) else _Within(loss, fixed)
+    Args:
+        training: What the client does.
+        loss_of: Makes the loss of a batch.
+        order: What is asked.
+        batches: The client's batches.
+        examples: How many training examples it owns.
+        slopes_exact: Lets the reply carry slopes, and of the weights only these names; None sends what slopes led to.
+        transforms: Applied to the payload, the first one first.
+    """
+    weights, found, slopes, losses = training(loss_of, order, batches)
+    if slopes_exact is None:
+        payload = transform_payload(transforms, found, order)
+    else:
+        exact = type(found)({n: v for n, v in found.values.items() if n in slopes_exact})
+        beside, measured = (transform_payload(transforms, part, order) for part in (exact, Slopes(slopes)))
+        assert isinstance(measured, Slopes) and not isinstance(beside, Slopes)  # transforms keep the kind
+        payload = Slopes(measured.slopes, beside.values)
+    reply = Reply(
+        round=order.round,
+        client=order.client,
+        examples=examples,
+        payload=payload,
+        steps=len(losses),
+        loss=sum(losses) / max(len(losses), 1),
+    )
+    return ClientResult(reply=reply, weights=merge(order.weights, weights))
 
 
 def _estimates(
@@ -100,16 +116,16 @@ def _estimates(
 ) -> Iterator[Callable[[Params], Estimate]]:
     """Yield, batch by batch, the estimate as a function of the trained weights."""
     trained = set(order.trained)
-    fixed = {name: value for name, value in order.weights.items() if name not in trained}
+    base = {name: value for name, value in order.weights.items() if name not in trained}
     for step, batch in enumerate(batches):
         key = order.key.fold("step", step)
-        loss = _within(loss_of(batch, key.fold("dropout")), fixed)
-        yield lambda weights, loss=loss, key=key: estimator(loss, weights, key, order.hint)
+        loss = loss_of(batch, key.fold("dropout"), base)
+        yield lambda weights, loss=loss, key=key: estimator(loss, weights, key)
 
 
-def _result(weights: Params, payload: Weights | Gradient, estimates: list[Estimate]) -> LocalResult:
+def _update(weights: Params, payload: Weights | Gradient, estimates: list[Estimate]) -> LocalUpdate:
     slopes = torch.stack([e.slopes for e in estimates]) if estimates else torch.zeros(0, 0)
-    return LocalResult(weights, payload, slopes, [e.value for e in estimates])
+    return LocalUpdate(weights, payload, slopes, [e.value for e in estimates])
 
 
 def replay(training: LocalTraining, order: Order, steps: int) -> Params:
@@ -125,21 +141,13 @@ def replay(training: LocalTraining, order: Order, steps: int) -> Params:
         gradient was not recorded stay as ordered.
     """
     nothing: Any = None
-    return training(lambda batch, key: nothing, order, range(steps)).payload.values
+    return training(lambda batch, key, base: nothing, order, range(steps)).payload.values
 
 
 def descend(estimator: Estimator, optimizer: Transform) -> LocalTraining:
-    """Step an optimizer on every batch and send the weights.
+    """Step an optimizer, fresh in each round, on every batch and send the weights."""
 
-    Args:
-        estimator: How gradients are got.
-        optimizer: The client's optimizer; its state is fresh in each round.
-
-    Returns:
-        The local training.
-    """
-
-    def train(loss_of: LossOf, order: Order, batches: Iterable[Any]) -> LocalResult:
+    def train(loss_of: LossOf, order: Order, batches: Iterable[Any]) -> LocalUpdate:
         weights = restrict(order.weights, order.trained)
         state = optimizer.init(weights)
         estimates: list[Estimate] = []
@@ -148,22 +156,15 @@ def descend(estimator: Estimator, optimizer: Transform) -> LocalTraining:
             updates, state = optimizer.update(estimate.gradient, state, weights)
             weights = add(weights, updates)
             estimates.append(estimate)
-        return _result(weights, Weights(weights), estimates)
+        return _update(weights, Weights(weights), estimates)
 
     return train
 
 
 def accumulate(estimator: Estimator) -> LocalTraining:
-    """Stay at the order's weights and send the mean gradient over the batches.
+    """Stay at the order's weights and send the mean gradient over the batches."""
 
-    Args:
-        estimator: How gradients are got.
-
-    Returns:
-        The local training; its weights are the order's.
-    """
-
-    def train(loss_of: LossOf, order: Order, batches: Iterable[Any]) -> LocalResult:
+    def train(loss_of: LossOf, order: Order, batches: Iterable[Any]) -> LocalUpdate:
         weights = restrict(order.weights, order.trained)
         total: Params = tree_map(lambda w: w * 0, weights)
         estimates: list[Estimate] = []
@@ -172,6 +173,6 @@ def accumulate(estimator: Estimator) -> LocalTraining:
             total = add(total, estimate.gradient)
             estimates.append(estimate)
         mean = tree_map(lambda g: g / max(len(estimates), 1), total)
-        return _result(weights, Gradient(mean), estimates)
+        return _update(weights, Gradient(mean), estimates)
 
     return train

@@ -10,8 +10,7 @@ from spry.forward import moves, rules  # registers them
 from spry.forward.dropout import dropout
 from spry.forward.dual import Dual
 from spry.forward.functional import call, jvp
-from spry.forward.micro import micro_jvp
 from spry.forward.registry import rule
 from spry.forward.report import Report, watch
 
-__all__ = ["Dual", "Report", "call", "dropout", "jvp", "micro_jvp", "moves", "rule", "rules", "watch"]
+__all__ = ["Dual", "Report", "call", "dropout", "jvp", "moves", "rule", "rules", "watch"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import Params, add, dot, restrict, tree_map
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.forward.functional import jvp
 from spry.forward.probe import Unsupported, unsupported
 from spry.forward.report import Report, watch

@@ -1,12 +1,12 @@
-"""The table of optimizers by name, for configurations."""
+"""Optimizers by name, for configurations and for methods' defaults."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from spry.core.errors import ConfigError, nearest
-from spry.optim.noise import svag
 from spry.optim.rules import adagrad, adam, adamw, sgd, yogi
 from spry.optim.transform import Transform
 
@@ -17,7 +17,6 @@ OPTIMIZERS: Mapping[str, Callable[..., Transform]] = {
     "adamw": adamw,
     "adagrad": adagrad,
     "yogi": yogi,
-    "svag": svag,
 }
 
 
@@ -27,9 +26,6 @@ def optimizer(name: str, **settings: Any) -> Transform:
     Args:
         name: A key of ``OPTIMIZERS``.
         **settings: Arguments of that rule, such as ``lr``.
-
-    Returns:
-        The transform.
 
     Raises:
         ConfigError: If the name or a setting is unknown or out of range.
@@ -45,3 +41,19 @@ def optimizer(name: str, **settings: Any) -> Transform:
         return OPTIMIZERS[name](**settings)
     except TypeError as error:
         raise ConfigError(f"optimizer {name!r} does not take these settings: {settings} ({error})") from error
+
+
+@dataclass(frozen=True)
+class Named:
+    """An optimizer with its step size, as a method's default: its name is known before it is made.
+
+    Args:
+        name: A key of ``OPTIMIZERS``.
+        lr: The step size.
+    """
+
+    name: str
+    lr: float
+
+    def make(self) -> Transform:
+        return optimizer(self.name, lr=self.lr)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from spry.core.params import Params
 from spry.federated.algorithm import ServerState
-from spry.metrics.stats import Stats
+from spry.federated.ema import delivered
+from spry.tasks.task import Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,8 @@ class ClientRecord:
     seconds: float
     peak_bytes: int | None = None
     failed: str | None = None
-    generalized: Stats | None = None
-    personalized: Stats | None = None
+    generalized: Metrics | None = None
+    personalized: Metrics | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +52,31 @@ class Round:
         number: The round, from 0.
         state: The server's state after it.
         clients: One record a client, in the order in which they were asked.
-        idle_units: Units that no surviving reply trained; they kept their value and optimizer state.
+        untrained_units: Units that no surviving reply trained; they kept their value and optimizer state.
         seconds: Time of the round, evaluation left out.
         peak_bytes: The highest of the clients' peaks in the rounds measured so far: memory above model and data.
+        score_name: What the task is judged by.
         test: The new global model on the test split; None if not evaluated.
     """
 
     number: int
     state: ServerState
     clients: tuple[ClientRecord, ...]
-    idle_units: tuple[str, ...]
+    untrained_units: tuple[str, ...]
     seconds: float
     peak_bytes: int
-    test: Stats | None = None
+    score_name: str
+    test: Metrics | None = None
+
+    @property
+    def weights(self) -> Params:
+        """The weights to evaluate and keep."""
+        return delivered(self.state)
+
+    @property
+    def score(self) -> float | None:
+        """The task's score on the test part; None if not evaluated."""
+        return self.test.values()[self.score_name] if self.test is not None else None
 
     @property
     def survivors(self) -> tuple[ClientRecord, ...]:
@@ -76,16 +90,16 @@ class Round:
         return sum(record.loss * record.examples for record in self.survivors) / total
 
     @property
-    def generalized(self) -> Stats | None:
+    def generalized(self) -> Metrics | None:
         """The global model on all sampled clients' held-out parts, weighted by size."""
-        return _merged(record.generalized for record in self.clients)
+        return _sum(record.generalized for record in self.clients)
 
     @property
-    def personalized(self) -> Stats | None:
+    def personalized(self) -> Metrics | None:
         """The locally trained models, each on its own client's held-out part, weighted by size."""
-        return _merged(record.personalized for record in self.clients)
+        return _sum(record.personalized for record in self.clients)
 
 
-def _merged(all_stats: Iterable[Stats | None]) -> Stats | None:
-    known = [stats for stats in all_stats if stats is not None]
+def _sum(parts: Iterable[Metrics | None]) -> Metrics | None:
+    known = [metrics for metrics in parts if metrics is not None]
     return sum(known[1:], start=known[0]) if known else None

@@ -1,85 +1,162 @@
-"""The parts of a round that every runtime shares: who is asked, and whether a reply counts."""
+"""The loop over rounds, which every runtime shares: plan, let an executor run the clients, absorb, evaluate."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import cast
 
-from spry.core.errors import ConfigError
+from spry.core.errors import TrainingError
 from spry.core.keys import Key
-from spry.core.params import all_finite
-from spry.core.unit import Unit
-from spry.federated.sampled import COUNT
-from spry.wire.messages import Gradient, Order, Reply, Slopes, Weights
+from spry.data.client_data import ClientData, Encoder
+from spry.data.federation import Federation
+from spry.federated.algorithm import Algorithm, ServerState
+from spry.federated.ema import delivered
+from spry.federated.replay.downlink import Downlink, full
+from spry.runtime.executor import Executor, Failure, InProcess, Visit
+from spry.runtime.records import ClientRecord, Round
+from spry.runtime.sampling import sample, untrained
+from spry.runtime.visit import Visitor
+from spry.tasks.task import Task
+from spry.wire.messages import Answer, Order
 
 
-def sample(clients: Sequence[int], count: int, round: int, key: Key) -> list[int]:
-    """Choose the clients of a round, each at most once.
+@dataclass
+class _Cohort:
+    """The clients of one round: notes each one's record, and passes on the replies that count."""
+
+    orders: Mapping[int, Order]
+    records: dict[int, ClientRecord] = field(default_factory=dict)
+
+    def answers(self, executor: Executor, visit: Callable[[Order], Visit]) -> Iterator[Answer]:
+        for outcome in executor.run(list(self.orders.values()), visit):
+            client = outcome.order.client
+            if client in self.records or client not in self.orders:
+                continue  # a second reply of one client, or one that nobody asked for
+            if isinstance(outcome, Failure):
+                self.records[client] = _failed(outcome.order, outcome.reason)
+                continue
+            self.records[client] = outcome.record
+            if outcome.record.failed is None:
+                yield Answer(outcome.order, outcome.reply)
+
+    def in_order(self) -> tuple[ClientRecord, ...]:
+        """The records in the order in which the clients were asked."""
+        return tuple(self.records.get(c) or _failed(order, "no reply came") for c, order in self.orders.items())
+
+
+def _failed(order: Order, reason: str) -> ClientRecord:
+    return ClientRecord(
+        client=order.client,
+        units=(),
+        examples=0,
+        steps=0,
+        loss=float("nan"),
+        bytes_up=0,
+        bytes_down=0,
+        seconds=0.0,
+        failed=reason,
+    )
+
+
+@dataclass
+class _Peak:
+    """Decides which rounds are measured: the first one, and each whose clients ask for more directions than before."""
+
+    most_directions: int = -1
+    peak_bytes: int = 0
+
+    def measures(self, orders: Mapping[int, Order]) -> bool:
+        asked = max((order.num_directions for order in orders.values()), default=0)
+        grows, self.most_directions = asked > self.most_directions, max(asked, self.most_directions)
+        return grows
+
+    def take(self, records: tuple[ClientRecord, ...]) -> int:
+        self.peak_bytes = max(self.peak_bytes, *(record.peak_bytes or 0 for record in records))
+        return self.peak_bytes
+
+
+def simulate(
+    algorithm: Algorithm,
+    task: Task,
+    data: Federation | ClientData,
+    *,
+    rounds: int,
+    clients_per_round: int,
+    key: Key = Key(0),
+    evaluate_every: int = 1,
+    personalized: bool = False,
+    state: ServerState | None = None,
+    downlink: Downlink | None = None,
+    executor: Executor | None = None,
+    device: str = "cpu",
+) -> Iterator[Round]:
+    """Run the rounds of an algorithm, yielding each as it ends.
 
     Args:
-        clients: Clients that have training examples.
-        count: M, how many to ask, from 1 to all of them.
-        round: The round, from 0.
-        key: The run's key.
+        algorithm: What is run.
+        task: Owner of the model.
+        data: The clients' data; text that is not yet tokenised is tokenised for the task.
+        rounds: Rounds in all, >= 0.
+        clients_per_round: M, >= 1.
+        key: Where every draw of the run comes from.
+        evaluate_every: Rounds between evaluations, >= 1; the last round is always evaluated.
+        personalized: Whether evaluations include each client's model after local training.
+        state: Where to go on from; the task's initial weights without one.
+        downlink: How orders reach clients, for the ledger. All weights without one.
+        executor: Who runs the clients of a round; this process, one after the other, without one.
+        device: Where the task computes. Memory is measured in the first round and in each that asks for more directions
+            than those measured, and taken for the others: exactly, which on a CPU makes such rounds slower.
 
-    Returns:
-        The chosen clients, in random order.
+    Yields:
+        Each finished round, with the server's new state.
 
     Raises:
-        ConfigError: If there are fewer clients than asked for.
+        TrainingError: If no reply of a round counts; the last yielded state is still good.
     """
-    if not 1 <= count <= len(clients):
-        raise ConfigError(
-            f"{count} clients a round asked for; there are {len(clients)} with training examples. "
-            f"Choose clients_per_round from 1 to {len(clients)}, or spread the data more evenly (a larger alpha)."
+    clients = data.encode(cast(Encoder, task)) if isinstance(data, ClientData) else data
+    state = algorithm.init(task.init()) if state is None else state
+    downlink, executor, peak = downlink or full(algorithm), executor or InProcess(), _Peak()
+    while state.round < rounds:
+        number, begun = state.round, time.perf_counter()
+        chosen = sample(clients.trainable(), clients_per_round, number, key)
+        planned = algorithm.plan(state, chosen, key)
+        orders = {client: planned[client] for client in chosen}
+        visitor = Visitor(
+            algorithm=algorithm,
+            task=task,
+            clients=clients,
+            state=state,
+            sent=downlink.send(state, orders, key),
+            key=key,
+            evaluates=(number + 1) % evaluate_every == 0 or number + 1 == rounds,
+            personalized=personalized,
+            measures=peak.measures(orders),
+            device=device,
         )
-    order = key.fold("round", round).permutation(len(clients), "sample")
-    return [clients[i] for i in order[:count]]
+        cohort = _Cohort(orders)
+        state = downlink.absorb(state, orders, key, cohort.answers(executor, visitor))
+        records = cohort.in_order()
+        _check(number, records)
+        seconds = time.perf_counter() - begun - visitor.eval_seconds
+        trained = {name for record in records if record.failed is None for name in record.units}
+        yield Round(
+            number=number,
+            state=state,
+            clients=records,
+            untrained_units=untrained(algorithm.units, trained),
+            seconds=seconds,
+            peak_bytes=peak.take(records),
+            score_name=task.score.name,
+            test=task.evaluate(delivered(state), clients.test) if visitor.evaluates else None,
+        )
 
 
-def load(orders: Iterable[Order], batch_size: int) -> list[int]:
-    """List what the memory of a round's clients grows with.
-
-    Args:
-        orders: The orders of the round.
-        batch_size: Examples per batch.
-
-    Returns:
-        Examples, the most directions asked for (0 where orders say nothing of them), and how many weights of the model
-        are trained.
-    """
-    asked = list(orders)
-    directions = max((order.choices.get(COUNT, 0) for order in asked), default=0)
-    return [batch_size, directions, len({name for order in asked for name in order.trained})]
-
-
-def defect(reply: Reply) -> str | None:
-    """Find what makes a reply unusable.
-
-    Args:
-        reply: The reply.
-
-    Returns:
-        What is wrong, or None if the reply counts.
-    """
-    if not math.isfinite(reply.loss):
-        return f"loss is {reply.loss}"
-    match reply.payload:
-        case Slopes(slopes, exact):
-            parts = {"slopes": slopes, **exact}
-        case Weights(values) | Gradient(values):
-            parts = values
-    return None if all_finite(parts) else "payload has NaN or infinite values"
-
-
-def idle(units: Sequence[Unit], trained: set[str]) -> tuple[str, ...]:
-    """List the units that nobody trained.
-
-    Args:
-        units: All units.
-        trained: Names of the units that some surviving reply trained.
-
-    Returns:
-        Names of the others, in the model's order.
-    """
-    return tuple(unit.name for unit in units if unit.name not in trained)
+def _check(number: int, records: tuple[ClientRecord, ...]) -> None:
+    if all(record.failed for record in records):
+        reasons = "; ".join(f"client {record.client}: {record.failed}" for record in records)
+        raise TrainingError(
+            f"round {number}: no client's reply could be used ({reasons}). Lower the client's learning rate or clip "
+            "gradients, then resume from the last checkpoint."
+        )

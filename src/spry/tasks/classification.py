@@ -14,7 +14,7 @@ from torch import Tensor
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import Params, restrict
-from spry.core.unit import Unit, names_of
+from spry.core.units import Unit, names_of
 from spry.data.dataset import Dataset
 from spry.data.encoded import Batch, Encoded, encode
 from spry.estimators.amplitudes import awake

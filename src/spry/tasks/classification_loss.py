@@ -50,7 +50,7 @@ class ClassificationLoss:
         Returns:
             A scalar tensor.
         """
-        parts = self.parts()
+        parts = self.microbatches()
         if len(parts) == 1:
             return self._whole(params, "mean", checkpoint)
         values = [share * part(params, checkpoint=checkpoint) for share, part in parts]
@@ -70,11 +70,11 @@ class ClassificationLoss:
         Returns:
             Shape (B,).
         """
-        parts = [part for _, part in self.parts()]
+        parts = [part for _, part in self.microbatches()]
         values = [part._whole(params, "none") for part in parts]
         return values[0] if len(values) == 1 else torch.cat(values)
 
-    def parts(self) -> Sequence[tuple[float, ClassificationLoss]]:
+    def microbatches(self) -> Sequence[tuple[float, ClassificationLoss]]:
         """Split the batch into micro-batches.
 
         Returns:

@@ -13,7 +13,7 @@ from torch import nn
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.tasks.kinds.kind import WRAPPER, Head, Kind, adapted_layers
 from spry.tasks.models import Backbone
 from spry.tasks.top import last_block_maps, top_maps

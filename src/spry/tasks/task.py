@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.core.unit import Unit
+from spry.core.units import Unit
 from spry.data.encoded import Batch
-from spry.forward.loss import Loss
-from spry.metrics.stats import Stats
+from spry.estimators.loss import Loss
 
 __all__ = ["Batch", "Task"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What a task is judged by.
+
+    Args:
+        name: Such as accuracy; logs have it as ``test_accuracy``.
+        higher_is_better: Which way is up.
+        baseline: The score on the test part of an answer that needs no training; None if there is none.
+    """
+
+    name: str
+    higher_is_better: bool = True
+    baseline: float | None = None
+
+    def better(self, new: float, old: float) -> bool:
+        return new > old if self.higher_is_better else new < old
+
+
+class Metrics(Protocol):
+    """Sums over examples, which add up over batches, clients and rounds."""
+
+    @property
+    def examples(self) -> int: ...
+
+    @property
+    def loss(self) -> float | None:
+        """The mean loss; None without examples."""
+        ...
+
+    def values(self) -> Mapping[str, float | None]:
+        """What was measured, by name; the task's score is among it."""
+        ...
+
+    def __add__(self, other: Self) -> Self: ...
 
 
 class Task(Protocol):
@@ -24,6 +60,11 @@ class Task(Protocol):
         """Trainable weights by module, in model order, the head last."""
         ...
 
+    @property
+    def score(self) -> Score:
+        """What the task is judged by."""
+        ...
+
     def init(self) -> Params:
         """Copy the trainable weights at the start.
 
@@ -32,19 +73,20 @@ class Task(Protocol):
         """
         ...
 
-    def loss(self, batch: Batch, key: Key) -> Loss:
+    def loss(self, batch: Batch, key: Key, base: Params) -> Loss:
         """Bind the loss to one batch.
 
         Args:
             batch: Examples with labels.
             key: Where dropout masks come from, if dropout is on.
+            base: The values of trainable weights that the loss will not be given.
 
         Returns:
             The mean loss of the batch as a function of the trainable weights.
         """
         ...
 
-    def evaluate(self, params: Params, batches: Iterable[Batch]) -> Stats:
+    def evaluate(self, params: Params, batches: Iterable[Batch]) -> Metrics:
         """Evaluate weights.
 
         Args:

@@ -1,7 +1,7 @@
 """Messages to bytes and back. No pickle; nothing is allocated on the word of a header.
 
 Header fields are one letter, because a reply may be a single slope: r round, c client, n examples, s [steps, K],
-t local steps, k key, w trained weights (as places), o the order's other choices.
+t local steps, k key, w trained weights (as indices), d K, m most steps, g group.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from spry.core.errors import WireError
 from spry.core.keys import Key
 from spry.core.params import Params, restrict
-from spry.wire import frame, recorded, tensors
+from spry.wire import frame, slopes, tensors
 from spry.wire.messages import Gradient, Order, Payload, Reply, Slopes, Weights
 
 ORDER, WEIGHTS, GRADIENT, SLOPES32, SLOPES64 = range(5)
 KINDS: Mapping[type, int] = {Weights: WEIGHTS, Gradient: GRADIENT}
-MOST_EXAMPLES = 1 << 32
+MAX_EXAMPLES = 1 << 32
 """A client that claims to own more examples than this would outweigh everybody in the mean."""
-MOST_CHOICE = 1 << 16
+MAX_DIRECTIONS = 1 << 16
 """A server that asks for more directions than this is taken for a broken one."""
 _LOSS = struct.Struct("<f")
 
@@ -42,7 +42,7 @@ def encode_reply(reply: Reply, order: Order) -> bytes:
     if isinstance(payload, Slopes):
         header["s"] = list(payload.slopes.shape)
         kind = SLOPES64 if payload.slopes.dtype == torch.float64 else SLOPES32
-        rest = recorded.pack(payload.slopes) + tensors.pack(payload.exact, order.trained)
+        rest = slopes.pack(payload.slopes) + tensors.pack(payload.exact, order.trained)
         return frame.pack(kind, header, loss + rest)
     header["t"] = reply.steps
     return frame.pack(KINDS[type(payload)], header, loss + tensors.pack(payload.values, order.trained))
@@ -73,27 +73,42 @@ def decode_reply(data: bytes, order: Order) -> Reply:
         raise WireError("reply is truncated: it has no loss")
     loss = float(_LOSS.unpack_from(body)[0])
     known = restrict(order.weights, order.trained)
-    payload = _payload(kind, header, bytes(body[_LOSS.size :]), known, order.trained)
+    payload = _payload(kind, header, bytes(body[_LOSS.size :]), known, order)
     steps = (
         payload.slopes.shape[0]
         if isinstance(payload, Slopes)
-        else frame.count(header, "t", recorded.MOST_STEPS)
+        else frame.count(header, "t", _max_steps(order))
     )
-    examples = frame.count(header, "n", MOST_EXAMPLES)
+    examples = frame.count(header, "n", MAX_EXAMPLES)
     return Reply(round=round, client=client, examples=examples, payload=payload, steps=steps, loss=loss)
 
 
-def _payload(kind: int, header: dict[str, Any], body: bytes, known: Params, names: Sequence[str]) -> Payload:
+def _payload(kind: int, header: dict[str, Any], body: bytes, known: Params, order: Order) -> Payload:
     if kind in {SLOPES32, SLOPES64}:
         shape, width = header.get("s"), 4 if kind == SLOPES32 else 8
-        length = recorded.nbytes(shape, width)
-        slopes = recorded.unpack(body[:length], header["s"], width)
-        return Slopes(slopes, tensors.unpack(body[length:], known, names))
-    values = tensors.unpack(body, known, names)
+        length = slopes.nbytes(shape, width)
+        _check_ordered(header["s"], order)
+        found = slopes.unpack(body[:length], header["s"], width)
+        return Slopes(found, tensors.unpack(body[length:], known, order.trained))
+    values = tensors.unpack(body, known, order.trained)
     missing = known.keys() - values.keys()
     if missing:
         raise WireError(f"reply lacks {len(missing)} of the weights it was asked for, such as {min(missing)}")
     return Weights(values) if kind == WEIGHTS else Gradient(values)
+
+
+def _max_steps(order: Order) -> int:
+    return slopes.MAX_STEPS if order.max_steps is None else order.max_steps
+
+
+def _check_ordered(shape: Sequence[int], order: Order) -> None:
+    """Refuse slopes that nobody ordered: replaying them would cost the server their directions."""
+    steps, count = shape
+    if count not in {0, order.num_directions} or steps > _max_steps(order):
+        raise WireError(
+            f"reply has {steps} x {count} slopes; ordered were at most {_max_steps(order)} steps of "
+            f"{order.num_directions} directions"
+        )
 
 
 def encode_order(order: Order) -> bytes:
@@ -113,10 +128,10 @@ def encode_order(order: Order) -> bytes:
         "k": [order.key.seed, *order.key.path],
         "w": [places[name] for name in order.trained],
     }
-    if order.choices:
-        header["o"] = dict(order.choices)
+    optional = {"d": order.num_directions, "m": order.max_steps, "g": order.group}
+    header |= {field: value for field, value in optional.items() if value}
     weights = tensors.pack(order.weights, names)
-    body = struct.pack("<Q", len(weights)) + weights + tensors.pack(order.hint or {}, names)
+    body = struct.pack("<Q", len(weights)) + weights + tensors.pack(order.guess or {}, names)
     return frame.pack(ORDER, header, body)
 
 
@@ -154,17 +169,11 @@ def decode_order(data: bytes, like: Params) -> Order:
         weights=weights,
         trained=tuple(names[place] for place in places),
         key=read_key(header),
-        hint=tensors.unpack(bytes(body[8 + length :]), like, names) or None,
-        choices=_choices(header.get("o", {})),
+        num_directions=frame.count({"d": 0, **header}, "d", MAX_DIRECTIONS),
+        max_steps=frame.count(header, "m", slopes.MAX_STEPS) if "m" in header else None,
+        guess=tensors.unpack(bytes(body[8 + length :]), like, names) or None,
+        group=frame.count({"g": 0, **header}, "g", MAX_DIRECTIONS),
     )
-
-
-def _choices(found: Any) -> dict[str, int]:
-    if not isinstance(found, dict) or any(
-        type(n) is not int or not 0 <= n <= MOST_CHOICE for n in found.values()
-    ):
-        raise WireError(f"order has choices {found!r}; they must be numbers from 0 to {MOST_CHOICE}, by name")
-    return found
 
 
 def read_key(header: Mapping[str, Any]) -> Key:

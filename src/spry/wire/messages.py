@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,8 +22,10 @@ class Order:
         weights: All trainable weights, as the server holds them.
         trained: Names of the weights that this client trains; the others it only computes with.
         key: Where the client's draws come from.
-        hint: A guess of the gradient of the trained weights, for estimators that use one.
-        choices: Small numbers that the server chose for this order, such as its K, by name.
+        num_directions: K, slopes per local step that the reply may have; 0 where no slopes are sent.
+        max_steps: Most local steps that the reply may have; None leaves it to the codec's own bound.
+        guess: A guess of the gradient of the trained weights, for methods that use one.
+        group: Which of the method's groups of clients this one is in.
     """
 
     round: int
@@ -32,8 +33,10 @@ class Order:
     weights: Params
     trained: tuple[str, ...]
     key: Key
-    hint: Params | None = None
-    choices: Mapping[str, int] = field(default_factory=dict)
+    num_directions: int = 0
+    max_steps: int | None = None
+    guess: Params | None = None
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,34 +92,6 @@ class Reply:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loss", float(np.float32(self.loss)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class CatchUp:
-    """What a client is sent in place of an order's weights if it knows an earlier round: all that happened since.
-
-    Args:
-        client: Whom it is for.
-        key: The run's key, from which those of all orders follow.
-        since: The round at whose start the client knows the server's state.
-        rounds: What each round since then was, as ``wire.history.encode_round`` wrote it.
-        asked: The clients of the round that begins now, in the order in which they were asked.
-        exact: The weights that no slopes determine, as they are now.
-        digest: Of all weights as they are now, for the client to compare with.
-    """
-
-    client: int
-    key: Key
-    since: int
-    rounds: tuple[bytes, ...]
-    asked: tuple[int, ...]
-    exact: Params
-    digest: bytes
-
-    @property
-    def round(self) -> int:
-        """The round that begins now."""
-        return self.since + len(self.rounds)
 
 
 class Answer(NamedTuple):

@@ -1,0 +1,179 @@
+"""The tables of a configuration: what can be set, what it means, and what it is if nothing is said.
+
+A method's own options stand in its class (``federated/methods``), and are validated by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from spry.experiment.retired import METHODS as RETIRED_METHODS
+from spry.federated.methods import MethodInfo, Options, find
+
+
+class Section(BaseModel):
+    """A table of the configuration: frozen, typed, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Model(Section):
+    """Which model, and how it is run."""
+
+    name: str = Field(default="minilm", description="A friendly name, a folder, package:NAME, or a hub name.")
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    device: str = Field(default="cpu", description="cpu, cuda or cuda:N.")
+    max_length: int = Field(default=64, ge=1, description="Tokens after which a text is cut.")
+    dropout: bool = Field(
+        default=False, description="Whether the model's dropout acts in training, for every method alike."
+    )
+
+
+class Peft(Section):
+    """Which weights are trained."""
+
+    kind: str = Field(
+        default="lora",
+        description="lora; vera; ia3; bitfit: all biases; norm: weights and biases of norms; or a plugin's.",
+    )
+    rank: int = Field(default=1, ge=1, description="Of kinds of low rank.")
+    alpha: float = Field(default=1.0, gt=0, description="Scale of lora.")
+    dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Chance that an input of A is dropped, where model.dropout is on.",
+    )
+    targets: list[str] = Field(default=[], description="Modules to adapt; found by themselves if empty.")
+    exact: Literal["head", "last_block", "nothing"] = Field(
+        default="head",
+        description="What gets exact gradients from methods that measure slopes: the head; with it the adapters of "
+        "the last block, whose attention has a single query a text (lora); or nothing, so that the head is perturbed.",
+    )
+
+
+class Data(Section):
+    """Which text, and how it lies with the clients."""
+
+    name: str = Field(default="tweets", description="A built-in data set, a file, or a hub name.")
+    test: str | None = Field(default=None, description="A file with the test split, where name is a file.")
+    test_examples: int | None = Field(
+        default=None, ge=1, description="At most so many test examples; all if unset."
+    )
+    text: list[str] = Field(
+        default=["text"], min_length=1, max_length=2, description="One text column, or a pair."
+    )
+    label: str = Field(default="label", description="The column of classes.")
+    partition: Literal["iid", "dirichlet", "column"] = "dirichlet"
+    alpha: float = Field(default=1.0, gt=0, description="Dirichlet's concentration: small is uneven.")
+    column: str | None = Field(
+        default=None, description="The column of natural client ids, for partition = column."
+    )
+    clients: int = Field(default=100, ge=1)
+    held_out: float = Field(
+        default=0.2, ge=0, lt=1, description="Share of each client's examples kept for evaluation."
+    )
+    validation: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the training part that is tested on in place of the test part, as tuning does.",
+    )
+
+
+class Method(BaseModel):
+    """Which algorithm, and the options that this algorithm has."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    name: str = Field(default="spry", description="See `spry methods`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        """Write out all options of the method, so that a configuration says everything that a run depends on."""
+        if not isinstance(given, Mapping):
+            return given
+        options = dict(given)
+        name = str(options.pop("name", "spry"))
+        if name in RETIRED_METHODS:
+            raise ValueError(RETIRED_METHODS[name])
+        return {"name": name, **asdict(find(name).parse(options))}
+
+    @property
+    def info(self) -> MethodInfo:
+        """What the registry knows of the method."""
+        return find(self.name)
+
+    @property
+    def options(self) -> Options:
+        """The method's own options."""
+        return self.info.parse(self.model_extra or {})
+
+
+class Client(Section):
+    """How a client trains."""
+
+    optimizer: str | None = Field(default=None, description="The method's own if unset.")
+    lr: float | None = Field(default=None, gt=0)
+    clip: float | None = Field(
+        default=None, gt=0, description="Norm to which a client's update is shortened; off if unset."
+    )
+    batch_size: int = Field(default=8, ge=1)
+    micro_batch_size: int | None = Field(
+        default=None, ge=1, description="Examples in memory at once; the batch if unset."
+    )
+    epochs: int = Field(default=1, ge=1)
+    steps: int | None = Field(default=None, ge=1, description="Local steps a round, instead of epochs.")
+
+
+class Server(Section):
+    """How the server steps, and what it sends."""
+
+    optimizer: str | None = Field(default=None, description="The method's own if unset.")
+    lr: float | None = Field(default=None, gt=0)
+    ema: float = Field(
+        default=0,
+        ge=0,
+        lt=1,
+        description="Decay of the running mean of the server's weights that is evaluated and kept, such as 0.75 for "
+        "the last four rounds or so; 0 takes the last weights. Training is the same.",
+    )
+    send: Literal["weights", "slopes"] = Field(
+        default="weights",
+        description="What clients are sent: all weights, or the slopes since the round they know if that is less.",
+    )
+
+
+class Schedule(Section):
+    """How long, how many, how often."""
+
+    rounds: int = Field(default=30, ge=0)
+    clients_per_round: int = Field(default=10, ge=1)
+    evaluate_every: int = Field(default=5, ge=1)
+    checkpoint_every: int = Field(default=5, ge=1)
+    personalized: bool = Field(
+        default=True, description="Whether each client's model is evaluated after local training, too."
+    )
+
+
+class Tune(Section):
+    """How a comparison chooses settings for each method, on a validation part, before it compares."""
+
+    grid: dict[str, Any] = Field(
+        default={},
+        description="Values to try by setting, or by lr: the step size of whoever steps. Nothing is tuned if empty.",
+    )
+    methods: dict[str, dict[str, Any]] = Field(
+        default={}, description="Grids that replace it for single methods, each of as many points."
+    )
+    rounds: int | None = Field(
+        default=None, ge=1, description="Rounds a point is tried; as compared if unset."
+    )
+    validation: float = Field(
+        default=0.1, gt=0, lt=1, description="Share of the training part that trials are judged on."
+    )

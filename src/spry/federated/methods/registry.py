@@ -1,0 +1,194 @@
+"""The table of methods: each owns its options, and everything else asks here.
+
+A method is one frozen dataclass of options with a ``build``, registered by ``@method``. The configuration's ``[method]``
+table is validated by that class, and nothing else knows its fields.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from spry.core.errors import ConfigError, nearest
+from spry.core.plugins import load_plugins
+from spry.core.units import Unit
+from spry.federated.algorithm import Algorithm
+from spry.federated.transforms import UpdateTransform
+from spry.optim.named import Named
+from spry.optim.transform import Transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What every method is built from, beside its own options.
+
+    Args:
+        name: The method's name.
+        units: The units to train, in the model's order.
+        client: The clients' optimizer.
+        server: The server's optimizer.
+        rounds: Rounds of the run, for step sizes that change over them; 0 if that is not known.
+        max_steps: Most local steps of a client in a round; None if that is not known.
+        transforms: Changes to updates on their way.
+    """
+
+    name: str
+    units: tuple[Unit, ...]
+    client: Transform
+    server: Transform
+    rounds: int = 0
+    max_steps: int | None = None
+    transforms: tuple[UpdateTransform, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ABC):
+    """What a method may be told beyond its name."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    @abstractmethod
+    def build(self, setup: Setup) -> Algorithm:
+        """Make the algorithm."""
+
+    @property
+    def stepper(self) -> Literal["client", "server"]:
+        """Whose step size matters most."""
+        return "client"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodInfo:
+    """A method of the table; calling it makes its algorithm.
+
+    Args:
+        name: What it is called in configurations.
+        options: The class of its options.
+        paper: Where it comes from.
+        client: The clients' default optimizer; None if they take no steps.
+        server: The server's default optimizer; None if it takes no step.
+        backpropagates: Whether clients run a backward pass through the whole model.
+        reference: Whether it is no rival but a bound: it does not train the backbone, or does not federate.
+    """
+
+    name: str
+    options: type[Options]
+    paper: str
+    client: Named | None = None
+    server: Named | None = None
+    backpropagates: bool = False
+    reference: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of its options' docstring."""
+        return (self.options.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")
+
+    @property
+    def option_names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(self.options))
+
+    def parse(self, given: Mapping[str, Any]) -> Options:
+        """Validate options, such as those of a configuration's table.
+
+        Raises:
+            ConfigError: If one is unknown or a value is not allowed.
+        """
+        for key in given:
+            if key not in self.option_names:
+                known = nearest(key, self.option_names) if self.option_names else "It has no options."
+                raise ConfigError(f"method {self.name!r} has no option {key!r}. {known}")
+        try:
+            return TypeAdapter(self.options).validate_python(dict(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"][:1]))
+            told = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"setting method.{key} is {given.get(key)!r}: {told}") from error
+
+    def __call__(
+        self,
+        units: Iterable[Unit],
+        *,
+        client: Transform | None = None,
+        server: Transform | None = None,
+        rounds: int = 0,
+        max_steps: int | None = None,
+        transforms: Sequence[UpdateTransform] = (),
+        **options: Any,
+    ) -> Algorithm:
+        """Make the algorithm.
+
+        Args:
+            units: The units to train, in the model's order: a task's ``units``.
+            client: The clients' optimizer; the method's own if None.
+            server: The server's optimizer; the method's own if None.
+            rounds: Rounds of the run, for step sizes that change over them; 0 if that is not known.
+            max_steps: Most local steps of a client in a round; None if that is not known.
+            transforms: Changes to updates on their way, such as ``Clip``.
+            **options: The method's own options.
+
+        Raises:
+            ConfigError: If an option is unknown or a value is not allowed.
+        """
+        setup = Setup(
+            name=self.name,
+            units=tuple(units),
+            client=client or (self.client or _NO_STEP).make(),
+            server=server or (self.server or _NO_STEP).make(),
+            rounds=rounds,
+            max_steps=max_steps,
+            transforms=tuple(transforms),
+        )
+        return self.parse(options).build(setup)
+
+
+_NO_STEP = Named("sgd", 1.0)
+"""Stands for the optimizer of a side that takes no steps."""
+
+
+class Methods(dict[str, MethodInfo]):
+    """The table of methods, whose members are attributes, too: ``METHODS.fedavg(units)``."""
+
+    def __getattr__(self, name: str) -> MethodInfo:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return find(name)
+
+
+METHODS = Methods()
+"""All methods by name, in the order in which they are listed."""
+O = TypeVar("O", bound=type[Options])  # noqa: E741
+
+
+def method(name: str, **info: Any) -> Callable[[O], O]:
+    """Register a class of options as a method.
+
+    Args:
+        name: What the method is called in configurations.
+        **info: The other fields of ``MethodInfo``.
+    """
+
+    def register(options: O) -> O:
+        assert name not in METHODS, f"two methods are called {name!r}"
+        METHODS[name] = MethodInfo(name=name, options=options, **info)
+        return options
+
+    return register
+
+
+def find(name: str) -> MethodInfo:
+    """Look a method up.
+
+    Raises:
+        ConfigError: If there is none of that name; the nearest is named.
+    """
+    if name not in METHODS:
+        load_plugins()
+    if name not in METHODS:
+        raise ConfigError(f"there is no method {name!r}. {nearest(name, METHODS)}")
+    return METHODS[name]

@@ -1,0 +1,96 @@
+"""Running one client: train as ordered, look at the models before and after, and note what it cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from spry.core.keys import Key
+from spry.core.params import Params
+from spry.data.federation import Federation
+from spry.federated.algorithm import Algorithm, ServerState
+from spry.federated.client import ClientResult
+from spry.federated.ema import delivered
+from spry.metrics.meter import peak_of
+from spry.runtime.executor import Visit
+from spry.runtime.records import ClientRecord
+from spry.runtime.sampling import validate_reply
+from spry.tasks.task import Metrics, Task
+from spry.wire.codec import encode_reply
+from spry.wire.messages import Order
+
+
+@dataclass
+class Visitor:
+    """Runs the clients of one round over one task.
+
+    Args:
+        algorithm: What is run.
+        task: Owner of the model.
+        clients: Owner of the data.
+        state: The server's state at the start of the round.
+        sent: What each client is sent, for the ledger.
+        key: The run's key.
+        evaluates: Whether the clients' held-out parts are evaluated.
+        personalized: Whether that includes each client's model after local training.
+        measures: Whether memory is measured.
+        device: Where the task computes.
+    """
+
+    algorithm: Algorithm
+    task: Task
+    clients: Federation
+    state: ServerState
+    sent: Callable[[int], bytes]
+    key: Key
+    evaluates: bool
+    personalized: bool
+    measures: bool
+    device: str
+    eval_seconds: float = field(default=0.0, init=False)
+
+    def __call__(self, order: Order) -> Visit:
+        generalized = (
+            self._evaluate(order.client, delivered(self.state, order.weights)) if self.evaluates else None
+        )
+        result, seconds, peak = self._train(order)
+        reply, failed = result.reply, validate_reply(result.reply)
+        after = self.evaluates and self.personalized and failed is None
+        record = ClientRecord(
+            client=order.client,
+            units=self._units(order),
+            examples=reply.examples,
+            steps=reply.steps,
+            loss=reply.loss,
+            bytes_up=len(encode_reply(reply, order)) if self.algorithm.federated else 0,
+            bytes_down=len(self.sent(order.client)) if self.algorithm.federated else 0,
+            seconds=seconds,
+            peak_bytes=peak,
+            failed=failed,
+            generalized=generalized,
+            personalized=self._evaluate(order.client, result.weights) if after else None,
+        )
+        return Visit(order, reply, record)
+
+    def _train(self, order: Order) -> tuple[ClientResult, float, int | None]:
+        done: list[ClientResult] = []
+
+        def step() -> None:
+            batches = self.clients.batches(order.client, order.round, self.key)
+            examples = self.clients.examples(order.client)
+            done.append(self.algorithm.train(self.task.loss, order, batches, examples))
+
+        begun = time.perf_counter()
+        peak = peak_of(step, self.device) if self.measures else step()
+        return done[0], time.perf_counter() - begun, peak
+
+    def _units(self, order: Order) -> tuple[str, ...]:
+        trained = set(order.trained)
+        return tuple(unit.name for unit in self.algorithm.units if not trained.isdisjoint(unit.names))
+
+    def _evaluate(self, client: int, weights: Params) -> Metrics:
+        begun = time.perf_counter()
+        metrics = self.task.evaluate(weights, self.clients.held_out(client))
+        self.eval_seconds += time.perf_counter() - begun
+        return metrics
