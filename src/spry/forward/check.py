@@ -19,9 +19,9 @@ from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import Params, add, dot, restrict, tree_map
 from spry.core.unit import Unit
+from spry.forward.check_modules import Unsupported, unsupported
+from spry.forward.diagnostics import Report, watch
 from spry.forward.functional import jvp
-from spry.forward.probe import Unsupported, unsupported
-from spry.forward.report import Report, watch
 
 ModuleLoss = Callable[[nn.Module, Params], Tensor]
 """The scalar loss of one batch on a module with the given weights, plain or dual."""

@@ -11,13 +11,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from spry.core.errors import ModelError
-from spry.forward.dual import Dual, primal
+from spry.forward.autograd import tracked, with_graph
+from spry.forward.diagnostics import count_dropped, name_of
+from spry.forward.dual import Dual, handler, primal
 from spry.forward.fallback import fallback
-from spry.forward.graph import tracked, with_graph
 from spry.forward.inplace import in_place, writes
-from spry.forward.registry import RULES, named
-from spry.forward.report import count_dropped, name_of
-from spry.forward.rowwise import defer
+from spry.forward.registry import RULES, apply_lazy_rule, named
 
 
 def _properties(names: str) -> list[Callable[..., Any]]:
@@ -77,6 +76,7 @@ STOPS = frozenset(named("detach", "stop_gradient"))
 """Functions that stop the derivative on purpose, as autograd defines them."""
 
 
+@handler
 def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Compute a function of dual numbers.
 
@@ -106,9 +106,9 @@ def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return _stop(func, args, kwargs)
     if writes(func, args, kwargs):
         return in_place(func, args, kwargs)
-    deferred = defer(func, args, kwargs)
-    if deferred is not NotImplemented:
-        return deferred
+    lazy = apply_lazy_rule(func, args, kwargs)
+    if lazy is not NotImplemented:
+        return lazy
     rule = RULES.get(func)
     if tracked(args) or tracked(kwargs.values()):
         return with_graph(func, rule, args, kwargs)

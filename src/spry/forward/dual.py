@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from spry.core.errors import ModelError
 
 Tangents = tuple[Tensor, ...]
 """K tensors of the primal's shape, dtype and device: the derivative along each direction."""
+
+Handler = Callable[[Callable[..., Any], Any, Any], Any]
+"""Computes a PyTorch function of duals from the function, its arguments and its keyword arguments."""
 
 
 class Dual(Tensor):
@@ -26,6 +29,7 @@ class Dual(Tensor):
         tangents: K tensors of the primal's shape and dtype.
     """
 
+    _handler: ClassVar[Handler]  # set by ``spry.forward.dispatch``, which imports this module
     _pair: tuple[Tensor, Tangents] | None = None
     _stale: str | None = None  # the function that wrote into memory this view shared
     _kin: list[weakref.ref[Tensor]] | None = (
@@ -123,9 +127,7 @@ class Dual(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Hand the call to the engine."""
-        from spry.forward.dispatch import dispatch
-
-        return dispatch(func, args, kwargs or {})
+        return cls._handler(func, args, kwargs or {})
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -134,6 +136,12 @@ class Dual(Tensor):
             f"the operator {str(func)!r} was called from C++ or compiled code on a value that depends on the trained "
             f"weights, where its derivative cannot be followed; switch to an implementation made of PyTorch functions"
         )
+
+
+def handler(function: Handler) -> Handler:
+    """Let the decorated function compute every PyTorch function that is called on a ``Dual``."""
+    Dual._handler = staticmethod(function)  # pyright: ignore[reportAttributeAccessIssue]
+    return function
 
 
 def primal(value: Any) -> Any:

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spry.core.errors import ModelError
+from spry.forward.custom_ops import custom_rule
+from spry.forward.diagnostics import count_fallback, name_of
 from spry.forward.dual import Dual, Tangents, order, primal
-from spry.forward.foreign import foreign
-from spry.forward.report import count_fallback, name_of
 
 
 def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -31,7 +31,7 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     Raises:
         ModelError: If PyTorch has no forward-mode derivative for the function.
     """
-    known = foreign(func)
+    known = custom_rule(func)
     if known is not None:
         return known(*args, **kwargs)
     leaves, spec = tree_flatten((args, kwargs))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from spry.core.errors import ModelError, nearest
 from spry.core.params import Params
+from spry.forward.diagnostics import watch
 from spry.forward.dual import Dual
-from spry.forward.report import watch
 
 _locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _locks_lock = threading.Lock()

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spry.core.errors import ModelError
+from spry.forward.diagnostics import name_of
 from spry.forward.dual import Dual, order, primal
-from spry.forward.report import name_of
+from spry.forward.fallback import fallback
 
 _PURE = frozenset({"requires_grad_", "retains_grad_"})
 
@@ -128,8 +129,6 @@ def _result(func: Callable[..., Any], name: str, target: Dual, args: Any, kwargs
         copy = x.clone()
         func(copy, *a, **k)
         return copy
-
-    from spry.forward.fallback import fallback
 
     edited.__name__ = name
     return fallback(edited, (target, *args), kwargs)

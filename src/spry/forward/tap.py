@@ -20,8 +20,8 @@ from torch.overrides import TorchFunctionMode
 
 from spry.core.errors import ModelError
 from spry.core.params import Params
+from spry.forward.diagnostics import count_dropped, watch
 from spry.forward.dual import Dual, primal
-from spry.forward.report import count_dropped, watch
 from spry.forward.trace import Trace
 
 Noise = Callable[[str, int, Tensor], Sequence[Tensor]]

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention as PyTorch's function takes it: ``spry.forward.attend`` does the work."""
+"""Scaled dot-product attention as PyTorch's function takes it: ``spry.forward.attention.attend`` does the work."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.attend import attend
-from spry.forward.later import attend_later, can_wait
+from spry.forward.attention.attend import attend
+from spry.forward.attention.kernel import Block, Drop
+from spry.forward.attention.lazy import attend_later, can_wait
 from spry.forward.registry import rule
-from spry.forward.scores import Block, Drop
 
 
 @rule(F.scaled_dot_product_attention)

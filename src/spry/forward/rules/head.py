@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spry.forward.deferred import Deferred, pending
+from spry.forward.chunking import WORKSPACE, size
 from spry.forward.dual import Dual, order, primal
-from spry.forward.node import Node
-from spry.forward.rowwise import plans
+from spry.forward.lazy.dual import Deferred, pending
+from spry.forward.lazy.node import Node
+from spry.forward.registry import lazy_rule
 from spry.forward.rules.loss import plainly, reduced, row_losses
-from spry.forward.sizes import WORKSPACE, size
 
 
-@plans([F.cross_entropy])
+@lazy_rule(F.cross_entropy)
 def _cross_entropy(func: Callable[..., Any], input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
     layer = _last_layer(input)
     if layer is None or args or not plainly(input, target, **kwargs):

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.deferred import extend, pending
 from spry.forward.dual import Dual
 from spry.forward.fallback import fallback
+from spry.forward.lazy.dual import extend, pending
 from spry.forward.registry import RULES, rule
 
 

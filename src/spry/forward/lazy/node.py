@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from spry.core.errors import ModelError
+from spry.forward.autograd import tracked, with_graph
 from spry.forward.dual import Dual
-from spry.forward.graph import tracked, with_graph
 from spry.forward.registry import RULES
 
 

@@ -13,17 +13,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from spry.core.errors import ModelError
-from spry.forward import Dual, sizes
-from spry.forward.deferred import Deferred, pending
+from spry.forward import Dual, chunking
+from spry.forward.lazy.dual import Deferred, pending
 
 B, S, D, H = 3, 5, 8, 2
 
 
 @pytest.fixture(autouse=True, params=[1, 1 << 12, 1 << 23])
 def _by_rows(request, monkeypatch):
-    monkeypatch.setitem(sizes.LEAST, "cpu", 0)
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", request.param)
-    monkeypatch.setitem(sizes.SCORES, "cpu", 60)
+    monkeypatch.setitem(chunking.LEAST, "cpu", 0)
+    monkeypatch.setitem(chunking.WORKSPACE, "cpu", request.param)
+    monkeypatch.setitem(chunking.SCORES, "cpu", 60)
 
 
 class Largest(TorchDispatchMode):
@@ -130,7 +130,7 @@ def test_weights_in_a_program_may_be_dual(trained):
 
 
 def test_wide_rows_never_exist_together(monkeypatch):
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", 1)
+    monkeypatch.setitem(chunking.WORKSPACE, "cpu", 1)
     x = dual(drawn(400, D), count=1)
     with Largest() as largest:
         loss = F.cross_entropy(F.linear(PROGRAMS["mlp"](x), W["words"]), torch.arange(400) % 9)
@@ -143,7 +143,7 @@ def test_wide_rows_never_exist_together(monkeypatch):
 
 def test_a_residual_stream_is_computed_once(monkeypatch):
     calls = []
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", 1 << 23)
+    monkeypatch.setitem(chunking.WORKSPACE, "cpu", 1 << 23)
     from spry.forward.registry import RULES
 
     rule = RULES[F.linear]

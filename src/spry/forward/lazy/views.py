@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.deferred import Deferred, extend, pending
-from spry.forward.node import Node
-from spry.forward.registry import RULES, named
-from spry.forward.rowwise import Plan, plans
+from spry.forward.lazy.dual import Deferred, extend, pending
+from spry.forward.lazy.node import Node
+from spry.forward.registry import RULES, LazyRule, lazy_rule, named
 
 
 def fold(x: Tensor, content: tuple[int, ...]) -> Tensor:
@@ -64,8 +63,8 @@ def _view(x: Deferred, view: Deferred) -> Deferred:
     return view
 
 
-@plans(named("view", "reshape", "flatten", "unflatten"))
-def _reshape(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
+@lazy_rule(*named("view", "reshape", "flatten", "unflatten"))
+def _reshape(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     if not pending(x) or any(isinstance(arg, torch.dtype) for arg in args):
         return NotImplemented
     shape = tuple(func(torch.empty(x.shape, device="meta"), *args, **kwargs).shape)
@@ -82,28 +81,28 @@ def _reshape(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
     return NotImplemented
 
 
-@plans(named("contiguous", "clone"))
-def _same(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
+@lazy_rule(*named("contiguous", "clone"))
+def _same(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     if not pending(x) or x.swapped:
         return NotImplemented
     return x if func.__name__ == "contiguous" else x.like(x.node)
 
 
-@plans(named("transpose", "swapaxes", "swapdims"))
-def _transpose(func: Plan, x: Any, *dims: Any, **kwargs: Any) -> Any:
+@lazy_rule(*named("transpose", "swapaxes", "swapdims"))
+def _transpose(func: LazyRule, x: Any, *dims: Any, **kwargs: Any) -> Any:
     if not pending(x) or kwargs or len(x.lead) != 2 or x.dim() != 4 or {d % 4 for d in dims} != {1, 2}:
         return NotImplemented
     return _view(x, Deferred(x.node, x.lead, x.directions, x.device, not x.swapped))
 
 
-@plans([Tensor.permute])
-def _permute(func: Plan, x: Any, *dims: Any) -> Any:
+@lazy_rule(Tensor.permute)
+def _permute(func: LazyRule, x: Any, *dims: Any) -> Any:
     wanted = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
     return _transpose(func, x, 1, 2) if wanted == (0, 2, 1, 3) else NotImplemented
 
 
-@plans(named("expand"))
-def _expand(func: Plan, x: Any, *sizes: Any, **kwargs: Any) -> Any:
+@lazy_rule(*named("expand"))
+def _expand(func: LazyRule, x: Any, *sizes: Any, **kwargs: Any) -> Any:
     if not pending(x) or kwargs or len(sizes) != x.dim():
         return NotImplemented
     shape = tuple(old if size == -1 else size for size, old in zip(sizes, x.shape, strict=True))
@@ -118,8 +117,8 @@ def _roles(x: Deferred, per_dimension: tuple[Any, ...]) -> tuple[tuple[Any, ...]
     return (per_dimension[0], per_dimension[-2]), (*per_dimension[1:-2], per_dimension[-1])
 
 
-@plans([Tensor.__getitem__])
-def _getitem(func: Plan, x: Any, index: Any) -> Any:
+@lazy_rule(Tensor.__getitem__)
+def _getitem(func: LazyRule, x: Any, index: Any) -> Any:
     parts = _explicit(index, x.dim()) if pending(x) else None
     if parts is None:
         return NotImplemented
@@ -162,8 +161,8 @@ def _unsqueeze(x: Deferred, parts: list[Any]) -> Any:
     return _step(x, fold, content, content=content)
 
 
-@plans(named("split", "chunk"))
-def _split(func: Plan, x: Any, size: Any = None, dim: int = 0, **kwargs: Any) -> Any:
+@lazy_rule(*named("split", "chunk"))
+def _split(func: LazyRule, x: Any, size: Any = None, dim: int = 0, **kwargs: Any) -> Any:
     if not pending(x) or kwargs or dim not in {-1, x.dim() - 1}:
         return NotImplemented
     widths = [part.shape[0] for part in func(torch.empty(x.shape[-1], device="meta"), size, 0)]
@@ -172,8 +171,8 @@ def _split(func: Plan, x: Any, size: Any = None, dim: int = 0, **kwargs: Any) ->
     return tuple(parts)
 
 
-@plans(named("cat", "concat", "concatenate"))
-def _cat(func: Plan, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
+@lazy_rule(*named("cat", "concat", "concatenate"))
+def _cat(func: LazyRule, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     first = tensors[0]
     if kwargs or not all(pending(x) for x in tensors) or dim not in {-1, first.dim() - 1}:
         return NotImplemented

@@ -1,6 +1,6 @@
 """Attention of dual numbers, block by block.
 
-``spry.forward.scores`` has the mathematics of one block, ``spry.forward.blocks`` the order in which they come.
+``kernel`` has the mathematics of one block, ``blocks`` the order in which they come.
 
 Shapes: B batch, G key heads (groups), R query heads that share one, L queries, T keys, D and E head widths.
 """
@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.blocks import blocks, part
-from spry.forward.deferred import Deferred
+from spry.forward.attention.blocks import blocks, part
+from spry.forward.attention.kernel import Block, Drop, attend_block
 from spry.forward.dual import Dual, order
-from spry.forward.scores import Block, Drop, attend_block
+from spry.forward.lazy.dual import Deferred
 
 
 def attend(

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spry.forward.deferred import pending, run, window
+from spry.forward.attention.kernel import Block
+from spry.forward.chunking import SCORES, size
 from spry.forward.dual import Dual
-from spry.forward.node import sorted_steps
-from spry.forward.scores import Block
-from spry.forward.sizes import SCORES, size
+from spry.forward.lazy.dual import pending, run, window
+from spry.forward.lazy.node import sorted_steps
 
 FEWEST = 256
 """Query rows that a block is reckoned to have at least, so that few queries do not bring in many examples' keys."""

@@ -10,17 +10,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from spry.core.errors import ModelError
-from spry.forward import sizes
-from spry.forward.deferred import pending
-from spry.forward.node import Late
+from spry.forward import chunking
+from spry.forward.lazy.dual import pending
+from spry.forward.lazy.node import Late
 
 B, S, D, H = 3, 8, 8, 2
 
 
 @pytest.fixture(autouse=True)
 def _deferred(monkeypatch):
-    monkeypatch.setitem(sizes.LEAST, "cpu", 0)
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", 1 << 12)
+    monkeypatch.setitem(chunking.LEAST, "cpu", 0)
+    monkeypatch.setitem(chunking.WORKSPACE, "cpu", 1 << 12)
     with sdpa_kernel(SDPBackend.MATH):  # torch's fused kernels have no forward mode to compare with
         yield
 

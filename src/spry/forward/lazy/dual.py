@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from spry.forward.dual import Dual, Tangents, order
-from spry.forward.node import Node, make_late
-from spry.forward.program import Program, restrict
+from spry.forward.lazy.node import Node, make_late
+from spry.forward.lazy.program import Program, restrict
 
 
 class Deferred(Dual):

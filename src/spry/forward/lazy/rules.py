@@ -4,60 +4,22 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.deferred import extend, pending
+from spry.forward.autograd import tracked
+from spry.forward.chunking import LEAST, size
 from spry.forward.dual import Dual, order
-from spry.forward.graph import tracked
-from spry.forward.registry import RULES, named
-from spry.forward.sizes import LEAST, size
+from spry.forward.lazy.dual import extend, pending
+from spry.forward.registry import RULES, LazyRule, lazy_rule, named
 
 WIDENING = 8
 """A layer that widens its input by up to so much continues a program. Others have it computed first: a narrower one
 because its siblings (query, key, value) will read the same input, a wider one because it would cut the chunks small.
 An exact head's layers always continue: they have no siblings, and most of their rows may never be read."""
-
-Plan = Callable[..., Any]
-"""Takes a function and its arguments; returns the deferred result, or NotImplemented where it is to be computed now."""
-
-PLANS: dict[Callable[..., Any], Plan] = {}
-
-
-def defer(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Defer a call if it is row-wise and worth it.
-
-    Args:
-        func: The PyTorch function that was called.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments.
-
-    Returns:
-        The deferred result, or NotImplemented.
-    """
-    plan = PLANS.get(func)
-    return NotImplemented if plan is None or not args else plan(func, *args, **kwargs)
-
-
-def plans(functions: Sequence[Callable[..., Any]]) -> Callable[[Plan], Plan]:
-    """Register a plan for some functions.
-
-    Args:
-        functions: PyTorch functions.
-
-    Returns:
-        The decorator; it gives the plan back unchanged.
-    """
-
-    def register(plan: Plan) -> Plan:
-        PLANS.update(dict.fromkeys(functions, plan))
-        return plan
-
-    return register
 
 
 def _begins(x: Any, width: int) -> bool:
@@ -70,8 +32,8 @@ def _begins(x: Any, width: int) -> bool:
     return nbytes >= max(1, size(LEAST, x.device))
 
 
-@plans(
-    named(
+@lazy_rule(
+    *named(
         "gelu",
         "silu",
         "relu",
@@ -87,7 +49,7 @@ def _begins(x: Any, width: int) -> bool:
         "sqrt",
     )
 )
-def _map(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
+def _map(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     return (
         extend(func, (x, *args), kwargs, (0,), x.shape[-1], x.dtype)
         if _begins(x, x.shape[-1])
@@ -95,8 +57,8 @@ def _map(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
     )
 
 
-@plans(named("float", "double", "half", "bfloat16", "type_as", "to"))
-def _cast(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
+@lazy_rule(*named("float", "double", "half", "bfloat16", "type_as", "to"))
+def _cast(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     dtypes = {
         "float": torch.float32,
         "double": torch.float64,
@@ -113,8 +75,10 @@ def _cast(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
     return extend(Tensor.to, (x, dtype), {}, (0,), x.shape[-1], dtype)
 
 
-@plans(named("add", "sub", "mul", "multiply", "div", "true_divide", "pow", "rsub", "__pow__", "__rsub__"))
-def _zip(func: Plan, x: Any, y: Any = None, **kwargs: Any) -> Any:
+@lazy_rule(
+    *named("add", "sub", "mul", "multiply", "div", "true_divide", "pow", "rsub", "__pow__", "__rsub__")
+)
+def _zip(func: LazyRule, x: Any, y: Any = None, **kwargs: Any) -> Any:
     pair = (x, y)
     power = "pow" in func.__name__ and not isinstance(y, Tensor)
     if kwargs or not (any(pending(z) for z in pair) or (power and _begins(x, x.shape[-1]))):
@@ -129,27 +93,27 @@ def _zip(func: Plan, x: Any, y: Any = None, **kwargs: Any) -> Any:
     return extend(func, pair, {}, (0, 1), max(widths, default=1), dtype)
 
 
-@plans([F.linear])
-def _linear(func: Plan, x: Any, weight: Any, bias: Any = None) -> Any:
+@lazy_rule(F.linear)
+def _linear(func: LazyRule, x: Any, weight: Any, bias: Any = None) -> Any:
     trained = isinstance(weight, Dual) and not order(weight)
     if trained and not isinstance(x, Dual) and weight.shape[0] > x.shape[-1]:
         x = Dual(x, ())  # a vocabulary's logits, of a head that is trained by itself: more than its features
     return _affine(func, (x, weight, bias), 0, weight.shape[0])
 
 
-@plans([torch.addmm])
-def _addmm(func: Plan, bias: Any, x: Any = None, weight: Any = None, **kwargs: Any) -> Any:
+@lazy_rule(torch.addmm)
+def _addmm(func: LazyRule, bias: Any, x: Any = None, weight: Any = None, **kwargs: Any) -> Any:
     return NotImplemented if kwargs else _affine(func, (bias, x, weight), 1, weight.shape[1])
 
 
-@plans(named("matmul", "__matmul__", "mm"))
-def _matmul(func: Plan, x: Any, weight: Any = None, **kwargs: Any) -> Any:
+@lazy_rule(*named("matmul", "__matmul__", "mm"))
+def _matmul(func: LazyRule, x: Any, weight: Any = None, **kwargs: Any) -> Any:
     if kwargs or weight.dim() != 2:
         return NotImplemented
     return _affine(func, (x, weight), 0, weight.shape[1])
 
 
-def _affine(func: Plan, args: tuple[Any, ...], at: int, width: int) -> Any:
+def _affine(func: LazyRule, args: tuple[Any, ...], at: int, width: int) -> Any:
     x = args[at]
     if (
         pending(x)
@@ -162,27 +126,27 @@ def _affine(func: Plan, args: tuple[Any, ...], at: int, width: int) -> Any:
     return extend(func, args, {}, (at,), width, x.dtype, costly=True) if _begins(x, width) else NotImplemented
 
 
-@plans([F.layer_norm, torch.layer_norm, *named("rms_norm")])
-def _norm(func: Plan, x: Any, normalized_shape: Any, *args: Any, **kwargs: Any) -> Any:
+@lazy_rule(F.layer_norm, torch.layer_norm, *named("rms_norm"))
+def _norm(func: LazyRule, x: Any, normalized_shape: Any, *args: Any, **kwargs: Any) -> Any:
     if tuple(normalized_shape) != tuple(x.shape[-1:]) or not _begins(x, x.shape[-1]):
         return NotImplemented
     return extend(func, (x, normalized_shape, *args), kwargs, (0,), x.shape[-1], x.dtype)
 
 
-@plans([F.dropout, torch.dropout])
-def _dropout(func: Plan, x: Any, *args: Any, **kwargs: Any) -> Any:
+@lazy_rule(F.dropout, torch.dropout)
+def _dropout(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     return RULES[func](x, *args, **kwargs)  # it is made of functions that come here themselves
 
 
-@plans(named("softmax", "log_softmax"))
-def _softmax(func: Plan, x: Any, dim: Any = None, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
+@lazy_rule(*named("softmax", "log_softmax"))
+def _softmax(func: LazyRule, x: Any, dim: Any = None, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
     if dim not in {-1, x.dim() - 1} or not _begins(x, x.shape[-1]):
         return NotImplemented
     return extend(func, (x, -1), {"dtype": dtype}, (0,), x.shape[-1], dtype or x.dtype)
 
 
-@plans(named("mean", "sum"))
-def _reduce(func: Plan, x: Any, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
+@lazy_rule(*named("mean", "sum"))
+def _reduce(func: LazyRule, x: Any, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
     if kwargs or not keepdim or dim not in {-1, x.dim() - 1} or not pending(x):
         return NotImplemented
     return extend(func, (x, -1, True), {}, (0,), 1, x.dtype)

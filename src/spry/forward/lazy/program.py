@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.node import Node, make_late, sorted_steps
-from spry.forward.sizes import WORKSPACE, size
+from spry.forward.chunking import WORKSPACE, size
+from spry.forward.lazy.node import Node, make_late, sorted_steps
 
 
 class Program:

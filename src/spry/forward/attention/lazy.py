@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.attend import attend
-from spry.forward.deferred import Deferred, pending
+from spry.forward.attention.attend import attend
 from spry.forward.dual import Dual, primal
-from spry.forward.node import Late, make_late
-from spry.forward.program import restrict
+from spry.forward.lazy.dual import Deferred, pending
+from spry.forward.lazy.node import Late, make_late
+from spry.forward.lazy.program import restrict
 
 FEW = 4
 """Picked rows are computed alone if there are at least so many times more: else keys might be needed again."""

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from spry.forward.dual import Dual, order, primal
-from spry.forward.rules.softmax import push_softmax
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,11 @@ def attend_block(
         results.append(total)
     results = [part.view(*shape[:-1], -1) for part in results]
     return results if dead is None else [part.masked_fill_(dead, 0) for part in results]
+
+
+def push_softmax(t: Tensor, p: Tensor, dim: int = -1) -> Tensor:
+    """``p (t - <p, t>)``: the Jacobian ``diag(p) - p p'`` is symmetric, so its backward kernel is its forward rule."""
+    return torch.ops.aten._softmax_backward_data(t, p, dim, p.dtype)
 
 
 def _score_tangent(query: Any, key: Any, mask: Any, q: Tensor, k: Tensor, scale: float, n: int) -> Tensor:
