@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spry.core.errors import ModelError
-from spry.forward.dual import Dual, order
+from spry.forward.dual import Dual, num_tangents
 from spry.forward.registry import RULES, Rule
 
 PYTORCH = frozenset({"aten", "prims", "prim", "quantized", "_c10d_functional"})
@@ -83,7 +83,7 @@ def _gemm_4bit(
     def product(x: Tensor) -> Tensor:
         return func(x, packed, shape, absmax, blocksize, kind, None, *nested, **scales)
 
-    if (1 + order(input)) * x.numel() <= prod(shape):
+    if (1 + num_tangents(input)) * x.numel() <= prod(shape):
         out, *columns = product(torch.stack([x, *tangents])).unbind(0)
     else:
         out, *columns = (product(t) for t in (x, *tangents))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from spry.core.errors import ModelError
-from spry.forward.autograd import tracked, with_graph
+from spry.forward.autograd import any_requires_grad, with_autograd
 from spry.forward.diagnostics import count_dropped, name_of
 from spry.forward.dual import Dual, handler, primal
 from spry.forward.fallback import fallback
@@ -110,8 +110,8 @@ def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     if lazy is not NotImplemented:
         return lazy
     rule = RULES.get(func)
-    if tracked(args) or tracked(kwargs.values()):
-        return with_graph(func, rule, args, kwargs)
+    if any_requires_grad(args) or any_requires_grad(kwargs.values()):
+        return with_autograd(func, rule, args, kwargs)
     return rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
 
 
@@ -126,7 +126,7 @@ def _stop(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     plain_args, plain_kwargs = tree_map(primal, (args, kwargs))
     out = func(*plain_args, **plain_kwargs)
     if args and isinstance(args[0], Dual) and isinstance(out, Tensor):
-        args[0].relate(out)
+        args[0].register_alias(out)
     return out
 
 

@@ -21,7 +21,7 @@ N, D, V = 9, 4, 40
 
 @pytest.fixture(params=[1, 1 << 23])
 def _by_rows(request, monkeypatch):
-    monkeypatch.setitem(chunking.LEAST, "cpu", 0)
+    monkeypatch.setitem(chunking.MIN_LAZY_BYTES, "cpu", 0)
     monkeypatch.setitem(chunking.WORKSPACE, "cpu", request.param)
 
 
@@ -144,7 +144,7 @@ def test_heads_of_token_classifiers_by_themselves():
 @pytest.mark.parametrize(("vocabulary", "width", "tokens"), [(4000, 8, 256), (640, 128, 2000)])
 def test_it_keeps_no_logits(vocabulary, width, tokens, monkeypatch):
     """A vocabulary's logits of all tokens are several times the head itself; backpropagation keeps them thrice."""
-    monkeypatch.setitem(chunking.LEAST, "cpu", 1 << 10)
+    monkeypatch.setitem(chunking.MIN_LAZY_BYTES, "cpu", 1 << 10)
     monkeypatch.setitem(chunking.WORKSPACE, "cpu", 32 * vocabulary * 4)
     h, target = torch.randn(tokens, width), torch.arange(tokens) % vocabulary
     weight = torch.randn(vocabulary, width)

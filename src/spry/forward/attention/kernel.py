@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.dual import Dual, order, primal
+from spry.forward.dual import Dual, num_tangents, primal
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def attend_block(
     kept = weights if drop is None else weights * drop
     results = [torch.bmm(kept, v)]
     moving = any(isinstance(x, Dual) for x in (query, key, mask))
-    for n in range(order(query, key, value, mask)):
+    for n in range(num_tangents(query, key, value, mask)):
         total = None
         if moving:
             dp = push_softmax(_score_tangent(query, key, mask, q, k, scale, n), weights)

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.autograd import tracked
-from spry.forward.chunking import LEAST, size
-from spry.forward.dual import Dual, order
-from spry.forward.lazy.dual import extend, pending
+from spry.forward.autograd import any_requires_grad
+from spry.forward.chunking import MIN_LAZY_BYTES, by_device
+from spry.forward.dual import Dual, num_tangents
+from spry.forward.lazy.dual import append_op, is_lazy
 from spry.forward.registry import RULES, LazyRule, lazy_rule, named
 
 WIDENING = 8
@@ -24,12 +24,12 @@ An exact head's layers always continue: they have no siblings, and most of their
 
 def _begins(x: Any, width: int) -> bool:
     """Whether a result of some width continues a program, or is large enough to start one."""
-    if pending(x):
+    if is_lazy(x):
         return True
     if not isinstance(x, Dual) or x.dim() < 2 or not x.is_contiguous():
         return False
-    nbytes = math.prod(x.shape[:-1]) * width * x.dtype.itemsize * (1 + order(x))
-    return nbytes >= max(1, size(LEAST, x.device))
+    nbytes = math.prod(x.shape[:-1]) * width * x.dtype.itemsize * (1 + num_tangents(x))
+    return nbytes >= max(1, by_device(MIN_LAZY_BYTES, x.device))
 
 
 @lazy_rule(
@@ -51,7 +51,7 @@ def _begins(x: Any, width: int) -> bool:
 )
 def _map(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     return (
-        extend(func, (x, *args), kwargs, (0,), x.shape[-1], x.dtype)
+        append_op(func, (x, *args), kwargs, (0,), x.shape[-1], x.dtype)
         if _begins(x, x.shape[-1])
         else NotImplemented
     )
@@ -72,7 +72,7 @@ def _cast(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
         return x
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point or not _begins(x, x.shape[-1]):
         return NotImplemented
-    return extend(Tensor.to, (x, dtype), {}, (0,), x.shape[-1], dtype)
+    return append_op(Tensor.to, (x, dtype), {}, (0,), x.shape[-1], dtype)
 
 
 @lazy_rule(
@@ -81,7 +81,7 @@ def _cast(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
 def _zip(func: LazyRule, x: Any, y: Any = None, **kwargs: Any) -> Any:
     pair = (x, y)
     power = "pow" in func.__name__ and not isinstance(y, Tensor)
-    if kwargs or not (any(pending(z) for z in pair) or (power and _begins(x, x.shape[-1]))):
+    if kwargs or not (any(is_lazy(z) for z in pair) or (power and _begins(x, x.shape[-1]))):
         return NotImplemented
     arrays = [
         z for z in pair if isinstance(z, Tensor) and z.dim() > 0
@@ -90,12 +90,12 @@ def _zip(func: LazyRule, x: Any, y: Any = None, **kwargs: Any) -> Any:
     if len(widths) > 1:
         return NotImplemented
     dtype = functools.reduce(torch.promote_types, (z.dtype for z in arrays))
-    return extend(func, pair, {}, (0, 1), max(widths, default=1), dtype)
+    return append_op(func, pair, {}, (0, 1), max(widths, default=1), dtype)
 
 
 @lazy_rule(F.linear)
 def _linear(func: LazyRule, x: Any, weight: Any, bias: Any = None) -> Any:
-    trained = isinstance(weight, Dual) and not order(weight)
+    trained = isinstance(weight, Dual) and not num_tangents(weight)
     if trained and not isinstance(x, Dual) and weight.shape[0] > x.shape[-1]:
         x = Dual(x, ())  # a vocabulary's logits, of a head that is trained by itself: more than its features
     return _affine(func, (x, weight, bias), 0, weight.shape[0])
@@ -116,21 +116,25 @@ def _matmul(func: LazyRule, x: Any, weight: Any = None, **kwargs: Any) -> Any:
 def _affine(func: LazyRule, args: tuple[Any, ...], at: int, width: int) -> Any:
     x = args[at]
     if (
-        pending(x)
-        and x.node.costly
-        and x.node.size == x.node.source
+        is_lazy(x)
+        and x.node.has_matmul
+        and x.node.size == x.node.input_width
         and not 1 < width / x.shape[-1] <= WIDENING
-        and not tracked(args)
+        and not any_requires_grad(args)
     ):
         x.pair()
-    return extend(func, args, {}, (at,), width, x.dtype, costly=True) if _begins(x, width) else NotImplemented
+    return (
+        append_op(func, args, {}, (at,), width, x.dtype, is_matmul=True)
+        if _begins(x, width)
+        else NotImplemented
+    )
 
 
 @lazy_rule(F.layer_norm, torch.layer_norm, *named("rms_norm"))
 def _norm(func: LazyRule, x: Any, normalized_shape: Any, *args: Any, **kwargs: Any) -> Any:
     if tuple(normalized_shape) != tuple(x.shape[-1:]) or not _begins(x, x.shape[-1]):
         return NotImplemented
-    return extend(func, (x, normalized_shape, *args), kwargs, (0,), x.shape[-1], x.dtype)
+    return append_op(func, (x, normalized_shape, *args), kwargs, (0,), x.shape[-1], x.dtype)
 
 
 @lazy_rule(F.dropout, torch.dropout)
@@ -142,11 +146,11 @@ def _dropout(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
 def _softmax(func: LazyRule, x: Any, dim: Any = None, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
     if dim not in {-1, x.dim() - 1} or not _begins(x, x.shape[-1]):
         return NotImplemented
-    return extend(func, (x, -1), {"dtype": dtype}, (0,), x.shape[-1], dtype or x.dtype)
+    return append_op(func, (x, -1), {"dtype": dtype}, (0,), x.shape[-1], dtype or x.dtype)
 
 
 @lazy_rule(*named("mean", "sum"))
 def _reduce(func: LazyRule, x: Any, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
-    if kwargs or not keepdim or dim not in {-1, x.dim() - 1} or not pending(x):
+    if kwargs or not keepdim or dim not in {-1, x.dim() - 1} or not is_lazy(x):
         return NotImplemented
-    return extend(func, (x, -1, True), {}, (0,), 1, x.dtype)
+    return append_op(func, (x, -1, True), {}, (0,), 1, x.dtype)

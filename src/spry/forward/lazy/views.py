@@ -1,4 +1,4 @@
-"""Views of deferred duals: rows rearranged or picked, and the content of each row split, sliced, spread or joined."""
+"""Views of deferred duals: rows rearranged or picked, and the row_shape of each row split, sliced, expand_rows or joined."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.lazy.dual import Deferred, extend, pending
+from spry.forward.lazy.dual import LazyDual, append_op, is_lazy
 from spry.forward.lazy.node import Node
 from spry.forward.registry import RULES, LazyRule, lazy_rule, named
 
 
-def fold(x: Tensor, content: tuple[int, ...]) -> Tensor:
+def reshape_rows(x: Tensor, row_shape: tuple[int, ...]) -> Tensor:
     """Reshape each row.
 
     Args:
         x: Shape (rows, *old), dual or plain.
-        content: The new shape of a row.
+        row_shape: The new shape of a row.
 
     Returns:
-        Shape (rows, *content).
+        Shape (rows, *row_shape).
     """
-    return x.reshape(x.shape[0], *content)
+    return x.reshape(x.shape[0], *row_shape)
 
 
-def spread(x: Tensor, content: tuple[int, ...]) -> Tensor:
+def expand_rows(x: Tensor, row_shape: tuple[int, ...]) -> Tensor:
     """Expand each row.
 
     Args:
         x: Shape (rows, *old), dual or plain.
-        content: The new shape of a row.
+        row_shape: The new shape of a row.
 
     Returns:
-        Shape (rows, *content).
+        Shape (rows, *row_shape).
     """
-    return x.expand(x.shape[0], *content)
+    return x.expand(x.shape[0], *row_shape)
 
 
-def join(*parts: Tensor) -> Tensor:
+def concat_rows(*parts: Tensor) -> Tensor:
     """Concatenate rows along their last dimension.
 
     Args:
@@ -51,48 +51,48 @@ def join(*parts: Tensor) -> Tensor:
     return torch.cat(parts, -1)
 
 
-RULES.update({fold: fold, spread: spread, join: join})
+RULES.update({reshape_rows: reshape_rows, expand_rows: expand_rows, concat_rows: concat_rows})
 
 
-def _step(x: Deferred, func: Callable[..., Any], *args: Any, content: tuple[int, ...]) -> Deferred:
-    return _view(x, x.like(Node(func, (x.node, *args), {}, content, x.dtype)))
+def _step(x: LazyDual, func: Callable[..., Any], *args: Any, row_shape: tuple[int, ...]) -> LazyDual:
+    return _view(x, x.like(Node(func, (x.node, *args), {}, row_shape, x.dtype)))
 
 
-def _view(x: Deferred, view: Deferred) -> Deferred:
-    x.relate(view)
+def _view(x: LazyDual, view: LazyDual) -> LazyDual:
+    x.register_alias(view)
     return view
 
 
 @lazy_rule(*named("view", "reshape", "flatten", "unflatten"))
 def _reshape(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
-    if not pending(x) or any(isinstance(arg, torch.dtype) for arg in args):
+    if not is_lazy(x) or any(isinstance(arg, torch.dtype) for arg in args):
         return NotImplemented
     shape = tuple(func(torch.empty(x.shape, device="meta"), *args, **kwargs).shape)
-    content, lead = x.node.content, x.lead
-    if x.swapped:
-        if len(shape) < 3 or (shape[0], *shape[-2:]) != (lead[0], lead[1], content[-1]):
+    row_shape, batch_shape = x.node.row_shape, x.batch_shape
+    if x.heads_first:
+        if len(shape) < 3 or (shape[0], *shape[-2:]) != (batch_shape[0], batch_shape[1], row_shape[-1]):
             return NotImplemented
-        new = (*shape[1:-2], content[-1])
-        return _step(x, fold, new, content=new)
-    if len(shape) > len(content) and shape[len(shape) - len(content) :] == content:
-        return _view(x, Deferred(x.node, shape[: len(shape) - len(content)], x.directions, x.device))
-    if len(shape) > len(lead) and shape[: len(lead)] == lead:
-        return _step(x, fold, shape[len(lead) :], content=shape[len(lead) :])
+        new = (*shape[1:-2], row_shape[-1])
+        return _step(x, reshape_rows, new, row_shape=new)
+    if len(shape) > len(row_shape) and shape[len(shape) - len(row_shape) :] == row_shape:
+        return _view(x, LazyDual(x.node, shape[: len(shape) - len(row_shape)], x.num_directions, x.device))
+    if len(shape) > len(batch_shape) and shape[: len(batch_shape)] == batch_shape:
+        return _step(x, reshape_rows, shape[len(batch_shape) :], row_shape=shape[len(batch_shape) :])
     return NotImplemented
 
 
 @lazy_rule(*named("contiguous", "clone"))
 def _same(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
-    if not pending(x) or x.swapped:
+    if not is_lazy(x) or x.heads_first:
         return NotImplemented
     return x if func.__name__ == "contiguous" else x.like(x.node)
 
 
 @lazy_rule(*named("transpose", "swapaxes", "swapdims"))
 def _transpose(func: LazyRule, x: Any, *dims: Any, **kwargs: Any) -> Any:
-    if not pending(x) or kwargs or len(x.lead) != 2 or x.dim() != 4 or {d % 4 for d in dims} != {1, 2}:
+    if not is_lazy(x) or kwargs or len(x.batch_shape) != 2 or x.dim() != 4 or {d % 4 for d in dims} != {1, 2}:
         return NotImplemented
-    return _view(x, Deferred(x.node, x.lead, x.directions, x.device, not x.swapped))
+    return _view(x, LazyDual(x.node, x.batch_shape, x.num_directions, x.device, not x.heads_first))
 
 
 @lazy_rule(Tensor.permute)
@@ -103,33 +103,39 @@ def _permute(func: LazyRule, x: Any, *dims: Any) -> Any:
 
 @lazy_rule(*named("expand"))
 def _expand(func: LazyRule, x: Any, *sizes: Any, **kwargs: Any) -> Any:
-    if not pending(x) or kwargs or len(sizes) != x.dim():
+    if not is_lazy(x) or kwargs or len(sizes) != x.dim():
         return NotImplemented
     shape = tuple(old if size == -1 else size for size, old in zip(sizes, x.shape, strict=True))
-    lead, content = _roles(x, shape)
-    return _step(x, spread, content, content=content) if lead == x.lead else NotImplemented
+    batch_shape, row_shape = _roles(x, shape)
+    return (
+        _step(x, expand_rows, row_shape, row_shape=row_shape)
+        if batch_shape == x.batch_shape
+        else NotImplemented
+    )
 
 
-def _roles(x: Deferred, per_dimension: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Sort one thing for each dimension into those of the lead and those of the content."""
-    if not x.swapped:
-        return per_dimension[: len(x.lead)], per_dimension[len(x.lead) :]
+def _roles(x: LazyDual, per_dimension: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Sort one thing for each dimension into those of the batch_shape and those of the row_shape."""
+    if not x.heads_first:
+        return per_dimension[: len(x.batch_shape)], per_dimension[len(x.batch_shape) :]
     return (per_dimension[0], per_dimension[-2]), (*per_dimension[1:-2], per_dimension[-1])
 
 
 @lazy_rule(Tensor.__getitem__)
 def _getitem(func: LazyRule, x: Any, index: Any) -> Any:
-    parts = _explicit(index, x.dim()) if pending(x) else None
+    parts = _explicit(index, x.dim()) if is_lazy(x) else None
     if parts is None:
         return NotImplemented
     if any(part is None for part in parts):
         return _unsqueeze(x, parts)
-    lead, content = _roles(x, tuple(parts))
-    if all(map(_is_whole, lead)) and all(type(part) is slice for part in content):
-        sizes = tuple(len(range(n)[part]) for n, part in zip(x.node.content, content, strict=True))
-        return _step(x, Tensor.__getitem__, (slice(None), *content), content=sizes)
-    if all(map(_is_whole, content)) and not x.swapped:
-        return _view(x, x.picked(torch.arange(x.count, device=x.device).view(x.lead)[lead]))
+    batch_shape, row_shape = _roles(x, tuple(parts))
+    if all(map(_is_whole, batch_shape)) and all(type(part) is slice for part in row_shape):
+        sizes = tuple(len(range(n)[part]) for n, part in zip(x.node.row_shape, row_shape, strict=True))
+        return _step(x, Tensor.__getitem__, (slice(None), *row_shape), row_shape=sizes)
+    if all(map(_is_whole, row_shape)) and not x.heads_first:
+        return _view(
+            x, x.select_rows(torch.arange(x.num_rows, device=x.device).view(x.batch_shape)[batch_shape])
+        )
     return NotImplemented
 
 
@@ -151,19 +157,19 @@ def _explicit(index: Any, rank: int) -> list[Any] | None:
     return parts[:at] + [slice(None)] * missing + parts[at + 1 :]
 
 
-def _unsqueeze(x: Deferred, parts: list[Any]) -> Any:
-    """``x[:, :, None]``: a new dimension of size one in the content, as when heads are repeated for grouped queries."""
+def _unsqueeze(x: LazyDual, parts: list[Any]) -> Any:
+    """``x[:, :, None]``: a new dimension of size one in the row_shape, as when heads are repeated for grouped queries."""
     at = next(i for i, part in enumerate(parts) if part is None)
     others = parts[:at] + parts[at + 1 :]
-    if not x.swapped or not all(map(_is_whole, others)) or not 1 <= at <= len(others) - 2:
+    if not x.heads_first or not all(map(_is_whole, others)) or not 1 <= at <= len(others) - 2:
         return NotImplemented
-    content = (*x.node.content[: at - 1], 1, *x.node.content[at - 1 :])
-    return _step(x, fold, content, content=content)
+    row_shape = (*x.node.row_shape[: at - 1], 1, *x.node.row_shape[at - 1 :])
+    return _step(x, reshape_rows, row_shape, row_shape=row_shape)
 
 
 @lazy_rule(*named("split", "chunk"))
 def _split(func: LazyRule, x: Any, size: Any = None, dim: int = 0, **kwargs: Any) -> Any:
-    if not pending(x) or kwargs or dim not in {-1, x.dim() - 1}:
+    if not is_lazy(x) or kwargs or dim not in {-1, x.dim() - 1}:
         return NotImplemented
     widths = [part.shape[0] for part in func(torch.empty(x.shape[-1], device="meta"), size, 0)]
     ends = [sum(widths[: i + 1]) for i in range(len(widths))]
@@ -174,10 +180,10 @@ def _split(func: LazyRule, x: Any, size: Any = None, dim: int = 0, **kwargs: Any
 @lazy_rule(*named("cat", "concat", "concatenate"))
 def _cat(func: LazyRule, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     first = tensors[0]
-    if kwargs or not all(pending(x) for x in tensors) or dim not in {-1, first.dim() - 1}:
+    if kwargs or not all(is_lazy(x) for x in tensors) or dim not in {-1, first.dim() - 1}:
         return NotImplemented
     if len({x.shape[:-1] for x in tensors}) > 1:
         return NotImplemented
-    return extend(
-        join, tuple(tensors), {}, range(len(tensors)), sum(x.shape[-1] for x in tensors), first.dtype
+    return append_op(
+        concat_rows, tuple(tensors), {}, range(len(tensors)), sum(x.shape[-1] for x in tensors), first.dtype
     )
