@@ -5,25 +5,25 @@ from __future__ import annotations
 import torch
 from torch.utils._pytree import tree_leaves
 
-from spry.forward import Dual, sizes
+from spry.forward import Dual, chunking
 
-SIZES = {"at once": None, "by rows": 1}
+CHUNKS = {"at once": None, "by rows": 1}
 """Whether a rule sees its whole argument, or the engine is made to work on as few rows as it can."""
 
 
-def use_sizes(monkeypatch, name):
+def use_chunks(monkeypatch, name):
     """Make the engine defer everything it may and cut everything it may as small as it can."""
-    if SIZES[name] is not None:
-        monkeypatch.setitem(sizes.LEAST, "cpu", 0)
-        monkeypatch.setitem(sizes.WORKSPACE, "cpu", 1)
-        monkeypatch.setitem(sizes.SCORES, "cpu", 20)
+    if CHUNKS[name] is not None:
+        monkeypatch.setitem(chunking.MIN_LAZY_BYTES, "cpu", 0)
+        monkeypatch.setitem(chunking.WORKSPACE, "cpu", 1)
+        monkeypatch.setitem(chunking.SCORES, "cpu", 20)
 
 
 def scale_down(monkeypatch, workspace):
     """Give tiny models a workspace of so many bytes, in proportion to what real ones have."""
-    monkeypatch.setitem(sizes.LEAST, "cpu", 1 << 10)
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", workspace)
-    monkeypatch.setitem(sizes.SCORES, "cpu", 1 << 12)
+    monkeypatch.setitem(chunking.MIN_LAZY_BYTES, "cpu", 1 << 10)
+    monkeypatch.setitem(chunking.WORKSPACE, "cpu", workspace)
+    monkeypatch.setitem(chunking.SCORES, "cpu", 1 << 12)
 
 
 def drawn(*shape, seed=0, dtype=torch.float64, positive=False):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.forward.reference import SIZES, agree, drawn, dual, use_sizes
+from tests.forward.reference import CHUNKS, agree, drawn, dual, use_chunks
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.forward import dropout, jvp
 
 
-@pytest.fixture(autouse=True, params=SIZES)
-def _sizes(request, monkeypatch):
-    use_sizes(monkeypatch, request.param)
+@pytest.fixture(autouse=True, params=CHUNKS)
+def _chunks(request, monkeypatch):
+    use_chunks(monkeypatch, request.param)
 
 
 def model(w, x, key):

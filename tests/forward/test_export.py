@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spry.forward import jvp, sizes
+from spry.forward import chunking, jvp
 
 
 class Step(nn.Module):
@@ -39,7 +39,7 @@ class Step(nn.Module):
 
 @pytest.mark.parametrize("least", [1, 1 << 20])
 def test_an_exported_step_gives_the_same_slopes(monkeypatch, least):
-    monkeypatch.setitem(sizes.LEAST, "cpu", least)
+    monkeypatch.setitem(chunking.MIN_LAZY_BYTES, "cpu", least)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         step = Step()

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.forward.reference import SIZES, agree, drawn, dual, use_sizes
+from tests.forward.reference import CHUNKS, agree, drawn, dual, use_chunks
 from torch.overrides import handle_torch_function, has_torch_function
 
 from spry.core.errors import ModelError
-from spry.forward import Dual, rule, watch
+from spry.forward import Dual, rule, track_fallbacks
 
 
-@pytest.fixture(autouse=True, params=SIZES)
-def _sizes(request, monkeypatch):
-    use_sizes(monkeypatch, request.param)
+@pytest.fixture(autouse=True, params=CHUNKS)
+def _chunks(request, monkeypatch):
+    use_chunks(monkeypatch, request.param)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def unknown(x, options=None):
 
 def test_results_of_all_kinds():
     x = dual(drawn(2, 3))
-    with watch() as report:
+    with track_fallbacks() as report:
         out = unknown(x, options=[1, None])
     assert isinstance(out, Mixed)
     assert out.places.dtype == torch.int64
@@ -83,7 +83,7 @@ def test_a_rule_can_be_registered():
     def _tripled(x):
         return Dual(3 * x.primal, [3 * t for t in x.tangents])
 
-    with watch() as report:
+    with track_fallbacks() as report:
         agree(tripled, drawn(2, 3))
     assert not report.fallbacks
 
@@ -92,13 +92,13 @@ def test_reports_nest_and_belong_to_their_thread():
     other = {}
 
     def elsewhere():
-        with watch() as report:
+        with track_fallbacks() as report:
             dual(drawn(3)).cumprod(0)
         other["report"] = report
 
-    with watch() as outer:
+    with track_fallbacks() as outer:
         dual(drawn(3)).cumprod(0)
-        with watch() as inner:
+        with track_fallbacks() as inner:
             dual(drawn(3)).erfinv()
             thread = threading.Thread(target=elsewhere)
             thread.start()
@@ -128,7 +128,7 @@ def test_what_would_lose_the_tangent_is_refused_by_name(name, use):
 
 def test_what_stops_the_derivative_on_purpose_is_counted():
     x = dual(drawn(3))
-    with watch() as report:
+    with track_fallbacks() as report:
         assert type(x.detach()) is torch.Tensor
         with torch.no_grad():
             assert type(x * 2) is torch.Tensor

@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.forward.reference import SIZES, drawn, use_sizes
+from tests.forward.reference import CHUNKS, drawn, use_chunks
 from torch import nn
 
 from spry.core.errors import ModelError
 from spry.core.params import dot, tree_map
-from spry.forward import call, jvp, watch
+from spry.forward import call, jvp, track_fallbacks
 
 
-@pytest.fixture(autouse=True, params=SIZES)
-def _sizes(request, monkeypatch):
-    use_sizes(monkeypatch, request.param)
+@pytest.fixture(autouse=True, params=CHUNKS)
+def _chunks(request, monkeypatch):
+    use_chunks(monkeypatch, request.param)
 
 
 class Net(nn.Module):
@@ -157,7 +157,7 @@ def test_threads_share_a_module():
 
     def work(part):
         start.wait(timeout=20)
-        with watch() as report:
+        with track_fallbacks() as report:
             results = [jvp(*job) for job in part for _ in range(3)]
         assert not report.dropped
         return results[::3]

@@ -30,11 +30,11 @@ def explicit(trace):
     )
 
 
-SIZES = [(1, 3, 1, 3, 16), (1, 3, 1, 3, 1), (4, 2, 1, 3, 5), (2, 1, 3, 1, 2), (1, 0, 1, 3, 4)]
+CHUNKS = [(1, 3, 1, 3, 16), (1, 3, 1, 3, 1), (4, 2, 1, 3, 5), (2, 1, 3, 1, 2), (1, 0, 1, 3, 4)]
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", CHUNKS)
 def test_is_its_factors_product(size, shared):
     trace = factors(*size, shared)
     for kept in (trace, trace.smaller(), Trace.of(explicit(trace))):
@@ -42,7 +42,7 @@ def test_is_its_factors_product(size, shared):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", CHUNKS)
 def test_weighted_sum(size, shared):
     trace = factors(*size, shared)
     slopes = KEY.normal("slopes", size[:3], torch.zeros((), dtype=torch.float64))
@@ -52,7 +52,7 @@ def test_weighted_sum(size, shared):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", CHUNKS)
 def test_sum(size, shared):
     one, other = (factors(*size, shared, name) for name in "ab")
     expected = explicit(one) + explicit(other)

@@ -19,7 +19,7 @@ HIDDEN = BATCH * LENGTH * WIDTH * 4
 
 
 @pytest.fixture(autouse=True)
-def _small_sizes(monkeypatch):
+def _small_chunks(monkeypatch):
     scale_down(monkeypatch, HIDDEN)
 
 

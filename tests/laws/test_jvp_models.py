@@ -9,8 +9,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
 from spry.core.params import dot
-from spry.forward import call, jvp, watch
-from tests.forward.reference import drawn, use_sizes
+from spry.forward import call, jvp, track_fallbacks
+from tests.forward.reference import drawn, use_chunks
 
 COMMON = {
     "vocab_size": 31,
@@ -96,7 +96,7 @@ def batch(auto, side):
     ("name", "auto", "options"), CASES, ids=[f"{n}-{a.__name__[12:]}" for n, a, _ in CASES]
 )
 def test_slope_is_the_product_with_the_gradient(monkeypatch, name, auto, options, side, size, peft):
-    use_sizes(monkeypatch, size)
+    use_chunks(monkeypatch, size)
     side = (
         "right" if name == "Gemma2" else side
     )  # its eager attention makes NaN of rows that see padding only
@@ -111,7 +111,7 @@ def test_slope_is_the_product_with_the_gradient(monkeypatch, name, auto, options
     def loss(p):
         return call(model, p, **inputs).loss
 
-    with watch() as report:
+    with track_fallbacks() as report:
         value, slopes = jvp(loss, params, directions)
     leaves = {n: p.clone().requires_grad_() for n, p in params.items()}
     want = loss(leaves)

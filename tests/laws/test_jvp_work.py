@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spry.forward import call, jvp
 from spry.forward.tap import tapped
-from tests.forward.reference import SIZES, drawn, use_sizes
+from tests.forward.reference import CHUNKS, drawn, use_chunks
 
 COMMON = {
     "vocab_size": 31,
@@ -65,12 +65,12 @@ def law(count):
     return 1 + count + 0.15
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", CHUNKS)
 @pytest.mark.parametrize("targets", ["attention", "all-linear"])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("batch", "count"), [(1, 1), (3, 1), (3, 4)])
 def test_nothing_is_computed_twice(monkeypatch, name, targets, size, batch, count):
-    use_sizes(monkeypatch, size)
+    use_chunks(monkeypatch, size)
     model, words, params = built(name, targets, batch)
     directions = [
         {n: drawn(*p.shape, seed=k, dtype=p.dtype) for n, p in params.items()} for k in range(count)
@@ -83,13 +83,13 @@ def test_nothing_is_computed_twice(monkeypatch, name, targets, size, batch, coun
     assert products(lambda: jvp(loss, params, directions)) <= law(count) * inference
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", CHUNKS)
 @pytest.mark.parametrize("targets", ["attention", "all-linear"])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("count", [1, 4])
 def test_nor_along_activation_directions(monkeypatch, name, targets, size, count):
     """The products that form the traces are batched ones: they are left out, as attention's are."""
-    use_sizes(monkeypatch, size)
+    use_chunks(monkeypatch, size)
     model, words, params = built(name, targets, 3)
 
     def noise(name, call, like):

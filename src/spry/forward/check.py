@@ -19,9 +19,9 @@ from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import Params, add, dot, restrict, tree_map
 from spry.core.units import Unit
+from spry.forward.check_modules import Unsupported, unsupported
+from spry.forward.diagnostics import FallbackReport, track_fallbacks
 from spry.forward.functional import jvp
-from spry.forward.probe import Unsupported, unsupported
-from spry.forward.report import Report, watch
 
 ModuleLoss = Callable[[nn.Module, Params], Tensor]
 """The scalar loss of one batch on a module with the given weights, plain or dual."""
@@ -139,9 +139,9 @@ def _direction(params: Params, unit: Unit, key: Key) -> Params:
 
 def _slopes(
     module: nn.Module, loss: ModuleLoss, params: Params, directions: Sequence[Params]
-) -> tuple[list[float], Report]:
+) -> tuple[list[float], FallbackReport]:
     slopes: list[float] = []
-    with watch() as report:
+    with track_fallbacks() as report:
         for start in range(0, len(directions), TOGETHER):
             some = directions[start : start + TOGETHER]
             slopes += jvp(lambda weights: loss(module, weights), params, some)[1].detach().double().tolist()

@@ -11,13 +11,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from spry.core.errors import ModelError
-from spry.forward.dual import Dual, primal
+from spry.forward.autograd import any_requires_grad, with_autograd
+from spry.forward.diagnostics import count_dropped, name_of
+from spry.forward.dual import Dual, handler, primal
 from spry.forward.fallback import fallback
-from spry.forward.graph import tracked, with_graph
 from spry.forward.inplace import in_place, writes
-from spry.forward.registry import RULES, named
-from spry.forward.report import count_dropped, name_of
-from spry.forward.rowwise import defer
+from spry.forward.registry import RULES, apply_lazy_rule, named
 
 
 def _properties(names: str) -> list[Callable[..., Any]]:
@@ -77,6 +76,7 @@ STOPS = frozenset(named("detach", "stop_gradient"))
 """Functions that stop the derivative on purpose, as autograd defines them."""
 
 
+@handler
 def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Compute a function of dual numbers.
 
@@ -106,12 +106,12 @@ def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return _stop(func, args, kwargs)
     if writes(func, args, kwargs):
         return in_place(func, args, kwargs)
-    deferred = defer(func, args, kwargs)
-    if deferred is not NotImplemented:
-        return deferred
+    lazy = apply_lazy_rule(func, args, kwargs)
+    if lazy is not NotImplemented:
+        return lazy
     rule = RULES.get(func)
-    if tracked(args) or tracked(kwargs.values()):
-        return with_graph(func, rule, args, kwargs)
+    if any_requires_grad(args) or any_requires_grad(kwargs.values()):
+        return with_autograd(func, rule, args, kwargs)
     return rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
 
 
@@ -126,7 +126,7 @@ def _stop(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     plain_args, plain_kwargs = tree_map(primal, (args, kwargs))
     out = func(*plain_args, **plain_kwargs)
     if args and isinstance(args[0], Dual) and isinstance(out, Tensor):
-        args[0].relate(out)
+        args[0].register_alias(out)
     return out
 
 

@@ -14,9 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.forward.attend import attend
+from spry.forward.attention.attend import attend
+from spry.forward.attention.kernel import Block
 from spry.forward.dual import Dual
-from spry.forward.scores import Block
 
 _UNKEYED = frozenset({F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout})
 

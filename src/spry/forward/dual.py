@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from spry.core.errors import ModelError
 
 Tangents = tuple[Tensor, ...]
 """K tensors of the primal's shape, dtype and device: the derivative along each direction."""
+
+Handler = Callable[[Callable[..., Any], Any, Any], Any]
+"""Computes a PyTorch function of duals from the function, its arguments and its keyword arguments."""
 
 
 class Dual(Tensor):
@@ -26,9 +29,10 @@ class Dual(Tensor):
         tangents: K tensors of the primal's shape and dtype.
     """
 
+    _handler: ClassVar[Handler]  # set by ``spry.forward.dispatch``, which imports this module
     _pair: tuple[Tensor, Tangents] | None = None
-    _stale: str | None = None  # the function that wrote into memory this view shared
-    _kin: list[weakref.ref[Tensor]] | None = (
+    _invalidated_by: str | None = None  # the function that wrote into memory this view shared
+    _aliases: list[weakref.ref[Tensor]] | None = (
         None  # all tensors that share this one's memory, if there are others
     )
 
@@ -65,15 +69,15 @@ class Dual(Tensor):
         Raises:
             ModelError: If the memory that this view shared was written to in place.
         """
-        if self._stale is not None:
+        if self._invalidated_by is not None:
             raise ModelError(
-                f"{self._stale!r} wrote in place into a tensor, and a view of it made before is used after; "
+                f"{self._invalidated_by!r} wrote in place into a tensor, and a view of it made before is used after; "
                 f"write it out of place"
             )
         assert self._pair is not None
         return self._pair
 
-    def rebind(self, new: Dual, writer: str) -> None:
+    def assign(self, new: Dual, writer: str) -> None:
         """Take over another dual's value and derivatives: what an in-place operation does to this one.
 
         Other tensors that share this one's memory do not see it; using them from now on is an error.
@@ -86,17 +90,17 @@ class Dual(Tensor):
             ModelError: If a plain tensor shares the memory, which could not tell that it is out of date.
         """
         primal, tangents = new.pair()
-        kin = [view for ref in self._kin or () if (view := ref()) is not None and view is not self]
-        if not all(isinstance(view, Dual) for view in kin):
+        aliases = [view for ref in self._aliases or () if (view := ref()) is not None and view is not self]
+        if not all(isinstance(view, Dual) for view in aliases):
             raise ModelError(
                 f"{writer!r} writes in place into a tensor whose detached value is in use; detach a clone"
             )
-        for view in kin:
-            vars(view)["_stale"] = writer
+        for view in aliases:
+            vars(view)["_invalidated_by"] = writer
         self._pair = (primal.to(self.dtype), tuple(t.to(self.dtype) for t in tangents))
-        self._kin = None
+        self._aliases = None
 
-    def relate(self, view: Tensor) -> None:
+    def register_alias(self, view: Tensor) -> None:
         """Remember that another tensor may share this one's memory, so that writing in place would miss it.
 
         Args:
@@ -104,12 +108,12 @@ class Dual(Tensor):
         """
         if view is self:
             return
-        self._kin = [weakref.ref(self)] if self._kin is None else self._kin
-        self._kin.append(weakref.ref(view))
+        self._aliases = [weakref.ref(self)] if self._aliases is None else self._aliases
+        self._aliases.append(weakref.ref(view))
         if isinstance(view, Dual):
-            view._kin = self._kin
+            view._aliases = self._aliases
 
-    def tracked(self) -> bool:
+    def primal_requires_grad(self) -> bool:
         """Tell whether autograd records a graph for the value.
 
         Returns:
@@ -123,9 +127,7 @@ class Dual(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Hand the call to the engine."""
-        from spry.forward.dispatch import dispatch
-
-        return dispatch(func, args, kwargs or {})
+        return cls._handler(func, args, kwargs or {})
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -134,6 +136,12 @@ class Dual(Tensor):
             f"the operator {str(func)!r} was called from C++ or compiled code on a value that depends on the trained "
             f"weights, where its derivative cannot be followed; switch to an implementation made of PyTorch functions"
         )
+
+
+def handler(function: Handler) -> Handler:
+    """Let the decorated function compute every PyTorch function that is called on a ``Dual``."""
+    Dual._handler = staticmethod(function)  # pyright: ignore[reportAttributeAccessIssue]
+    return function
 
 
 def primal(value: Any) -> Any:
@@ -160,7 +168,7 @@ def plain(value: Any) -> Any:
     return type(value)(map(primal, value)) if type(value) in {tuple, list} else primal(value)
 
 
-def order(*values: Any) -> int:
+def num_tangents(*values: Any) -> int:
     """Count the directions that travel together.
 
     Args:

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from spry.core.errors import ModelError
-from spry.forward.dual import Dual, Tangents, order, primal
-from spry.forward.foreign import foreign
-from spry.forward.report import count_fallback, name_of
+from spry.forward.custom_ops import custom_rule
+from spry.forward.diagnostics import count_fallback, name_of
+from spry.forward.dual import Dual, Tangents, num_tangents, primal
 
 
 def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -31,7 +31,7 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     Raises:
         ModelError: If PyTorch has no forward-mode derivative for the function.
     """
-    known = foreign(func)
+    known = custom_rule(func)
     if known is not None:
         return known(*args, **kwargs)
     leaves, spec = tree_flatten((args, kwargs))
@@ -52,8 +52,8 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return tree_unflatten(out, out_spec)
     count_fallback(func)
     columns = []
-    for k in range(order(*leaves)):
-        random.rewind()  # dropout and its kin: one draw for the value and all derivatives
+    for k in range(num_tangents(*leaves)):
+        random.rewind()  # dropout and its aliases: one draw for the value and all derivatives
         columns.append(_differentiate(func, lambda *v: tuple(run(*v)[0][j] for j in moved), leaves, duals, k))
     for j, tangents in zip(moved, zip(*columns, strict=True), strict=True):
         out[j] = Dual(out[j], (t.to(out[j].dtype) for t in tangents))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from spry.core.errors import ModelError, nearest
 from spry.core.params import Params
+from spry.forward.diagnostics import track_fallbacks
 from spry.forward.dual import Dual
-from spry.forward.report import watch
 
 _locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _locks_lock = threading.Lock()
@@ -45,7 +45,7 @@ def jvp(
         (9.0, [6.0])
     """
     moved = _duals(params, directions)
-    with watch() as report, torch.inference_mode(False), torch.enable_grad():
+    with track_fallbacks() as report, torch.inference_mode(False), torch.enable_grad():
         value = loss({**params, **moved})
         if value.numel() != 1:
             raise ModelError(f"the loss must be a scalar, it has shape {tuple(value.shape)}")

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spry.core.errors import ModelError
-from spry.forward.dual import Dual, order, primal
-from spry.forward.report import name_of
+from spry.forward.diagnostics import name_of
+from spry.forward.dual import Dual, num_tangents, primal
+from spry.forward.fallback import fallback
 
 _PURE = frozenset({"requires_grad_", "retains_grad_"})
 
@@ -87,12 +88,12 @@ def in_place(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             f"build the result out of place (torch.where, torch.cat, torch.index_add, ...)"
         )
     result = _result(func, name, target, args[1:], kwargs)
-    result = result if isinstance(result, Dual) else constant(result, order(target))
+    result = result if isinstance(result, Dual) else constant(result, num_tangents(target))
     if result.shape != target.shape:
         raise ModelError(
             f"{name!r} changes a tensor's shape in place from {tuple(target.shape)} to {tuple(result.shape)}"
         )
-    target.rebind(result, name)
+    target.assign(result, name)
     return None if func is Tensor.__setitem__ else target
 
 
@@ -129,8 +130,6 @@ def _result(func: Callable[..., Any], name: str, target: Dual, args: Any, kwargs
         func(copy, *a, **k)
         return copy
 
-    from spry.forward.fallback import fallback
-
     edited.__name__ = name
     return fallback(edited, (target, *args), kwargs)
 
@@ -149,5 +148,5 @@ def _assigned(target: Dual, index: Any, value: Any) -> Dual:
         copy[index] = part
         return copy
 
-    parts = value.tangents if isinstance(value, Dual) else (0,) * order(target)
+    parts = value.tangents if isinstance(value, Dual) else (0,) * num_tangents(target)
     return Dual(written(target.primal, primal(value)), map(written, target.tangents, parts))

@@ -1,4 +1,4 @@
-"""The registry of rules: which function computes the dual result of which PyTorch function."""
+"""Which rule computes the dual result of which PyTorch function: now, or lazily, row by row."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ Rule = Callable[..., Any]
 
 RULES: dict[Callable[..., Any], Rule] = {}
 """PyTorch functions and the rules that replace them; written while rules are imported, then only read."""
+
+LazyRule = Callable[..., Any]
+"""Takes a function and its arguments; returns the lazy result, or NotImplemented where it is to be computed now."""
+
+LAZY_RULES: dict[Callable[..., Any], LazyRule] = {}
+"""Row-wise PyTorch functions and what appends a call of them to a program; asked before ``RULES``."""
 
 
 def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
@@ -42,6 +48,22 @@ def rule(*functions: Callable[..., Any]) -> Callable[[Rule], Rule]:
         return body
 
     return register
+
+
+def lazy_rule(*functions: Callable[..., Any]) -> Callable[[LazyRule], LazyRule]:
+    """Register the decorated function as the lazy rule of some PyTorch functions."""
+
+    def register(body: LazyRule) -> LazyRule:
+        LAZY_RULES.update(dict.fromkeys(functions, body))
+        return body
+
+    return register
+
+
+def apply_lazy_rule(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Append a call to a row-wise program; NotImplemented where it is to be computed now."""
+    lazy = LAZY_RULES.get(func)
+    return NotImplemented if lazy is None or not args else lazy(func, *args, **kwargs)
 
 
 def family(functions: Iterable[Callable[..., Any]]) -> Callable[[Rule], Rule]:

@@ -20,8 +20,8 @@ from torch.overrides import TorchFunctionMode
 
 from spry.core.errors import ModelError
 from spry.core.params import Params
+from spry.forward.diagnostics import count_dropped, track_fallbacks
 from spry.forward.dual import Dual, primal
-from spry.forward.report import count_dropped, watch
 from spry.forward.trace import Trace
 
 Noise = Callable[[str, int, Tensor], Sequence[Tensor]]
@@ -96,7 +96,7 @@ def tapped(
         for name, w in taps.items()
     }
     moved |= {name: Dual(w.detach(), [v[name] for v in directions]) for name, w in params.items()}
-    with watch() as report, torch.inference_mode(False), torch.enable_grad(), _Taps():
+    with track_fallbacks() as report, torch.inference_mode(False), torch.enable_grad(), _Taps():
         losses = examples(moved)
     traces = {name: tap.gathered() for name, tap in moved.items() if isinstance(tap, Tap)}
     if isinstance(losses, Dual):
@@ -135,7 +135,7 @@ class Tap(Dual):
         self = torch.Tensor._make_wrapper_subclass(  # pyright: ignore[reportAttributeAccessIssue]
             cls, weight.shape, strides=weight.stride(), dtype=weight.dtype, device=weight.device
         )
-        self._pair = self._kin = None
+        self._pair = self._aliases = None
         self.site = site
         return self
 

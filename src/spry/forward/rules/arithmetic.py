@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.dual import Dual, order, primal
+from spry.forward.dual import Dual, num_tangents, primal
 from spry.forward.registry import family, named, rule
 
 
@@ -24,7 +24,7 @@ def combine(out: Tensor, *terms: tuple[Any, Callable[[Tensor], Tensor]]) -> Dual
     """
     duals = [(x, push) for x, push in terms if isinstance(x, Dual)]
     columns = []
-    for k in range(order(*(x for x, _ in duals))):
+    for k in range(num_tangents(*(x for x, _ in duals))):
         total = None
         for x, push in duals:
             term = push(x.tangents[k])

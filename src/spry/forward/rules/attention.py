@@ -1,4 +1,4 @@
-"""Scaled dot-product attention as PyTorch's function takes it: ``spry.forward.attend`` does the work."""
+"""Scaled dot-product attention as PyTorch's function takes it: ``spry.forward.attention.attend`` does the work."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.attend import attend
-from spry.forward.later import attend_later, can_wait
+from spry.forward.attention.attend import attend
+from spry.forward.attention.kernel import Block, Drop
+from spry.forward.attention.lazy import attend_lazily, can_be_lazy
 from spry.forward.registry import rule
-from spry.forward.scores import Block, Drop
 
 
 @rule(F.scaled_dot_product_attention)
@@ -28,8 +28,8 @@ def _attention(
     if query.dim() != 4:
         return _as_four_dimensional(query, key, value, attn_mask, dropout_p, is_causal, scale)
     drop = None if dropout_p == 0 else _torch_drop(query, key, dropout_p)
-    if drop is None and can_wait(query, key, value, attn_mask, causal=is_causal):
-        return attend_later(query, key, value, attn_mask, is_causal=is_causal, scale=scale)
+    if drop is None and can_be_lazy(query, key, value, attn_mask, causal=is_causal):
+        return attend_lazily(query, key, value, attn_mask, is_causal=is_causal, scale=scale)
     return attend(query, key, value, attn_mask, is_causal=is_causal, scale=scale, drop=drop)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from spry.forward.dual import Dual, order, plain
+from spry.forward.dual import Dual, num_tangents, plain
 from spry.forward.registry import family, named
 
 CONSTANTS = (
@@ -59,5 +59,5 @@ def _fresh(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     out = _constant(func, *args, **kwargs)
     if not out.is_floating_point():
         return out
-    k = order(*args, *kwargs.values())
+    k = num_tangents(*args, *kwargs.values())
     return Dual(out, [out.new_zeros(()).expand(out.shape)] * k)

@@ -14,18 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spry.forward.deferred import Deferred, pending
-from spry.forward.dual import Dual, order, primal
-from spry.forward.node import Node
-from spry.forward.rowwise import plans
-from spry.forward.rules.loss import plainly, reduced, row_losses
-from spry.forward.sizes import WORKSPACE, size
+from spry.forward.chunking import WORKSPACE, by_device
+from spry.forward.dual import Dual, num_tangents, primal
+from spry.forward.lazy.dual import LazyDual, is_lazy
+from spry.forward.lazy.node import Node
+from spry.forward.registry import lazy_rule
+from spry.forward.rules.loss import has_class_labels, reduce_losses, row_losses
 
 
-@plans([F.cross_entropy])
+@lazy_rule(F.cross_entropy)
 def _cross_entropy(func: Callable[..., Any], input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
     layer = _last_layer(input)
-    if layer is None or args or not plainly(input, target, **kwargs):
+    if layer is None or args or not has_class_labels(input, target, **kwargs):
         return NotImplemented
     features, (weight, bias) = layer
     ignored = kwargs.get("ignore_index", -100)
@@ -34,12 +34,12 @@ def _cross_entropy(func: Callable[..., Any], input: Any, target: Any, *args: Any
     logits: Any = F.linear(still, weight.detach(), None if bias is None else bias.detach()).to(input.dtype)
     value, slopes = row_losses(logits, target.unsqueeze(-1), ignored).pair()
     value = _ClosedForm.apply(h, weight, bias, target, ignored, input.dtype, value)
-    return reduced(Dual(value, slopes), target, ignored, kwargs.get("reduction", "mean"))
+    return reduce_losses(Dual(value, slopes), target, ignored, kwargs.get("reduction", "mean"))
 
 
-def _last_layer(logits: Any) -> tuple[Deferred, tuple[Tensor, Tensor | None]] | None:
+def _last_layer(logits: Any) -> tuple[LazyDual, tuple[Tensor, Tensor | None]] | None:
     """The features and the weights that deferred logits are computed from, if autograd wants the weights' gradient."""
-    if not pending(logits) or not logits.node.tracked:
+    if not is_lazy(logits) or not logits.node.requires_grad:
         return None
     node: Any = logits.node
     if node.func is Tensor.to and isinstance(node.args[0], Node):  # models compute losses in float32
@@ -47,7 +47,7 @@ def _last_layer(logits: Any) -> tuple[Deferred, tuple[Tensor, Tensor | None]] | 
     if node.func is not F.linear:
         return None
     features, weight, bias = node.args
-    moved = any(isinstance(x, Dual) and order(x) for x in (weight, bias))
+    moved = any(isinstance(x, Dual) and num_tangents(x) for x in (weight, bias))
     if moved or not isinstance(features, Node):
         return None
     return logits.like(features), (primal(weight), primal(bias))
@@ -84,7 +84,7 @@ class _ClosedForm(torch.autograd.Function):
         kept = target != ctx.ignore_index
         label = target.masked_fill(~kept, 0).unsqueeze(-1)
         scale = (grads[0] * kept.unsqueeze(-1)).to(ctx.dtype)
-        step = max(32, size(WORKSPACE, weight.device) // (2 * weight.shape[0] * ctx.dtype.itemsize))
+        step = max(32, by_device(WORKSPACE, weight.device) // (2 * weight.shape[0] * ctx.dtype.itemsize))
         for start in range(0, len(target), step):
             part = slice(start, start + step)
             error = F.linear(features[part], weight, bias).to(ctx.dtype).softmax(-1)

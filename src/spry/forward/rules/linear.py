@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.dual import Dual, order, primal
+from spry.forward.dual import Dual, num_tangents, primal
 from spry.forward.registry import rule
 
 JOINT = 1024
@@ -32,7 +32,7 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> Dual:
         assert b_k is not None
         return b_k.expand(out.shape)
 
-    return Dual(out, [column(k) for k in range(order(input, weight, bias))])
+    return Dual(out, [column(k) for k in range(num_tangents(input, weight, bias))])
 
 
 def _frozen(input: Dual, weight: Tensor, bias: Tensor | None) -> Dual:

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.deferred import extend, pending
 from spry.forward.dual import Dual
 from spry.forward.fallback import fallback
+from spry.forward.lazy.dual import append_op, is_lazy
 from spry.forward.registry import RULES, rule
 
 
@@ -31,7 +31,7 @@ def _cross_entropy(
         "size_average": size_average,
         "reduce": reduce,
     }
-    if not plainly(input, target, **options):
+    if not has_class_labels(input, target, **options):
         options = {
             "weight": weight,
             "ignore_index": ignore_index,
@@ -39,10 +39,12 @@ def _cross_entropy(
             "label_smoothing": label_smoothing,
         }
         return fallback(F.cross_entropy, (input, target), options)
-    return reduced(row_losses(input, target.unsqueeze(-1), ignore_index), target, ignore_index, reduction)
+    return reduce_losses(
+        row_losses(input, target.unsqueeze(-1), ignore_index), target, ignore_index, reduction
+    )
 
 
-def plainly(
+def has_class_labels(
     input: Tensor,
     target: Tensor,
     *,
@@ -70,7 +72,7 @@ def plainly(
     return classes and weight is None and not label_smoothing and size_average is None and reduce is None
 
 
-def reduced(losses: Dual, target: Tensor, ignore_index: int, reduction: str) -> Any:
+def reduce_losses(losses: Dual, target: Tensor, ignore_index: int, reduction: str) -> Any:
     """Sum up the losses of rows as ``F.cross_entropy`` does.
 
     Args:
@@ -99,8 +101,8 @@ def row_losses(input: Dual, target: Tensor, ignore_index: int) -> Dual:
     Returns:
         Losses, shape (N, 1); zero where the label is to be ignored.
     """
-    if pending(input):
-        return extend(row_losses, (input, target, ignore_index), {}, (0, 1), 1, input.dtype)
+    if is_lazy(input):
+        return append_op(row_losses, (input, target, ignore_index), {}, (0, 1), 1, input.dtype)
     wide: Any = input.float() if input.dtype in {torch.float16, torch.bfloat16} else input
     value, tangents = wide.pair()
     kept = target != ignore_index

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.dual import Dual, order, primal
+from spry.forward.dual import Dual, num_tangents, primal
 from spry.forward.registry import family, named
 
 
@@ -34,7 +34,7 @@ def product_rule(func: Callable[..., Tensor], *factors: Any) -> Dual:
         assert total is not None
         return total
 
-    return Dual(func(*values), [column(k) for k in range(order(*factors))])
+    return Dual(func(*values), [column(k) for k in range(num_tangents(*factors))])
 
 
 @family(named("matmul", "__matmul__", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger", "kron"))

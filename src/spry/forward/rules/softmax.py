@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spry.forward.attention.kernel import push_softmax
 from spry.forward.dual import Dual
 from spry.forward.registry import family, rule
 
@@ -19,20 +20,6 @@ def _softmax(
     value, tangents = _cast(input, dtype)
     p = torch.softmax(value, dim)
     return Dual(p, [push_softmax(t, p, dim) for t in tangents])
-
-
-def push_softmax(t: Tensor, p: Tensor, dim: int = -1) -> Tensor:
-    """Carry a tangent through softmax; its Jacobian ``diag(p) - p p'`` is symmetric, so its backward kernel does it.
-
-    Args:
-        t: Tangent of the scores.
-        p: The softmax of the scores.
-        dim: The dimension that sums to one.
-
-    Returns:
-        ``p (t - <p, t>)``.
-    """
-    return torch.ops.aten._softmax_backward_data(t, p, dim, p.dtype)
 
 
 @family([torch.log_softmax, Tensor.log_softmax, torch.special.log_softmax, F.log_softmax])

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.dual import Dual, order, plain, primal
+from spry.forward.dual import Dual, num_tangents, plain, primal
 from spry.forward.registry import family, named, rule
 
 MOVES = (
@@ -79,7 +79,7 @@ def _move(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def _related(x: Dual, out: Tensor, dual: Dual) -> Dual:
     if out._is_view():
-        x.relate(dual)
+        x.register_alias(dual)
     return dual
 
 
@@ -99,7 +99,7 @@ def _join(func: Callable[..., Any], tensors: Any, *args: Any, **kwargs: Any) -> 
         parts = [x.tangents[k] if zero is None else zero for x, zero in zip(tensors, zeros, strict=True)]
         return func(parts, *args, **kwargs).to(out.dtype)
 
-    return Dual(out, (column(k) for k in range(order(*tensors))))
+    return Dual(out, (column(k) for k in range(num_tangents(*tensors))))
 
 
 @rule(*named("where"))
@@ -113,7 +113,7 @@ def _where(condition: Any, input: Any, other: Any) -> Any:
         left, right = (x.tangents[k].to(out.dtype) if isinstance(x, Dual) else 0.0 for x in (input, other))
         return torch.where(condition, left, right).to(out.dtype)
 
-    return Dual(out, (column(k) for k in range(order(input, other))))
+    return Dual(out, (column(k) for k in range(num_tangents(input, other))))
 
 
 @rule(Tensor.where)
@@ -159,5 +159,5 @@ def _as_strided(input: Dual, size: Any, stride: Any, storage_offset: int | None 
         return same.as_strided(size, stride, offset)
 
     dual = Dual(out, map(column, tangents))
-    input.relate(dual)
+    input.register_alias(dual)
     return dual

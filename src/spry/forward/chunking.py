@@ -12,14 +12,14 @@ import torch
 WORKSPACE = {"cpu": 8 << 20, "cuda": 128 << 20}
 """Bytes that the rows of one chunk of a row-wise program may take."""
 
-LEAST = {"cpu": 1 << 20, "cuda": 32 << 20}
+MIN_LAZY_BYTES = {"cpu": 1 << 20, "cuda": 32 << 20}
 """Bytes of a result, derivatives included, from which on computing it by rows is worth the trouble."""
 
 SCORES = {"cpu": 1 << 18, "cuda": 1 << 23}
 """Attention scores in one block."""
 
 
-def size(table: Mapping[str, int], device: torch.device) -> int:
+def by_device(table: Mapping[str, int], device: torch.device) -> int:
     """Look up a number for a device.
 
     Args:

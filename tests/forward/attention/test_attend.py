@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tests.forward.reference import agree, drawn, dual
 
 from spry.core.keys import Key
-from spry.forward import Dual, dropout, sizes
+from spry.forward import Dual, chunking, dropout
 
 MASKS = {
     "none": lambda b, h, q, k: None,
@@ -25,7 +25,7 @@ MASKS = {
 
 @pytest.fixture(autouse=True, params=[1, 40, 1 << 18])
 def _block(request, monkeypatch):
-    monkeypatch.setitem(sizes.SCORES, "cpu", request.param)
+    monkeypatch.setitem(chunking.SCORES, "cpu", request.param)
 
 
 def textbook(q, k, v, mask=None, is_causal=False, scale=None):

@@ -1,7 +1,7 @@
 """Attention that waits until its result is read, because perhaps few of its rows are.
 
 A classifier reads the first or last position of each example. What follows the last layer's attention is position-wise
-and computed for these rows alone (``Deferred.picked``); so are the queries and the attention itself.
+and computed for these rows alone (``LazyDual.picked``); so are the queries and the attention itself.
 
 Shapes: B batch, H query heads, G key heads, L queries, T keys, c picked queries of each example, D and E head widths.
 """
@@ -13,17 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.attend import attend
-from spry.forward.deferred import Deferred, pending
+from spry.forward.attention.attend import attend
 from spry.forward.dual import Dual, primal
-from spry.forward.node import Late, make_late
-from spry.forward.program import restrict
+from spry.forward.lazy.dual import LazyDual, is_lazy
+from spry.forward.lazy.node import LazyLeaf, materialize_leaves
+from spry.forward.lazy.program import select_rows
 
-FEW = 4
+MIN_SAVING = 4
 """Picked rows are computed alone if there are at least so many times more: else keys might be needed again."""
 
 
-def can_wait(query: Any, key: Any, value: Any, mask: Any, *, causal: bool) -> bool:
+def can_be_lazy(query: Any, key: Any, value: Any, mask: Any, *, causal: bool) -> bool:
     """Tell whether attention may wait; where it may not, it is computed at once, as it is under ``torch.export``.
 
     Args:
@@ -37,9 +37,9 @@ def can_wait(query: Any, key: Any, value: Any, mask: Any, *, causal: bool) -> bo
         True if the queries are rows of a program that has not run, and the mask is plain.
     """
     if (
-        not pending(query)
-        or not query.swapped
-        or len(query.node.content) != 2
+        not is_lazy(query)
+        or not query.heads_first
+        or len(query.node.row_shape) != 2
         or torch.compiler.is_compiling()
     ):
         return False
@@ -50,8 +50,8 @@ def can_wait(query: Any, key: Any, value: Any, mask: Any, *, causal: bool) -> bo
     )
 
 
-def attend_later(
-    query: Deferred, key: Any, value: Any, mask: Tensor | None, *, is_causal: bool, scale: Any
+def attend_lazily(
+    query: LazyDual, key: Any, value: Any, mask: Tensor | None, *, is_causal: bool, scale: Any
 ) -> Dual:
     """Compute attention when its result is read.
 
@@ -68,49 +68,51 @@ def attend_later(
     Returns:
         Shape (B, H, L, E), deferred.
     """
-    query, key, value = (_kept(x) for x in (query, key, value))
+    query, key, value = (_frozen(x) for x in (query, key, value))
 
     def make(rows: Tensor | None) -> Tensor | None:
         if rows is None:
             return _rows(attend(query, key, value, mask, is_causal=is_causal, scale=scale))
-        places = _places(rows, query)
-        if places is None:
+        positions = _positions(rows, query)
+        if positions is None:
             return None
-        few = Deferred(restrict(query.node, rows), tuple(places.shape), query.directions, query.device, True)
-        seen = _seen(mask, places, key.shape[2], is_causal)
-        return _rows(attend(few, key, value, seen, scale=scale))
+        few = LazyDual(
+            select_rows(query.node, rows), tuple(positions.shape), query.num_directions, query.device, True
+        )
+        open_to = _mask_rows(mask, positions, key.shape[2], is_causal)
+        return _rows(attend(few, key, value, open_to, scale=scale))
 
-    content = (query.shape[1], value.shape[-1])
-    node = Late(make, content, query.dtype, [primal(x) for x in (key, value, mask) if not pending(x)])
-    return Deferred(node, query.lead, query.directions, query.device, True)
+    row_shape = (query.shape[1], value.shape[-1])
+    node = LazyLeaf(make, row_shape, query.dtype, [primal(x) for x in (key, value, mask) if not is_lazy(x)])
+    return LazyDual(node, query.batch_shape, query.num_directions, query.device, True)
 
 
-def _kept(x: Any) -> Any:
+def _frozen(x: Any) -> Any:
     """The value as it is now, whatever is later written in place into what the model holds."""
-    if not pending(x):
+    if not is_lazy(x):
         return Dual(*x.pair()) if isinstance(x, Dual) else x
-    make_late([x.node])
+    materialize_leaves([x.node])
     return x.like(x.node)
 
 
-def _places(rows: Tensor, query: Deferred) -> Tensor | None:
+def _positions(rows: Tensor, query: LazyDual) -> Tensor | None:
     """Positions of picked rows, shape (B, c), if they are few and as many of each example, in order."""
-    batch, queries = query.lead
-    if len(rows) * FEW > batch * queries or len(rows) % max(1, batch) or not len(rows):
+    batch, queries = query.batch_shape
+    if len(rows) * MIN_SAVING > batch * queries or len(rows) % max(1, batch) or not len(rows):
         return None
     rows = rows.view(batch, -1)
     examples = torch.arange(batch, device=rows.device)[:, None]
     return rows % queries if bool((rows // queries == examples).all()) else None
 
 
-def _seen(mask: Tensor | None, places: Tensor, keys: int, causal: bool) -> Tensor | None:
+def _mask_rows(mask: Tensor | None, positions: Tensor, keys: int, causal: bool) -> Tensor | None:
     """The mask's rows of picked queries, shape (B, H or 1, c, T)."""
     if causal:
-        return torch.arange(keys, device=places.device) <= places[:, None, :, None]
+        return torch.arange(keys, device=positions.device) <= positions[:, None, :, None]
     if mask is None or mask.dim() < 2 or mask.shape[-2] == 1:
         return mask
-    mask = mask[(None,) * (4 - mask.dim())].expand(len(places), *(-1,) * 3)
-    return mask.gather(2, places[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
+    mask = mask[(None,) * (4 - mask.dim())].expand(len(positions), *(-1,) * 3)
+    return mask.gather(2, positions[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
 
 
 def _rows(result: Dual) -> Dual:

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.forward.reference import SIZES, agree, drawn, dual, use_sizes
+from tests.forward.reference import CHUNKS, agree, drawn, dual, use_chunks
 
-from spry.forward import Dual, watch
+from spry.forward import Dual, track_fallbacks
 from spry.forward.rules.elementwise import PUSHES
 
 quick = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
@@ -18,14 +18,14 @@ shapes = st.lists(st.sampled_from([0, 1, 2, 3, 5]), min_size=1, max_size=4).map(
 layouts = st.sampled_from(["contiguous", "transposed", "strided", "expanded"])
 
 
-@pytest.fixture(autouse=True, params=SIZES)
-def _sizes(request, monkeypatch):
-    use_sizes(monkeypatch, request.param)
+@pytest.fixture(autouse=True, params=CHUNKS)
+def _chunks(request, monkeypatch):
+    use_chunks(monkeypatch, request.param)
 
 
 @pytest.fixture(autouse=True)
 def _no_fallback(request):
-    with watch() as report:
+    with track_fallbacks() as report:
         yield
     assert not report.fallbacks or "rarer" in request.node.name
 

@@ -10,17 +10,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from spry.core.errors import ModelError
-from spry.forward import sizes
-from spry.forward.deferred import pending
-from spry.forward.node import Late
+from spry.forward import chunking
+from spry.forward.lazy.dual import is_lazy
+from spry.forward.lazy.node import LazyLeaf
 
 B, S, D, H = 3, 8, 8, 2
 
 
 @pytest.fixture(autouse=True)
 def _deferred(monkeypatch):
-    monkeypatch.setitem(sizes.LEAST, "cpu", 0)
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", 1 << 12)
+    monkeypatch.setitem(chunking.MIN_LAZY_BYTES, "cpu", 0)
+    monkeypatch.setitem(chunking.WORKSPACE, "cpu", 1 << 12)
     with sdpa_kernel(SDPBackend.MATH):  # torch's fused kernels have no forward mode to compare with
         yield
 
@@ -100,11 +100,11 @@ def test_waiting_layers_form_no_chain():
     for _ in range(3):
         q, k, v = map(heads, F.linear(x, fused).split(D, -1))
         out = F.scaled_dot_product_attention(q, k, v)
-        assert pending(out)
-        assert isinstance(out.node, Late)
+        assert is_lazy(out)
+        assert isinstance(out.node, LazyLeaf)
         waiting.append(out)
         x = F.linear(out.transpose(1, 2).reshape(B, S, D), WEIGHTS[3]) + x
-    assert [pending(out) for out in waiting] == [False, False, True]
+    assert [is_lazy(out) for out in waiting] == [False, False, True]
 
 
 @pytest.mark.parametrize("read", ["first", "all"])

@@ -15,7 +15,7 @@ from spry.forward.dual import Dual, primal
 from spry.forward.fallback import fallback
 
 
-def tracked(values: Iterable[Any]) -> bool:
+def any_requires_grad(values: Iterable[Any]) -> bool:
     """Tell whether autograd records what is computed from some values.
 
     Args:
@@ -26,17 +26,17 @@ def tracked(values: Iterable[Any]) -> bool:
     """
     for value in values:
         if isinstance(value, Dual):
-            if value.tracked():
+            if value.primal_requires_grad():
                 return True
         elif isinstance(value, Tensor):
             if value.requires_grad:
                 return True
-        elif isinstance(value, (list, tuple)) and tracked(value):
+        elif isinstance(value, (list, tuple)) and any_requires_grad(value):
             return True
     return False
 
 
-def with_graph(func: Callable[..., Any], rule: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
+def with_autograd(func: Callable[..., Any], rule: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
     """Compute a function of values that require grad: its value by itself, its tangents by its rule.
 
     Args:
@@ -57,5 +57,5 @@ def with_graph(func: Callable[..., Any], rule: Callable[..., Any] | None, args: 
 
 def _detached(value: Any) -> Any:
     if isinstance(value, Dual):
-        return Dual(value.primal.detach(), value.tangents) if value.tracked() else value
+        return Dual(value.primal.detach(), value.tangents) if value.primal_requires_grad() else value
     return value.detach() if isinstance(value, Tensor) else value

@@ -6,7 +6,7 @@ from outside needs a rule here, or a derivative of its own, or it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from typing import Any
@@ -15,12 +15,51 @@ import torch
 from torch import Tensor
 
 from spry.core.errors import ModelError
-from spry.forward.dual import Dual, order
+from spry.forward.dual import Dual, num_tangents
 from spry.forward.registry import RULES, Rule
 
 PYTORCH = frozenset({"aten", "prims", "prim", "quantized", "_c10d_functional"})
+"""Namespaces of PyTorch itself."""
+
+CUSTOM_OPS: dict[str, Rule] = {}
+"""Operators by qualified name and their rules; each moves to ``RULES`` when it is first called."""
 
 
+def register_custom_op(name: str) -> Callable[[Rule], Rule]:
+    """Register the decorated function as the rule of an operator whose package may not be loaded yet.
+
+    The rule is called with the operator itself, then with its arguments, some of them ``Dual``. It returns what the
+    operator returns, with ``Dual`` in place of the tensors that depend on a dual argument.
+
+    Args:
+        name: The operator's qualified name, ``"namespace::operator"``.
+
+    Returns:
+        The decorator; it gives the rule back unchanged.
+
+    Raises:
+        ModelError: If the name has no namespace, or the operator is PyTorch's own (register that with ``rule``).
+
+    Example:
+        >>> from spry.forward import Dual, register_custom_op
+        >>> @register_custom_op("my_package::double")
+        ... def _(func, x):
+        ...     return Dual(func(x.primal), [func(t) for t in x.tangents])
+    """
+    namespace, separator, operator = name.partition("::")
+    if not separator or not namespace or not operator:
+        raise ModelError(f"a custom operator is registered as 'namespace::operator', {name!r} was given")
+    if namespace in PYTORCH:
+        raise ModelError(f"{name!r} is an operator of PyTorch; register its rule with spry.forward.rule")
+
+    def register(body: Rule) -> Rule:
+        CUSTOM_OPS[name] = body
+        return body
+
+    return register
+
+
+@register_custom_op("bitsandbytes::gemm_4bit")
 def _gemm_4bit(
     func: Callable[..., Tensor],
     input: Any,
@@ -44,17 +83,14 @@ def _gemm_4bit(
     def product(x: Tensor) -> Tensor:
         return func(x, packed, shape, absmax, blocksize, kind, None, *nested, **scales)
 
-    if (1 + order(input)) * x.numel() <= prod(shape):
+    if (1 + num_tangents(input)) * x.numel() <= prod(shape):
         out, *columns = product(torch.stack([x, *tangents])).unbind(0)
     else:
         out, *columns = (product(t) for t in (x, *tangents))
     return Dual(out if bias is None else out + bias, columns)
 
 
-BY_NAME: Mapping[str, Rule] = {"bitsandbytes::gemm_4bit": _gemm_4bit}
-
-
-def foreign(func: Callable[..., Any]) -> Rule | None:
+def custom_rule(func: Callable[..., Any]) -> Rule | None:
     """Find the rule of an operator from another package, and refuse one whose derivative would be lost.
 
     Args:
@@ -70,13 +106,13 @@ def foreign(func: Callable[..., Any]) -> Rule | None:
     if not overloads or overloads[0].namespace in PYTORCH:
         return None
     name = overloads[0].name().partition(".")[0]
-    if name in BY_NAME:
-        RULES[func] = partial(BY_NAME[name], func)
+    if name in CUSTOM_OPS:
+        RULES[func] = partial(CUSTOM_OPS[name], func)
         return RULES[func]
     if not any(_differentiable(overload.name()) for overload in overloads):
         raise ModelError(
             f"the operator {name!r} has no derivative, so the slope through it would be lost; register a rule "
-            "with spry.forward.rule, or run the model without the package that adds it"
+            "with spry.forward.register_custom_op, or run the model without the package that adds it"
         )
     return None
 

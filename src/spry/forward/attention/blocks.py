@@ -1,6 +1,6 @@
 """Attention cut into blocks, with the part of query, key and value that each needs.
 
-Deferred queries, keys and values are computed for a few examples at a time, as the blocks come to them, or, in a batch
+LazyDual queries, keys and values are computed for a few examples at a time, as the blocks come to them, or, in a batch
 of one, queries for a few rows.
 
 Shapes: B batch, G key heads (groups), R query heads that share one, L queries, T keys, D and E head widths.
@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spry.forward.deferred import pending, run, window
+from spry.forward.attention.kernel import Block
+from spry.forward.chunking import SCORES, by_device
 from spry.forward.dual import Dual
-from spry.forward.node import sorted_steps
-from spry.forward.scores import Block
-from spry.forward.sizes import SCORES, size
+from spry.forward.lazy.dual import compute_rows, is_lazy, materialize
+from spry.forward.lazy.node import topological_order
 
-FEWEST = 256
+MIN_BLOCK_ROWS = 256
 """Query rows that a block is reckoned to have at least, so that few queries do not bring in many examples' keys."""
 
 
@@ -52,21 +52,26 @@ def blocks(query: Any, key: Any, value: Any, *, is_causal: bool) -> Iterator[tup
         else:
             q, k, v = _taken((query, key, value), b)
         for i in _ranges(queries, steps.rows):
-            rows = _taken((query,), b, i)[0] if q is None else part(q, (slice(None), slice(None), i))
+            rows = _taken((query,), b, i)[0] if q is None else slice_dual(q, (slice(None), slice(None), i))
             rows = rows.unflatten(1, (groups, -1))
             last = min(keys, i.stop) if is_causal else keys
             for g in _ranges(groups, steps.groups):
                 seen = (slice(None), g, slice(last))
-                yield Block(b, g, i, last), part(rows, (slice(None), g)), part(k, seen), part(v, seen)
+                yield (
+                    Block(b, g, i, last),
+                    slice_dual(rows, (slice(None), g)),
+                    slice_dual(k, seen),
+                    slice_dual(v, seen),
+                )
 
 
 def _steps(query: Any, key: Any) -> _Steps:
     batch, heads, queries = query.shape[:3]
     groups, keys = key.shape[1], max(1, key.shape[2])
     repeats = heads // groups
-    budget = size(SCORES, query.device)
+    budget = by_device(SCORES, query.device)
     rows = max(1, min(queries, max(64, budget // keys) // repeats))
-    counted = max(rows, min(keys, FEWEST))
+    counted = max(rows, min(keys, MIN_BLOCK_ROWS))
     at_once = max(1, budget // (repeats * counted * keys))  # groups, of as many examples as that takes
     if at_once < groups or rows < queries:
         return _Steps(1, min(groups, at_once), rows)
@@ -80,37 +85,38 @@ def _ranges(count: int, step: int) -> Iterator[slice]:
 def _prepared(query: Any, key: Any, value: Any, *, several: bool) -> bool:
     """Run the deferred ones that cannot be taken apart; tell whether queries are to be taken by rows."""
     batch = query.shape[0]
-    waiting = [x for x in (query, key, value) if pending(x)]
-    odd = [x for x in waiting if not x.swapped or len(x.node.content) != 2 or x.lead[0] != batch]
-    by_rows = pending(query) and batch == 1 and several and not odd
+    waiting = [x for x in (query, key, value) if is_lazy(x)]
+    odd = [x for x in waiting if not x.heads_first or len(x.node.row_shape) != 2 or x.batch_shape[0] != batch]
+    by_rows = is_lazy(query) and batch == 1 and several and not odd
     if by_rows and len(waiting) > 1:
-        steps = [{node for node in sorted_steps([x.node]) if node.costly} for x in waiting]
+        steps = [{node for node in topological_order([x.node]) if node.has_matmul} for x in waiting]
         if set.intersection(*steps):  # one layer made them all: taking them apart would run it again for each
             odd, by_rows = waiting, False
     for x in odd:
-        run([y for y in odd if y.lead == x.lead])
+        materialize([y for y in odd if y.batch_shape == x.batch_shape])
     return by_rows
 
 
 def _taken(xs: Sequence[Any], examples: slice, rows: slice | None = None) -> list[Any]:
     """The parts of some examples, or of query rows of one example; deferred ones are computed together."""
-    waiting = [x for x in xs if pending(x)]
+    waiting = [x for x in xs if is_lazy(x)]
     parts: dict[int, Any] = {}
-    for lead in dict.fromkeys(x.lead for x in waiting):
-        alike = [x for x in waiting if x.lead == lead]
-        positions = slice(0, lead[1]) if rows is None else rows
+    for batch_shape in dict.fromkeys(x.batch_shape for x in waiting):
+        alike = [x for x in waiting if x.batch_shape == batch_shape]
+        positions = slice(0, batch_shape[1]) if rows is None else rows
         span = range(
-            examples.start * lead[1] + positions.start, (examples.stop - 1) * lead[1] + positions.stop
+            examples.start * batch_shape[1] + positions.start,
+            (examples.stop - 1) * batch_shape[1] + positions.stop,
         )
         shape = (examples.stop - examples.start, positions.stop - positions.start)
-        for x, computed in zip(alike, window(alike, span), strict=True):
+        for x, computed in zip(alike, compute_rows(alike, span), strict=True):
             primal, tangents = computed.pair()
-            parts[id(x)] = Dual(x.arranged(primal, shape), [x.arranged(t, shape) for t in tangents])
+            parts[id(x)] = Dual(x.arrange(primal, shape), [x.arrange(t, shape) for t in tangents])
     index = (examples,) if rows is None else (examples, slice(None), rows)
-    return [parts[id(x)] if id(x) in parts else part(x, index) for x in xs]
+    return [parts[id(x)] if id(x) in parts else slice_dual(x, index) for x in xs]
 
 
-def part(x: Any, index: tuple[slice, ...]) -> Any:
+def slice_dual(x: Any, index: tuple[slice, ...]) -> Any:
     """Slice a tensor and its tangents.
 
     Args:

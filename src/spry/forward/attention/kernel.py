@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.dual import Dual, order, primal
-from spry.forward.rules.softmax import push_softmax
+from spry.forward.dual import Dual, num_tangents, primal
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def attend_block(
     kept = weights if drop is None else weights * drop
     results = [torch.bmm(kept, v)]
     moving = any(isinstance(x, Dual) for x in (query, key, mask))
-    for n in range(order(query, key, value, mask)):
+    for n in range(num_tangents(query, key, value, mask)):
         total = None
         if moving:
             dp = push_softmax(_score_tangent(query, key, mask, q, k, scale, n), weights)
@@ -81,6 +80,11 @@ def attend_block(
         results.append(total)
     results = [part.view(*shape[:-1], -1) for part in results]
     return results if dead is None else [part.masked_fill_(dead, 0) for part in results]
+
+
+def push_softmax(t: Tensor, p: Tensor, dim: int = -1) -> Tensor:
+    """``p (t - <p, t>)``: the Jacobian ``diag(p) - p p'`` is symmetric, so its backward kernel is its forward rule."""
+    return torch.ops.aten._softmax_backward_data(t, p, dim, p.dtype)
 
 
 def _score_tangent(query: Any, key: Any, mask: Any, q: Tensor, k: Tensor, scale: float, n: int) -> Tensor:

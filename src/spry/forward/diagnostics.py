@@ -11,7 +11,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Report:
+class FallbackReport:
     """Counts by function name; filled while the context of ``watch`` is open.
 
     Args:
@@ -23,11 +23,11 @@ class Report:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-_open: ContextVar[tuple[Report, ...]] = ContextVar("spry_forward_reports", default=())
+_open: ContextVar[tuple[FallbackReport, ...]] = ContextVar("spry_forward_reports", default=())
 
 
 @contextmanager
-def watch() -> Generator[Report]:
+def track_fallbacks() -> Generator[FallbackReport]:
     """Count fallbacks and dropped tangents of the passes run inside, in this thread; contexts may nest.
 
     Yields:
@@ -35,13 +35,13 @@ def watch() -> Generator[Report]:
 
     Example:
         >>> import torch
-        >>> from spry.forward import jvp, watch
-        >>> with watch() as report:
+        >>> from spry.forward import jvp, track_fallbacks
+        >>> with track_fallbacks() as report:
         ...     _ = jvp(lambda p: torch.erfinv(p["w"]).sum(), {"w": torch.zeros(2)}, [{"w": torch.ones(2)}])
         >>> report.fallbacks
         Counter({'erfinv': 1})
     """
-    report = Report()
+    report = FallbackReport()
     token = _open.set((*_open.get(), report))
     try:
         yield report

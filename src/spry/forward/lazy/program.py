@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.node import Node, make_late, sorted_steps
-from spry.forward.sizes import WORKSPACE, size
+from spry.forward.chunking import WORKSPACE, by_device
+from spry.forward.lazy.node import Node, materialize_leaves, topological_order
 
 
 class Program:
@@ -21,9 +21,11 @@ class Program:
     """
 
     def __init__(self, roots: Sequence[Node], directions: int) -> None:
-        make_late(roots)
-        self.steps = sorted_steps(roots)
-        self.results = [node for node in self.steps if node in roots or (node.rows is None and node.wanted)]
+        materialize_leaves(roots)
+        self.steps = topological_order(roots)
+        self.results = [
+            node for node in self.steps if node in roots or (node.rows is None and node.should_keep)
+        ]
         last = {x: i for i, node in enumerate(self.steps) for x in node.args if isinstance(x, Node)}
         self._dead: list[list[Node]] = [[] for _ in self.steps]
         for node, i in last.items():
@@ -52,8 +54,8 @@ class Program:
             A range of rows and the values of ``results`` there, dual or plain.
         """
         for node in self.steps:
-            node.seen = True
-        budget = size(WORKSPACE, device) // max(1, self._row_bytes)
+            node.was_run = True
+        budget = by_device(WORKSPACE, device) // max(1, self._row_bytes)
         parts = -(-len(rows) // max(32, budget))
         step = -(-len(rows) // max(1, parts))  # chunks of one size, rather than full ones and a rest
         for start in range(rows.start, rows.stop, max(1, step)):
@@ -63,13 +65,13 @@ class Program:
     def _run(self, rows: slice) -> list[Any]:
         values: dict[Node, Any] = {}
         for node, dead in zip(self.steps, self._dead, strict=True):
-            values[node] = node.chunk(rows, values)
+            values[node] = node.evaluate(rows, values)
             for used in dead:
                 del values[used]
         return [values[node] for node in self.results]
 
 
-def restrict(root: Node, rows: Tensor) -> Node:
+def select_rows(root: Node, rows: Tensor) -> Node:
     """Make the program that computes some rows only.
 
     Args:
@@ -80,6 +82,6 @@ def restrict(root: Node, rows: Tensor) -> Node:
         A node of M rows over the same rows of the leaves.
     """
     copies: dict[Node, Node] = {}
-    for node in sorted_steps([root]):
-        copies[node] = node.picked(rows, copies)
+    for node in topological_order([root]):
+        copies[node] = node.select_rows(rows, copies)
     return copies[root]

@@ -13,17 +13,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from spry.core.errors import ModelError
-from spry.forward import Dual, sizes
-from spry.forward.deferred import Deferred, pending
+from spry.forward import Dual, chunking
+from spry.forward.lazy.dual import LazyDual, is_lazy
 
 B, S, D, H = 3, 5, 8, 2
 
 
 @pytest.fixture(autouse=True, params=[1, 1 << 12, 1 << 23])
 def _by_rows(request, monkeypatch):
-    monkeypatch.setitem(sizes.LEAST, "cpu", 0)
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", request.param)
-    monkeypatch.setitem(sizes.SCORES, "cpu", 60)
+    monkeypatch.setitem(chunking.MIN_LAZY_BYTES, "cpu", 0)
+    monkeypatch.setitem(chunking.WORKSPACE, "cpu", request.param)
+    monkeypatch.setitem(chunking.SCORES, "cpu", 60)
 
 
 class Largest(TorchDispatchMode):
@@ -130,7 +130,7 @@ def test_weights_in_a_program_may_be_dual(trained):
 
 
 def test_wide_rows_never_exist_together(monkeypatch):
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", 1)
+    monkeypatch.setitem(chunking.WORKSPACE, "cpu", 1)
     x = dual(drawn(400, D), count=1)
     with Largest() as largest:
         loss = F.cross_entropy(F.linear(PROGRAMS["mlp"](x), W["words"]), torch.arange(400) % 9)
@@ -143,7 +143,7 @@ def test_wide_rows_never_exist_together(monkeypatch):
 
 def test_a_residual_stream_is_computed_once(monkeypatch):
     calls = []
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", 1 << 23)
+    monkeypatch.setitem(chunking.WORKSPACE, "cpu", 1 << 23)
     from spry.forward.registry import RULES
 
     rule = RULES[F.linear]
@@ -162,7 +162,7 @@ def test_nothing_outlives_a_pass():
     try:
         x = dual(drawn(B, S, D))
         out = layer(x)
-        assert pending(out)
+        assert is_lazy(out)
         leaves = [weakref.ref(t) for t in x.tangents]
         out.pair()
         del x, out
@@ -182,7 +182,7 @@ def test_an_operand_overwritten_before_its_use_is_noticed():
 def test_writing_in_place_ends_a_program():
     x = dual(drawn(B, S, D))
     y = F.linear(x, W["q"])
-    assert isinstance(y, Deferred)
+    assert isinstance(y, LazyDual)
     y += 1
     y[:, 0] = 2.0
     want = F.linear(x.primal, W["q"]) + 1

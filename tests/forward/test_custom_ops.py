@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from spry.core.errors import ModelError
-from spry.forward import jvp
+from spry.forward import Dual, custom_ops, jvp, register_custom_op
 
 library = torch.library.Library("spry_test", "FRAGMENT")
 library.define("opaque(Tensor x) -> Tensor")
 library.impl("opaque", lambda x: x * 3, "CPU")
+library.define("taught(Tensor x) -> Tensor")
+library.impl("taught", lambda x: x * 3, "CPU")
 library.define("composed(Tensor x) -> Tensor")
 library.impl("composed", lambda x: x * 3, "CompositeImplicitAutograd")
 
@@ -25,6 +27,24 @@ def test_an_operator_made_of_pytorchs_is_differentiated():
         lambda p: torch.ops.spry_test.composed(p["w"]).sum(), {"w": torch.ones(3)}, [{"w": torch.ones(3)}]
     )
     assert slopes.tolist() == [9.0]
+
+
+def test_an_operator_may_be_given_a_rule_by_name(monkeypatch):
+    monkeypatch.setattr(custom_ops, "CUSTOM_OPS", {})
+
+    @register_custom_op("spry_test::taught")
+    def _(func, x):
+        return Dual(func(x.primal), [func(t) for t in x.tangents])
+
+    weights, direction = {"w": torch.tensor([2.0, 5.0])}, {"w": torch.tensor([1.0, 3.0])}
+    value, slopes = jvp(lambda p: torch.ops.spry_test.taught(p["w"]).sum(), weights, [direction])
+    assert (value.item(), slopes.tolist()) == (21.0, [12.0])
+
+
+@pytest.mark.parametrize("name", ["taught", "::taught", "spry_test::", "aten::add"])
+def test_a_rule_by_name_needs_a_name_outside_pytorch(name):
+    with pytest.raises(ModelError, match=name):
+        register_custom_op(name)
 
 
 @pytest.mark.parametrize("nested", [False, True])

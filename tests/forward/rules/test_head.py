@@ -13,7 +13,7 @@ from tests.forward.reference import drawn
 from spry.core.keys import Key
 from spry.estimators.backprop import backprop
 from spry.estimators.head import exact_head
-from spry.forward import Dual, sizes
+from spry.forward import Dual, chunking
 from spry.metrics.meter import tensor_peak
 
 N, D, V = 9, 4, 40
@@ -21,8 +21,8 @@ N, D, V = 9, 4, 40
 
 @pytest.fixture(params=[1, 1 << 23])
 def _by_rows(request, monkeypatch):
-    monkeypatch.setitem(sizes.LEAST, "cpu", 0)
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", request.param)
+    monkeypatch.setitem(chunking.MIN_LAZY_BYTES, "cpu", 0)
+    monkeypatch.setitem(chunking.WORKSPACE, "cpu", request.param)
 
 
 def labels(hidden):
@@ -144,8 +144,8 @@ def test_heads_of_token_classifiers_by_themselves():
 @pytest.mark.parametrize(("vocabulary", "width", "tokens"), [(4000, 8, 256), (640, 128, 2000)])
 def test_it_keeps_no_logits(vocabulary, width, tokens, monkeypatch):
     """A vocabulary's logits of all tokens are several times the head itself; backpropagation keeps them thrice."""
-    monkeypatch.setitem(sizes.LEAST, "cpu", 1 << 10)
-    monkeypatch.setitem(sizes.WORKSPACE, "cpu", 32 * vocabulary * 4)
+    monkeypatch.setitem(chunking.MIN_LAZY_BYTES, "cpu", 1 << 10)
+    monkeypatch.setitem(chunking.WORKSPACE, "cpu", 32 * vocabulary * 4)
     h, target = torch.randn(tokens, width), torch.arange(tokens) % vocabulary
     weight = torch.randn(vocabulary, width)
 

@@ -1,6 +1,6 @@
 """Attention of dual numbers, block by block.
 
-``spry.forward.scores`` has the mathematics of one block, ``spry.forward.blocks`` the order in which they come.
+``kernel`` has the mathematics of one block, ``blocks`` the order in which they come.
 
 Shapes: B batch, G key heads (groups), R query heads that share one, L queries, T keys, D and E head widths.
 """
@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spry.forward.blocks import blocks, part
-from spry.forward.deferred import Deferred
-from spry.forward.dual import Dual, order
-from spry.forward.scores import Block, Drop, attend_block
+from spry.forward.attention.blocks import blocks, slice_dual
+from spry.forward.attention.kernel import Block, Drop, attend_block
+from spry.forward.dual import Dual, num_tangents
+from spry.forward.lazy.dual import LazyDual
 
 
 def attend(
@@ -50,7 +50,7 @@ def attend(
     count = 1 + _directions(query, key, value, mask)
     results = [torch.empty(sizes, dtype=query.dtype, device=query.device) for _ in range(count)]
     for block, q, k, v in blocks(query, key, value, is_causal=is_causal):
-        open_to = None if mask is None else part(mask, _mask_index(mask, block))
+        open_to = None if mask is None else slice_dual(mask, _mask_index(mask, block))
         kept = None if drop is None else drop(block)
         found = attend_block(q, k, v, open_to, block.rows.start if is_causal else None, factor, kept)
         for result, piece in zip(results, found, strict=True):
@@ -72,4 +72,8 @@ def _mask_index(mask: Tensor, block: Block) -> tuple[slice, ...]:
 
 
 def _directions(*values: Any) -> int:
-    return next(x.directions if isinstance(x, Deferred) else order(x) for x in values if isinstance(x, Dual))
+    return next(
+        x.num_directions if isinstance(x, LazyDual) else num_tangents(x)
+        for x in values
+        if isinstance(x, Dual)
+    )

@@ -1,0 +1,1 @@
+"""Scaled dot-product attention of dual numbers, block by block."""
