@@ -1,3 +1,87 @@
-"""Spry: federated fine-tuning of language models at about the memory of inference."""
+"""Federated fine-tuning of language models at about the memory and compute of inference.
+
+>>> import peft, spry
+>>> data = spry.load_dataset("tweets").partition(clients=100, alpha=1.0, key=spry.Key(0), steps=1)
+>>> adapter = peft.LoraConfig(r=16, lora_alpha=4)
+>>> task = spry.ClassificationTask("minilm", labels=data.labels, adapter=adapter, exact="last_block")
+>>> algorithm = spry.methods.spry(task.units, client=spry.optim.adamw(1e-2))
+>>> for round in spry.simulate(algorithm, task, data, rounds=2, clients_per_round=2, evaluate_every=2):
+...     print(round.number, round.score is not None)
+0 False
+1 True
+>>> task.save_adapter(round.weights, getfixture("tmp_path") / "adapter")
+
+Every name is loaded when it is asked for: ``import spry`` itself imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_NAMES = {
+    # the engine
+    "Dual": "spry.forward.dual",
+    "call": "spry.forward.functional",
+    "check_model": "spry.profile.check",
+    "jvp": "spry.forward.functional",
+    "rule": "spry.forward.registry",
+    # values
+    "Key": "spry.core.keys",
+    "Params": "spry.core.params",
+    "SpryError": "spry.core.errors",
+    "Unit": "spry.core.units",
+    # gradients
+    "Estimate": "spry.estimators.estimate",
+    "Loss": "spry.estimators.loss",
+    "backprop": "spry.estimators.backprop",
+    "exact_head": "spry.estimators.exact",
+    "forward_gradient": "spry.estimators.projected",
+    "zeroth_order": "spry.estimators.projected",
+    # federation
+    "Algorithm": "spry.federated.algorithm",
+    "Round": "spry.runtime.records",
+    "compose": "spry.federated.algorithm",
+    "simulate": "spry.runtime.rounds",
+    # tasks and data
+    "ClassificationTask": "spry.tasks.classification",
+    "Score": "spry.tasks.task",
+    "Task": "spry.tasks.task",
+    "load_dataset": "spry.data.client_data",
+    # runs
+    "Config": "spry.experiment.config",
+    "compare_methods": "spry.compare.compare",
+    "load_config": "spry.experiment.config",
+    "run": "spry.experiment.run",
+    "write_report": "spry.report.page",
+}
+_ALIASES = {
+    "compare_methods": "compare",
+    "load_config": "load_run",
+    "write_report": "write",
+}
+"""Where a name is another one in its module, where it would say too little or too much here."""
+
+__all__ = ["__version__", "methods", "optim", "splits", *sorted(_NAMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "methods":
+        from spry.federated.methods import METHODS
+
+        return METHODS
+    if name in {"optim", "splits"}:
+        return import_module({"optim": "spry.optim", "splits": "spry.federated.split"}[name])
+    if name not in _NAMES:
+        raise AttributeError(f"module 'spry' has no attribute {name!r}")
+    return getattr(import_module(_NAMES[name]), _ALIASES.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from spry.core.params import Params
 from spry.estimators.directions import Directions, gaussian
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.loss import Loss
-from spry.estimators.slopes import Slope, forward_mode
+from spry.estimators.slopes import Slope, central_difference, forward_mode
 
 
 def expand(slopes: Tensor, directions: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -87,6 +88,39 @@ def projected(
         return Estimate(value=value, gradient={n: gradient[n] for n in params}, slopes=slopes)
 
     return estimate
+
+
+def forward_gradient(num_directions: int = 1, exact: Iterable[str] = ()) -> Estimator:
+    """Estimate a gradient by forward-mode automatic differentiation, ``g = 1/K sum_k <dL/dw, v_k> v_k``; unbiased.
+
+    Args:
+        num_directions: K, >= 1: gaussian directions, all in one pass.
+        exact: Names of weights near the output whose gradient is taken exactly instead, such as the head's.
+
+    Returns:
+        The estimator; its relative squared error is ``(d + 1) / K`` for d perturbed weights.
+
+    Source:
+        Baydin et al. 2022 (arXiv 2202.08587); Panchal et al. 2024 (arXiv 2405.15551), section 3.
+    """
+    return projected(forward_mode, SlopeSpec(exact=frozenset(exact)), num_directions)
+
+
+def zeroth_order(num_directions: int = 1, fd_step: float = 1e-3, exact: Iterable[str] = ()) -> Estimator:
+    """Estimate a gradient by central differences, ``s_k = (L(w + h v_k) - L(w - h v_k)) / 2h`` in place of the slope.
+
+    Args:
+        num_directions: K, >= 1: gaussian directions, two evaluations each.
+        fd_step: h, > 0; the error falls with h^2 until rounding takes over.
+        exact: Names of weights near the output whose gradient is taken exactly instead, such as the head's.
+
+    Returns:
+        The estimator.
+
+    Source:
+        Malladi et al. 2023 (MeZO, arXiv 2305.17333), definition 1.
+    """
+    return projected(central_difference(fd_step), SlopeSpec(exact=frozenset(exact)), num_directions)
 
 
 def from_slopes(slopes: Tensor, spec: SlopeSpec) -> Estimator:

@@ -10,7 +10,7 @@ import torch
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.units import Unit
-from spry.runtime.rounds import defect, idle, sample
+from spry.runtime.sampling import sample, untrained, validate_reply
 from spry.wire.messages import Gradient, Reply, Slopes, Weights
 
 
@@ -39,11 +39,11 @@ def test_what_is_not_finite_does_not_count(payload):
     def reply(values, loss=0.5):
         return Reply(round=0, client=0, examples=1, payload=payload({"a": values}), steps=1, loss=loss)
 
-    assert defect(reply(OK)) is None
-    assert "NaN" in (defect(reply(NAN)) or "")
-    assert "inf" in (defect(reply(OK, float("inf"))) or "")
+    assert validate_reply(reply(OK)) is None
+    assert "NaN" in (validate_reply(reply(NAN)) or "")
+    assert "inf" in (validate_reply(reply(OK, float("inf"))) or "")
 
 
-def test_idle_units_keep_the_models_order():
+def test_untrained_units_keep_the_models_order():
     units = [Unit(name=name, names=(name,)) for name in "abc"]
-    assert idle(units, {"b"}) == ("a", "c")
+    assert untrained(units, {"b"}) == ("a", "c")
