@@ -19,7 +19,7 @@ from spry.estimators.directions import rademacher
 from spry.estimators.head import exact_head
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import central_difference, forward_difference, forward_mode
-from spry.metrics.meter import tensor_peak
+from spry.measure.meter import tensor_peak
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.kinds.lora import Lora
 

@@ -13,7 +13,7 @@ from spry.estimators.amplitudes import calibrate
 from spry.estimators.backprop import backprop
 from spry.estimators.observe import observe
 from spry.estimators.predict import predict
-from spry.metrics.meter import tensor_peak
+from spry.measure.meter import tensor_peak
 from spry.tasks.kinds.lora import Lora, LoraA
 from spry.tasks.kinds.lora_xs import LoraXs
 

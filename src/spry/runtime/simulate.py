@@ -13,7 +13,7 @@ from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState, Trained
 from spry.federated.average import delivered
 from spry.federated.downlink import Downlink, full
-from spry.metrics.meter import peak_of
+from spry.measure.meter import peak_of
 from spry.metrics.stats import Stats
 from spry.runtime.records import ClientRecord, Round
 from spry.runtime.rounds import defect, idle, load, sample

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from spry.experiment.memory.case import Case
-from spry.experiment.memory.measure import prepare
-from spry.experiment.memory.predict import predict
-from spry.experiment.memory.steps import STEPS
-from spry.metrics.meter import tensor_peak
+from spry.measure.meter import tensor_peak
+from spry.profile.case import Case
+from spry.profile.measure import prepare
+from spry.profile.predict import predict
+from spry.profile.steps import STEPS
 
 OFF = {
     "inference": 0.1,
