@@ -28,13 +28,13 @@ from convergence_conditions import COMPARED, CONDITIONS, SHOWN, TUNED
 from convergence_data import FIRST, SETS, files
 from convergence_flops import flops
 
+from spry.compare import tune
+from spry.compare.compare import FILE, compare
+from spry.compare.costs import Budget
 from spry.core.errors import ConfigError
-from spry.experiment import tune
-from spry.experiment.compare import FILE, compare
 from spry.experiment.config import Config, load
 from spry.experiment.files import write_json
 from spry.experiment.run import META, SUMMARY, Started, holds
-from spry.experiment.views import Budget
 
 CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")
 AGAIN = 2

@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from spry.experiment.compare import FILE
+from spry.compare.compare import FILE
 from spry.experiment.files import write_json
 
 RESULTS, PICTURES = Path("benchmarks/results"), Path("docs/pictures")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spry.core.keys import Key
 from spry.core.params import Params, dot
 from spry.forward import call, jvp
-from spry.tasks.shapes import SHAPES, build, example
+from spry.profile.architectures import SHAPES, build, example
 
 NAMES = ("minilm", "roberta-base", "distilbert", "albert-large", "gpt2", "opt-125m", "llama-1k")
 DTYPES = ("float64", "float32", "bfloat16", "float16")

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from spry.experiment.memory import Case, Method, Row, measure_fresh
 from spry.experiment.provenance import provenance
+from spry.profile import Case, Method, Row, measure_fresh
 
 GB = 1e9
 HEADLINE = {  # shape: batch, length, the target of Spry's total peak, and what the paper reports, in GB

@@ -20,8 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spry.experiment.memory import Case, Method, measure_fresh
 from spry.experiment.provenance import provenance
+from spry.profile import Case, Method, measure_fresh
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 SHAPES = ("bert-base", "bert-large", "llama-1k")

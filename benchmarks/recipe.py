@@ -32,9 +32,9 @@ from spry.experiment.build import build as put_together
 from spry.experiment.config import load_run
 from spry.experiment.files import write_json
 from spry.experiment.provenance import provenance
-from spry.metrics.meter import peak_of, release_lazily, release_promptly
+from spry.measure.meter import peak_of, release_lazily, release_promptly
+from spry.profile.architectures import build
 from spry.tasks.models import load as load_model
-from spry.tasks.shapes import build
 from spry.wire.messages import Answer
 
 RESULTS = Path("benchmarks/results/recipe.json")

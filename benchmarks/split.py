@@ -22,12 +22,12 @@ from typing import Any
 
 from spry.core.units import Unit
 from spry.experiment.files import write_json
-from spry.experiment.memory.case import Case
-from spry.experiment.memory.measure import prepare
-from spry.experiment.memory.steps import STEPS, Subject, inference
 from spry.experiment.provenance import provenance
 from spry.federated.split import contiguous, cyclic
-from spry.metrics.meter import release_lazily, tensor_peak
+from spry.measure.meter import release_lazily, tensor_peak
+from spry.profile.case import Case
+from spry.profile.measure import prepare
+from spry.profile.steps import STEPS, Subject, inference
 
 SPLITS = {"cyclic": cyclic, "contiguous": contiguous}
 CLIENTS = range(4)

@@ -12,7 +12,7 @@ from wire_stand_in import Bowl
 
 from spry.experiment.build import build
 from spry.experiment.config import Config
-from spry.metrics.meter import tensor_peak
+from spry.measure.meter import tensor_peak
 from spry.wire.codec import decode_reply, encode_reply
 from spry.wire.messages import Answer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spry.experiment.memory import Case, Row
+from spry.profile import Case, Row
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 

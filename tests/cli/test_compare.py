@@ -79,7 +79,7 @@ def test_a_setting_that_a_methods_own_table_overrules_is_named(spry, tiny_config
 
 
 def test_stopping_a_comparison_says_how_to_go_on(spry, tiny_config, monkeypatch):
-    from spry.experiment import compare
+    from spry.compare import compare
 
     def stopped(*arguments, **options):
         raise KeyboardInterrupt

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spry.experiment import memory
-from spry.experiment.memory import Case, Row
+from spry import profile as memory
+from spry.profile import Case, Row
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from spry.compare.compare import compare
 from spry.core.errors import CheckpointError, ConfigError, TrainingError
 from spry.experiment import checkpoint, events
 from spry.experiment.build import build
-from spry.experiment.compare import compare
 from spry.experiment.config import load
 from spry.experiment.run import Started, resume, run
 from spry.federated.ema import delivered

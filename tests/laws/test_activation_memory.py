@@ -12,7 +12,7 @@ from spry.core.keys import Key
 from spry.estimators.activation import activation
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement
-from spry.metrics.meter import tensor_peak
+from spry.measure.meter import tensor_peak
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.kinds.lora import LoraA
 from tests.forward.reference import scale_down

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BertConfig, LlamaConfig
 
 from spry.forward import call, jvp
-from spry.metrics.meter import tensor_peak
+from spry.measure.meter import tensor_peak
 from tests.forward.reference import drawn, scale_down
 
 WIDTH, HEADS, BATCH, LENGTH = 64, 4, 8, 64

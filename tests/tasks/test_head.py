@@ -16,10 +16,10 @@ from spry.core.keys import Key
 from spry.estimators.activation import activation
 from spry.estimators.backprop import backprop
 from spry.estimators.directions import rademacher
-from spry.estimators.head import exact_head
+from spry.estimators.exact import exact_head
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import central_difference, forward_difference, forward_mode
-from spry.metrics.meter import tensor_peak
+from spry.measure.meter import tensor_peak
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.kinds.lora import Lora
 

@@ -20,7 +20,7 @@ from spry.estimators.activation import activation
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import central_difference, forward_difference, forward_mode
-from spry.metrics.meter import tensor_peak
+from spry.measure.meter import tensor_peak
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.kinds.lora import Lora, LoraA
 from spry.tasks.kinds.lora_xs import LoraXs

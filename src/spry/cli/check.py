@@ -10,7 +10,7 @@ from spry.cli import screen
 from spry.cli.runs import Json
 
 if TYPE_CHECKING:
-    from spry.experiment.check import ModelCheck
+    from spry.profile.check import ModelCheck
     from spry.report.tables import Table
 
 
@@ -35,7 +35,7 @@ def check(
 
     Ends with status 1 if a unit's slope is wrong or a module cannot be run.
     """  # ruff: ignore[docstring-missing-exception] - what stands here is the command's help
-    from spry.experiment.check import check_model
+    from spry.profile.check import check_model
     from spry.report import tables
 
     with screen.err().status(f"checking {model} ..."):

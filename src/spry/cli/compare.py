@@ -58,9 +58,9 @@ def compare(
     """
     from spry.cli import folders
     from spry.cli.progress import Watch
-    from spry.experiment import compare as experiment
+    from spry.compare import compare as comparison
+    from spry.compare.costs import Budget
     from spry.experiment import config
-    from spry.experiment.views import Budget
 
     wanted = config.load(source, settings or ())
     names = _names(methods, wanted)
@@ -68,7 +68,7 @@ def compare(
         wanted, names = _with_baseline(wanted, names)
     _say_overruled(wanted, names, settings or ())
     numbers = [wanted.seed + k for k in range(SEEDS)] if seeds is None else _numbers(seeds)
-    runs = experiment.plan(wanted, names, numbers)
+    runs = comparison.plan(wanted, names, numbers)
     folder = out or folders.choose(f"{folders.dataset(wanted)}-compare", runs)
     budget = Budget(
         peak_bytes_above_model=budget_mib and budget_mib * 2**20,
@@ -76,7 +76,7 @@ def compare(
         bytes_per_client=budget_bytes,
     )
     with resumable(shlex.join(["spry", *sys.argv[1:]])), Watch() as watch:
-        for name, event in experiment.compare(wanted, names, numbers, folder, budget=budget, target=target):
+        for name, event in comparison.compare(wanted, names, numbers, folder, budget=budget, target=target):
             watch.show(name, event)
     _print(folder, [folder / f"{name}-s{seed}" for seed in numbers for name in names], as_json=as_json)
 
@@ -98,9 +98,9 @@ def _print(folder: Path, runs: list[Path], *, as_json: bool) -> None:
 
 
 def _with_baseline(wanted: Config, names: list[str]) -> tuple[Config, list[str]]:
-    from spry.experiment import compare as experiment
+    from spry.compare import compare as comparison
 
-    config, more = experiment.with_baseline(wanted, names)
+    config, more = comparison.with_baseline(wanted, names)
     for name in more[len(names) :]:
         screen.say(
             f"Backpropagation with checkpointing is added ({name}), which none of {', '.join(names)} is. "

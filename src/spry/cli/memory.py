@@ -11,7 +11,7 @@ from spry.cli.runs import Json
 from spry.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from spry.experiment.memory import Case, Method, Row
+    from spry.profile import Case, Method, Row
     from spry.report.tables import Table
 
 
@@ -50,7 +50,7 @@ def memory(
 
     Memory is counted above the resident model. Models are built from their shapes with random weights.
     """
-    from spry.experiment.memory import Case
+    from spry.profile import Case
     from spry.report import tables
 
     cases = [
@@ -73,7 +73,7 @@ def memory(
 
 
 def _measured(cases: list[Case]) -> list[Row]:
-    from spry.experiment.memory import measure_all
+    from spry.profile import measure_all
 
     rows: list[Row] = []
     with screen.err().status(f"measuring {cases[0].method} ...") as status:
@@ -85,7 +85,7 @@ def _measured(cases: list[Case]) -> list[Row]:
 
 
 def _fit(cases: list[Case], budget: str, *, as_json: bool) -> None:
-    from spry.experiment.memory.budget import fits, parse_bytes
+    from spry.profile.budget import fits, parse_bytes
     from spry.report import formats, tables
 
     size, found = parse_bytes(budget), []
@@ -151,7 +151,7 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _shape(model: str) -> str:
-    from spry.tasks.shapes import SHAPES
+    from spry.profile.architectures import SHAPES
 
     if model not in SHAPES:
         raise ConfigError(f"no model shape is called {model!r}. {nearest(model, SHAPES)}")
@@ -159,7 +159,7 @@ def _shape(model: str) -> str:
 
 
 def _methods(given: str) -> list[Method]:
-    from spry.experiment.memory import METHODS
+    from spry.profile import METHODS
 
     named = list(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
     for name in named:

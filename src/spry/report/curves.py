@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from spry.metrics import seconds
+from spry.measure import seconds
 from spry.report import formats, style
 from spry.report.groups import Group, Section
 from spry.report.load import Run

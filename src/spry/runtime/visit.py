@@ -12,7 +12,7 @@ from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState
 from spry.federated.client import ClientResult
 from spry.federated.ema import delivered
-from spry.metrics.meter import peak_of
+from spry.measure.meter import peak_of
 from spry.runtime.executor import Visit
 from spry.runtime.records import ClientRecord
 from spry.runtime.sampling import validate_reply

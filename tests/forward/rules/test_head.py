@@ -12,9 +12,9 @@ from tests.forward.reference import drawn
 
 from spry.core.keys import Key
 from spry.estimators.backprop import backprop
-from spry.estimators.head import exact_head
+from spry.estimators.exact import exact_head
 from spry.forward import Dual, chunking
-from spry.metrics.meter import tensor_peak
+from spry.measure.meter import tensor_peak
 
 N, D, V = 9, 4, 40
 

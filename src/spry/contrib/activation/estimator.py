@@ -15,7 +15,7 @@ from spry.estimators.amplitudes import Amplitudes, places, spread
 from spry.estimators.credit import credit, cut
 from spry.estimators.directions import JOINT
 from spry.estimators.estimate import Estimate, Estimator
-from spry.estimators.head import by_rows
+from spry.estimators.exact import by_rows
 from spry.estimators.projected import Measurement, expand
 from spry.forward.loss import CausalLoss, Loss
 from spry.forward.tap import tapped

@@ -7,8 +7,8 @@ import threading
 import pytest
 import torch
 
-from spry.metrics import gauge as module
-from spry.metrics.meter import Meter, release_promptly, settle, tensor_peak
+from spry.measure import gauge as module
+from spry.measure.meter import Meter, release_promptly, settle, tensor_peak
 
 MIB = 1 << 20
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch.autograd.profiler import profile
 
-from spry.metrics.gauge import gauge
+from spry.measure.gauge import gauge
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch 2.13's profiler announces itself on stderr below that
 

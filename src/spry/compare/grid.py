@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spry.compare import fairness
 from spry.core.errors import ConfigError
-from spry.experiment import fairness
 from spry.experiment.config import Config, flatten
 from spry.federated.traits import STEPS, Steps
 

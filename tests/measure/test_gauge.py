@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from spry.metrics.gauge import Gauge
+from spry.measure.gauge import Gauge
 
 
 class Mark:

@@ -9,8 +9,8 @@ import torch
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
-from spry.metrics.meter import Meter, release_promptly
-from spry.tasks.shapes import SHAPES, build, example
+from spry.measure.meter import Meter, release_promptly
+from spry.profile.architectures import SHAPES, build, example
 
 PUBLISHED = {  # parameters of the published bodies, without task head, in millions
     "minilm": 22.7,

@@ -15,8 +15,8 @@ from spry.core.params import Params
 from spry.core.units import Unit
 from spry.forward import call
 from spry.forward.check import Checked, check
+from spry.profile.architectures import SHAPES, Head, build, example
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.shapes import SHAPES, Head, build, example
 
 REMEDIES: Mapping[str, str] = {
     "eager": 'load it with attn_implementation="sdpa": eager attention holds all scores of a layer at once',

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spry.core.errors import ConfigError, nearest
 from spry.core.keys import Key
-from spry.tasks.blank import fill, quantise_linears
+from spry.profile.random_weights import fill, quantise_linears
 
 Head = Literal["classification", "causal-lm"]
 

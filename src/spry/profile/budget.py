@@ -10,11 +10,11 @@ from typing import Any, get_args
 import torch
 
 from spry.core.errors import ConfigError
-from spry.experiment.memory.case import Case, Method, Row, Slice
-from spry.experiment.memory.fresh import measure_fresh
-from spry.experiment.memory.predict import predict
-from spry.experiment.memory.resident import resident
-from spry.tasks.shapes import build
+from spry.profile.architectures import build
+from spry.profile.case import Case, Method, Row, Slice
+from spry.profile.predict import predict
+from spry.profile.subprocess import measure_fresh
+from spry.profile.weight_bytes import resident
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 

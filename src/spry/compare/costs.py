@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from spry.metrics.seconds import client_seconds
+from spry.measure.seconds import client_seconds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from statistics import stdev
 
 import pytest
 
-from spry.experiment.views import Budget, course, equal_rounds, to_target, usual, within
+from spry.compare.costs import Budget, course, equal_rounds, to_target, usual, within
 
 
 def entries(accuracies, *, seconds=2.0, up=300, down=700, first=None):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
-from spry.experiment.memory.case import Case
-from spry.experiment.memory.measure import measure
+from spry.profile.case import Case
+from spry.profile.measure import measure
 
 if __name__ == "__main__":
     row = measure(Case(**json.load(sys.stdin)))

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from spry.core.errors import ConfigError
-from spry.experiment.memory import METHODS, Case, Row, fits, measure_all, measure_fresh, parse_bytes
-from spry.experiment.memory.measure import prepare
-from spry.experiment.memory.resident import resident
-from spry.experiment.memory.steps import STEPS, reference
-from spry.tasks.shapes import build
+from spry.profile import METHODS, Case, Row, fits, measure_all, measure_fresh, parse_bytes
+from spry.profile.architectures import build
+from spry.profile.measure import prepare
+from spry.profile.steps import STEPS, reference
+from spry.profile.weight_bytes import resident
 
 SMALL = Case(model="minilm", method="spry", batch=2, length=24, layers=2, repeats=1, seconds=0.0)
 

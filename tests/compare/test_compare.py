@@ -6,14 +6,15 @@ import json
 
 import pytest
 
+from spry.compare import compare as experiment
+from spry.compare import fairness, grid, tune
+from spry.compare.compare import compare, plan, with_baseline
+from spry.compare.costs import Budget
 from spry.core.errors import CheckpointError, ConfigError, TrainingError
-from spry.experiment import compare as experiment
-from spry.experiment import events, fairness, grid, tune
+from spry.experiment import events
 from spry.experiment.build import build
-from spry.experiment.compare import compare, plan, with_baseline
 from spry.experiment.config import load
 from spry.experiment.run import CONFIG, Started
-from spry.experiment.views import Budget
 from spry.federated.methods import METHODS
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from spry.core.errors import ModelError
-from spry.experiment.check import check_model
-from spry.tasks.shapes import SHAPES
+from spry.profile.architectures import SHAPES
+from spry.profile.check import check_model
 
 LARGE = {"bert-large", "roberta-large", "llama2-7b", "opt-1.3b", "opt-6.7b", "opt-13b"}
 
@@ -62,10 +62,10 @@ def test_a_model_that_is_not_there_is_refused():
 
 
 def test_eager_attention_gets_advice(monkeypatch):
-    from spry.experiment import check as module
+    from spry.profile import check as module
 
     monkeypatch.setattr(module, "build", lambda *a, **k: torch_build(*a, **{**k, "attention": "eager"}))
-    from spry.tasks.shapes import build as torch_build
+    from spry.profile.architectures import build as torch_build
 
     found = check_model("minilm", layers=1, batch=2, length=8, differences=False)
     assert found.passed

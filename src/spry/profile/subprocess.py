@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
-from spry.experiment.memory.case import Case, Row
+from spry.profile.case import Case, Row
 
 
 def measure_fresh(case: Case, timeout: float | None = None) -> Row:
@@ -24,7 +24,7 @@ def measure_fresh(case: Case, timeout: float | None = None) -> Row:
     """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment.setdefault("PYTHONWARNINGS", "ignore")
-    command = [sys.executable, "-m", "spry.experiment.memory"]
+    command = [sys.executable, "-m", "spry.profile"]
     try:
         done = subprocess.run(
             command,

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spry.compare import fairness
+from spry.compare.archive import make_room
+from spry.compare.grid import Point, at_edge, points
 from spry.core.errors import ConfigError, TrainingError
-from spry.experiment import events, fairness
-from spry.experiment.aside import make_room
+from spry.experiment import events
 from spry.experiment.config import Config
 from spry.experiment.files import write_json
-from spry.experiment.grid import Point, at_edge, points
 from spry.experiment.run import SUMMARY, Started, finished, holds, run
 from spry.runtime.records import Round
 

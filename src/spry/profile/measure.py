@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.experiment.memory.case import Case, Row
-from spry.experiment.memory.predict import predict
-from spry.experiment.memory.resident import resident
-from spry.experiment.memory.steps import STEPS, Batch, Subject, inference, reference
 from spry.forward import call
-from spry.metrics.meter import Meter, release_lazily, release_promptly, settle, tensor_peak
-from spry.tasks.shapes import SHAPES, build, example
+from spry.measure.meter import Meter, release_lazily, release_promptly, settle, tensor_peak
+from spry.profile.architectures import SHAPES, build, example
+from spry.profile.case import Case, Row
+from spry.profile.predict import predict
+from spry.profile.steps import STEPS, Batch, Subject, inference, reference
+from spry.profile.weight_bytes import resident
 
 KEY = Key(0).fold("memory")
 SLOW = 10.0

@@ -27,8 +27,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from spry.experiment.memory.case import Case
 from spry.forward.chunking import WORKSPACE
+from spry.profile.case import Case
 
 DUAL = 0.35
 """Hidden states that the engine holds at its peak beside what waits there anyway, for the value and each direction."""

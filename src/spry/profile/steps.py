@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from spry.core.params import Params, dot, tree_map
-from spry.experiment.memory.case import Method
 from spry.forward import jvp
+from spry.profile.case import Method
 
 Batch = Mapping[str, Tensor]
 Step = Callable[[], Tensor | None]

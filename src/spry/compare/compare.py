@@ -8,13 +8,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from spry.compare import costs, fairness, tune
+from spry.compare.archive import make_room
+from spry.compare.costs import Budget, Courses, course, spread
 from spry.core.errors import TrainingError
-from spry.experiment import events, fairness, tune, views
-from spry.experiment.aside import make_room
+from spry.experiment import events
 from spry.experiment.config import Config, flatten
 from spry.experiment.files import write_json
 from spry.experiment.run import SUMMARY, Started, finished, run
-from spry.experiment.views import Budget, Courses, course, spread
 from spry.federated.traits import BACKPROPAGATING, BOUNDS
 from spry.runtime.records import Round
 
@@ -176,7 +177,7 @@ def _views(
     rows: Sequence[Mapping[str, Any]], courses: Courses, budget: Budget | None, target: float | None
 ) -> dict[str, Any]:
     rivals = {row["method"] for row in rows if row["algorithm"] not in BOUNDS} or set(courses)
-    usual = views.usual({name: runs for name, runs in courses.items() if name in rivals})
+    usual = costs.usual({name: runs for name, runs in courses.items() if name in rivals})
     asked = budget or Budget()
     limits = Budget(
         peak_bytes_above_model=asked.peak_bytes_above_model,
@@ -187,9 +188,9 @@ def _views(
     backpropagated = [row["accuracy_mean"] for row in rows if row["algorithm"] in BACKPROPAGATING - BOUNDS]
     goal = target or (NEAR * max(backpropagated) if backpropagated else None)
     return {
-        "equal_rounds": views.equal_rounds(courses),
-        "budget": views.within(courses, peaks, limits),
-        "target": views.to_target(courses, goal) if goal else None,
+        "equal_rounds": costs.equal_rounds(courses),
+        "budget": costs.within(courses, peaks, limits),
+        "target": costs.to_target(courses, goal) if goal else None,
     }
 
 

@@ -1,0 +1,1 @@
+"""Runs many configurations and compares them: tuning, fairness, costs."""

@@ -1,0 +1,1 @@
+"""Measures peak memory and time."""
