@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 from rich.console import Group
 from rich.live import Live
@@ -128,29 +126,7 @@ def opening(name: str, started: Started) -> str:
         f"{formats.count(started.trainable_weights)} weights in {started.units} units and the head; "
         f"folder {started.folder}"
     )
-    if started.auto:
-        line += f"; {chosen(started.auto)}"
     return line + (f" (going on after round {started.resumed_at})" if started.resumed_at else "")
-
-
-def chosen(auto: Mapping[str, Any]) -> str:
-    """Say what ``method.estimator = 'auto'`` chose, and why.
-
-    Args:
-        auto: What the run knows of it.
-
-    Returns:
-        A clause.
-    """
-    if not auto["maps"]:
-        return "auto: weight directions, for what is trained are no maps"
-    errors = auto["error_of_activation_directions"], auto["error_of_weight_directions"]
-    told = f"{errors[0]:.3g} against {errors[1]:.3g}" if errors[0] == errors[0] else "unknown"
-    return (
-        f"auto: activation directions for {auto['tapped']} of {auto['maps']} maps, for texts of fewer than about "
-        f"{auto['limit_in_tokens']:.0f} tokens (predicted error at {auto['tokens']:.0f} tokens {told}, by medians), "
-        "weight directions otherwise"
-    )
 
 
 def _rounds(count: int) -> str:

@@ -15,8 +15,8 @@ from torch import Tensor
 from spry.core.errors import ConfigError
 from spry.core.params import Params, tree_map
 from spry.estimators.exact import evaluate_lazily
-from spry.forward import jvp
 from spry.estimators.loss import Loss
+from spry.forward import jvp
 
 
 class SlopeResult(NamedTuple):

@@ -24,7 +24,6 @@ from spry.federated.replay.downlink import Downlink, by_slopes, full
 from spry.federated.transforms import Clip, UpdateTransform
 from spry.optim.named import Named, optimizer
 from spry.optim.transform import Transform
-from spry.runtime.rounds import Schedule
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.kinds.freed import BitFit, Norm
 from spry.tasks.kinds.ia3 import Ia3
@@ -63,7 +62,6 @@ class Experiment:
         downlink: How orders reach clients.
         task: Owner of the model.
         clients: Owner of the data.
-        schedule: How long to run and when to look.
         key: Where every draw comes from.
     """
 
@@ -71,7 +69,6 @@ class Experiment:
     downlink: Downlink
     task: ClassificationTask
     clients: Federation
-    schedule: Schedule
     key: Key
 
 
@@ -100,12 +97,6 @@ def build(config: Config) -> Experiment:
         downlink=DOWNLINKS[config.server.send](algorithm),
         task=task,
         clients=_federation(config, splits, task, key),
-        schedule=Schedule(
-            rounds=config.schedule.rounds,
-            clients_per_round=config.schedule.clients_per_round,
-            evaluate_every=config.schedule.evaluate_every,
-            personalized=config.schedule.personalized,
-        ),
         key=key,
     )
 
@@ -141,7 +132,8 @@ def _optimizer(section: str, name: str | None, lr: float | None, own: Named | No
 def _kind(config: Config) -> Kind:
     kind = PEFT[config.peft.kind]
     known = {field.name for field in fields(kind)}
-    given = {**config.peft.model_dump(), "targets": tuple(config.peft.targets) or None}
+    head = {"head": "layer", "last_block": "block", "nothing": "layer"}[config.peft.exact]
+    given = {**config.peft.model_dump(), "targets": tuple(config.peft.targets) or None, "head": head}
     return kind(**{name: value for name, value in given.items() if name in known})
 
 

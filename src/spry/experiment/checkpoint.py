@@ -13,20 +13,18 @@ from safetensors.torch import save
 from torch import Tensor
 
 from spry.core.errors import CheckpointError
-from spry.core.params import Params
 from spry.experiment.files import replace_file
 from spry.federated.algorithm import ServerState
 
 FILE = "checkpoint.safetensors"
 
 
-def write(state: ServerState, folder: Path, frozen: Params | None = None) -> None:
+def write(state: ServerState, folder: Path) -> None:
     """Write the state into a run folder, keeping the last checkpoint until the new one is whole on the disk.
 
     Args:
         state: The server's state.
         folder: The run folder.
-        frozen: Weights of the model that the run chose when it began, and that no round changes.
 
     Raises:
         CheckpointError: If the disk is full or refuses; the last checkpoint is still there.
@@ -36,7 +34,6 @@ def write(state: ServerState, folder: Path, frozen: Params | None = None) -> Non
         tensors |= {f"optimizer/{slot}/{name}": value for name, value in slots.items()}
     for slot, slots in state.memory.items():
         tensors |= {f"memory/{slot}/{name}": value for name, value in slots.items()}
-    tensors |= {f"frozen/{name}": value for name, value in (frozen or {}).items()}
     metadata = {"spry": json.dumps({"version": 1, "round": state.round})}
     data = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, metadata)
     target = folder / FILE
@@ -83,22 +80,6 @@ def read(folder: Path, like: ServerState) -> ServerState:
         },
         memory=_memory(tensors, like, path),
     )
-
-
-def frozen(folder: Path) -> dict[str, Tensor]:
-    """Read the weights of the model that the run of a folder chose when it began.
-
-    Args:
-        folder: The run folder.
-
-    Returns:
-        By name; none if there was nothing to choose.
-
-    Raises:
-        CheckpointError: If the file is missing or damaged.
-    """
-    _, tensors = _open(folder / FILE)
-    return {key.removeprefix("frozen/"): value for key, value in tensors.items() if key.startswith("frozen/")}
 
 
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

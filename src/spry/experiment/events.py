@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from spry.experiment.files import replace_file
-from spry.metrics.stats import Stats
 from spry.runtime.records import ClientRecord, Round
+from spry.tasks.task import Metrics
 
 FILE = "rounds.jsonl"
 
@@ -26,17 +26,17 @@ def to_json(record: Round) -> dict[str, Any]:
     return {
         "round": record.number,
         "loss": record.loss,
-        "test_accuracy": _accuracy(record.test),
+        f"test_{record.score_name}": _score(record.test, record),
         "test_loss": record.test.loss if record.test else None,
-        "generalized_accuracy": _accuracy(record.generalized),
-        "personalized_accuracy": _accuracy(record.personalized),
+        f"generalized_{record.score_name}": _score(record.generalized, record),
+        f"personalized_{record.score_name}": _score(record.personalized, record),
         "seconds": record.seconds,
         "client_seconds": sum(client.seconds for client in record.clients),
         "peak_bytes_above_model": record.peak_bytes,
         "bytes_up": sum(client.bytes_up for client in record.clients),
         "bytes_down": sum(client.bytes_down for client in record.clients),
         "failed_replies": len(record.clients) - len(record.survivors),
-        "idle_units": list(record.idle_units),
+        "untrained_units": list(record.untrained_units),
         "clients": [_client(client) for client in record.clients],
     }
 
@@ -80,8 +80,8 @@ def rewind(folder: Path, rounds: int) -> None:
     replace_file(folder / FILE, text.encode())
 
 
-def _accuracy(stats: Stats | None) -> float | None:
-    return stats.accuracy if stats else None
+def _score(metrics: Metrics | None, record: Round) -> float | None:
+    return metrics.values()[record.score_name] if metrics is not None else None
 
 
 def _client(client: ClientRecord) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from spry.core.errors import CheckpointError
 from spry.core.params import restrict, size
@@ -18,7 +17,7 @@ from spry.experiment.provenance import provenance
 from spry.experiment.summary import Facts, summarize
 from spry.federated.ema import delivered
 from spry.runtime.records import Round
-from spry.runtime.simulate import simulate
+from spry.runtime.rounds import simulate
 
 CONFIG, META, SUMMARY, ADAPTER = "config.toml", "meta.json", "summary.json", "adapter"
 
@@ -35,7 +34,6 @@ class Started:
         units: How many units are dealt, the head left out.
         trainable_weights: How many scalar weights are trained.
         resumed_at: Rounds that were already done.
-        auto: What method.estimator = 'auto' chose and by which predictions; None if it was not asked.
     """
 
     config: Config
@@ -45,7 +43,6 @@ class Started:
     units: int
     trainable_weights: int
     resumed_at: int
-    auto: Mapping[str, Any] | None = None
 
 
 def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Started | Round]:
@@ -66,13 +63,11 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
     experiment = build(config)
     state = experiment.algorithm.init(experiment.task.init())
     if resume and checkpoint.exists(folder):
-        experiment.task.settle(checkpoint.frozen(folder))
         state = checkpoint.read(folder, state)
     events.rewind(folder, state.round)
     facts = Facts(
-        majority_accuracy=experiment.majority_accuracy,
+        score=experiment.task.score,
         trainable_weights=size(restrict(state.weights, names_of(experiment.algorithm.units))),
-        auto=experiment.moved.facts(),
     )
     yield Started(
         config=config,
@@ -82,22 +77,24 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
         units=sum(not unit.head for unit in experiment.algorithm.units),
         trainable_weights=facts.trainable_weights,
         resumed_at=state.round,
-        auto=facts.auto,
     )
     for record in simulate(
         experiment.algorithm,
         experiment.task,
         experiment.clients,
         key=experiment.key,
-        schedule=experiment.schedule,
+        rounds=config.schedule.rounds,
+        clients_per_round=config.schedule.clients_per_round,
+        evaluate_every=config.schedule.evaluate_every,
+        personalized=config.schedule.personalized,
         state=state,
         downlink=experiment.downlink,
         device=config.model.device,
     ):
         state = record.state
         events.append(record, folder)
-        if state.round % config.schedule.checkpoint_every == 0 or state.round == experiment.schedule.rounds:
-            checkpoint.write(state, folder, experiment.task.settled())
+        if state.round % config.schedule.checkpoint_every == 0 or state.round == config.schedule.rounds:
+            checkpoint.write(state, folder)
         yield record
     experiment.task.save_adapter(delivered(state), folder / ADAPTER)
     write_json(folder / SUMMARY, summarize(config, events.read(folder), facts))

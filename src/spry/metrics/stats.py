@@ -51,6 +51,15 @@ class Stats:
         )
 
     @property
+    def examples(self) -> int:
+        """Evaluated examples."""
+        return self.count
+
+    def values(self) -> dict[str, float | None]:
+        """The accuracy; None without examples."""
+        return {"accuracy": self.accuracy if self.count else None}
+
+    @property
     def loss(self) -> float:
         """Mean loss; NaN without examples."""
         return self.loss_sum / self.count if self.count else math.nan

@@ -98,7 +98,7 @@ def units(run: Run) -> Table:
         owners.update(
             unit for client in round["clients"] if not client.get("failed") for unit in client["units"]
         )
-        idle.update(round["idle_units"])
+        idle.update(round["untrained_units"])
     rows = [[unit, str(owners[unit]), str(idle[unit])] for unit in dict.fromkeys([*owners, *idle])]
     return plain("units", ("unit", "replies that trained it", "rounds without one"), rows)
 

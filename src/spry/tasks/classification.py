@@ -6,6 +6,7 @@ import threading
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +14,10 @@ from torch import Tensor
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.core.params import Params, restrict
+from spry.core.params import Params
 from spry.core.units import Unit, names_of
 from spry.data.dataset import Dataset
 from spry.data.encoded import Batch, Encoded, encode
-from spry.estimators.amplitudes import awake
-from spry.estimators.observe import observe
 from spry.forward.dropout import Masks, dropout
 from spry.forward.functional import call
 from spry.metrics.stats import Stats, classified
@@ -28,6 +27,7 @@ from spry.tasks.kinds.lora import Lora
 from spry.tasks.models import load
 from spry.tasks.peft import adapt
 from spry.tasks.recompute import prepare, training
+from spry.tasks.task import Score
 
 _LORA = Lora()
 
@@ -45,6 +45,7 @@ class ClassificationTask:
         dropout: Whether losses are taken with the model's own dropout and LoRA's; evaluation never is.
         dtype: Type of the weights.
         device: Where the model lives; batches are moved there.
+        baseline: Accuracy of always answering the commonest class.
 
     Raises:
         ModelError: If the model cannot be loaded or a PEFT target is not found.
@@ -61,6 +62,7 @@ class ClassificationTask:
         dropout: bool = False,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
+        baseline: float | None = None,
     ) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
@@ -74,9 +76,7 @@ class ClassificationTask:
         self.dropout = dropout
         self.device = torch.device(device)
         self._one_mode = threading.RLock()
-        self._settled = method.settle(
-            self.module, adapted.head, lambda names: self._output_gradients(names, key.fold("settle"))
-        )
+        self.score = Score(name="accuracy", baseline=baseline)
 
     def encode(self, dataset: Dataset, *, max_length: int) -> Encoded:
         """Tokenise a data set for this model.
@@ -139,30 +139,18 @@ class ClassificationTask:
             else:
                 yield None
 
-    def loss(self, batch: Batch, key: Key) -> ClassificationLoss:
+    def loss(self, batch: Batch, key: Key, base: Params = MappingProxyType({})) -> ClassificationLoss:
         """Bind the mean cross-entropy to one batch.
 
         Args:
             batch: Examples with labels.
             key: Where dropout masks come from, if dropout is on.
+            base: The values of trainable weights that the loss will not be given.
 
         Returns:
             The loss as a function of the trainable weights.
         """
-        return ClassificationLoss(task=self, batch=batch, key=key, at_once=self.micro_batch_size)
-
-    def probing(self, key: Key, *, examples: int = 16) -> ClassificationLoss:
-        """Bind the mean cross-entropy to random words, to look at the model with before there is data.
-
-        Args:
-            key: Where words, lengths and labels come from.
-            examples: How many texts.
-
-        Returns:
-            The loss, without dropout, whose parts are single texts: whoever backpropagates keeps the tape of one.
-        """
-        batch = self.probe(key, examples=examples)
-        return ClassificationLoss(task=self, batch=batch, key=key, at_once=1, dropout=False)
+        return ClassificationLoss(task=self, batch=batch, key=key, base=base, at_once=self.micro_batch_size)
 
     def probe(self, key: Key, *, examples: int = 16, tokens: int = 16) -> Batch:
         """Make a batch of random words with random labels, to look at the model with before there is data.
@@ -191,45 +179,6 @@ class ClassificationTask:
         return self.encode(dataset, max_length=min(2 * tokens, self.backbone.max_length)).batch(
             range(examples)
         )
-
-    def settled(self) -> Params:
-        """Give the frozen weights that were measured when the model was loaded.
-
-        Returns:
-            By name; a run that goes on elsewhere takes these and not its own.
-        """
-        return {name: self.module.get_parameter(name) for name in self._settled}
-
-    @torch.no_grad()
-    def settle(self, params: Params) -> None:
-        """Take frozen weights that were measured elsewhere.
-
-        Args:
-            params: What ``settled`` gave there.
-
-        Raises:
-            ModelError: If they are not this model's.
-        """
-        own = self.settled()
-        if {n: w.shape for n, w in params.items()} != {n: w.shape for n, w in own.items()}:
-            raise ModelError(
-                f"{self.backbone.name} has no such frozen weights: {sorted(params.keys() ^ own.keys())}"
-            )
-        for name, weight in own.items():
-            weight.copy_(params[name])
-
-    def _output_gradients(self, names: Sequence[str], key: Key) -> dict[str, Tensor]:
-        """Gradients by outputs of maps on random text, a row a token; zero trained weights of the head are nudged."""
-        head = restrict(self.init(), self.units[-1].names)
-        params = {**awake(head, key.fold("awake")), **{n: self.module.get_parameter(n) for n in names}}
-        rows: dict[str, list[Tensor]] = {
-            name: [params[name].new_zeros(0, len(params[name])).cpu()] for name in names
-        }
-        for _, part in self.probing(key, examples=32).parts():
-            for name, uses in observe(part, params, names).items():
-                found = [use.gradients.flatten(0, 1) for use in uses]
-                rows[name] += [g[g.any(1)].cpu() for g in found]  # padding, and what is not read, has none
-        return {name: torch.cat(rows.pop(name)) for name in names}
 
     @torch.inference_mode()
     def evaluate(self, params: Params, batches: Iterable[Batch]) -> Stats:

@@ -6,7 +6,7 @@ import functools
 import operator
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,6 +30,7 @@ class ClassificationLoss:
         task: Owner of the model.
         batch: B examples with labels.
         key: Where dropout masks come from, if dropout is on.
+        base: The values of trainable weights that calls are not given.
         at_once: Examples in memory at once; all if None.
         dropout: Whether the task's dropout acts, if it has any.
     """
@@ -37,6 +38,7 @@ class ClassificationLoss:
     task: ClassificationTask
     batch: Batch
     key: Key
+    base: Params = field(default_factory=dict)
     at_once: int | None = None
     dropout: bool = True
 
@@ -96,5 +98,5 @@ class ClassificationLoss:
     def _whole(self, params: Params, reduction: str, checkpoint: bool = False) -> Tensor:
         dropping = self.task.dropping(self.key, on=self.dropout)
         with dropping as masks, recomputing(masks) if checkpoint else nullcontext():
-            logits = self.task.logits(params, self.batch)
+            logits = self.task.logits({**self.base, **params}, self.batch)
         return F.cross_entropy(logits, self.batch["labels"].to(self.task.device), reduction=reduction)

@@ -123,19 +123,10 @@ def _units(module: nn.Module, names: list[str], head: Head, kind: Kind) -> tuple
         return sum(module.get_parameter(name).numel() for name in members)
 
     units = [
-        Unit(name=owner, names=tuple(own), size=size(own), sleeps=_sleeps(own, kind))
+        Unit(name=owner, names=tuple(own), size=size(own))
         for owner, own in grouped.items()
     ]
-    return (*units, Unit(name="head", names=tuple(in_head), size=size(in_head), head=True))
-
-
-def _sleeps(names: list[str], kind: Kind) -> dict[str, str]:
-    pairs = {
-        name: ".".join(kind.sleeps.get(part, part) for part in name.split("."))
-        for name in names
-        if not kind.sleeps.keys().isdisjoint(name.split("."))
-    }
-    return {name: other for name, other in pairs.items() if other in names}  # a frozen one is never zero
+    return (*units, Unit(name="head", names=tuple(in_head), size=size(in_head), head=True, exact=True))
 
 
 def _plain(name: str) -> str:

@@ -6,20 +6,20 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import torch
+from spry.estimators.amplitudes import Amplitudes, places, spread
+from spry.estimators.credit import credit, cut
+from spry.forward.loss import CausalLoss, Loss
+from spry.forward.tap import tapped
+from spry.forward.trace import Trace
 from torch import Tensor
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import Params, tree_map
-from spry.estimators.amplitudes import Amplitudes, places, spread
-from spry.estimators.credit import credit, cut
 from spry.estimators.directions import JOINT
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.exact import by_rows
 from spry.estimators.projected import Measurement, expand
-from spry.forward.loss import CausalLoss, Loss
-from spry.forward.tap import tapped
-from spry.forward.trace import Trace
 
 Choice = Callable[[Params, float], Collection[str]]
 """``(weights, tokens) -> names``: which weights to tap, given the mean number of tokens of an example."""

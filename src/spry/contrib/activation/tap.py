@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from spry.forward.trace import Trace
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -22,7 +23,6 @@ from spry.core.errors import ModelError
 from spry.core.params import Params
 from spry.forward.diagnostics import count_dropped, track_fallbacks
 from spry.forward.dual import Dual, primal
-from spry.forward.trace import Trace
 
 Noise = Callable[[str, int, Tensor], Sequence[Tensor]]
 """``(name, call, like) -> u_1 .. u_K``: draws K tensors like one of shape (B, T, R), or (B, M, R) where tokens move

@@ -7,9 +7,9 @@ from dataclasses import replace
 from spry.core.errors import WireError
 from spry.core.params import digest, merge
 from spry.federated.algorithm import Algorithm, ServerState
+from spry.federated.replay.codec import CATCH_UP, DIGEST_BYTES, CatchUp, decode_catch_up, decode_round
 from spry.wire import frame
 from spry.wire.codec import decode_order
-from spry.federated.replay.codec import CATCH_UP, DIGEST_BYTES, CatchUp, decode_catch_up, decode_round
 from spry.wire.messages import Answer, Order
 
 

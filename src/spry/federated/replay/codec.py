@@ -18,6 +18,7 @@ from spry.wire import slopes as slopes_wire
 from spry.wire.codec import read_key
 from spry.wire.messages import Reply, Slopes
 
+
 @dataclass(frozen=True, kw_only=True)
 class CatchUp:
     """What a client is sent in place of an order's weights if it knows an earlier round: all that happened since.

@@ -13,9 +13,9 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import digest
 from spry.federated.algorithm import Algorithm, ServerState
+from spry.federated.replay.codec import DIGEST_BYTES, CatchUp, encode_catch_up
 from spry.federated.replay.log import Log, Recorder
 from spry.wire.codec import encode_order
-from spry.federated.replay.codec import DIGEST_BYTES, CatchUp, encode_catch_up
 from spry.wire.messages import Answer, Order
 
 Orders = Mapping[int, Order]
