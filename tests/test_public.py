@@ -32,7 +32,7 @@ def test_every_name_can_be_had(name):
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'spyr'"):
-        spry.spyr  # noqa: B018
+        spry.spyr  # ruff: ignore[useless-expression]
 
 
 def test_about_thirty_names():

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from spry.federated.recall import HINT
+from spry.federated.settings import Settings
 from tests.laws import problem
 
 from spry.core.errors import ConfigError, WireError
 from spry.core.keys import Key
-from spry.federated.replay.catch_up import receive
-from spry.federated.replay.downlink import by_slopes, full
 from spry.federated.methods import METHODS, method
-from spry.federated.recall import HINT
-from spry.federated.settings import Settings
+from spry.federated.replay.catch_up import receive
+from spry.federated.replay.codec import decode_catch_up, encode_catch_up
+from spry.federated.replay.downlink import by_slopes, full
 from spry.optim.rules import sgd
 from spry.wire.codec import encode_order
-from spry.federated.replay.codec import decode_catch_up, encode_catch_up
 from spry.wire.messages import Answer
 
 KEY = Key(0)

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from spry.core.growth import Growth
+from spry.federated.fwdllm import HALVES, HINT, PACE, Pacing, paced, probe, variance
+from spry.federated.settings import Settings
 from tests.laws import problem
 
 from spry.core.errors import ConfigError
-from spry.core.growth import Growth
 from spry.core.keys import Key
 from spry.core.units import Unit
 from spry.estimators.directions import gaussian
 from spry.estimators.projected import Measurement
 from spry.estimators.slopes import forward_mode
-from spry.federated.fwdllm import HALVES, HINT, PACE, Pacing, paced, probe, variance
 from spry.federated.methods import method
-from spry.federated.settings import Settings
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer, Gradient, Reply
 

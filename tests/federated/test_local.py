@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
+from spry.federated.settings import Settings
 from tests.laws import problem
 
 from spry.core.keys import Key
 from spry.federated.methods import method
-from spry.federated.settings import Settings
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer
 

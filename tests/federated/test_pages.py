@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from spry.federated.fwdllm import Pacing
+from spry.federated.settings import Settings
 from tests.laws import problem
 from tests.laws.test_methods import CLIENTS, run
 
 from spry.core.keys import Key
 from spry.experiment.build import DIFFERENCES, DIRECTIONS, SPLITS
 from spry.experiment.config import Config
-from spry.federated.fwdllm import Pacing
 from spry.federated.methods import METHODS, method
-from spry.federated.settings import Settings
 from spry.optim.named import optimizer
 
 PAGES = Path(__file__).parents[2] / "docs" / "methods"

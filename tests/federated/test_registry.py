@@ -20,7 +20,9 @@ from spry.wire.messages import Answer
 
 
 def test_an_unknown_option_names_the_nearest():
-    with pytest.raises(ConfigError, match="'spry' has no option 'num_direction'. Did you mean 'num_directions'"):
+    with pytest.raises(
+        ConfigError, match="'spry' has no option 'num_direction'. Did you mean 'num_directions'"
+    ):
         find("spry").parse({"num_direction": 2})
 
 
@@ -37,7 +39,9 @@ def test_an_unknown_option_names_the_nearest():
     ],
 )
 def test_a_value_out_of_range_is_refused_by_its_key(name, given):
-    with pytest.raises(ConfigError, match=f"setting method.{next(iter(given))} is {next(iter(given.values()))!r}"):
+    with pytest.raises(
+        ConfigError, match=f"setting method.{next(iter(given))} is {next(iter(given.values()))!r}"
+    ):
         find(name).parse(given)
 
 
@@ -86,7 +90,9 @@ def test_a_method_of_ones_own_is_configured_and_trains(toy):
     losses = []
     for _ in range(3):
         orders = made.plan(state, [1, 2], Key(0))
-        answers = [Answer(o, made.train(problem.loss_of, o, [problem.batch(0)], 1).reply) for o in orders.values()]
+        answers = [
+            Answer(o, made.train(problem.loss_of, o, [problem.batch(0)], 1).reply) for o in orders.values()
+        ]
         losses.append(answers[0].reply.loss)
         state = made.absorb(state, answers)
     assert losses == sorted(losses, reverse=True) and not torch.equal(

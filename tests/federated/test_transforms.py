@@ -51,12 +51,16 @@ def test_no_client_of_any_method_moves_the_server_further_than_the_norm(name):
     algorithm = make(name, **{**given, **({"threshold": 1e9} if name == "fwdllm" else {})})
     state = algorithm.init(problem.weights())
     orders = algorithm.plan(state, CLIENTS, Key(0))
-    answers = [Answer(o, algorithm.train(problem.loss_of, o, [problem.batch(c)], 3).reply) for c, o in orders.items()]
+    answers = [
+        Answer(o, algorithm.train(problem.loss_of, o, [problem.batch(c)], 3).reply) for c, o in orders.items()
+    ]
     for _, reply in answers:
         parts = [reply.payload.slopes] if isinstance(reply.payload, Slopes) else []
         assert all(part.norm() <= norm * 1.001 for part in parts)
     after = algorithm.absorb(state, answers)
-    if not any(isinstance(reply.payload, Slopes) for _, reply in answers):  # slopes bound the step through directions
+    if not any(
+        isinstance(reply.payload, Slopes) for _, reply in answers
+    ):  # slopes bound the step through directions
         moved = tree_map(torch.sub, after.weights, state.weights)
         assert 0 < dot(moved, moved) ** 0.5 <= 2 * norm  # slices and head each keep to the norm
 
@@ -83,7 +87,10 @@ def test_a_transform_of_ones_own_is_called_on_both_sides():
     for algorithm in (plain, changed):
         state = algorithm.init(problem.weights())
         orders = algorithm.plan(state, [3, 5], Key(0))
-        answers = [Answer(o, algorithm.train(problem.loss_of, o, [problem.batch(c)], c).reply) for c, o in orders.items()]
+        answers = [
+            Answer(o, algorithm.train(problem.loss_of, o, [problem.batch(c)], c).reply)
+            for c, o in orders.items()
+        ]
         states.append(algorithm.absorb(state, answers))
     assert own.log == [("client", 3), ("client", 5), ("server", 2, 8)]
     for n, w in states[0].weights.items():
@@ -100,5 +107,7 @@ def test_transforms_are_unwound_in_reverse():
     algorithm = make("fedsgd", transforms=[first, second])
     state = algorithm.init(problem.weights())
     order = algorithm.plan(state, [1], Key(0))[1]
-    algorithm.absorb(state, [Answer(order, algorithm.train(problem.loss_of, order, [problem.batch(1)], 1).reply)])
+    algorithm.absorb(
+        state, [Answer(order, algorithm.train(problem.loss_of, order, [problem.batch(1)], 1).reply)]
+    )
     assert log == [("client", "first"), ("client", "second"), ("server", "second"), ("server", "first")]

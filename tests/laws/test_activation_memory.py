@@ -6,10 +6,10 @@ import gc
 
 import pytest
 import torch
+from spry.estimators.activation import activation
 from transformers import AutoConfig, AutoModel
 
 from spry.core.keys import Key
-from spry.estimators.activation import activation
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement
 from spry.measure.meter import tensor_peak

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from spry.federated.settings import Settings
 
 from spry.core.errors import ConfigError
 from spry.experiment import checkpoint
 from spry.federated.ema import AVERAGE, averaged, delivered
 from spry.federated.methods import METHODS, method
-from spry.federated.settings import Settings
 from tests.laws import problem
 from tests.laws.test_methods import run
 

@@ -8,23 +8,23 @@ from collections import Counter
 
 import pytest
 import torch
+from spry.federated.fwdllm import Pacing
+from spry.federated.settings import Settings
 
 from spry.core.errors import WireError
 from spry.core.keys import Key
 from spry.estimators.directions import gaussian, rademacher
 from spry.federated import downlink
-from spry.federated.replay.catch_up import receive
-from spry.federated.replay.downlink import by_slopes
-from spry.federated.fwdllm import Pacing
-from spry.federated.replay.log import KNOWN
 from spry.federated.methods import method
-from spry.federated.settings import Settings
+from spry.federated.replay.catch_up import receive
+from spry.federated.replay.codec import CATCH_UP
+from spry.federated.replay.downlink import by_slopes
+from spry.federated.replay.log import KNOWN
 from spry.optim.named import OPTIMIZERS, optimizer
 from spry.optim.rules import clip, sgd, yogi
 from spry.optim.transform import chain
 from spry.wire import frame
 from spry.wire.codec import encode_order
-from spry.federated.replay.codec import CATCH_UP
 from spry.wire.messages import Answer
 from tests.laws import problem
 from tests.laws.test_replay import PROJECTED

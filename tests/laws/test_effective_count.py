@@ -7,13 +7,13 @@ method that secretly uses one direction, gives all clients the same, or scales s
 from __future__ import annotations
 
 import pytest
+from spry.estimators.aligned import cosine
+from spry.federated.fwdllm import Pacing
+from spry.federated.settings import Settings
 
 from spry.core.keys import Key
 from spry.core.params import dot, size
-from spry.estimators.aligned import cosine
-from spry.federated.fwdllm import Pacing
 from spry.federated.methods import method
-from spry.federated.settings import Settings
 from spry.federated.split import everything
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer

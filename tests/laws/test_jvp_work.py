@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 import transformers
 from peft import LoraConfig, get_peft_model
+from spry.forward.tap import tapped
 from torch.utils.flop_counter import FlopCounterMode
 
 from spry.forward import call, jvp
-from spry.forward.tap import tapped
 from tests.forward.reference import CHUNKS, drawn, use_chunks
 
 COMMON = {

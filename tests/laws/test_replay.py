@@ -6,15 +6,15 @@ from itertools import product
 
 import pytest
 import torch
+from spry.federated.settings import Settings
+from spry.optim.noise import guard
 
 from spry.core.keys import Key
 from spry.estimators.directions import basis, gaussian, orthogonal, rademacher
 from spry.federated import algorithm, fwdllm
 from spry.federated.algorithm import carry_out
 from spry.federated.methods import METHODS, method
-from spry.federated.settings import Settings
 from spry.optim.named import OPTIMIZERS, optimizer
-from spry.optim.noise import guard
 from spry.optim.transform import chain
 from spry.wire.codec import decode_reply, encode_reply
 from spry.wire.messages import Answer, Gradient, Slopes

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from spry.federated.fwdllm import Pacing
+from spry.federated.settings import Settings
 
 from spry.core.errors import CheckpointError
 from spry.experiment import checkpoint
-from spry.federated.fwdllm import Pacing
 from spry.federated.methods import METHODS, method
-from spry.federated.settings import Settings
 from tests.laws import problem
 from tests.laws.test_methods import run
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from spry.federated.settings import Settings
 
 from spry.core.keys import Key
 from spry.core.units import Unit
 from spry.federated.methods import method
-from spry.federated.settings import Settings
 from spry.federated.split import contiguous, cyclic
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.laws import problem
-
 from spry.tasks.task import Score
+from tests.laws import problem
 
 
 @dataclass(frozen=True)

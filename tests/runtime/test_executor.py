@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.laws.test_methods import make
-from tests.runtime.stage import Clients, Task
 
 from spry.core.errors import TrainingError
 from spry.core.keys import Key
-from spry.runtime.executor import Failure, Visit
+from spry.runtime.executor import Completed, Failure
 from spry.runtime.rounds import simulate
+from tests.laws.test_methods import make
+from tests.runtime.stage import Clients, Task
 
 
 class Unreliable:
     """Runs clients in reverse; the first of each round fails, the second never answers, the last answers twice."""
 
-    def run(self, orders, visit):
+    def run(self, orders, train):
         first, second, *others = orders
         for order in reversed(others):
-            yield visit(order)
-        yield visit(others[0])._replace(record=None)
+            yield train(order)
+        yield train(others[0])._replace(record=None)
         yield Failure(first, "its battery is empty")
 
 
 class Reversed:
-    def run(self, orders, visit):
-        return map(visit, reversed(orders))
+    def run(self, orders, train):
+        return map(train, reversed(orders))
 
 
 def play(executor=None, rounds=3, name="fedavg", clients=None, **given):
@@ -55,7 +55,7 @@ def test_the_order_of_replies_changes_neither_records_nor_weights():
 
 def test_a_round_without_a_reply_that_counts_stops_the_run_and_says_why():
     class Dead:
-        def run(self, orders, visit):
+        def run(self, orders, train):
             return (Failure(order, "unreachable") for order in orders)
 
     with pytest.raises(TrainingError, match="client .: unreachable"):
@@ -64,12 +64,12 @@ def test_a_round_without_a_reply_that_counts_stops_the_run_and_says_why():
 
 def test_a_reply_that_is_not_finite_is_dropped_in_its_place():
     class Poisoned:
-        def run(self, orders, visit):
-            return (_poisoned(visit(o)) if i == 0 else visit(o) for i, o in enumerate(orders))
+        def run(self, orders, train):
+            return (_poisoned(train(o)) if i == 0 else train(o) for i, o in enumerate(orders))
 
-    def _poisoned(visit):
-        record = visit.record.__class__(**{**vars(visit.record), "failed": "loss is nan"})
-        return Visit(visit.order, visit.reply, record)
+    def _poisoned(done):
+        record = done.record.__class__(**{**vars(done.record), "failed": "loss is nan"})
+        return Completed(done.order, done.reply, record)
 
     (round,) = play(Poisoned(), rounds=1)
     assert [record.failed for record in round.clients] == ["loss is nan", None, None, None]

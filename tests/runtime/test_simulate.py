@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+
+from spry.core.keys import Key
+from spry.runtime import client_runner
+from spry.runtime.rounds import simulate
 from tests.laws import problem
 from tests.laws.test_methods import make
 from tests.runtime.stage import Clients, Task
 
-from spry.core.keys import Key
-from spry.runtime import visit
-from spry.runtime.rounds import simulate
-
 
 @pytest.mark.parametrize(("asked", "owners"), [(1, [1]), (1000, [333, 334])])
 def test_from_one_client_to_a_thousand_of_ten_thousand(asked, owners, monkeypatch):
-    monkeypatch.setattr(visit, "peak_of", lambda step, device: step() or 0)  # exact measuring takes a minute
+    monkeypatch.setattr(
+        client_runner, "peak_of", lambda step, device: step() or 0
+    )  # exact measuring takes a minute
     (found,) = simulate(
         make("spry"), Task(), Clients(number=10_000), rounds=1, clients_per_round=asked, key=Key(0)
     )
@@ -29,7 +31,9 @@ def test_from_one_client_to_a_thousand_of_ten_thousand(asked, owners, monkeypatc
 
 def measured(name, rounds=6, **given):
     """Of each round, whether its clients' memory was measured, and the peak that it reports."""
-    found = list(simulate(make(name, **given), Task(), Clients(), rounds=rounds, clients_per_round=2, key=Key(0)))
+    found = list(
+        simulate(make(name, **given), Task(), Clients(), rounds=rounds, clients_per_round=2, key=Key(0))
+    )
     assert all(len({record.peak_bytes is None for record in one.clients}) == 1 for one in found)
     return [one.clients[0].peak_bytes is not None for one in found], [one.peak_bytes for one in found]
 
@@ -49,7 +53,15 @@ def test_anew_whenever_more_directions_are_asked_for():
 
 def test_evaluations_come_as_often_as_asked_and_last():
     rounds = list(
-        simulate(make("fedavg"), Task(), Clients(), rounds=5, clients_per_round=2, evaluate_every=2, personalized=True)
+        simulate(
+            make("fedavg"),
+            Task(),
+            Clients(),
+            rounds=5,
+            clients_per_round=2,
+            evaluate_every=2,
+            personalized=True,
+        )
     )
     assert [round.test is not None for round in rounds] == [False, True, False, True, True]
     assert [round.personalized is not None for round in rounds] == [False, True, False, True, True]

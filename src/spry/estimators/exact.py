@@ -26,7 +26,9 @@ def exact_head() -> Estimator:
     return autograd_gradient(evaluate_lazily)
 
 
-def evaluate_lazily(evaluate: Callable[[Params], Tensor], head: Params, others: Params | None = None) -> Tensor:
+def evaluate_lazily(
+    evaluate: Callable[[Params], Tensor], head: Params, others: Params | None = None
+) -> Tensor:
     """Evaluate where no weight moves, by the engine's row-wise programs from the head on.
 
     The head enters as duals without tangents: nothing is differentiated forward, but what depends on it waits until it

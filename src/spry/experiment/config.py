@@ -13,7 +13,17 @@ from pydantic import Field, ValidationError
 
 from spry.core.errors import ConfigError, nearest
 from spry.experiment import retired
-from spry.experiment.schema import Client, Data, Method, Model, Peft, Schedule, Section, Server, Tune
+from spry.experiment.schema import (
+    ClientSettings,
+    DataSettings,
+    MethodSettings,
+    ModelSettings,
+    PeftSettings,
+    ScheduleSettings,
+    Section,
+    ServerSettings,
+    TuneSettings,
+)
 
 PRESETS = ("quickstart", "paper")
 FREE = (["tune", "grid"], ["tune", "methods"])
@@ -24,15 +34,15 @@ class Config(Section):
     """A whole run, and in ``methods`` and ``tune`` what only comparisons read: what is a method's own."""
 
     seed: int = 0
-    model: Model = Model()
-    peft: Peft = Peft()
-    data: Data = Data()
-    method: Method = Method()
-    client: Client = Client()
-    server: Server = Server()
-    schedule: Schedule = Schedule()
+    model: ModelSettings = ModelSettings()
+    peft: PeftSettings = PeftSettings()
+    data: DataSettings = DataSettings()
+    method: MethodSettings = MethodSettings()
+    client: ClientSettings = ClientSettings()
+    server: ServerSettings = ServerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     methods: dict[str, dict[str, Any]] = Field(default={})
-    tune: Tune = Tune()
+    tune: TuneSettings = TuneSettings()
 
     def with_settings(self, settings: Mapping[str, Any]) -> Config:
         """Change settings by their dotted keys.
@@ -73,7 +83,7 @@ class Config(Section):
         Returns:
             The configuration of a run by itself; runs are the same if these are equal.
         """
-        return self.model_copy(update={"methods": {}, "tune": Tune()})
+        return self.model_copy(update={"methods": {}, "tune": TuneSettings()})
 
     def flat(self) -> dict[str, Any]:
         """List all settings under their dotted keys.
@@ -185,8 +195,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _refuse_retired(key: str) -> None:
     plain = key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
-    if plain in retired.KEYS:
-        raise ConfigError(f"there is no setting {key!r} any more: {retired.KEYS[plain]}")
+    if plain in retired.RETIRED_KEYS:
+        raise ConfigError(f"there is no setting {key!r} any more: {retired.RETIRED_KEYS[plain]}")
 
 
 def _keys() -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 _GONE = "it was never shown to help and is gone; leave it out"
 _ACTIVATION = "activation directions are in contrib: set method.name = 'spry_activation'"
 
-KEYS: Mapping[str, str] = {
+RETIRED_KEYS: Mapping[str, str] = {
     "peft.basis": _GONE,
     "peft.head": "it is peft.exact now: 'layer' is 'head', 'block' is 'last_block'; 'top' is gone",
     "method.estimator": f"methods measure along weight directions; {_ACTIVATION}",
@@ -35,7 +35,7 @@ KEYS: Mapping[str, str] = {
 }
 """Dotted keys."""
 
-METHODS: Mapping[str, str] = {
+RETIRED_METHODS: Mapping[str, str] = {
     "fedavg_split": "it is fedavg with method.split = 'cyclic' now",
     "fedyogi_split": "it is fedyogi with method.split = 'cyclic' now",
     "head_only_per_iteration": "it is head_only with method.clients_step = false and server.optimizer = 'yogi' now",

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from spry.experiment.retired import METHODS as RETIRED_METHODS
+from spry.experiment.retired import RETIRED_METHODS
 from spry.federated.methods import MethodInfo, Options, find
 
 
@@ -21,7 +21,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class Model(Section):
+class ModelSettings(Section):
     """Which model, and how it is run."""
 
     name: str = Field(default="minilm", description="A friendly name, a folder, package:NAME, or a hub name.")
@@ -33,7 +33,7 @@ class Model(Section):
     )
 
 
-class Peft(Section):
+class PeftSettings(Section):
     """Which weights are trained."""
 
     kind: str = Field(
@@ -56,7 +56,7 @@ class Peft(Section):
     )
 
 
-class Data(Section):
+class DataSettings(Section):
     """Which text, and how it lies with the clients."""
 
     name: str = Field(default="tweets", description="A built-in data set, a file, or a hub name.")
@@ -85,7 +85,7 @@ class Data(Section):
     )
 
 
-class Method(BaseModel):
+class MethodSettings(BaseModel):
     """Which algorithm, and the options that this algorithm has."""
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
@@ -101,7 +101,7 @@ class Method(BaseModel):
         options = dict(given)
         name = str(options.pop("name", "spry"))
         if name in RETIRED_METHODS:
-            raise ValueError(RETIRED_METHODS[name])
+            raise ValueError(f"there is no method {name!r} any more: {RETIRED_METHODS[name]}")
         return {"name": name, **asdict(find(name).parse(options))}
 
     @property
@@ -115,7 +115,7 @@ class Method(BaseModel):
         return self.info.parse(self.model_extra or {})
 
 
-class Client(Section):
+class ClientSettings(Section):
     """How a client trains."""
 
     optimizer: str | None = Field(default=None, description="The method's own if unset.")
@@ -131,7 +131,7 @@ class Client(Section):
     steps: int | None = Field(default=None, ge=1, description="Local steps a round, instead of epochs.")
 
 
-class Server(Section):
+class ServerSettings(Section):
     """How the server steps, and what it sends."""
 
     optimizer: str | None = Field(default=None, description="The method's own if unset.")
@@ -149,7 +149,7 @@ class Server(Section):
     )
 
 
-class Schedule(Section):
+class ScheduleSettings(Section):
     """How long, how many, how often."""
 
     rounds: int = Field(default=30, ge=0)
@@ -161,7 +161,7 @@ class Schedule(Section):
     )
 
 
-class Tune(Section):
+class TuneSettings(Section):
     """How a comparison chooses settings for each method, on a validation part, before it compares."""
 
     grid: dict[str, Any] = Field(

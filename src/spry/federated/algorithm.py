@@ -172,7 +172,13 @@ def compose(
 
     def train(loss_of: LossOf, order: Order, batches: Iterable[Any], examples: int) -> ClientResult:
         return run_client(
-            local(estimator), loss_of, order, batches, examples, slopes_exact=slopes_exact, transforms=transforms
+            local(estimator),
+            loss_of,
+            order,
+            batches,
+            examples,
+            slopes_exact=slopes_exact,
+            transforms=transforms,
         )
 
     def absorb(state: ServerState, answers: Iterable[Answer]) -> ServerState:

@@ -135,6 +135,7 @@ def head_only(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict
     """
     return _with_head(units, {client: set() for client in clients})
 
+
 def budgeted(shares: Sequence[float]) -> Split:
     """Deal runs of neighbouring units in proportion to the clients' budgets, never more than a budget.
 
@@ -153,7 +154,9 @@ def budgeted(shares: Sequence[float]) -> Split:
         ConfigError: If there is no share, or one is out of range.
     """
     if not shares or not all(0 < share <= 1 for share in shares):
-        raise ConfigError(f"method.split has the budgets {list(shares)}; each must be greater than 0 and at most 1")
+        raise ConfigError(
+            f"method.split has the budgets {list(shares)}; each must be greater than 0 and at most 1"
+        )
 
     def deal(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
         body = [unit for unit in units if not unit.head]

@@ -9,7 +9,7 @@ from spry.runtime.records import ClientRecord
 from spry.wire.messages import Order, Reply
 
 
-class Visit(NamedTuple):
+class Completed(NamedTuple):
     """What running one client gave.
 
     Args:
@@ -38,15 +38,17 @@ class Failure(NamedTuple):
 class Executor(Protocol):
     """Runs the clients of a round."""
 
-    def run(self, orders: Sequence[Order], visit: Callable[[Order], Visit]) -> Iterator[Visit | Failure]:
+    def run(
+        self, orders: Sequence[Order], train: Callable[[Order], Completed]
+    ) -> Iterator[Completed | Failure]:
         """Carry out orders.
 
         Args:
             orders: The orders of a round, one a client.
-            visit: Runs one client in the process it is called in.
+            train: Runs one client in the process it is called in.
 
         Returns:
-            Visits and failures in any order, as they come; a client of which nothing comes has not answered.
+            What came of them in any order, as they come; a client of which nothing comes has not answered.
         """
         ...
 
@@ -54,5 +56,7 @@ class Executor(Protocol):
 class InProcess:
     """Runs all clients in this process, one after the other, over one shared backbone."""
 
-    def run(self, orders: Sequence[Order], visit: Callable[[Order], Visit]) -> Iterator[Visit | Failure]:
-        return map(visit, orders)
+    def run(
+        self, orders: Sequence[Order], train: Callable[[Order], Completed]
+    ) -> Iterator[Completed | Failure]:
+        return map(train, orders)

@@ -14,10 +14,10 @@ from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState
 from spry.federated.ema import delivered
 from spry.federated.replay.downlink import Downlink, full
-from spry.runtime.executor import Executor, Failure, InProcess, Visit
+from spry.runtime.client_runner import ClientRunner
+from spry.runtime.executor import Completed, Executor, Failure, InProcess
 from spry.runtime.records import ClientRecord, Round
 from spry.runtime.sampling import sample, untrained
-from spry.runtime.visit import Visitor
 from spry.tasks.task import Task
 from spry.wire.messages import Answer, Order
 
@@ -29,8 +29,8 @@ class _Cohort:
     orders: Mapping[int, Order]
     records: dict[int, ClientRecord] = field(default_factory=dict)
 
-    def answers(self, executor: Executor, visit: Callable[[Order], Visit]) -> Iterator[Answer]:
-        for outcome in executor.run(list(self.orders.values()), visit):
+    def answers(self, executor: Executor, train: Callable[[Order], Completed]) -> Iterator[Answer]:
+        for outcome in executor.run(list(self.orders.values()), train):
             client = outcome.order.client
             if client in self.records or client not in self.orders:
                 continue  # a second reply of one client, or one that nobody asked for
@@ -43,7 +43,9 @@ class _Cohort:
 
     def in_order(self) -> tuple[ClientRecord, ...]:
         """The records in the order in which the clients were asked."""
-        return tuple(self.records.get(c) or _failed(order, "no reply came") for c, order in self.orders.items())
+        return tuple(
+            self.records.get(c) or _failed(order, "no reply came") for c, order in self.orders.items()
+        )
 
 
 def _failed(order: Order, reason: str) -> ClientRecord:
@@ -123,7 +125,7 @@ def simulate(
         chosen = sample(clients.trainable(), clients_per_round, number, key)
         planned = algorithm.plan(state, chosen, key)
         orders = {client: planned[client] for client in chosen}
-        visitor = Visitor(
+        runner = ClientRunner(
             algorithm=algorithm,
             task=task,
             clients=clients,
@@ -136,10 +138,10 @@ def simulate(
             device=device,
         )
         cohort = _Cohort(orders)
-        state = downlink.absorb(state, orders, key, cohort.answers(executor, visitor))
+        state = downlink.absorb(state, orders, key, cohort.answers(executor, runner))
         records = cohort.in_order()
         _check(number, records)
-        seconds = time.perf_counter() - begun - visitor.eval_seconds
+        seconds = time.perf_counter() - begun - runner.eval_seconds
         trained = {name for record in records if record.failed is None for name in record.units}
         yield Round(
             number=number,
@@ -149,7 +151,7 @@ def simulate(
             seconds=seconds,
             peak_bytes=peak.take(records),
             score_name=task.score.name,
-            test=task.evaluate(delivered(state), clients.test) if visitor.evaluates else None,
+            test=task.evaluate(delivered(state), clients.test) if runner.evaluates else None,
         )
 
 

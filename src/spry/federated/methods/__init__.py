@@ -6,4 +6,17 @@ from __future__ import annotations
 from spry.federated.methods import forward_gradient, backpropagation, zeroth_order, fwdllm, head_only, local  # isort: skip
 from spry.federated.methods.registry import METHODS, MethodInfo, Options, Setup, find, method
 
-__all__ = ["METHODS", "MethodInfo", "Options", "Setup", "find", "method", "backpropagation", "forward_gradient", "fwdllm", "head_only", "local", "zeroth_order"]
+__all__ = [
+    "METHODS",
+    "MethodInfo",
+    "Options",
+    "Setup",
+    "backpropagation",
+    "find",
+    "forward_gradient",
+    "fwdllm",
+    "head_only",
+    "local",
+    "method",
+    "zeroth_order",
+]

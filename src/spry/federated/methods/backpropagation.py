@@ -41,9 +41,7 @@ class Backpropagation(Options):
         )
 
 
-@method(
-    "fedavg", paper=FEDAVG, client=Named("adamw", 1e-3), server=Named("sgd", 1.0), backpropagates=True
-)
+@method("fedavg", paper=FEDAVG, client=Named("adamw", 1e-3), server=Named("sgd", 1.0), backpropagates=True)
 @dataclass(frozen=True, kw_only=True)
 class FedAvg(Backpropagation):
     """Backpropagation on every client, weights averaged."""
@@ -65,7 +63,6 @@ class FedYogi(Backpropagation):
 @dataclass(frozen=True, kw_only=True)
 class FedSgd(Backpropagation):
     """Backpropagated gradients at the server's weights, averaged, one server step a round."""
-
 
     @property
     def stepper(self) -> Literal["client", "server"]:

@@ -8,7 +8,7 @@ from typing import Literal
 from spry.estimators.projected import projected
 from spry.estimators.slopes import forward_mode
 from spry.federated.algorithm import Algorithm, compose
-from spry.federated.methods.options import Directions, SplitOption, SteppingDirections, find_split
+from spry.federated.methods.options import DirectionOptions, SplitOption, SteppingDirectionOptions, find_split
 from spry.federated.methods.registry import Setup, method
 from spry.federated.split import everything
 from spry.optim.named import Named
@@ -18,7 +18,7 @@ PAPER = "Panchal et al. 2024, arXiv 2405.15551"
 
 @method("spry", paper=PAPER, client=Named("adamw", 1e-3), server=Named("yogi", 1e-2))
 @dataclass(frozen=True, kw_only=True)
-class Spry(SteppingDirections):
+class Spry(SteppingDirectionOptions):
     """Forward-mode gradients of dealt slices, united by an adaptive server."""
 
     split: SplitOption = "cyclic"
@@ -38,7 +38,7 @@ class Spry(SteppingDirections):
 
 @method("spry_per_iteration", paper=PAPER, server=Named("yogi", 1e-2))
 @dataclass(frozen=True, kw_only=True)
-class SpryPerIteration(Directions):
+class SpryPerIteration(DirectionOptions):
     """Spry with one server step a round: clients send slopes at the server's weights."""
 
     split: SplitOption = "cyclic"
@@ -62,7 +62,7 @@ class SpryPerIteration(Directions):
 
 @method("fedfgd", paper=f"{PAPER}, ablation", client=Named("adamw", 1e-3), server=Named("yogi", 1e-2))
 @dataclass(frozen=True, kw_only=True)
-class FedFgd(SteppingDirections):
+class FedFgd(SteppingDirectionOptions):
     """Forward-mode gradients of all weights on every client: Spry without the split."""
 
     def build(self, setup: Setup) -> Algorithm:

@@ -19,7 +19,7 @@ from spry.estimators.slopes import Slope, central_difference
 from spry.federated.algorithm import Algorithm, ServerState, decode_update
 from spry.federated.client import ClientResult, LossOf, accumulate, run_client
 from spry.federated.methods.aligned import aligned_directions
-from spry.federated.methods.options import Directions
+from spry.federated.methods.options import DirectionOptions
 from spry.federated.methods.registry import Setup, method
 from spry.federated.methods.zeroth_order import FdStep
 from spry.federated.transforms import Cohort, UpdateTransform, transform_gradient
@@ -37,7 +37,7 @@ SUMMED = ("summed 0", "summed 1")
 
 @method("fwdllm", paper="Xu et al. 2024, arXiv 2308.13894", server=Named("sgd", 0.1))
 @dataclass(frozen=True, kw_only=True)
-class FwdLlm(Directions):
+class FwdLlm(DirectionOptions):
     """Central differences along well-chosen directions, collected until two halves agree."""
 
     fd_step: FdStep = 1e-2
@@ -45,7 +45,7 @@ class FwdLlm(Directions):
         float, Field(gt=0, description="Variance between the halves below which the server steps.")
     ] = 0.1
     candidates: Annotated[
-        int, Field(ge=1, description="Directions drawn for each that is kept, by the last gradient.")
+        int, Field(ge=1, description="DirectionOptions drawn for each that is kept, by the last gradient.")
     ] = 10
 
     @property

@@ -21,9 +21,7 @@ from spry.optim.transform import Transform
 from spry.wire.messages import Answer, Order, Weights
 
 
-@method(
-    "local", paper="the usual baseline", client=Named("adamw", 1e-3), backpropagates=True, reference=True
-)
+@method("local", paper="the usual baseline", client=Named("adamw", 1e-3), backpropagates=True, reference=True)
 @dataclass(frozen=True, kw_only=True)
 class Local(Options):
     """No federation: each client backpropagates on its own data alone; the bound on not taking part."""

@@ -30,7 +30,7 @@ def find_split(option: str | tuple[float, ...]) -> Split:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Directions(Options):
+class DirectionOptions(Options):
     """What methods share that measure slopes along random directions."""
 
     num_directions: Annotated[int, Field(ge=1, le=1 << 16, description="K, directions per step.")] = 1
@@ -39,13 +39,11 @@ class Directions(Options):
         return SlopeSpec(exact=exact_names(setup.units))
 
     def replayed(self, setup: Setup) -> Replayed:
-        return Replayed(
-            spec=self.spec(setup), num_directions=self.num_directions, max_steps=setup.max_steps
-        )
+        return Replayed(spec=self.spec(setup), num_directions=self.num_directions, max_steps=setup.max_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SteppingDirections(Directions):
+class SteppingDirectionOptions(DirectionOptions):
     """The same of methods whose clients step, and so may send weights or slopes."""
 
     send: Annotated[

@@ -162,7 +162,7 @@ class Methods(dict[str, MethodInfo]):
 
 METHODS = Methods()
 """All methods by name, in the order in which they are listed."""
-O = TypeVar("O", bound=type[Options])  # noqa: E741
+O = TypeVar("O", bound=type[Options])  # ruff: ignore[ambiguous-variable-name]
 
 
 def method(name: str, **info: Any) -> Callable[[O], O]:

@@ -10,7 +10,7 @@ from pydantic import Field
 from spry.estimators.projected import projected
 from spry.estimators.slopes import central_difference, forward_difference
 from spry.federated.algorithm import Algorithm, compose
-from spry.federated.methods.options import Directions, SteppingDirections
+from spry.federated.methods.options import DirectionOptions, SteppingDirectionOptions
 from spry.federated.methods.registry import Setup, method
 from spry.federated.split import everything
 from spry.optim.named import Named
@@ -25,7 +25,7 @@ FdStep = Annotated[float, Field(gt=0, description="Step h of the finite differen
     server=Named("sgd", 1.0),
 )
 @dataclass(frozen=True, kw_only=True)
-class FedMezo(SteppingDirections):
+class FedMezo(SteppingDirectionOptions):
     """Central differences along random directions on every client, weights averaged."""
 
     fd_step: FdStep = 1e-3
@@ -45,7 +45,7 @@ class FedMezo(SteppingDirections):
 
 @method("baffle", paper="Feng et al. 2023, arXiv 2301.12195", server=Named("sgd", 0.1))
 @dataclass(frozen=True, kw_only=True)
-class Baffle(Directions):
+class Baffle(DirectionOptions):
     """Forward differences at the server's weights; clients send numbers, the server steps."""
 
     fd_step: FdStep = 1e-3

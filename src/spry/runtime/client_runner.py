@@ -13,7 +13,7 @@ from spry.federated.algorithm import Algorithm, ServerState
 from spry.federated.client import ClientResult
 from spry.federated.ema import delivered
 from spry.measure.meter import peak_of
-from spry.runtime.executor import Visit
+from spry.runtime.executor import Completed
 from spry.runtime.records import ClientRecord
 from spry.runtime.sampling import validate_reply
 from spry.tasks.task import Metrics, Task
@@ -22,7 +22,7 @@ from spry.wire.messages import Order
 
 
 @dataclass
-class Visitor:
+class ClientRunner:
     """Runs the clients of one round over one task.
 
     Args:
@@ -50,7 +50,7 @@ class Visitor:
     device: str
     eval_seconds: float = field(default=0.0, init=False)
 
-    def __call__(self, order: Order) -> Visit:
+    def __call__(self, order: Order) -> Completed:
         generalized = (
             self._evaluate(order.client, delivered(self.state, order.weights)) if self.evaluates else None
         )
@@ -71,7 +71,7 @@ class Visitor:
             generalized=generalized,
             personalized=self._evaluate(order.client, result.weights) if after else None,
         )
-        return Visit(order, reply, record)
+        return Completed(order, reply, record)
 
     def _train(self, order: Order) -> tuple[ClientResult, float, int | None]:
         done: list[ClientResult] = []
