@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from spry.core.keys import Key
 from spry.core.params import Params, dot
 from spry.forward import call, jvp
-from spry.profile.architectures import SHAPES, build, example
+from spry.profile.architectures import ARCHITECTURES, build_model, example_batch
 
 NAMES = ("minilm", "roberta-base", "distilbert", "albert-large", "gpt2", "opt-125m", "llama-1k")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -80,7 +80,7 @@ def double(model: nn.Module) -> nn.Module:
 
 def batch_of(model: nn.Module, padded: bool) -> dict[str, Tensor]:
     """Draw a batch, the second row padded to its half if asked."""
-    batch = example(model, 3, 33)
+    batch = example_batch(model, 3, 33)
     if padded:
         batch["attention_mask"][1, 16:] = 0
     return batch
@@ -93,7 +93,7 @@ def check(name: str, kind: str, device: str, padded: bool) -> tuple[bool, str]:
         Whether the engine is right, and a line that says so.
     """
     dtype = torch.bfloat16 if kind == "4-bit" else getattr(torch, kind)
-    model = build(name, layers=2, device=device, dtype=dtype, four_bit=kind == "4-bit")
+    model = build_model(name, layers=2, device=device, dtype=dtype, four_bit=kind == "4-bit")
     batch, directions = batch_of(model, padded), draw(model)
     engine, tape = by_engine(model, batch, directions), by_autograd(model, batch, directions)
     twin = double(model)
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--models", default=",".join(NAMES))
     options = parser.parse_args()
-    names = [name for name in options.models.split(",") if name in SHAPES]
+    names = [name for name in options.models.split(",") if name in ARCHITECTURES]
     failed = 0
     for name in names:
         for kind in (*DTYPES, "4-bit"):

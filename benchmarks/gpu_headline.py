@@ -20,14 +20,14 @@ from pathlib import Path
 import torch
 
 from spry.experiment.provenance import provenance
-from spry.profile import Case, Method, Row, measure_fresh
+from spry.profile import Case, MeasuredMethod, Row, measure_in_subprocess
 
 GB = 1e9
 HEADLINE = {  # shape: batch, length, the target of Spry's total peak, and what the paper reports, in GB
     "llama2-7b": {"batch": 8, "length": 64, "target": 4.4, "paper": {"backprop": 33.9, "spry": 6.2}},
     "opt-13b": {"batch": 4, "length": 384, "target": 7.9, "paper": {"backprop": 76.5, "spry": 10.8}},
 }
-METHODS: tuple[Method, ...] = ("spry", "inference", "backprop+checkpointing", "backprop", "fedmezo")
+METHODS: tuple[MeasuredMethod, ...] = ("spry", "inference", "backprop+checkpointing", "backprop", "fedmezo")
 
 
 def cases(device: str) -> list[Case]:
@@ -123,7 +123,7 @@ def main() -> None:
             result["skipped"] = result.get("skipped", 0) + 1
             continue
         begun_row = time.perf_counter()
-        row = record(measure_fresh(case, timeout=left))
+        row = record(measure_in_subprocess(case, timeout=left))
         row["process_seconds"] = round(time.perf_counter() - begun_row, 1)
         result["rows"].append(row)
         file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf8")

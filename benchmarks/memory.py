@@ -21,12 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from spry.experiment.provenance import provenance
-from spry.profile import Case, Method, measure_fresh
+from spry.profile import Case, MeasuredMethod, measure_in_subprocess
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 SHAPES = ("bert-base", "bert-large", "llama-1k")
 SIZES = ("8x128", "8x512", "1x2048")
-METHODS: tuple[Method, ...] = ("inference", "spry", "backprop+checkpointing", "backprop", "forward-ad")
+METHODS: tuple[MeasuredMethod, ...] = (
+    "inference",
+    "spry",
+    "backprop+checkpointing",
+    "backprop",
+    "forward-ad",
+)
 K = 8
 MEMORY = {"inference": 1.0, "backprop+checkpointing": 1 / 3, "backprop": 1 / 10, "forward-ad": 1 / 3}
 TIME = {"inference": 2.1, "backprop+checkpointing": 0.75, "backprop": 1.05}
@@ -62,7 +68,7 @@ def depth() -> list[Case]:
 
 def language() -> list[Case]:
     """List a language model with 50,257 words, whose logits would outweigh all else."""
-    methods: tuple[Method, ...] = ("inference", "spry", "backprop+checkpointing", "backprop")
+    methods: tuple[MeasuredMethod, ...] = ("inference", "spry", "backprop+checkpointing", "backprop")
     return [Case(model="gpt2", method=m, batch=8, length=128, head="causal-lm", repeats=3) for m in methods]
 
 
@@ -206,7 +212,11 @@ def main() -> None:
     rows = {identity(record): record for record in known}
     here = provenance()
     for case in cases:
-        record = {**measure_fresh(case).to_json(), "date": provenance()["date"], "commit": here["commit"]}
+        record = {
+            **measure_in_subprocess(case).to_json(),
+            "date": provenance()["date"],
+            "commit": here["commit"],
+        }
         rows[identity(record)] = record
         found = targets(list(rows.values()))
         result = {"provenance": here, "targets": found, "rows": list(rows.values())}

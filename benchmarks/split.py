@@ -27,7 +27,7 @@ from spry.federated.split import contiguous, cyclic
 from spry.measure.meter import release_lazily, tensor_peak
 from spry.profile.case import Case
 from spry.profile.measure import prepare
-from spry.profile.steps import STEPS, Subject, inference
+from spry.profile.steps import STEPS, Subject, inference_step
 
 SPLITS = {"cyclic": cyclic, "contiguous": contiguous}
 CLIENTS = range(4)
@@ -54,7 +54,7 @@ def client(subject: Subject, own: tuple[Unit, ...]) -> Subject:
 
 def measure(subjects: Mapping[str, Mapping[int, Subject]], whole: Subject) -> dict[str, list[dict[str, Any]]]:
     """Time every client's step against inference, in turn, and count its peak."""
-    base = partial(inference, whole)
+    base = partial(inference_step, whole)
     ratios: dict[tuple[str, int], list[float]] = defaultdict(list)
     for repeat in range(1 + REPEATS):  # the first warms up
         unit = _seconds(base)

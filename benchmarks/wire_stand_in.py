@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from spry.forward.loss import Loss
 from torch import Tensor
 
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.core.units import Unit
-from spry.forward.loss import Loss
 from spry.metrics.stats import Stats
 from spry.tasks.task import Batch, Task
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spry.measure import gauge as module
-from spry.measure.meter import Meter, release_promptly, settle, tensor_peak
+from spry.measure.meter import Meter, release_promptly, release_unused, tensor_peak
 
 MIB = 1 << 20
 
@@ -23,7 +23,7 @@ def prompt():
     release_promptly()
     with Meter().phase("warm up"):
         blocks(40)  # the first call of anything maps its code, which is memory of the process too
-    settle()
+    release_unused()
 
 
 def test_peak_is_of_live_bytes_not_of_all_that_were_allocated():
@@ -110,7 +110,7 @@ def test_the_processs_mark_agrees_with_the_allocators_count(length: int):
         return layer(inputs)  # with the tape, so that much is alive at once
 
     step()  # libraries load their scratch on first use
-    settle()
+    release_unused()
     meter = Meter()
     with meter.phase("work"):
         kept = step()

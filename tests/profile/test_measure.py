@@ -10,16 +10,24 @@ import pytest
 import torch
 
 from spry.core.errors import ConfigError
-from spry.profile import METHODS, Case, Row, fits, measure_all, measure_fresh, parse_bytes
-from spry.profile.architectures import build
+from spry.profile import (
+    MEASURED_METHODS,
+    Case,
+    Row,
+    measure_all,
+    measure_in_subprocess,
+    parse_bytes,
+    what_fits,
+)
+from spry.profile.architectures import build_model
 from spry.profile.measure import prepare
-from spry.profile.steps import STEPS, reference
-from spry.profile.weight_bytes import resident
+from spry.profile.steps import STEPS, exact_slopes
+from spry.profile.weight_bytes import weight_bytes
 
 SMALL = Case(model="minilm", method="spry", batch=2, length=24, layers=2, repeats=1, seconds=0.0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MEASURED_METHODS)
 @pytest.mark.parametrize("settings", [{}, {"slice": "last"}, {"micro_batch": 1}, {"directions": 3}])
 def test_slopes_agree_with_autograd_and_the_model_is_unchanged(method, settings):
     case = replace(SMALL, method=method, dtype="float64", **settings)
@@ -29,7 +37,7 @@ def test_slopes_agree_with_autograd_and_the_model_is_unchanged(method, settings)
     if method in {"spry", "forward-ad", "fedmezo"}:
         assert slopes.shape == (case.directions,)
         torch.testing.assert_close(
-            slopes, reference(subject), rtol=1e-3 if method == "fedmezo" else 1e-9, atol=1e-9
+            slopes, exact_slopes(subject), rtol=1e-3 if method == "fedmezo" else 1e-9, atol=1e-9
         )
     else:
         assert slopes is None
@@ -83,10 +91,10 @@ def test_a_row_comes_from_a_fresh_process_and_survives_json():
 
 
 def test_a_case_that_fails_gives_a_row_that_says_why():
-    row = measure_fresh(replace(SMALL, device="cuda:99"))
+    row = measure_in_subprocess(replace(SMALL, device="cuda:99"))
     assert row.peak_bytes_above_model is None
     assert row.error
-    assert measure_fresh(SMALL, timeout=0.01).error == "took longer than 0.01 s"
+    assert measure_in_subprocess(SMALL, timeout=0.01).error == "took longer than 0.01 s"
 
 
 @pytest.mark.parametrize(
@@ -118,25 +126,30 @@ def test_a_text_that_is_no_size_is_refused(text):
 
 def test_a_budget_tells_apart_what_fits():
     case = replace(SMALL, model="bert-base", batch=8, length=128, layers=4)
-    weights = sum(resident(build("bert-base", layers=4, device="meta")).values())
-    found = {(f.method, f.slice): f for f in fits(case, weights + (40 << 20), METHODS, measured=False)}
+    weights = sum(weight_bytes(build_model("bert-base", layers=4, device="meta")).values())
+    found = {
+        (f.method, f.slice): f
+        for f in what_fits(case, weights + (40 << 20), MEASURED_METHODS, measured=False)
+    }
     assert found["spry", "all"].micro_batch == 8
     assert found["inference", "all"].fits
     assert 0 < found["backprop", "all"].micro_batch < found["backprop+checkpointing", "all"].micro_batch
     assert found["backprop", "last"].micro_batch > found["backprop", "all"].micro_batch
-    assert not any(f.fits for f in fits(case, weights, METHODS, measured=False))
+    assert not any(f.fits for f in what_fits(case, weights, MEASURED_METHODS, measured=False))
 
 
 def test_a_fit_is_confirmed_by_a_measurement():
-    weights = sum(resident(build("minilm", layers=2, device="meta")).values())
-    (fit, _) = fits(SMALL, weights + (30 << 20), ["spry"], measured=True)
+    weights = sum(weight_bytes(build_model("minilm", layers=2, device="meta")).values())
+    (fit, _) = what_fits(SMALL, weights + (30 << 20), ["spry"], measured=True)
     assert fit.fits
     assert weights < fit.measured_bytes < weights + (30 << 20)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
 def test_4_bit_weights_are_counted_before_they_exist():
-    predicted = resident(build("llama-1k", layers=2, dtype=torch.bfloat16, device="meta"), four_bit=True)
-    real = resident(build("llama-1k", layers=2, dtype=torch.bfloat16, four_bit=True))
+    predicted = weight_bytes(
+        build_model("llama-1k", layers=2, dtype=torch.bfloat16, device="meta"), four_bit=True
+    )
+    real = weight_bytes(build_model("llama-1k", layers=2, dtype=torch.bfloat16, four_bit=True))
     assert predicted["body"] == pytest.approx(real["body"], rel=0.01)
     assert predicted["embeddings"] == real["embeddings"]

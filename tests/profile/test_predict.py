@@ -7,7 +7,7 @@ import pytest
 from spry.measure.meter import tensor_peak
 from spry.profile.case import Case
 from spry.profile.measure import prepare
-from spry.profile.predict import predict
+from spry.profile.predict import predict_peak
 from spry.profile.steps import STEPS
 
 OFF = {
@@ -26,7 +26,7 @@ def compare(**settings):
     subject = prepare(case)
     step = STEPS[case.method]
     step(subject)
-    return predict(case, subject.model), tensor_peak(lambda: step(subject))
+    return predict_peak(case, subject.model), tensor_peak(lambda: step(subject))
 
 
 @pytest.mark.parametrize("method", OFF)

@@ -18,10 +18,12 @@ def check(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A folder, package:NAME, a hub name, or a shape such as bert-base."
+            metavar="MODEL", help="A folder, package:NAME, a hub name, or an architecture such as bert-base."
         ),
     ],
-    layers: Annotated[int | None, typer.Option(min=1, help="Depth of a shape. Default: its own.")] = None,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Depth of an architecture. Default: its own.")
+    ] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "float64"], typer.Option(help="Of the weights.")
     ] = "float32",
@@ -31,10 +33,10 @@ def check(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Check that the forward engine runs a model and differentiates it right, one unit at a time.
+    """Check that the forward engine runs a model and differentiates it correctly, one unit at a time.
 
     Ends with status 1 if a unit's slope is wrong or a module cannot be run.
-    """  # ruff: ignore[docstring-missing-exception] - what stands here is the command's help
+    """
     from spry.profile.check import check_model
     from spry.report import tables
 
@@ -71,7 +73,10 @@ def _explain(found: ModelCheck) -> None:
     if found.advice:
         screen.say(f"Attention is {found.attention}: {found.advice}.")
     for name, count in checked.fallbacks.items():
-        screen.say(f"{name} has no rule of its own ({count} calls): right, by torch.func.jvp, but not lean.")
+        screen.say(
+            f"{name} has no forward rule ({count} calls): torch.func.jvp is used, "
+            "which is correct but needs more memory."
+        )
     for name, count in checked.dropped.items():
         screen.say(f"{name} stops the derivative ({count} calls), as it does for autograd.")
     for module in checked.unsupported:

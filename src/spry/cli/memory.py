@@ -11,13 +11,13 @@ from spry.cli.runs import Json
 from spry.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from spry.profile import Case, Method, Row
+    from spry.profile import Case, MeasuredMethod, Row
     from spry.report.tables import Table
 
 
 def memory(
     model: Annotated[
-        str, typer.Option(help="A model's shape, such as bert-base or llama2-7b.")
+        str, typer.Option(help="An architecture, such as bert-base or llama2-7b.")
     ] = "bert-base",
     method: Annotated[str, typer.Option(metavar="A,B,C", help="Which methods to measure.")] = (
         "inference,spry,backprop,backprop+checkpointing,fedmezo"
@@ -31,7 +31,7 @@ def memory(
     slice: Annotated[
         Literal["all", "last"], typer.Option(help="Which layers' LoRA weights are trained.")
     ] = "all",
-    layers: Annotated[int | None, typer.Option(min=1, help="Depth. Default: the shape's own.")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Depth. Default: the architecture's own.")] = None,
     head: Annotated[
         Literal["classification", "causal-lm"], typer.Option(help="The task.")
     ] = "classification",
@@ -48,14 +48,14 @@ def memory(
 ) -> None:
     """Measure the peak memory and the time of a training step, each method in a fresh process.
 
-    Memory is counted above the resident model. Models are built from their shapes with random weights.
+    Memory is counted above the resident model. Models have random weights.
     """
     from spry.profile import Case
     from spry.report import tables
 
     cases = [
         Case(
-            model=_shape(model), method=name, batch=batch, length=length, micro_batch=micro_batch,
+            model=_architecture(model), method=name, batch=batch, length=length, micro_batch=micro_batch,
             directions=directions, slice=slice, layers=layers, head=head, dtype=dtype, four_bit=four_bit,
             device=device, repeats=repeats,
         )
@@ -85,12 +85,12 @@ def _measured(cases: list[Case]) -> list[Row]:
 
 
 def _fit(cases: list[Case], budget: str, *, as_json: bool) -> None:
-    from spry.profile.budget import fits, parse_bytes
+    from spry.profile.budget import parse_bytes, what_fits
     from spry.report import formats, tables
 
     size, found = parse_bytes(budget), []
     with screen.err().status("predicting ...") as status:
-        for fit in fits(cases[0], size, [case.method for case in cases]):
+        for fit in what_fits(cases[0], size, [case.method for case in cases]):
             found.append(fit)
             status.update(f"looked at {fit.method}, layers: {fit.slice} ...")
     if as_json:
@@ -150,21 +150,21 @@ def _table(rows: list[Row]) -> Table:
     return tables.plain(title, headings, texts)
 
 
-def _shape(model: str) -> str:
-    from spry.profile.architectures import SHAPES
+def _architecture(model: str) -> str:
+    from spry.profile.architectures import ARCHITECTURES
 
-    if model not in SHAPES:
-        raise ConfigError(f"no model shape is called {model!r}. {nearest(model, SHAPES)}")
+    if model not in ARCHITECTURES:
+        raise ConfigError(f"no architecture is called {model!r}. {nearest(model, ARCHITECTURES)}")
     return model
 
 
-def _methods(given: str) -> list[Method]:
-    from spry.profile import METHODS
+def _methods(given: str) -> list[MeasuredMethod]:
+    from spry.profile import MEASURED_METHODS
 
     named = list(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
     for name in named:
-        if name not in METHODS:
-            raise ConfigError(f"no method {name!r} can be measured. {nearest(name, METHODS)}")
+        if name not in MEASURED_METHODS:
+            raise ConfigError(f"no method {name!r} can be measured. {nearest(name, MEASURED_METHODS)}")
     if not named:
-        raise ConfigError(f"--method names no method. Known: {', '.join(METHODS)}.")
-    return [known for name in named for known in METHODS if known == name]
+        raise ConfigError(f"--method names no method. Known: {', '.join(MEASURED_METHODS)}.")
+    return [known for name in named for known in MEASURED_METHODS if known == name]

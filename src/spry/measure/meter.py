@@ -139,11 +139,11 @@ def _malloc_thresholds(mmap: int, trim: int) -> bool:
         return False
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD in malloc.h
     taken = libc.mallopt(mmap_threshold, mmap) and libc.mallopt(trim_threshold, trim)
-    settle()
+    release_unused()
     return bool(taken)
 
 
-def settle() -> None:
+def release_unused() -> None:
     """Collect garbage and hand memory that malloc keeps back to the system: a clean starting point."""
     gc.collect()
     if torch.cuda.is_initialized():

@@ -1,9 +1,12 @@
-"""How much memory and time a method takes on a model: measured in fresh processes, and predicted."""
+"""Measures and predicts the memory and time of a training step; checks the engine on a model."""
 
 from __future__ import annotations
 
-from spry.profile.budget import Fit, fits, parse_bytes
-from spry.profile.case import METHODS, Case, Method, Row
-from spry.profile.subprocess import measure_all, measure_fresh
+from spry.profile.budget import Fit, parse_bytes, what_fits
+from spry.profile.case import MEASURED_METHODS, Case, MeasuredMethod, Row
+from spry.profile.subprocess import measure_all, measure_in_subprocess
 
-__all__ = ["METHODS", "Case", "Fit", "Method", "Row", "fits", "measure_all", "measure_fresh", "parse_bytes"]
+__all__ = [
+    "MEASURED_METHODS", "Case", "Fit", "MeasuredMethod", "Row", "measure_all", "measure_in_subprocess", "parse_bytes",
+    "what_fits",
+]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Well-known model shapes with random weights, built from configurations: nothing is downloaded.
+"""Well-known architectures with random weights, built from configurations: nothing is downloaded.
 
-Memory and time do not depend on what the weights are, so measuring needs the shape alone. A model is laid out
-on the meta device and then filled weight by weight, in its own dtype or quantised at once: no full-precision
+Memory and time do not depend on the values of the weights, so measuring needs the architecture alone. A model is laid
+out on the meta device and then filled weight by weight, in its own dtype or quantised at once: no full-precision
 copy of it ever exists, so Llama2-7B in 4 bits is built within its own 3.6 GB.
 """
 
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from spry.core.errors import ConfigError, nearest
 from spry.core.keys import Key
-from spry.profile.random_weights import fill, quantise_linears
+from spry.profile.random_weights import fill_randomly, quantise_linears
 
-Head = Literal["classification", "causal-lm"]
+HeadKind = Literal["classification", "causal-lm"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class Architecture:
     """The sizes of one architecture.
 
     Args:
@@ -40,12 +40,12 @@ class Shape:
     decoder: bool = False
 
 
-def _bert(family: str, layers: int, hidden: int, heads: int, **sizes: Any) -> Shape:
+def _bert(family: str, layers: int, hidden: int, heads: int, **sizes: Any) -> Architecture:
     wide = {"hidden_size": hidden, "num_attention_heads": heads, "intermediate_size": 4 * hidden}
-    return Shape(family=family, sizes={"num_hidden_layers": layers, **wide, **sizes})
+    return Architecture(family=family, sizes={"num_hidden_layers": layers, **wide, **sizes})
 
 
-def _llama(layers: int, hidden: int, heads: int, inner: int, groups: int) -> Shape:
+def _llama(layers: int, hidden: int, heads: int, inner: int, groups: int) -> Architecture:
     sizes = {
         "num_hidden_layers": layers,
         "hidden_size": hidden,
@@ -56,10 +56,10 @@ def _llama(layers: int, hidden: int, heads: int, inner: int, groups: int) -> Sha
         "max_position_embeddings": 4096,
         "pad_token_id": 0,
     }
-    return Shape(family="llama", sizes=sizes, targets=("q_proj", "v_proj"), decoder=True)
+    return Architecture(family="llama", sizes=sizes, targets=("q_proj", "v_proj"), decoder=True)
 
 
-def _opt(layers: int, hidden: int, heads: int) -> Shape:
+def _opt(layers: int, hidden: int, heads: int) -> Architecture:
     sizes = {
         "num_hidden_layers": layers,
         "hidden_size": hidden,
@@ -67,20 +67,20 @@ def _opt(layers: int, hidden: int, heads: int) -> Shape:
         "ffn_dim": 4 * hidden,
         "word_embed_proj_dim": hidden,
     }
-    return Shape(family="opt", sizes=sizes, targets=("q_proj", "v_proj"), decoder=True)
+    return Architecture(family="opt", sizes=sizes, targets=("q_proj", "v_proj"), decoder=True)
 
 
 _ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
 
-SHAPES: Mapping[str, Shape] = {
+ARCHITECTURES: Mapping[str, Architecture] = {
     "minilm": _bert("bert", 6, 384, 12),
     "bert-base": _bert("bert", 12, 768, 12),
     "bert-large": _bert("bert", 24, 1024, 16),
     "roberta-base": _bert("roberta", 12, 768, 12, **_ROBERTA),
     "roberta-large": _bert("roberta", 24, 1024, 16, **_ROBERTA),
     "albert-large": _bert("albert", 24, 1024, 16, embedding_size=128, vocab_size=30000),
-    "distilbert": Shape(family="distilbert", targets=("q_lin", "v_lin"), depth="n_layers"),
-    "gpt2": Shape(family="gpt2", targets=("c_attn",), depth="n_layer", decoder=True),
+    "distilbert": Architecture(family="distilbert", targets=("q_lin", "v_lin"), depth="n_layers"),
+    "gpt2": Architecture(family="gpt2", targets=("c_attn",), depth="n_layer", decoder=True),
     "llama-1k": _llama(8, 1024, 16, 2816, 4),
     "llama2-7b": _llama(32, 4096, 32, 11008, 32),
     "opt-125m": _opt(12, 768, 12),
@@ -88,7 +88,7 @@ SHAPES: Mapping[str, Shape] = {
     "opt-6.7b": _opt(32, 4096, 32),
     "opt-13b": _opt(40, 5120, 40),
 }
-"""The shapes by name: the paper's, their relatives, and ``llama-1k`` (16 heads, 4 key-value heads)."""
+"""By name: the paper's, their relatives, and ``llama-1k`` (16 heads, 4 key-value heads)."""
 
 _DROPOUT = (
     "activation_dropout",
@@ -106,12 +106,12 @@ _DROPOUT = (
 _KEY = Key(0)
 
 
-def build(
+def build_model(
     name: str,
     *,
     layers: int | None = None,
     length: int = 512,
-    head: Head = "classification",
+    head: HeadKind = "classification",
     rank: int = 1,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -119,15 +119,15 @@ def build(
     attention: str = "sdpa",
     key: Key = _KEY,
 ) -> nn.Module:
-    """Build a shape with random weights and LoRA on its query and value projections.
+    """Build an architecture with random weights and LoRA on its query and value projections.
 
     Dropout is off everywhere, the key-value cache too. LoRA's up-projections are random as well: at PEFT's
     own start, zero, half of the slopes would be zero.
 
     Args:
-        name: One of ``SHAPES``.
-        layers: Number of layers, >= 1; None for the shape's own.
-        length: Positions that the model must offer, in tokens; raises the shape's own maximum if needed.
+        name: One of ``ARCHITECTURES``.
+        layers: Number of layers, >= 1; None for the architecture's own.
+        length: Positions that the model must offer, in tokens; raises the architecture's maximum if needed.
         head: The 4-class head of the paper's tasks, trainable, or the frozen language-model head.
         rank: LoRA's r (and alpha), >= 1.
         device: Where the weights live; ``meta`` for the layout alone.
@@ -140,24 +140,22 @@ def build(
         The PEFT-wrapped model in evaluation mode; its trainable weights require grad.
 
     Raises:
-        ConfigError: If the name is not a shape's, or a language-model head is asked of an encoder.
+        ConfigError: If the name is unknown, or a language-model head is asked of an encoder.
     """
     from accelerate import init_empty_weights
     from peft import LoraConfig, get_peft_model
 
-    shape, device = find(name), torch.device(device)
+    shape, device = find_architecture(name), torch.device(device)
     if head == "causal-lm" and not shape.decoder:
-        decoders = ", ".join(known for known, other in SHAPES.items() if other.decoder)
-        raise ConfigError(
-            f"the shape {name!r} is an encoder and has no language-model head; use one of {decoders}"
-        )
+        decoders = ", ".join(known for known, other in ARCHITECTURES.items() if other.decoder)
+        raise ConfigError(f"{name!r} is an encoder and has no language-model head; use one of {decoders}")
     with init_empty_weights():
         model = _skeleton(shape, layers, length, head, attention, dtype)
     if four_bit:
         quantise_linears(model, dtype)
     seed = int(key.generator("shapes").integers(1 << 62))
     generator = None if device.type == "meta" else torch.Generator(device).manual_seed(seed)
-    fill(model, device, dtype, generator)
+    fill_randomly(model, device, dtype, generator)
     config = LoraConfig(
         r=rank,
         lora_alpha=rank,
@@ -174,24 +172,13 @@ def build(
     return wrapped.eval()
 
 
-def find(name: str) -> Shape:
-    """Look a shape up.
-
-    Args:
-        name: Its name.
-
-    Returns:
-        The shape.
-
-    Raises:
-        ConfigError: If there is none of that name.
-    """
-    if name not in SHAPES:
-        raise ConfigError(f"no model shape is called {name!r}. {nearest(name, SHAPES)}")
-    return SHAPES[name]
+def find_architecture(name: str) -> Architecture:
+    if name not in ARCHITECTURES:
+        raise ConfigError(f"no architecture is called {name!r}. {nearest(name, ARCHITECTURES)}")
+    return ARCHITECTURES[name]
 
 
-def example(model: nn.Module, batch: int, length: int, key: Key = _KEY) -> dict[str, Tensor]:
+def example_batch(model: nn.Module, batch: int, length: int, key: Key = _KEY) -> dict[str, Tensor]:
     """Draw a batch of random tokens, all rows full, with labels for the model's head.
 
     Args:
@@ -214,7 +201,7 @@ def example(model: nn.Module, batch: int, length: int, key: Key = _KEY) -> dict[
 
 
 def _skeleton(
-    shape: Shape, layers: int | None, length: int, head: Head, attention: str, dtype: torch.dtype
+    shape: Architecture, layers: int | None, length: int, head: HeadKind, attention: str, dtype: torch.dtype
 ) -> nn.Module:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 

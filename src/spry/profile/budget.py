@@ -1,4 +1,4 @@
-"""Which methods fit into a given memory: the largest micro-batch by the analytic model, then measured."""
+"""Which methods fit into a memory budget: the largest micro-batch by prediction, confirmed by measurement."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, get_args
 import torch
 
 from spry.core.errors import ConfigError
-from spry.profile.architectures import build
-from spry.profile.case import Case, Method, Row, Slice
-from spry.profile.predict import predict
-from spry.profile.subprocess import measure_fresh
-from spry.profile.weight_bytes import resident
+from spry.profile.architectures import build_model
+from spry.profile.case import Case, MeasuredMethod, Row, Slice
+from spry.profile.predict import predict_peak
+from spry.profile.subprocess import measure_in_subprocess
+from spry.profile.weight_bytes import weight_bytes
 
-UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+_UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Fit:
         error: Why the measurement failed, if it did.
     """
 
-    method: Method
+    method: MeasuredMethod
     slice: Slice
     micro_batch: int
     predicted_bytes: int
@@ -42,11 +42,6 @@ class Fit:
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Flatten into plain values.
-
-        Returns:
-            The fields by name.
-        """
         return asdict(self)
 
 
@@ -71,26 +66,28 @@ def parse_bytes(text: str) -> int:
         raise ConfigError(
             f"{text!r} is no amount of memory; write a number with a unit, such as 500MB, 2GB or 1.5GiB"
         )
-    return int(float(found[1]) * UNITS[(found[2] or "").upper()])
+    return int(float(found[1]) * _UNITS[(found[2] or "").upper()])
 
 
-def fits(case: Case, budget: int, methods: Sequence[Method], *, measured: bool = True) -> Iterator[Fit]:
-    """Find what fits into a memory that has to hold the weights and one step.
+def what_fits(
+    case: Case, budget: int, methods: Sequence[MeasuredMethod], *, measured: bool = True
+) -> Iterator[Fit]:
+    """Find each method's largest micro-batch with which the weights and one step fit.
 
     Args:
-        case: Model, batch, length, K, dtype and device; its method, slice and micro-batch are what is looked for.
+        case: Model, batch, length, K, dtype and device; its method, slice and micro-batch are ignored.
         budget: Bytes.
         methods: Methods to look at.
         measured: Whether to confirm each micro-batch by a measurement in a fresh process; one that turns out too
             large is halved and measured again.
 
     Yields:
-        For each method, the largest micro-batch for all layers and, where that makes a difference, for the last one.
+        For each method a fit for all layers and, where that makes a difference, one for the last layer.
     """
     options: dict[str, Any] = {"layers": case.layers, "length": case.length, "head": case.head}
     dtype = getattr(torch, case.dtype)
-    layout = build(case.model, device="meta", dtype=dtype, four_bit=False, **options)
-    weights = sum(resident(layout, four_bit=case.four_bit).values())
+    layout = build_model(case.model, device="meta", dtype=dtype, four_bit=False, **options)
+    weights = sum(weight_bytes(layout, four_bit=case.four_bit).values())
     for method in methods:
         for part in get_args(Slice):
             if part == "last" and method in {"inference", "fedmezo", "forward-ad"}:
@@ -101,7 +98,7 @@ def fits(case: Case, budget: int, methods: Sequence[Method], *, measured: bool =
                 method=method,
                 slice=part,
                 micro_batch=rows,
-                predicted_bytes=weights + predict(replace(tried, micro_batch=rows or 1), layout),
+                predicted_bytes=weights + predict_peak(replace(tried, micro_batch=rows or 1), layout),
                 fits=rows > 0,
             )
             yield _confirm(fit, tried, budget) if measured and rows else fit
@@ -112,7 +109,7 @@ def _largest(case: Case, room: int, layout: torch.nn.Module) -> int:
     low, high = 0, case.batch
     while low < high:
         middle = (low + high + 1) // 2
-        if predict(replace(case, micro_batch=middle), layout) <= room:
+        if predict_peak(replace(case, micro_batch=middle), layout) <= room:
             low = middle
         else:
             high = middle - 1
@@ -122,7 +119,7 @@ def _largest(case: Case, room: int, layout: torch.nn.Module) -> int:
 def _confirm(fit: Fit, case: Case, budget: int) -> Fit:
     rows = fit.micro_batch
     while rows:
-        row: Row = measure_fresh(replace(case, batch=rows, micro_batch=None))
+        row: Row = measure_in_subprocess(replace(case, batch=rows, micro_batch=None))
         fit = replace(fit, measured_bytes=row.total_peak_bytes, error=row.error, fits=False)
         if row.total_peak_bytes is not None and row.total_peak_bytes <= budget:
             return replace(fit, micro_batch=rows, fits=True)

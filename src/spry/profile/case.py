@@ -1,4 +1,4 @@
-"""What is measured and what came out: one case, one row."""
+"""One case to measure, and the row that comes of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from spry.core.errors import ConfigError, nearest
 
-Method = Literal["inference", "spry", "backprop", "backprop+checkpointing", "fedmezo", "forward-ad"]
-METHODS: tuple[Method, ...] = get_args(Method)
+MeasuredMethod = Literal["inference", "spry", "backprop", "backprop+checkpointing", "fedmezo", "forward-ad"]
+MEASURED_METHODS: tuple[MeasuredMethod, ...] = get_args(MeasuredMethod)
 Slice = Literal["all", "last"]
 
 
@@ -18,7 +18,7 @@ class Case:
     """One method on one model and batch.
 
     Args:
-        model: A shape's name, or a model that ``spry.tasks`` can load.
+        model: The name of one of ``ARCHITECTURES``.
         method: How the slope or gradient is computed; ``inference`` computes the loss alone. ``backprop`` and
             ``inference`` are stock PyTorch with fused attention, ``backprop+checkpointing`` the non-reentrant
             kind, ``forward-ad`` is ``torch.func.jvp`` over the eager model.
@@ -27,17 +27,17 @@ class Case:
         micro_batch: Rows run at once, for every method alike; None for the whole batch.
         directions: K, for the methods with slopes, >= 1.
         slice: Which LoRA weights are trained: of all layers, or of the last one; the head always.
-        layers: Depth, where it shall differ from the shape's own.
-        head: The task head of a shape.
+        layers: Depth; None for the architecture's own.
+        head: The task head.
         dtype: Of weights and arithmetic, as torch names it.
-        four_bit: Whether the linear layers of a shape are kept in NF4.
+        four_bit: Whether the linear layers are kept in NF4.
         device: Where it runs.
         repeats: Most timed steps, >= 1; fewer where steps are slow.
         seconds: Time after which no further repeat is begun.
     """
 
     model: str
-    method: Method
+    method: MeasuredMethod
     batch: int = 8
     length: int = 512
     micro_batch: int | None = None
@@ -52,9 +52,10 @@ class Case:
     seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured."""
-        if self.method not in METHODS:
-            raise ConfigError(f"no method is called {self.method!r}. {nearest(self.method, METHODS)}")
+        if self.method not in MEASURED_METHODS:
+            raise ConfigError(
+                f"no method is called {self.method!r}. {nearest(self.method, MEASURED_METHODS)}"
+            )
         for name in ("batch", "length", "directions", "repeats"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -95,25 +96,13 @@ class Row:
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Flatten into one record of plain values.
-
-        Returns:
-            The case's settings, its model under ``shape``, and the measurements.
-        """
+        """Flatten into one record: the case's settings, its model under ``shape``, and the measurements."""
         record = asdict(self)
         settings = record.pop("case")
         return {"shape": settings.pop("model"), **settings, **record}
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Row:
-        """Build the row that gave a record.
-
-        Args:
-            record: From ``to_json``.
-
-        Returns:
-            An equal row.
-        """
         values = dict(record)
         settings = {"model": values.pop("shape")}
         settings |= {name: values.pop(name) for name in Case.__dataclass_fields__ if name in values}

@@ -1,4 +1,4 @@
-"""``spry check``: whether the forward engine runs a model, and runs it right."""
+"""``spry check``: whether the forward engine runs a model and differentiates it correctly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spry.core.params import Params
 from spry.core.units import Unit
 from spry.forward import call
 from spry.forward.check import Checked, check
-from spry.profile.architectures import SHAPES, Head, build, example
+from spry.profile.architectures import ARCHITECTURES, HeadKind, build_model, example_batch
 from spry.tasks.classification import ClassificationTask
 
 REMEDIES: Mapping[str, str] = {
@@ -27,15 +27,7 @@ REMEDIES: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCheck:
-    """What ``spry check`` found of one model.
-
-    Args:
-        model: What was checked.
-        dtype: Of the weights.
-        attention: Its attention kind, as transformers names it.
-        advice: What to change about it; None if nothing.
-        checked: The engine's check.
-    """
+    """What ``spry check`` found."""
 
     model: str
     dtype: str
@@ -45,15 +37,10 @@ class ModelCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the engine runs the model right."""
         return self.checked.passed
 
     def to_json(self) -> dict[str, Any]:
-        """Flatten into plain values.
-
-        Returns:
-            The fields by name, those of ``checked`` among them, and ``passed``.
-        """
+        """Flatten into plain values, the fields of ``checked`` among them."""
         record = asdict(self)
         return {**record, **record.pop("checked"), "passed": self.passed}
 
@@ -64,7 +51,7 @@ def check_model(
     dtype: str = "float32",
     device: str = "cpu",
     layers: int | None = None,
-    head: Head = "classification",
+    head: HeadKind = "classification",
     four_bit: bool = False,
     batch: int = 3,
     length: int = 24,
@@ -74,24 +61,23 @@ def check_model(
     """Check the engine on a model with LoRA on its query and value projections, on random tokens, one row padded.
 
     Args:
-        model: A shape's name, or what ``spry run`` takes: a friendly name, ``package:NAME``, a folder, a hub name.
+        model: An architecture's name, or what ``spry run`` takes: a name, ``package:NAME``, a folder, a hub name.
         dtype: Of the weights, as torch names it.
         device: Where to run.
-        layers: Depth of a shape; None for its own.
-        head: Head of a shape.
-        four_bit: Whether to keep a shape's linear layers in 4 bits.
+        layers: Depth of an architecture; None for its own.
+        head: Head of an architecture.
+        four_bit: Whether to keep an architecture's linear layers in 4 bits.
         batch: Rows, >= 2.
         length: Tokens of a row, >= 2.
         differences: Whether to compare with finite differences in float64 too.
-        seed: Of the tokens, directions and a shape's weights.
-
-    Returns:
-        What was found.
+        seed: Of the tokens, directions and an architecture's weights.
     """
     key, options = Key(seed).fold("check"), {"dtype": getattr(torch, dtype), "device": device}
-    if model in SHAPES:
-        module = build(model, layers=layers, head=head, four_bit=four_bit, key=key, length=length, **options)
-        inputs = example(module, batch, length, key)
+    if model in ARCHITECTURES:
+        module = build_model(
+            model, layers=layers, head=head, four_bit=four_bit, key=key, length=length, **options
+        )
+        inputs = example_batch(module, batch, length, key)
         inputs["attention_mask"][0, length // 2 :] = 0
         params = {name: weight.detach() for name, weight in module.named_parameters() if weight.requires_grad}
         units = _units(params)
@@ -107,7 +93,7 @@ def check_model(
 def _loaded(
     model: str, batch: int, length: int, key: Key, options: dict[str, Any]
 ) -> tuple[nn.Module, dict[str, Tensor], Params, Sequence[Unit]]:
-    """A model from disk; its weights moved off LoRA's start, where half of the slopes would be zero."""
+    """Load a model and move its weights off LoRA's start, where half of the slopes would be zero."""
     task = ClassificationTask(model, labels=2, key=key, **options)
     inputs = {
         name: value.to(task.device) for name, value in task.probe(key, examples=batch, tokens=length).items()
@@ -127,7 +113,7 @@ def _loss(inputs: Mapping[str, Tensor]) -> Any:
 
 
 def _units(params: Params) -> list[Unit]:
-    """Group a shape's trainable weights by the module that LoRA was put on; what is left is the head."""
+    """Group trainable weights by the module that LoRA was put on; the rest is the head."""
     modules: dict[str, list[str]] = {}
     for name in params:
         modules.setdefault(name.partition(".lora_")[0] if ".lora_" in name else "head", []).append(name)

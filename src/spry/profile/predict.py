@@ -1,4 +1,4 @@
-"""The analytic model: the peak bytes of a step above the resident model, from the sizes of the architecture.
+"""The analytic memory model: the peak bytes of a step above the resident model, from the sizes of the architecture.
 
 The unit is the hidden state of a micro-batch, ``h = b S D e`` bytes (b rows, S tokens, hidden size D, e bytes per
 number). With the inner width f, the query width q and the key-value width g, all in units of D, and an activation
@@ -15,8 +15,8 @@ that holds t tensors of the inner width at once, saves s of them and needs u for
 
 A language-model head adds its phase: logits and their normalised copy for inference, a third for backpropagation;
 spry keeps both within its workspace. A 4-bit model adds its largest weight, unpacked. The counts come from
-reading which tensors autograd saves; ``spry``'s two constants were fitted. ``tests/experiment/test_predict.py`` holds
-how far off it may be.
+reading which tensors autograd saves; ``spry``'s two constants were fitted. ``tests/profile/test_predict.py`` bounds
+the error.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ KEYS = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Activation:
-    """What an MLP holds in tensors of its inner width.
+class MlpTensors:
+    """How many tensors of its inner width an MLP holds.
 
     Args:
         held: At once during inference.
@@ -52,9 +52,9 @@ class Activation:
     backward: int
 
 
-FUSED = Activation(held=2, saved=1, backward=2)
-GATED = Activation(held=3, saved=3, backward=3)
-COMPOSED = Activation(held=4, saved=4, backward=3)
+FUSED = MlpTensors(held=2, saved=1, backward=2)
+GATED = MlpTensors(held=3, saved=3, backward=3)
+COMPOSED = MlpTensors(held=4, saved=4, backward=3)
 """GELU written out in several operations, as GPT-2 and ALBERT have it."""
 
 
@@ -71,7 +71,7 @@ class Sizes:
         heads: H.
         vocabulary: V.
         outer: o, hidden states that wait beside the MLP.
-        activation: What the MLP holds.
+        mlp: What the MLP holds.
     """
 
     layers: int
@@ -82,54 +82,44 @@ class Sizes:
     heads: int
     vocabulary: int
     outer: int
-    activation: Activation
+    mlp: MlpTensors
 
 
-def sizes(model: nn.Module) -> Sizes:
-    """Read the sizes off a transformers model.
-
-    Args:
-        model: With a ``config``; wrapped or not, on any device.
-
-    Returns:
-        The sizes.
-    """
+def model_sizes(model: nn.Module) -> Sizes:
+    """Read the sizes off a transformers model, wrapped or not, on any device."""
     config = cast(Any, model).config
 
-    def find(*names: str) -> int | None:
+    def first_of(*names: str) -> int | None:
         return next((int(v) for name in names if (v := getattr(config, name, None))), None)
 
-    hidden = find("hidden_size", "n_embd", "dim") or 1
-    heads = find("num_attention_heads", "n_head", "n_heads") or 1
-    width = find("head_dim") or hidden // heads
+    hidden = first_of("hidden_size", "n_embd", "dim") or 1
+    heads = first_of("num_attention_heads", "n_head", "n_heads") or 1
+    width = first_of("head_dim") or hidden // heads
     names = [path for path, _ in model.named_modules()]
     kind = str(getattr(config, "activation_function", None) or getattr(config, "hidden_act", ""))
     gated = any(path.endswith("gate_proj") for path in names)
     prenorm = gated or not any("LayerNorm" in path or "sa_layer_norm" in path for path in names)
     return Sizes(
-        layers=find("num_hidden_layers", "n_layer", "n_layers") or 1,
+        layers=first_of("num_hidden_layers", "n_layer", "n_layers") or 1,
         hidden=hidden,
-        inner=(find("intermediate_size", "ffn_dim", "n_inner", "hidden_dim") or 4 * hidden) / hidden,
+        inner=(first_of("intermediate_size", "ffn_dim", "n_inner", "hidden_dim") or 4 * hidden) / hidden,
         queries=heads * width / hidden,
-        groups=(find("num_key_value_heads") or heads) * width / hidden,
+        groups=(first_of("num_key_value_heads") or heads) * width / hidden,
         heads=heads,
-        vocabulary=find("vocab_size") or 1,
+        vocabulary=first_of("vocab_size") or 1,
         outer=4 if prenorm else 3,
-        activation=GATED if gated else COMPOSED if kind == "gelu_new" else FUSED,
+        mlp=GATED if gated else COMPOSED if kind == "gelu_new" else FUSED,
     )
 
 
-def predict(case: Case, model: nn.Module) -> int:
-    """Predict the peak of a case's step.
+def predict_peak(case: Case, model: nn.Module) -> int:
+    """Predict the peak of a case's step in bytes above the resident model.
 
     Args:
         case: What is run; its depth is taken from the model.
         model: The model, on any device, also ``meta``.
-
-    Returns:
-        Bytes above the resident model.
     """
-    s = sizes(model)
+    s = model_sizes(model)
     item = cast(torch.dtype, getattr(torch, case.dtype)).itemsize
     tokens = min(case.micro_batch or case.batch, case.batch) * case.length
     unit = tokens * s.hidden * item
@@ -138,8 +128,8 @@ def predict(case: Case, model: nn.Module) -> int:
 
 
 def _layers(case: Case, s: Sizes, unit: int) -> float:
-    stock = s.outer + s.activation.held * s.inner
-    backward = s.activation.backward * s.inner
+    stock = s.outer + s.mlp.held * s.inner
+    backward = s.mlp.backward * s.inner
     trained = s.layers if case.slice == "all" else 1
     if case.method == "spry":
         rows = min(case.micro_batch or case.batch, case.batch)
@@ -162,7 +152,7 @@ def _layers(case: Case, s: Sizes, unit: int) -> float:
 
 def _layer(s: Sizes) -> float:
     """Hidden states that autograd saves of one layer."""
-    return 3 + 2 * s.queries + 2 * s.groups + s.activation.saved * s.inner
+    return 3 + 2 * s.queries + 2 * s.groups + s.mlp.saved * s.inner
 
 
 def _saved(case: Case, s: Sizes) -> float:

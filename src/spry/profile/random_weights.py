@@ -1,4 +1,4 @@
-"""Empty models, laid out on the meta device, filled with random weights one by one, 4-bit ones if asked."""
+"""Fills models laid out on the meta device with random weights, one by one, 4-bit ones if asked."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def quantise_linears(model: nn.Module, dtype: torch.dtype) -> None:
     cast(Any, model).is_loaded_in_4bit = True  # how PEFT tells one
 
 
-def fill(
+def fill_randomly(
     model: nn.Module, device: torch.device, dtype: torch.dtype, generator: torch.Generator | None
 ) -> None:
     """Give each empty weight random values, one at a time, and move the buffers.

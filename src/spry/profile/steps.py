@@ -1,4 +1,4 @@
-"""One training step of each method, written the stock way: the rivals owe nothing to our own code."""
+"""One training step of each method; the rivals are plain PyTorch implementations, independent of Spry's engine."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from spry.core.params import Params, dot, tree_map
 from spry.forward import jvp
-from spry.profile.case import Method
+from spry.profile.case import MeasuredMethod
 
 Batch = Mapping[str, Tensor]
 Step = Callable[[], Tensor | None]
-"""Runs one step; gives the K slopes, or None where the method has none."""
+"""Runs one step and returns the slopes, shape (K,), or None where the method has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,26 +38,14 @@ class Subject:
     directions: Sequence[Params]
 
 
-def inference(subject: Subject) -> Tensor | None:
-    """Evaluate the loss without any derivative.
-
-    Args:
-        subject: Model and batch.
-    """
+def inference_step(subject: Subject) -> Tensor | None:
     with torch.no_grad():
         for _, batch in subject.parts:
             subject.model(**batch)
 
 
-def spry(subject: Subject) -> Tensor:
-    """Measure the slopes by the forward engine and multiply them back onto the directions.
-
-    Args:
-        subject: Model and batch.
-
-    Returns:
-        The slopes, shape (K,).
-    """
+def spry_step(subject: Subject) -> Tensor:
+    """Measure the slopes by the forward engine and multiply them back onto the directions."""
     slopes = torch.zeros(len(subject.directions), dtype=torch.float64)
     for share, batch in subject.parts:
         _, measured = jvp(lambda p, batch=batch: subject.loss(p, batch), subject.params, subject.directions)
@@ -67,20 +55,14 @@ def spry(subject: Subject) -> Tensor:
     return slopes
 
 
-def forward_ad(subject: Subject) -> Tensor:
+def forward_ad_step(subject: Subject) -> Tensor:
     """Measure the slopes by PyTorch's own forward mode over the whole model, one direction at a time.
 
     PyTorch has no forward-mode rule for its fused attention, so the model runs with eager attention.
-
-    Args:
-        subject: Model and batch.
-
-    Returns:
-        The slopes, shape (K,).
     """
     slopes = torch.zeros(len(subject.directions), dtype=torch.float64)
     params = dict(tree_map(torch.Tensor.detach, subject.params))
-    with attention(subject.model, "eager"), torch.no_grad():
+    with with_attention(subject.model, "eager"), torch.no_grad():
         for share, batch in subject.parts:
 
             def loss(weights: dict[str, Tensor], batch: Batch = batch) -> Tensor:
@@ -91,16 +73,8 @@ def forward_ad(subject: Subject) -> Tensor:
     return slopes
 
 
-def fedmezo(subject: Subject, h: float = 1e-3) -> Tensor:
-    """Measure the slopes by central differences, moving the weights in place and back.
-
-    Args:
-        subject: Model and batch.
-        h: Step, > 0.
-
-    Returns:
-        The slopes, shape (K,).
-    """
+def fedmezo_step(subject: Subject, h: float = 1e-3) -> Tensor:
+    """Measure the slopes by central differences of step h, moving the weights in place and back."""
     slopes = torch.zeros(len(subject.directions), dtype=torch.float64)
     with torch.no_grad():
         for k, direction in enumerate(subject.directions):
@@ -113,63 +87,39 @@ def fedmezo(subject: Subject, h: float = 1e-3) -> Tensor:
     return slopes
 
 
-def backprop(subject: Subject) -> Tensor | None:
-    """Compute the gradient by reverse mode and leave it in the weights' ``grad``.
-
-    Args:
-        subject: Model and batch.
-    """
+def backprop_step(subject: Subject) -> Tensor | None:
+    """Compute the gradient by reverse mode and leave it in the weights' ``grad``."""
     for weight in subject.params.values():
         weight.grad = None
     for share, batch in subject.parts:
         (share * subject.model(**batch).loss).backward()
 
 
-def checkpointed(subject: Subject) -> Tensor | None:
-    """Compute the gradient by reverse mode, keeping only each layer's input and running the layer again.
-
-    Args:
-        subject: Model and batch.
-    """
-    with checkpointing(subject.model):
-        backprop(subject)
+def checkpointed_step(subject: Subject) -> Tensor | None:
+    """Compute the gradient by reverse mode, keeping only each layer's input and running the layer again."""
+    with with_checkpointing(subject.model):
+        backprop_step(subject)
 
 
-STEPS: Mapping[Method, Callable[[Subject], Tensor | None]] = {
-    "inference": inference,
-    "spry": spry,
-    "backprop": backprop,
-    "backprop+checkpointing": checkpointed,
-    "fedmezo": fedmezo,
-    "forward-ad": forward_ad,
+STEPS: Mapping[MeasuredMethod, Callable[[Subject], Tensor | None]] = {
+    "inference": inference_step,
+    "spry": spry_step,
+    "backprop": backprop_step,
+    "backprop+checkpointing": checkpointed_step,
+    "fedmezo": fedmezo_step,
+    "forward-ad": forward_ad_step,
 }
 
 
-def reference(subject: Subject) -> Tensor:
-    """Compute ``<g, v_k>`` from autograd's gradient.
-
-    Args:
-        subject: Model and batch; the weights' ``grad`` is written.
-
-    Returns:
-        The exact slopes, shape (K,).
-    """
-    checkpointed(subject)
+def exact_slopes(subject: Subject) -> Tensor:
+    """Compute the slopes ``<g, v_k>`` from autograd's gradient, shape (K,); the weights' ``grad`` is written."""
+    checkpointed_step(subject)
     gradient = {name: cast(Tensor, weight.grad) for name, weight in subject.params.items()}
     return torch.tensor([dot(gradient, direction) for direction in subject.directions], dtype=torch.float64)
 
 
 @contextmanager
-def attention(model: nn.Module, kind: str) -> Generator[None]:
-    """Run a model with another kind of attention for a while.
-
-    Args:
-        model: A transformers model, PEFT-wrapped.
-        kind: As transformers names it.
-
-    Yields:
-        Nothing.
-    """
+def with_attention(model: nn.Module, kind: str) -> Generator[None]:
     base = cast(Any, model).get_base_model()
     before = base.config._attn_implementation
     base.set_attn_implementation(kind)
@@ -180,15 +130,8 @@ def attention(model: nn.Module, kind: str) -> Generator[None]:
 
 
 @contextmanager
-def checkpointing(model: nn.Module) -> Generator[None]:
-    """Run a model with activation checkpointing for a while; transformers does it in training mode only.
-
-    Args:
-        model: A transformers model without dropout, PEFT-wrapped.
-
-    Yields:
-        Nothing.
-    """
+def with_checkpointing(model: nn.Module) -> Generator[None]:
+    """Checkpoint the activations of a model without dropout; transformers does it in training mode only."""
     base = cast(Any, model).get_base_model()
     base.gradient_checkpointing_enable({"use_reentrant": False})
     model.train()

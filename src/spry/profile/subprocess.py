@@ -1,4 +1,4 @@
-"""Measure each case in a process of its own, so that no case sees what another left behind."""
+"""Measures each case in a fresh process, so that no case sees what another left in memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from dataclasses import asdict
 from spry.profile.case import Case, Row
 
 
-def measure_fresh(case: Case, timeout: float | None = None) -> Row:
-    """Measure one case in a fresh Python process.
+def measure_in_subprocess(case: Case, timeout: float | None = None) -> Row:
+    """Measure one case in a fresh Python process; a failure becomes the row's ``error``.
 
     Args:
         case: What to measure.
         timeout: Seconds after which the process is ended; None for no limit.
-
-    Returns:
-        The row; with ``error`` set instead of measurements if the process failed or ran out of memory or time.
     """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment.setdefault("PYTHONWARNINGS", "ignore")
@@ -45,14 +42,5 @@ def measure_fresh(case: Case, timeout: float | None = None) -> Row:
 
 
 def measure_all(cases: Iterable[Case], timeout: float | None = None) -> Iterator[Row]:
-    """Measure cases one after the other, each in a fresh process.
-
-    Args:
-        cases: What to measure.
-        timeout: Seconds for each case; None for no limit.
-
-    Yields:
-        The row of each case as soon as it is there.
-    """
     for case in cases:
-        yield measure_fresh(case, timeout)
+        yield measure_in_subprocess(case, timeout)

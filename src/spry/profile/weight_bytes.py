@@ -1,4 +1,4 @@
-"""The bytes that stay in memory between steps, by what they are."""
+"""Bytes of a model's weights and buffers, by what they are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PACKED = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a 4-bit number: half a byte, an 8-bit scale for 64 of them, a float32 scale for 256 of those."""
 
 
-def resident(model: nn.Module, *, four_bit: bool = False) -> dict[str, int]:
+def weight_bytes(model: nn.Module, *, four_bit: bool = False) -> dict[str, int]:
     """Count the bytes of a model's weights and buffers; scales of quantised weights count with the weights.
 
     Args:
