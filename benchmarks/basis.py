@@ -23,7 +23,7 @@ from spry.core.keys import Key
 from spry.estimators.observe import observe
 from spry.experiment.files import write_json
 from spry.experiment.provenance import provenance
-from spry.tasks.singular import leading, left_singular
+from spry.contrib.singular import leading, left_singular
 
 RANKS, MANY, TEXTS = (1, 4, 16), 800, 32
 LAST = "layer.5"

@@ -38,8 +38,8 @@ from spry.federated.split import everything
 from spry.forward.loss import Loss
 from spry.optim.rules import adam
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.kinds.lora import Lora
-from spry.tasks.kinds.lora_xs import LoraXs
+from spry.models.adapters.lora import Lora
+from spry.contrib.lora_xs import LoraXs
 from spry.wire.messages import Answer
 
 CLIENTS, BATCH, COUNT, BETA = 4, 8, 8, 0.9

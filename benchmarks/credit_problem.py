@@ -17,9 +17,9 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.data import datasets
 from spry.forward.functional import call
-from spry.tasks.kinds.kind import Head
-from spry.tasks.kinds.lora import LoraA
-from spry.tasks.sources import find
+from spry.models.adapters.adapter import Head
+from spry.models.adapters.lora import LoraA
+from spry.models.sources import find
 
 BATCH, TOKENS = 4, 64
 

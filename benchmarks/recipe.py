@@ -34,7 +34,7 @@ from spry.experiment.files import write_json
 from spry.experiment.provenance import provenance
 from spry.measure.meter import peak_of, release_lazily, release_promptly
 from spry.profile.architectures import build
-from spry.tasks.models import load as load_model
+from spry.models.load import load as load_model
 from spry.wire.messages import Answer
 
 RESULTS = Path("benchmarks/results/recipe.json")

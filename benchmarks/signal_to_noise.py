@@ -34,7 +34,7 @@ from spry.experiment.provenance import provenance
 from spry.federated.client import accumulate
 from spry.optim.rules import adam
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.kinds.lora import LoraA
+from spry.models.adapters.lora import LoraA
 from spry.wire.messages import Order
 
 CLIENTS, BATCH, STEPS, RATE = 10, 8, 24, 1e-2

@@ -15,7 +15,7 @@ from torch import Tensor
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.core.units import Unit
-from spry.metrics.stats import Stats
+from spry.tasks.metrics import Stats
 from spry.tasks.task import Batch, Task
 
 

@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for type checkers and editors; tests/test_public.py compares it with what is offered
-    from spry.federated import split as splits
-    from spry.federated.methods import METHODS as methods
     from spry import optim as optim
     from spry.compare.compare import compare as compare_methods
     from spry.core.errors import SpryError as SpryError
@@ -35,19 +33,26 @@ if TYPE_CHECKING:  # for type checkers and editors; tests/test_public.py compare
     from spry.estimators.estimate import Estimate as Estimate
     from spry.estimators.exact import exact_head as exact_head
     from spry.estimators.loss import Loss as Loss
-    from spry.estimators.projected import forward_gradient as forward_gradient, zeroth_order as zeroth_order
-    from spry.experiment.config import Config as Config, load_run as load_config
+    from spry.estimators.projected import forward_gradient as forward_gradient
+    from spry.estimators.projected import zeroth_order as zeroth_order
+    from spry.experiment.config import Config as Config
+    from spry.experiment.config import load_run as load_config
     from spry.experiment.run import run as run
-    from spry.federated.algorithm import Algorithm as Algorithm, compose as compose
+    from spry.federated import split as splits
+    from spry.federated.algorithm import Algorithm as Algorithm
+    from spry.federated.algorithm import compose as compose
+    from spry.federated.methods import METHODS as methods
     from spry.forward.dual import Dual as Dual
-    from spry.forward.functional import call as call, jvp as jvp
+    from spry.forward.functional import call as call
+    from spry.forward.functional import jvp as jvp
     from spry.forward.registry import rule as rule
     from spry.profile.check import check_model as check_model
     from spry.report.page import write as write_report
     from spry.runtime.records import Round as Round
     from spry.runtime.rounds import simulate as simulate
     from spry.tasks.classification import ClassificationTask as ClassificationTask
-    from spry.tasks.task import Score as Score, Task as Task
+    from spry.tasks.task import Score as Score
+    from spry.tasks.task import Task as Task
 
 _NAMES = {
     # the engine
@@ -92,7 +97,7 @@ _ALIASES = {
 }
 """Where a name is another one in its module, where it would say too little or too much here."""
 
-__all__ = ["__version__", "methods", "optim", "splits", *sorted(_NAMES)]
+__all__ = ["__version__", "methods", "optim", "splits", *sorted(_NAMES), "compare_methods", "load_config", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

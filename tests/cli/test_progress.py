@@ -13,7 +13,7 @@ from spry.cli.progress import Numbers, Watch
 from spry.experiment.config import Config
 from spry.experiment.run import Started
 from spry.federated.algorithm import ServerState
-from spry.metrics.stats import Stats
+from spry.tasks.metrics import ClassificationMetrics
 from spry.runtime.records import ClientRecord, Round
 
 
@@ -42,7 +42,7 @@ def round_of(number, failed=None, test=None):
 def shown(monkeypatch, tmp_path, *, terminal):
     console = Console(file=StringIO(), force_terminal=terminal, width=100)
     monkeypatch.setattr(screen, "err", lambda: console)
-    stats = Stats(count=100, loss_sum=80.0, correct=61)
+    stats = ClassificationMetrics(examples=100, loss_sum=80.0, correct=61)
     with Watch() as watch:
         watch.show("spry", started(tmp_path))
         watch.show("spry", round_of(0, test=stats))
@@ -66,7 +66,7 @@ def test_live_on_a_terminal(monkeypatch, tmp_path):
 def test_numbers_keep_the_last_evaluation():
     numbers = Numbers()
     assert numbers.text().plain == ""
-    numbers.take(round_of(0, test=Stats(count=4, loss_sum=1.0, correct=3)))
+    numbers.take(round_of(0, test=ClassificationMetrics(examples=4, loss_sum=1.0, correct=3)))
     numbers.take(round_of(1))
     assert numbers.text().plain == "loss 0.500   test 75.0 %   peak 31 MiB"
 

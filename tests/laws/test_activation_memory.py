@@ -14,7 +14,7 @@ from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement
 from spry.measure.meter import tensor_peak
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.kinds.lora import LoraA
+from spry.models.adapters.lora import LoraA
 from tests.forward.reference import scale_down
 
 WIDTH, BATCH, LENGTH = 32, 4, 128

@@ -7,8 +7,8 @@ import torch
 
 from spry.core.keys import Key
 from spry.data.dataset import Dataset
+from spry.models.load import Backbone
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.models import Backbone
 
 _WIDE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 _LLAMA = _WIDE | {"num_key_value_heads": 1, "head_dim": 8}

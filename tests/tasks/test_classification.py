@@ -12,8 +12,8 @@ from spry.core.keys import Key
 from spry.core.params import dot
 from spry.core.units import names_of
 from spry.forward.functional import jvp
+from spry.models.adapters.lora import Lora, LoraA
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.kinds.lora import Lora, LoraA
 
 
 def gradient(loss, weights, **settings) -> dict[str, torch.Tensor]:

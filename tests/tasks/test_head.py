@@ -8,20 +8,20 @@ from functools import partial
 
 import pytest
 import torch
+from spry.estimators.activation import activation
 from tests.laws.problem import gradient
 from tests.tasks.test_taps import setting
 from tests.tasks.test_top import KINDS, long_texts
 
 from spry.core.keys import Key
-from spry.estimators.activation import activation
 from spry.estimators.backprop import backprop
 from spry.estimators.directions import rademacher
 from spry.estimators.exact import exact_head
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import central_difference, forward_difference, forward_mode
 from spry.measure.meter import tensor_peak
+from spry.models.adapters.lora import Lora
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.kinds.lora import Lora
 
 HEADS = ("layer", "top", "block")
 BESIDE = {

@@ -6,15 +6,15 @@ import math
 
 import pytest
 import torch
+from spry.estimators.activation import activation, maps, narrow
 
 from spry.core.keys import Key
 from spry.core.params import restrict
-from spry.estimators.activation import activation, maps, narrow
 from spry.estimators.backprop import backprop
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement
+from spry.models.adapters.lora import Lora, LoraA
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.kinds.lora import Lora, LoraA
 
 DRAWS = 60
 

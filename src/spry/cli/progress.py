@@ -11,9 +11,9 @@ from rich.text import Text
 
 from spry.cli import screen
 from spry.experiment.run import Started
-from spry.metrics.stats import Stats
 from spry.report import formats
 from spry.runtime.records import Round
+from spry.tasks.task import Metrics
 
 
 class Watch:
@@ -78,12 +78,12 @@ class Watch:
 
 
 class Numbers:
-    """The last known numbers of a run; accuracies are kept between evaluations."""
+    """The last known numbers of a run; scores are kept between evaluations."""
 
     def __init__(self) -> None:
         self.loss: float | None = None
         self.peak: int | None = None
-        self.accuracies: dict[str, float] = {}
+        self.scores: dict[str, float] = {}
 
     def take(self, round: Round) -> None:
         """Take what a round tells.
@@ -92,19 +92,20 @@ class Numbers:
             round: The round.
         """
         self.loss, self.peak = round.loss, round.peak_bytes
-        known: dict[str, Stats | None] = {
+        known: dict[str, Metrics | None] = {
             "test": round.test, "generalized": round.generalized, "personalized": round.personalized,
         }  # fmt: skip
-        self.accuracies |= {name: stats.accuracy for name, stats in known.items() if stats is not None}
+        scores = {name: m.values()[round.score_name] for name, m in known.items() if m is not None}
+        self.scores |= {name: value for name, value in scores.items() if value is not None}
 
     def text(self) -> Text:
         """Write the numbers in a line.
 
         Returns:
-            Loss, accuracies and peak memory, as far as they are known.
+            Loss, scores and peak memory, as far as they are known.
         """
         told = [] if self.loss is None else [f"loss {self.loss:.3f}"]
-        told += [f"{name} {formats.accuracy(value)} %" for name, value in self.accuracies.items()]
+        told += [f"{name} {formats.accuracy(value)} %" for name, value in self.scores.items()]
         told += [] if self.peak is None else [f"peak {formats.size(self.peak)}"]
         return Text("   ".join(told), "dim")
 

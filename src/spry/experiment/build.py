@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.units import Unit
-from spry.data import clients, datasets, partition
-from spry.data.batches import EvaluationBatches
-from spry.data.dataset import Dataset, Splits
+from spry.data import datasets
+from spry.data.client_data import TEST_SHARE, ClientData, LabelledText
+from spry.data.dataset import Splits
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out
 from spry.experiment.config import Config
@@ -22,35 +21,13 @@ from spry.federated.algorithm import Algorithm
 from spry.federated.ema import averaged
 from spry.federated.replay.downlink import Downlink, by_slopes, full
 from spry.federated.transforms import Clip, UpdateTransform
+from spry.models.adapters import Adapter, find_adapter
+from spry.models.load import trained_labels
 from spry.optim.named import Named, optimizer
 from spry.optim.transform import Transform
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.kinds.freed import BitFit, Norm
-from spry.tasks.kinds.ia3 import Ia3
-from spry.tasks.kinds.kind import Kind
-from spry.tasks.kinds.lora import Lora, LoraA
-from spry.tasks.kinds.lora_xs import LoraXs
-from spry.tasks.kinds.vera import Vera
 
-PEFT: Mapping[str, type[Kind]] = {
-    "lora": Lora,
-    "lora_a": LoraA,
-    "lora_xs": LoraXs,
-    "vera": Vera,
-    "ia3": Ia3,
-    "bitfit": BitFit,
-    "norm": Norm,
-}
 DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "slopes": by_slopes}
-PARTITIONS: Mapping[str, Callable[[Dataset, Config, Key], Mapping[str, Any]]] = {
-    "iid": lambda data, config, key: partition.iid(data, config.data.clients, key),
-    "dirichlet": lambda data, config, key: partition.dirichlet(
-        data, config.data.clients, config.data.alpha, key
-    ),
-    "column": lambda data, config, key: partition.natural(data),
-}
-TEST_SHARE = 0.2
-"""Share of a data set held out as its test part where the source has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +56,13 @@ def build(config: Config) -> Experiment:
         SpryError: If data, model or settings cannot be used as asked.
     """
     key = Key(config.seed)
-    splits = _splits(config)
+    splits = _numbered(_splits(config), config.model.name)
     task = ClassificationTask(
         config.model.name,
         labels=splits.train.label_names,
         key=key.fold("model"),
-        method=_kind(config),
+        adapter=_adapter(config),
+        exact=config.peft.exact,
         micro_batch_size=config.client.micro_batch_size,
         dropout=config.model.dropout,
         dtype=getattr(torch, config.model.dtype),
@@ -96,7 +74,7 @@ def build(config: Config) -> Experiment:
         algorithm=algorithm,
         downlink=DOWNLINKS[config.server.send](algorithm),
         task=task,
-        clients=_federation(config, splits, task, key),
+        clients=_dealt(config, splits, key).encode(task, max_length=config.model.max_length),
         key=key,
     )
 
@@ -129,12 +107,11 @@ def _optimizer(section: str, name: str | None, lr: float | None, own: Named | No
     return optimizer(name or (own.name if own else ""), lr=lr)
 
 
-def _kind(config: Config) -> Kind:
-    kind = PEFT[config.peft.kind]
-    known = {field.name for field in fields(kind)}
-    head = {"head": "layer", "last_block": "block", "nothing": "layer"}[config.peft.exact]
-    given = {**config.peft.model_dump(), "targets": tuple(config.peft.targets) or None, "head": head}
-    return kind(**{name: value for name, value in given.items() if name in known})
+def _adapter(config: Config) -> Adapter:
+    adapter = find_adapter(config.peft.kind)
+    known = {field.name for field in fields(adapter)}
+    given = {**config.peft.model_dump(), "targets": tuple(config.peft.targets) or None}
+    return adapter(**{name: value for name, value in given.items() if name in known})
 
 
 def _splits(config: Config) -> Splits:
@@ -153,19 +130,24 @@ def _splits(config: Config) -> Splits:
     return replace(splits, test=splits.test.select(kept))
 
 
-def _federation(config: Config, splits: Splits, task: ClassificationTask, key: Key) -> Federation:
-    length = min(config.model.max_length, task.backbone.max_length)
-    train = task.encode(splits.train, max_length=length)
-    dealt = PARTITIONS[config.data.partition](splits.train, config, key.fold("partition"))
-    made = clients.make(dealt, train, key.fold("held out"), held_out=config.data.held_out)
-    assert splits.test is not None  # datasets.load held one out
-    return Federation(
-        clients=made,
-        test=EvaluationBatches(data=task.encode(splits.test, max_length=length)),
-        batch_size=config.client.batch_size,
-        epochs=config.client.epochs,
-        steps=config.client.steps,
+def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:
+    data, client = config.data, config.client
+    return LabelledText(splits=splits).partition(
+        clients=data.clients,
+        alpha=data.alpha if data.partition == "dirichlet" else None,
+        key=key,
+        held_out=data.held_out,
+        batch_size=client.batch_size,
+        epochs=client.epochs,
+        steps=client.steps,
     )
+
+
+def _numbered(splits: Splits, model: str) -> Splits:
+    """Number the classes as the checkpoint's trained head does, if it names the same ones."""
+    trained = trained_labels(model)
+    same = trained is not None and set(trained) == set(splits.train.label_names)
+    return splits.relabelled(trained) if same and trained is not None else splits
 
 
 def _majority(splits: Splits) -> float:

@@ -27,7 +27,7 @@ def to_json(record: Round) -> dict[str, Any]:
         "round": record.number,
         "loss": record.loss,
         f"test_{record.score_name}": _score(record.test, record),
-        "test_loss": record.test.loss if record.test else None,
+        "test_loss": record.test.loss if record.test is not None and record.test.examples else None,
         f"generalized_{record.score_name}": _score(record.generalized, record),
         f"personalized_{record.score_name}": _score(record.personalized, record),
         "seconds": record.seconds,

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +21,12 @@ from spry.data.dataset import Dataset
 from spry.data.encoded import Batch, Encoded, encode
 from spry.forward.dropout import Masks, dropout
 from spry.forward.functional import call
-from spry.metrics.stats import Stats, classified
+from spry.models.adapt import Exact, adapt
+from spry.models.adapters import Adapter, FromConfig, Lora
+from spry.models.checkpointing import prepare, training
+from spry.models.load import load
 from spry.tasks.classification_loss import ClassificationLoss
-from spry.tasks.kinds.kind import Kind
-from spry.tasks.kinds.lora import Lora
-from spry.tasks.models import load
-from spry.tasks.peft import adapt
-from spry.tasks.recompute import prepare, training
+from spry.tasks.metrics import ClassificationMetrics, classified
 from spry.tasks.task import Score
 
 _LORA = Lora()
@@ -39,7 +39,8 @@ class ClassificationTask:
         model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub.
         labels: The classes' names, or their number.
         key: Where the initial head and PEFT weights come from.
-        method: Which PEFT weights are added.
+        adapter: Which PEFT weights are added: one of spry's adapters, or a ``peft.PeftConfig``.
+        exact: What gets exact gradients from methods that measure slopes: ``head``, ``last_block`` or ``nothing``.
         micro_batch_size: Most examples in one pass; None passes each batch whole. Memory depends on it, the
             loss does not.
         dropout: Whether losses are taken with the model's own dropout and LoRA's; evaluation never is.
@@ -56,8 +57,9 @@ class ClassificationTask:
         model: str,
         *,
         labels: int | Sequence[str],
-        key: Key,
-        method: Kind = _LORA,
+        key: Key = Key(0),
+        adapter: Adapter | Any = _LORA,
+        exact: Exact = "head",
         micro_batch_size: int | None = None,
         dropout: bool = False,
         dtype: torch.dtype = torch.float32,
@@ -67,7 +69,9 @@ class ClassificationTask:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
         backbone = load(model, labels=labels, key=key.fold("head"), dtype=dtype, device=device)
-        self._adapted = adapted = adapt(backbone, method, key.fold("peft"))
+        if not isinstance(adapter, Adapter):
+            adapter = FromConfig(config=adapter)
+        self._adapted = adapted = adapt(backbone, adapter, key.fold("peft"), exact=exact)
         prepare(adapted.module)
         self.backbone = backbone
         self.module = adapted.module
@@ -77,6 +81,11 @@ class ClassificationTask:
         self.device = torch.device(device)
         self._one_mode = threading.RLock()
         self.score = Score(name="accuracy", baseline=baseline)
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens that the model takes."""
+        return self.backbone.max_length
 
     def encode(self, dataset: Dataset, *, max_length: int) -> Encoded:
         """Tokenise a data set for this model.
@@ -100,12 +109,12 @@ class ClassificationTask:
         return encode(dataset, tokenizer, max_length=max_length, pad=tokenizer.pad_token_id)
 
     def init(self) -> Params:
-        """Copy the trainable weights at the start.
+        """Copy the trainable weights at the start, in float32 or wider whatever the model computes in.
 
         Returns:
             All trainable weights, in model order, the head last.
         """
-        return {name: self.module.get_parameter(name).detach().clone() for name in names_of(self.units)}
+        return {name: _master(self.module.get_parameter(name)) for name in names_of(self.units)}
 
     def logits(self, params: Params, batch: Batch) -> Tensor:
         """Run the model.
@@ -118,8 +127,13 @@ class ClassificationTask:
             Scores, shape (B, C).
         """
         inputs = {name: value.to(self.device) for name, value in batch.items() if name != "labels"}
-        logits = call(self.module, params, **inputs).logits
+        logits = call(self.module, self._computed_with(params), **inputs).logits
         return logits.float() if logits.dtype in {torch.bfloat16, torch.float16} else logits
+
+    def _computed_with(self, params: Params) -> Params:
+        """Cast weights to the types that the model computes in: small steps would round away if they were kept so."""
+        types = {name: self.module.get_parameter(name).dtype for name in params}
+        return {name: w if w.dtype == types[name] else w.to(types[name]) for name, w in params.items()}
 
     @contextmanager
     def dropping(self, key: Key, *, on: bool = True) -> Generator[Masks | None]:
@@ -181,7 +195,7 @@ class ClassificationTask:
         )
 
     @torch.inference_mode()
-    def evaluate(self, params: Params, batches: Iterable[Batch]) -> Stats:
+    def evaluate(self, params: Params, batches: Iterable[Batch]) -> ClassificationMetrics:
         """Count losses and right answers.
 
         Args:
@@ -191,7 +205,7 @@ class ClassificationTask:
         Returns:
             The counts over all batches.
         """
-        total = Stats()
+        total = ClassificationMetrics()
         for batch in batches:
             with self._one_mode:
                 logits = self.logits(params, batch).cpu()
@@ -207,3 +221,9 @@ class ClassificationTask:
             folder: Where to; made if it does not exist.
         """
         self._adapted.save(params, folder)
+
+
+def _master(weight: Tensor) -> Tensor:
+    """A copy that is wide enough for small steps."""
+    half = weight.dtype in {torch.bfloat16, torch.float16}
+    return weight.detach().to(torch.float32 if half else weight.dtype, copy=True)

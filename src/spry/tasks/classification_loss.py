@@ -16,7 +16,7 @@ from torch import Tensor
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.data.encoded import Batch
-from spry.tasks.recompute import recomputing
+from spry.models.checkpointing import recomputing
 
 if TYPE_CHECKING:
     from spry.tasks.classification import ClassificationTask

@@ -6,17 +6,7 @@ from __future__ import annotations
 from spry.federated.methods import forward_gradient, backpropagation, zeroth_order, fwdllm, head_only, local  # isort: skip
 from spry.federated.methods.registry import METHODS, MethodInfo, Options, Setup, find, method
 
-__all__ = [
-    "METHODS",
-    "MethodInfo",
-    "Options",
-    "Setup",
-    "backpropagation",
-    "find",
-    "forward_gradient",
-    "fwdllm",
-    "head_only",
-    "local",
-    "method",
-    "zeroth_order",
-]
+FAMILIES = (forward_gradient, backpropagation, zeroth_order, fwdllm, head_only, local)
+"""The modules that registered the methods."""
+
+__all__ = ["FAMILIES", "METHODS", "MethodInfo", "Options", "Setup", "find", "method"]

@@ -18,8 +18,8 @@ SPLITS: Mapping[str, Split] = {"cyclic": cyclic, "contiguous": contiguous, "ever
 SplitOption = Annotated[
     Literal["cyclic", "contiguous", "everything"] | tuple[float, ...],
     Field(
-        description="Who trains what: units dealt like cards, runs of neighbouring units, all to everybody; or a list of "
-        "budgets, the largest share of the weights a client may train, dealt to clients in turn."
+        description="Who trains what: units dealt like cards, runs of neighbouring units, all to everybody; or a list "
+        "of budgets, the largest share of the weights a client may train, dealt to clients in turn."
     ),
 ]
 

@@ -1,7 +1,7 @@
 """The table of methods: each owns its options, and everything else asks here.
 
-A method is one frozen dataclass of options with a ``build``, registered by ``@method``. The configuration's ``[method]``
-table is validated by that class, and nothing else knows its fields.
+A method is one frozen dataclass of options with a ``build``, registered by ``@method``. The configuration's table
+``[method]`` is validated by that class, and nothing else knows its fields.
 """
 
 from __future__ import annotations

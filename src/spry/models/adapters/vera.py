@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.tasks import targets
-from spry.tasks.kinds.kind import Head, Kind, common, full, transposed
-from spry.tasks.models import Backbone
+from spry.models import targets
+from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
+from spry.models.adapters.registry import register_adapter
+from spry.models.load import Backbone
 
 
+@register_adapter("vera")
 @dataclass(frozen=True, kw_only=True)
-class Vera(Kind):
+class Vera(Adapter):
     """Vector-based random matrix adaptation: ``y = W x + diag(b) B diag(d) A x`` with ``b = 0, d = 0.1`` at the start.
 
     ``A`` and ``B`` are random, frozen and shared; the vectors b (D_out) and d (rank) of each module are trained. They
@@ -36,8 +36,6 @@ class Vera(Kind):
     rank: int = 1
     dropout: float = 0.0
 
-    sleeps: ClassVar[Mapping[str, str]] = MappingProxyType({"vera_lambda_d": "vera_lambda_b"})
-
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.dropout < 1:
             raise ModelError(
@@ -45,17 +43,16 @@ class Vera(Kind):
                 "Allowed: a rank of at least 1, a dropout from 0 to below 1."
             )
 
-    def config(self, backbone: Backbone, head: Head, key: Key) -> Any:
-        """Write the configuration of ``peft``'s VeRA."""
+    def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
         from peft import VeraConfig
 
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
-        found = full(backbone, targets.find(pretrained, self.targets))
+        found = full_names(backbone, targets.find(pretrained, self.targets))
         return VeraConfig(
-            **common(head),
+            **shared_arguments(head),
             r=self.rank,
             vera_dropout=self.dropout,
             projection_prng_key=int(key.generator("projection").integers(2**31)),
             target_modules=targets.endings(found, targets.linear_names(backbone.model)),
-            fan_in_fan_out=transposed(backbone, found),
+            fan_in_fan_out=is_transposed(backbone, found),
         )

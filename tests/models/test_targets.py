@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from spry.core.errors import ModelError
-from spry.tasks import targets
+from spry.models import targets
 
 EXPECTED = {
     "bert": r"encoder\.layer\.[01]\.attention\.self\.(query|value)",

@@ -14,60 +14,56 @@ def _nothing() -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stats:
+class ClassificationMetrics:
     """Counts over evaluated examples; add two to merge them, false if there are none.
 
     Args:
-        count: Evaluated examples.
+        examples: Evaluated examples.
         loss_sum: Sum of their losses.
         correct: How many were right.
         confusion: Examples by true (row) and predicted (column) class, shape (C, C); (0, 0) without classes.
     """
 
-    count: int = 0
+    examples: int = 0
     loss_sum: float = 0.0
     correct: int = 0
     confusion: NDArray[np.int64] = field(default_factory=_nothing)
 
     def __bool__(self) -> bool:
-        return self.count > 0
+        return self.examples > 0
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Stats):
+        if not isinstance(other, ClassificationMetrics):
             return NotImplemented
-        same = (self.count, self.loss_sum, self.correct) == (other.count, other.loss_sum, other.correct)
+        same = (self.examples, self.loss_sum, self.correct) == (other.examples, other.loss_sum, other.correct)
         return same and np.array_equal(self.confusion, other.confusion)
 
-    def __add__(self, other: Stats) -> Stats:
+    def __add__(self, other: ClassificationMetrics) -> ClassificationMetrics:
         if not self.confusion.size or not other.confusion.size:
             confusion = self.confusion if self.confusion.size else other.confusion
         else:
             confusion = self.confusion + other.confusion
-        return Stats(
-            count=self.count + other.count,
+        return ClassificationMetrics(
+            examples=self.examples + other.examples,
             loss_sum=self.loss_sum + other.loss_sum,
             correct=self.correct + other.correct,
             confusion=confusion,
         )
 
-    @property
-    def examples(self) -> int:
-        """Evaluated examples."""
-        return self.count
-
     def values(self) -> dict[str, float | None]:
-        """The accuracy; None without examples."""
-        return {"accuracy": self.accuracy if self.count else None}
+        """Accuracy and macro F1; None without examples."""
+        found = {"accuracy": self.accuracy, "macro_f1": self.macro_f1}
+        return {name: None if math.isnan(value) else value for name, value in found.items()}
 
     @property
     def loss(self) -> float:
         """Mean loss; NaN without examples."""
-        return self.loss_sum / self.count if self.count else math.nan
+        return self.loss_sum / self.examples if self.examples else math.nan
 
     @property
     def accuracy(self) -> float:
         """Share of right answers, from 0 to 1; NaN without examples."""
-        return self.correct / self.count if self.count else math.nan
+        return self.correct / self.examples if self.examples else math.nan
 
     @property
     def macro_f1(self) -> float:
@@ -83,7 +79,7 @@ class Stats:
 
 def classified(
     losses: NDArray[np.floating], labels: NDArray[np.int64], logits: NDArray[np.floating]
-) -> Stats:
+) -> ClassificationMetrics:
     """Count one batch of a classifier.
 
     Args:
@@ -97,8 +93,8 @@ def classified(
     classes = logits.shape[1]
     pairs = labels * classes + logits.argmax(axis=1)
     confusion = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-    return Stats(
-        count=len(labels),
+    return ClassificationMetrics(
+        examples=len(labels),
         loss_sum=math.fsum(losses.tolist()),
         correct=int(np.trace(confusion)),
         confusion=confusion,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.tasks.sources import Source, find
+from spry.models.sources import Source, find
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,13 +24,17 @@ class Backbone:
         name: What the user called it.
         model: The Hugging Face model.
         tokenizer: Its tokenizer, with a pad token.
-        fresh: Names of the weights that were not in the checkpoint and were drawn from the key.
+        newly_initialized: Names of the weights that were not in the checkpoint and were drawn from the key.
+        label_names: The classes' names, in the order of their numbers.
+        notes: What a user should know of how it was loaded, as sentences.
     """
 
     name: str
     model: Any
     tokenizer: Any
-    fresh: tuple[str, ...]
+    newly_initialized: tuple[str, ...]
+    label_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def max_length(self) -> int:
@@ -72,15 +76,24 @@ def load(
     names = [str(label) for label in range(labels)] if isinstance(labels, int) else list(labels)
     assert len(names) >= 2, names
     source = find(model)
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    trained_on = trained_labels(model)
+    with quiet(), torch.random.fork_rng(devices=[]):
         loaded, info = _read_model(model, source, names, dtype)
         tokenizer = _read_tokenizer(model, source)
-    _set_pad(loaded, tokenizer, model)
+    pad_note = _set_pad(loaded, tokenizer, model)
     fresh = _redraw(loaded, _missing(loaded, info, model), key)
+    notes = [*pad_note, *_label_notes(model, names, trained_on, head_is_new=_head_is_new(loaded, fresh))]
     loaded.config.use_cache = False
     loaded.requires_grad_(False)
     loaded.eval()
-    return Backbone(name=model, model=loaded.to(device), tokenizer=tokenizer, fresh=fresh)
+    return Backbone(
+        name=model,
+        model=loaded.to(device),
+        tokenizer=tokenizer,
+        newly_initialized=fresh,
+        label_names=tuple(names),
+        notes=tuple(notes),
+    )
 
 
 def _read_model(
@@ -125,18 +138,77 @@ def _read_tokenizer(model: str, source: Source) -> Any:
     return tokenizer
 
 
-def _set_pad(model: Any, tokenizer: Any, name: str) -> None:
+def _set_pad(model: Any, tokenizer: Any, name: str) -> list[str]:
+    """Choose a pad token where there is none; says so."""
+    notes: list[str] = []
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        notes.append(f"{name}: its tokenizer has no pad token; {tokenizer.pad_token!r} fills short texts.")
     if tokenizer.pad_token is None:
         raise ModelError(f"{name}: its tokenizer has no pad, end or unknown token to fill short texts with.")
-    rows = model.get_input_embeddings().num_embeddings
+    rows = _embedded_tokens(model)
     last = max(tokenizer.get_vocab().values())
-    if last >= rows:
+    if rows is not None and last >= rows:
         raise ModelError(
             f"{name}: the tokenizer's last token is {last}, the model embeds only {rows} tokens."
         )
     model.config.pad_token_id = tokenizer.pad_token_id
+    return notes
+
+
+def _embedded_tokens(model: Any) -> int | None:
+    """How many tokens the model knows; None for embeddings of a kind of their own."""
+    try:
+        return int(model.get_input_embeddings().num_embeddings)
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+def _head_is_new(model: Any, fresh: Sequence[str]) -> bool:
+    return any(not name.startswith(f"{model.base_model_prefix}.") for name in fresh)
+
+
+def trained_labels(model: str) -> tuple[str, ...] | None:
+    """Read the classes that a checkpoint's head was trained on, in the order of their numbers.
+
+    Args:
+        model: As ``load`` takes it.
+
+    Returns:
+        Their names; None if it says none, as base models and generic heads (``LABEL_0``, ...) do.
+
+    Raises:
+        ModelError: If the model cannot be found.
+    """
+    from transformers import AutoConfig
+
+    source = find(model)
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(source.path, **source.arguments)
+    except Exception:  # loading the model itself will tell
+        return None
+    names = getattr(config, "id2label", None) or {}
+    told = tuple(str(names[number]) for number in sorted(names))
+    return None if all(name == f"LABEL_{number}" for number, name in enumerate(told)) else told
+
+
+def _label_notes(
+    name: str, labels: Sequence[str], trained_on: Sequence[str] | None, *, head_is_new: bool
+) -> list[str]:
+    """Say what became of a trained head whose classes are not the data's."""
+    if trained_on is None or set(trained_on) == set(labels):
+        return []
+    told = ", ".join(trained_on[:10])
+    if head_is_new:
+        return [
+            f"{name}: its head was trained on {len(trained_on)} classes ({told}), the data has {len(labels)}; the head "
+            "starts anew."
+        ]
+    return [
+        f"{name}: its head was trained on classes of other names ({told}); the data's are numbered in this order: "
+        f"{', '.join(labels[:10])}."
+    ]
 
 
 def _missing(model: Any, info: dict[str, Any], name: str) -> set[str]:
@@ -175,7 +247,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
+def quiet() -> Generator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

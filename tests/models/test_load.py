@@ -8,9 +8,9 @@ import torch
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
+from spry.models.load import load
+from spry.models.targets import find
 from spry.tasks import sources
-from spry.tasks.models import load
-from spry.tasks.targets import find
 
 
 def test_the_head_comes_from_the_key_and_nothing_else(tiny_model, capfd):

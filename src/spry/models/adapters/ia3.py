@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from spry.core.keys import Key
-from spry.tasks import targets
-from spry.tasks.kinds.kind import Head, Kind, common, full, transposed
-from spry.tasks.models import Backbone
+from spry.models import targets
+from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
+from spry.models.adapters.registry import register_adapter
+from spry.models.load import Backbone
 
 
+@register_adapter("ia3")
 @dataclass(frozen=True, kw_only=True)
-class Ia3(Kind):
+class Ia3(Adapter):
     """Inner activations times learned vectors: ``y = l * (W x)``, or ``y = W (l * x)``, with ``l = 1`` at the start.
 
     Args:
@@ -26,8 +28,7 @@ class Ia3(Kind):
         Liu et al. 2022 (IA3, arXiv 2205.05638), section 3.3.
     """
 
-    def config(self, backbone: Backbone, head: Head, key: Key) -> Any:
-        """Write the configuration of ``peft``'s IA3."""
+    def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
         from peft import IA3Config
 
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
@@ -37,8 +38,8 @@ class Ia3(Kind):
         else:
             found = targets.find(pretrained, self.targets)
         return IA3Config(
-            **common(head),
-            target_modules=full(backbone, found),
-            feedforward_modules=full(backbone, [name for name in found if name in back]),
-            fan_in_fan_out=transposed(backbone, full(backbone, found)),
+            **shared_arguments(head),
+            target_modules=full_names(backbone, found),
+            feedforward_modules=full_names(backbone, [name for name in found if name in back]),
+            fan_in_fan_out=is_transposed(backbone, full_names(backbone, found)),
         )

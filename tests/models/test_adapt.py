@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
+from spry.contrib.singular import base_weight
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.units import names_of
-from spry.tasks.kinds.lora import Lora, LoraA
-from spry.tasks.models import Backbone
-from spry.tasks.peft import adapt
-from spry.tasks.singular import base_weight
+from spry.models.adapt import adapt
+from spry.models.adapters.lora import Lora, LoraA
+from spry.models.load import Backbone
 
 HEADS = {
     "bert": {"classifier.weight", "classifier.bias"},

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import pytest
 import torch
+from spry.estimators.activation import activation
 from tests.laws.problem import gradient
 from tests.tasks.test_taps import check_unbiased, setting
 
+from spry.contrib.lora_xs import LoraXs
+from spry.contrib.singular import base_weight
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import dot, size
 from spry.core.units import awake, names_of
-from spry.estimators.activation import activation
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement
 from spry.forward import jvp
+from spry.models.adapt import adapt
+from spry.models.adapters.bitfit import BitFit, Norm
+from spry.models.adapters.ia3 import Ia3
+from spry.models.adapters.lora import Lora, LoraA
+from spry.models.adapters.vera import Vera
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.kinds.freed import BitFit, Norm
-from spry.tasks.kinds.ia3 import Ia3
-from spry.tasks.kinds.lora import Lora, LoraA
-from spry.tasks.kinds.lora_xs import LoraXs
-from spry.tasks.kinds.vera import Vera
-from spry.tasks.peft import adapt
-from spry.tasks.singular import base_weight
 
 KINDS = {
     "lora": Lora(rank=2, alpha=4.0),

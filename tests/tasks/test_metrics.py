@@ -10,7 +10,7 @@ import torchmetrics.functional as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spry.metrics.stats import Stats, classified
+from spry.tasks.metrics import ClassificationMetrics, classified
 
 
 def draw(count: int, classes: int, seed: int = 0):
@@ -37,7 +37,7 @@ def test_the_parts_add_up_to_the_whole_however_they_are_cut(cuts):
     losses, labels, logits = draw(30, 4)
     bounds = [0, *sorted(cuts), 30]
     parts = [classified(losses[a:b], labels[a:b], logits[a:b]) for a, b in pairwise(bounds)]
-    whole, merged = classified(losses, labels, logits), sum(parts, start=Stats())
+    whole, merged = classified(losses, labels, logits), sum(parts, start=ClassificationMetrics())
     assert (merged.count, merged.correct) == (whole.count, whole.correct)
     assert np.array_equal(merged.confusion, whole.confusion)
     assert merged.loss_sum == pytest.approx(whole.loss_sum, rel=1e-12)
@@ -46,13 +46,13 @@ def test_the_parts_add_up_to_the_whole_however_they_are_cut(cuts):
 def test_nothing_counted_is_false_and_nan_and_adds_nothing():
     some = classified(*draw(5, 3))
     assert some
-    assert not Stats()
-    assert all(math.isnan(value) for value in (Stats().accuracy, Stats().loss, Stats().macro_f1))
-    assert some + Stats() == Stats() + some == some
-    assert some != Stats()
+    assert not ClassificationMetrics()
+    assert all(math.isnan(value) for value in (ClassificationMetrics().accuracy, ClassificationMetrics().loss, ClassificationMetrics().macro_f1))
+    assert some + ClassificationMetrics() == ClassificationMetrics() + some == some
+    assert some != ClassificationMetrics()
     assert some != 3
 
 
 def test_counts_without_classes_merge_too():
-    merged = Stats(count=2, correct=1, loss_sum=1.0) + Stats(count=2, correct=2, loss_sum=3.0)
+    merged = ClassificationMetrics(examples=2, correct=1, loss_sum=1.0) + ClassificationMetrics(examples=2, correct=2, loss_sum=3.0)
     assert (merged.accuracy, merged.loss) == (0.75, 1.0)

@@ -8,9 +8,9 @@ import torch
 from spry.core.keys import Key
 from spry.forward.dropout import dropout
 from spry.forward.functional import call
-from spry.tasks.kinds.lora import Lora
-from spry.tasks.peft import adapt
-from spry.tasks.recompute import prepare, recomputing, training
+from spry.models.adapt import adapt
+from spry.models.adapters.lora import Lora
+from spry.models.checkpointing import prepare, recomputing, training
 
 INPUTS = {
     "input_ids": torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]]),

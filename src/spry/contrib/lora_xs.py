@@ -9,13 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spry.contrib.lora_frozen_b import lora_layers
+from spry.contrib.singular import left_singular
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.tasks.kinds.kind import Head
-from spry.tasks.kinds.lora import Lora, lora_layers
-from spry.tasks.singular import left_singular
+from spry.models.adapters.adapter import HeadModules
+from spry.models.adapters.lora import Lora
+from spry.models.adapters.registry import register_adapter
 
 
+@register_adapter("lora_xs")
 @dataclass(frozen=True, kw_only=True)
 class LoraXs(Lora):
     """Low-rank adaptation that trains ``R`` alone: ``y = W x + (alpha / rank) U R V' x`` with ``R = 0`` at the start.
@@ -39,9 +42,9 @@ class LoraXs(Lora):
     """
 
     @torch.no_grad()
-    def start(self, module: nn.Module, head: Head, key: Key) -> None:
+    def init_weights(self, module: nn.Module, head: HeadModules, key: Key) -> None:
         """Freeze ``U`` and ``V``; ``R`` is 0 and takes the place of LoRA's ``A``, under its name."""
-        super().start(module, head, key)
+        super().init_weights(module, head, key)
         for layer, weight in lora_layers(module, head, self.rank):
             length = math.sqrt(weight.shape[0] / (3 * self.rank))
             right = left_singular(weight.T, self.rank).T
@@ -50,7 +53,7 @@ class LoraXs(Lora):
                 up.weight.requires_grad_(False)
                 layer.lora_A[name] = Between(right.to(up.weight))
 
-    def plain(self, module: nn.Module, weights: Params) -> Params:
+    def to_save(self, module: nn.Module, weights: Params) -> Params:
         """Multiply out ``A = R V'``."""
         plain = dict(weights)
         for name in weights:

@@ -1,4 +1,4 @@
-"""Weights of the model itself that are set free: its biases, or its norms."""
+"""BitFit: the model's own biases are set free."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from torch import nn
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.tasks import targets
-from spry.tasks.kinds.kind import Head, Kind, common, full, transposed
-from spry.tasks.models import Backbone
+from spry.models import targets
+from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
+from spry.models.adapters.registry import register_adapter
+from spry.models.load import Backbone
 
 
+@register_adapter("bitfit")
 @dataclass(frozen=True, kw_only=True)
-class BitFit(Kind):
+class BitFit(Adapter):
     """Every bias of the pretrained part is trained, nothing else.
 
     ``peft`` has no such kind, but its LoRA saves and loads all biases if asked to (``bias = "all"``). So this is a
@@ -33,8 +35,7 @@ class BitFit(Kind):
         Ben Zaken et al. 2022 (BitFit, arXiv 2106.10199).
     """
 
-    def config(self, backbone: Backbone, head: Head, key: Key) -> Any:
-        """Write the configuration of a LoRA that carries the biases."""
+    def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
         from peft import LoraConfig
 
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
@@ -42,17 +43,17 @@ class BitFit(Kind):
             raise ModelError(
                 f"{backbone.name} has no such biases to train. Choose another peft.kind, for example 'norm'."
             )
-        carrier = full(backbone, targets.find(pretrained)[-1:])
+        carrier = full_names(backbone, targets.find(pretrained)[-1:])
         return LoraConfig(
-            **common(head),
+            **shared_arguments(head),
             r=1,
             bias="all",
             target_modules=carrier,
-            fan_in_fan_out=transposed(backbone, carrier),
+            fan_in_fan_out=is_transposed(backbone, carrier),
         )
 
     @torch.no_grad()
-    def start(self, module: nn.Module, head: Head, key: Key) -> None:
+    def init_weights(self, module: nn.Module, head: HeadModules, key: Key) -> None:
         """Freeze the LoRA at 0, and biases that were not asked for."""
         for name, weight in module.named_parameters():
             if "lora_A" in name.split("."):
@@ -64,27 +65,3 @@ class BitFit(Kind):
 def _free(name: str, wanted: Sequence[str] | None) -> bool:
     owner, _, last = name.replace(".base_layer", "").rpartition(".")
     return last == "bias" and (wanted is None or any(f".{owner}".endswith(f".{end}") for end in wanted))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Norm(Kind):
-    """The weights and biases of the pretrained part's norms are trained, through ``peft``'s LayerNorm tuning.
-
-    Args:
-        targets: Names or endings of names of the norms; None takes all.
-
-    Raises:
-        ModelError: If there is no such norm.
-
-    Source:
-        Zhao et al. 2024 (arXiv 2312.11420).
-    """
-
-    def config(self, backbone: Backbone, head: Head, key: Key) -> Any:
-        """Write the configuration of ``peft``'s LayerNorm tuning."""
-        from peft import LNTuningConfig
-
-        pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
-        return LNTuningConfig(
-            **common(head), target_modules=full(backbone, targets.norms(pretrained, self.targets))
-        )

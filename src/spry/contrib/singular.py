@@ -1,4 +1,4 @@
-"""The leading singular vectors of a weight or of gradients, which adapters with frozen parts are built on."""
+"""The leading singular vectors of a weight, which adapters with frozen parts are built on."""
 
 from __future__ import annotations
 
@@ -26,20 +26,6 @@ def left_singular(weight: Tensor, rank: int) -> Tensor:
     w = weight.detach().to("cpu", torch.float64)
     assert 1 <= rank <= min(w.shape)
     return _turned(torch.linalg.eigh(w @ w.T).eigenvectors[:, -rank:].flip(1))
-
-
-def leading(rows: Tensor, rank: int) -> Tensor:
-    """Compute the directions along which rows are largest: their leading right singular vectors.
-
-    Args:
-        rows: Shape (N, D).
-        rank: ``r``, from 1 to D; where rows span fewer directions the rest is orthogonal to them.
-
-    Returns:
-        Orthonormal columns, shape (D, r), float64 on the CPU, turned as above.
-    """
-    x = rows.detach().to("cpu", torch.float64)
-    return _turned(torch.linalg.svd(x, full_matrices=rank > len(x)).Vh[:rank].T)
 
 
 def _turned(columns: Tensor) -> Tensor:

@@ -7,27 +7,27 @@ from dataclasses import replace
 
 import pytest
 import torch
+from spry.estimators.activation import activation
 from tests.forward.reference import scale_down
 from tests.laws.problem import gradient
 from tests.tasks.test_taps import setting
 from transformers import AutoConfig
 
+from spry.contrib.lora_xs import LoraXs
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.units import names_of
 from spry.data.dataset import Dataset
-from spry.estimators.activation import activation
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import central_difference, forward_difference, forward_mode
 from spry.measure.meter import tensor_peak
+from spry.models.adapt import adapt
+from spry.models.adapters.lora import Lora, LoraA
+from spry.models.adapters.vera import Vera
+from spry.models.last_block import last_block_maps, top_maps
+from spry.models.targets import linear_names
 from spry.tasks.classification import ClassificationTask
-from spry.tasks.kinds.lora import Lora, LoraA
-from spry.tasks.kinds.lora_xs import LoraXs
-from spry.tasks.kinds.vera import Vera
-from spry.tasks.peft import adapt
-from spry.tasks.targets import linear_names
-from spry.tasks.top import last_block_maps, top_maps
 
 HEADS = ("top", "block")
 KINDS = {"lora": Lora(rank=2), "lora_a": LoraA(rank=2), "lora_xs": LoraXs(rank=2)}

@@ -1,1 +1,0 @@
-"""What is measured: memory, time and accuracy."""

@@ -1,0 +1,102 @@
+"""What an adapter is: settings, how ``peft`` adds its weights, and where they start."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from spry.core.keys import Key
+from spry.core.params import Params
+from spry.models import targets
+from spry.models.load import Backbone
+
+WRAPPER = "base_model.model."
+"""What ``peft`` puts before the names of the model's modules."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadModules:
+    """What every client trains beside an adapter's own weights: the head.
+
+    Args:
+        layers: Modules that are trained as a whole.
+        maps: Linear modules of the last block that are adapted with the head.
+    """
+
+    layers: tuple[str, ...]
+    maps: tuple[str, ...] = ()
+
+    def owns(self, name: str) -> bool:
+        """Tell whether a module or weight belongs to the head, by its name in the model or in the ``PeftModel``."""
+        modules = tuple(f"{module}." for module in (*self.layers, *self.maps))
+        return f"{name.removeprefix(WRAPPER)}.".startswith(modules)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter(ABC):
+    """Which weights are added to a model, or freed in it.
+
+    Args:
+        targets: Names or endings of names of the modules to adapt; None leaves the choice to the adapter.
+    """
+
+    targets: tuple[str, ...] | None = None
+
+    adapts_maps: ClassVar[bool] = False
+    """Whether it can adapt single linear maps, so that those of the last block can belong to the head."""
+
+    @abstractmethod
+    def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
+        """Write the configuration that ``peft.get_peft_model`` takes.
+
+        Args:
+            backbone: The model that will be adapted.
+            head: What is trained beside the adapter's own weights.
+            key: Where random numbers come from.
+
+        Returns:
+            A ``peft.PeftConfig``.
+
+        Raises:
+            ModelError: If the model has nothing that this adapter trains.
+        """
+
+    def init_weights(self, module: nn.Module, head: HeadModules, key: Key) -> None:
+        """Give the added weights their initial values, and freeze those that are not trained; peft's own by default."""
+        return
+
+    def to_save(self, module: nn.Module, weights: Params) -> Params:
+        """Turn weights into what peft's own layers would hold; most adapters hold just that."""
+        return weights
+
+
+def shared_arguments(head: HeadModules) -> dict[str, Any]:
+    """The arguments that every ``peft.PeftConfig`` is given; ``peft`` itself adds the heads of the usual names."""
+    from peft import TaskType
+
+    return {
+        "task_type": TaskType.SEQ_CLS,
+        "modules_to_save": [layer for layer in head.layers if layer not in {"classifier", "score"}],
+    }
+
+
+def full_names(backbone: Backbone, names: Sequence[str]) -> list[str]:
+    """Name modules of the pretrained part from the whole model's view."""
+    return [f"{backbone.model.base_model_prefix}.{name}" for name in names]
+
+
+def is_transposed(backbone: Backbone, found: Sequence[str]) -> bool:
+    """Tell whether modules hold their weights as rows of inputs, as GPT-2's do: peft's ``fan_in_fan_out``."""
+    linears = targets.linear_names(backbone.model)
+    return not any(isinstance(linears[name], nn.Linear) for name in found)
+
+
+def adapted_layers(module: nn.Module) -> list[str]:
+    """List the modules that ``peft`` put in the place of the model's own, in model order."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [name for name, child in module.named_modules() if isinstance(child, BaseTunerLayer)]

@@ -1,0 +1,128 @@
+"""Finds the maps above a classifier's last attention, and those of the whole last block, which that attention is in.
+
+The head is read from one position, the first or the last. What follows the last attention works on each position by
+itself, so a gradient of these maps needs the activations of one position of each text: the exact gradient takes little
+memory, as that of the head itself does. The last attention has one query of each text, so that gradients of its own
+maps need keys, values and what they are computed from, and nothing else of all positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spry.models.load import Backbone
+from spry.models.targets import linear_names
+
+_TEXTS, _TOKENS = 2, 5
+
+
+def last_block_maps(backbone: Backbone) -> list[str]:
+    """Find the maps of the last block, and those above it.
+
+    Args:
+        backbone: The model, not adapted.
+
+    Returns:
+        Names in the model, in its order; none if the head is read from all positions, if the maps above the last
+        attention are in no list of blocks, as in models whose blocks share weights, or if the model cannot be looked at.
+    """
+    top = _maps_above_last_attention(backbone)
+    lists = [name for name, module in backbone.model.named_modules() if isinstance(module, nn.ModuleList)]
+    blocks = [block for block in (_item(name, lists) for name in top) if block is not None]
+    if not blocks:
+        return []
+    return [name for name in linear_names(backbone.model) if name in top or name.startswith(f"{blocks[0]}.")]
+
+
+def _item(name: str, lists: Sequence[str]) -> str | None:
+    """The item of an outermost list of modules that a module lies in."""
+    inside = [found for found in lists if name.startswith(f"{found}.")]
+    return f"{inside[0]}.{name.removeprefix(f'{inside[0]}.').partition('.')[0]}" if inside else None
+
+
+@torch.inference_mode()
+def _maps_above_last_attention(backbone: Backbone) -> list[str]:
+    """Disturb the outputs of one map after the other, from the end of the model on, and see which positions count."""
+    model, ids = backbone.model, _readable_tokens(backbone)
+    if ids is None:
+        return []
+    linears = linear_names(model)
+    called, logits = _called(model, linears, ids)
+    found: list[str] = []
+    for name in reversed([n for n in called if n.startswith(f"{model.base_model_prefix}.")]):
+
+        def still(positions: Sequence[int], module: nn.Module = linears[name]) -> bool:
+            return torch.allclose(_disturbed(model, module, ids, positions), logits, atol=1e-6)
+
+        if not any(still(rest) for rest in (range(1, _TOKENS), range(_TOKENS - 1))):
+            break
+        if not still(range(_TOKENS)):  # else the logits do not depend on it at all
+            found.append(name)
+    return found[::-1]
+
+
+def _readable_tokens(backbone: Backbone) -> Tensor | None:
+    """Texts that the model takes: plain words, or, for models that pool there, an end token after them."""
+    tokenizer, special = backbone.tokenizer, set(backbone.tokenizer.all_special_ids)
+    plain = [i for i in range(len(tokenizer)) if i not in special][: _TEXTS * _TOKENS]
+    if len(plain) < _TEXTS * _TOKENS:
+        return None
+    words = torch.tensor(plain).view(_TEXTS, _TOKENS).to(backbone.model.device)
+    tries = [words]
+    if tokenizer.eos_token_id is not None:
+        tries.append(torch.cat([words[:, :-1], torch.full_like(words[:, :1], tokenizer.eos_token_id)], 1))
+    for ids in tries:
+        try:
+            backbone.model(input_ids=ids)
+        except Exception:  # models refuse texts in many ways; the next one may do
+            continue
+        return ids
+    return None
+
+
+def _called(model: Any, linears: Mapping[str, nn.Module], ids: Tensor) -> tuple[list[str], Tensor]:
+    """Run the model; also names its maps in the order of their calls: queries may be defined after values."""
+    called: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: called.append(name))
+        for name, module in linears.items()
+    ]
+    try:
+        return called, model(input_ids=ids).logits
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _disturbed(model: nn.Module, module: nn.Module, ids: Tensor, positions: Sequence[int]) -> Tensor:
+    """The logits if the outputs of a module are doubled at some positions, plus 1."""
+
+    def disturb(_: nn.Module, args: Any, output: Tensor) -> Tensor:
+        index = _positions_of(output, positions)
+        if index is None:  # pooled, or laid out in a way of its own: all or nothing
+            return output if len(positions) < _TOKENS else 2 * output + 1
+        output = output.clone()
+        output[index] = 2 * output[index] + 1
+        return output
+
+    handle = module.register_forward_hook(disturb)
+    try:
+        return model(input_ids=ids).logits
+    finally:
+        handle.remove()
+
+
+def _positions_of(output: Tensor, positions: Sequence[int]) -> Any:
+    """How to index some positions of a map's output: most models put the batch first, some the positions."""
+    chosen = list(positions)
+    match tuple(output.shape[:-1]):
+        case (_, _) if output.shape[:2] == (_TEXTS, _TOKENS):
+            return (slice(None), chosen)
+        case (_, _) if output.shape[:2] == (_TOKENS, _TEXTS):
+            return (chosen,)
+        case _:
+            return None
