@@ -1,6 +1,6 @@
-"""Values with autograd's graph among duals: the weights of an exact head require grad, what depends on them follows.
+"""Duals whose primals carry autograd's graph, as the weights of an exact head do and all results that depend on them.
 
-Primals carry the graph, tangents never do.
+Tangents never carry a graph.
 """
 
 from __future__ import annotations
@@ -16,14 +16,7 @@ from spry.forward.fallback import fallback
 
 
 def any_requires_grad(values: Iterable[Any]) -> bool:
-    """Tell whether autograd records what is computed from some values.
-
-    Args:
-        values: Arguments of a function; duals may be nested in lists and tuples.
-
-    Returns:
-        True if one of them requires grad.
-    """
+    """Tell whether a value requires grad; duals may be nested in lists and tuples."""
     for value in values:
         if isinstance(value, Dual):
             if value.primal_requires_grad():
@@ -37,13 +30,7 @@ def any_requires_grad(values: Iterable[Any]) -> bool:
 
 
 def with_autograd(func: Callable[..., Any], rule: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
-    """Compute a function of values that require grad: its value by itself, its tangents by its rule.
-
-    Args:
-        func: A PyTorch function.
-        rule: Its rule; the fallback without one.
-        args: Positional arguments.
-        kwargs: Keyword arguments.
+    """Compute a function of values that require grad: its value under autograd, its tangents by rule or fallback.
 
     Returns:
         What ``func`` returns; where it depends on a dual, the primal has autograd's graph and the tangents have none.

@@ -1,4 +1,4 @@
-"""How much the engine computes at a time, by kind of device: what a CPU's caches hold, what keeps a GPU busy.
+"""How much the engine computes at a time, by kind of device: as much as fits into a CPU's caches, or keeps a GPU busy.
 
 Results do not depend on these numbers; memory and speed do.
 """
@@ -20,13 +20,5 @@ SCORES = {"cpu": 1 << 18, "cuda": 1 << 23}
 
 
 def by_device(table: Mapping[str, int], device: torch.device) -> int:
-    """Look up a number for a device.
-
-    Args:
-        table: One of the tables above.
-        device: Any device; accelerators that are not listed are taken for CUDA's like.
-
-    Returns:
-        The number.
-    """
+    """Look up a table's number for a device; accelerators that are not listed count as CUDA."""
     return table.get(device.type, table["cuda"])

@@ -91,16 +91,10 @@ def _gemm_4bit(
 
 
 def custom_rule(func: Callable[..., Any]) -> Rule | None:
-    """Find the rule of an operator from another package, and refuse one whose derivative would be lost.
-
-    Args:
-        func: A function without a rule of its own.
-
-    Returns:
-        Its rule, from now on in the registry, or None for what PyTorch can differentiate.
+    """The rule of an operator from another package; None for one that PyTorch can differentiate.
 
     Raises:
-        ModelError: If the operator has neither rule nor derivative.
+        ModelError: If the operator has neither a rule nor a derivative: its derivative would be lost.
     """
     overloads = _overloads(func)
     if not overloads or overloads[0].namespace in PYTORCH:

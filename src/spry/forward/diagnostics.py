@@ -1,4 +1,4 @@
-"""What one pass could not do the good way: operations that fell back, and tangents that were dropped on purpose."""
+"""Counts of one pass: functions without a rule, and functions that stopped the derivative."""
 
 from __future__ import annotations
 
@@ -50,14 +50,7 @@ def track_fallbacks() -> Generator[FallbackReport]:
 
 
 def name_of(function: Any) -> str:
-    """Name a function the way a user would write it.
-
-    Args:
-        function: What PyTorch handed to ``__torch_function__``.
-
-    Returns:
-        Its plain name.
-    """
+    """Name a function the way a user would write it."""
     name = getattr(function, "__name__", None) or str(function)
     if name in {"__get__", "__set__"}:  # a property of Tensor
         name = getattr(getattr(function, "__self__", None), "__name__", name)
@@ -65,20 +58,10 @@ def name_of(function: Any) -> str:
 
 
 def count_fallback(function: Any) -> None:
-    """Note a function without a rule.
-
-    Args:
-        function: The function.
-    """
     for report in _open.get():
         report.fallbacks[name_of(function)] += 1
 
 
 def count_dropped(function: Any) -> None:
-    """Note a function that stopped the derivative.
-
-    Args:
-        function: The function.
-    """
     for report in _open.get():
         report.dropped[name_of(function)] += 1

@@ -32,13 +32,10 @@ class Dual(Tensor):
     _handler: ClassVar[Handler]  # set by ``spry.forward.dispatch``, which imports this module
     _pair: tuple[Tensor, Tangents] | None = None
     _invalidated_by: str | None = None  # the function that wrote into memory this view shared
-    _aliases: list[weakref.ref[Tensor]] | None = (
-        None  # all tensors that share this one's memory, if there are others
-    )
+    _aliases: list[weakref.ref[Tensor]] | None = None  # all tensors that share this one's memory
 
     @staticmethod
     def __new__(cls: type[Dual], primal: Tensor, tangents: Iterable[Tensor]) -> Dual:
-        """Wrap plain tensors."""
         pair = (primal, tuple(tangents))
         assert not isinstance(primal, Dual)
         assert all(t.shape == primal.shape and t.dtype == primal.dtype for t in pair[1]), (
@@ -61,10 +58,7 @@ class Dual(Tensor):
         return self.pair()[1]
 
     def pair(self) -> tuple[Tensor, Tangents]:
-        """Give the value and its derivatives.
-
-        Returns:
-            The primal and the tangents.
+        """The value and its K derivatives, plain tensors of the same shape.
 
         Raises:
             ModelError: If the memory that this view shared was written to in place.
@@ -87,7 +81,7 @@ class Dual(Tensor):
             writer: The name of the operation.
 
         Raises:
-            ModelError: If a plain tensor shares the memory, which could not tell that it is out of date.
+            ModelError: If a plain tensor shares the memory: it could not tell that it is out of date.
         """
         primal, tangents = new.pair()
         aliases = [view for ref in self._aliases or () if (view := ref()) is not None and view is not self]
@@ -101,11 +95,7 @@ class Dual(Tensor):
         self._aliases = None
 
     def register_alias(self, view: Tensor) -> None:
-        """Remember that another tensor may share this one's memory, so that writing in place would miss it.
-
-        Args:
-            view: The result of a view of this dual.
-        """
+        """Remember a tensor that may share this one's memory, so that writing in place would miss it."""
         if view is self:
             return
         self._aliases = [weakref.ref(self)] if self._aliases is None else self._aliases
@@ -114,11 +104,7 @@ class Dual(Tensor):
             view._aliases = self._aliases
 
     def primal_requires_grad(self) -> bool:
-        """Tell whether autograd records a graph for the value.
-
-        Returns:
-            True if the primal requires grad.
-        """
+        """Whether autograd records a graph for the value."""
         return self._pair is not None and self._pair[0].requires_grad
 
     def __repr__(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -126,7 +112,6 @@ class Dual(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Hand the call to the engine."""
         return cls._handler(func, args, kwargs or {})
 
     @classmethod
@@ -145,38 +130,17 @@ def handler(function: Handler) -> Handler:
 
 
 def primal(value: Any) -> Any:
-    """Strip the tangents from a value, if it has any.
-
-    Args:
-        value: Anything.
-
-    Returns:
-        The primal of a ``Dual``, everything else unchanged.
-    """
+    """Strip the tangents from a value, if it has any."""
     return value.primal if isinstance(value, Dual) else value
 
 
 def plain(value: Any) -> Any:
-    """Strip the tangents from a value, or from the items of a tuple or list.
-
-    Args:
-        value: Anything.
-
-    Returns:
-        Primals in place of duals, everything else unchanged.
-    """
+    """Strip the tangents from a value, or from the items of a tuple or list."""
     return type(value)(map(primal, value)) if type(value) in {tuple, list} else primal(value)
 
 
 def num_tangents(*values: Any) -> int:
-    """Count the directions that travel together.
-
-    Args:
-        *values: At least one of them a ``Dual``.
-
-    Returns:
-        K, the same for all duals of one pass.
-    """
+    """K, the number of directions that travel together: the same for all duals of one pass."""
     counts = {len(value.tangents) for value in values if isinstance(value, Dual)}
     assert len(counts) == 1, f"duals of different passes meet: {sorted(counts)} tangents"
     return counts.pop()

@@ -61,11 +61,7 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 
 class Replay:
-    """Lets a function that draws random numbers draw the same ones again.
-
-    Args:
-        device: Where it computes.
-    """
+    """Lets a function that draws random numbers draw the same ones again."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device if device.type == "cuda" else None

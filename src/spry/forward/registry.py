@@ -13,7 +13,7 @@ from torch import Tensor
 Rule = Callable[..., Any]
 
 RULES: dict[Callable[..., Any], Rule] = {}
-"""PyTorch functions and the rules that replace them; written while rules are imported, then only read."""
+"""PyTorch functions and the rules that replace them; written as rules are registered."""
 
 LazyRule = Callable[..., Any]
 """Takes a function and its arguments; returns the lazy result, or NotImplemented where it is to be computed now."""
@@ -61,20 +61,13 @@ def lazy_rule(*functions: Callable[..., Any]) -> Callable[[LazyRule], LazyRule]:
 
 
 def apply_lazy_rule(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Append a call to a row-wise program; NotImplemented where it is to be computed now."""
+    """Append a call to a row-wise program, or return NotImplemented if it is to be computed now."""
     lazy = LAZY_RULES.get(func)
     return NotImplemented if lazy is None or not args else lazy(func, *args, **kwargs)
 
 
 def family(functions: Iterable[Callable[..., Any]]) -> Callable[[Rule], Rule]:
-    """Register one law for many functions; the law is called with the function as its first argument.
-
-    Args:
-        functions: The functions that obey the law.
-
-    Returns:
-        The decorator; it gives the law back unchanged.
-    """
+    """Register one law for many functions; the law is called with the function as its first argument."""
 
     def register(law: Rule) -> Rule:
         RULES.update({function: partial(law, function) for function in functions})
@@ -84,14 +77,7 @@ def family(functions: Iterable[Callable[..., Any]]) -> Callable[[Rule], Rule]:
 
 
 def named(*names: str) -> list[Callable[..., Any]]:
-    """Find the functions of these names among PyTorch's functions and methods; absent ones are left out.
-
-    Args:
-        *names: Names such as ``"transpose"``; older and newer versions of PyTorch may lack some.
-
-    Returns:
-        Each distinct function found.
-    """
+    """The functions of these names among PyTorch's functions and methods; names that this version lacks are skipped."""
     homes = (torch, Tensor, F, torch.special)
     found = [getattr(home, name) for name in names for home in homes if hasattr(home, name)]
     return list(dict.fromkeys(f for f in found if callable(f)))

@@ -18,7 +18,7 @@ B, S, D, H = 3, 8, 8, 2
 
 
 @pytest.fixture(autouse=True)
-def _deferred(monkeypatch):
+def _lazy(monkeypatch):
     monkeypatch.setitem(chunking.MIN_LAZY_BYTES, "cpu", 0)
     monkeypatch.setitem(chunking.WORKSPACE, "cpu", 1 << 12)
     with sdpa_kernel(SDPBackend.MATH):  # torch's fused kernels have no forward mode to compare with

@@ -1,6 +1,6 @@
 """Attention of dual numbers, block by block.
 
-``kernel`` has the mathematics of one block, ``blocks`` the order in which they come.
+``kernel`` has the mathematics of one block, ``blocks`` the order of the blocks.
 
 Shapes: B batch, G key heads (groups), R query heads that share one, L queries, T keys, D and E head widths.
 """

@@ -1,7 +1,7 @@
 """Attention cut into blocks, with the part of query, key and value that each needs.
 
-LazyDual queries, keys and values are computed for a few examples at a time, as the blocks come to them, or, in a batch
-of one, queries for a few rows.
+Lazy queries, keys and values are computed for the examples of one block at a time; in a batch of one, queries are
+computed for the rows of one block.
 
 Shapes: B batch, G key heads (groups), R query heads that share one, L queries, T keys, D and E head widths.
 """
@@ -83,7 +83,7 @@ def _ranges(count: int, step: int) -> Iterator[slice]:
 
 
 def _prepared(query: Any, key: Any, value: Any, *, several: bool) -> bool:
-    """Run the deferred ones that cannot be taken apart; tell whether queries are to be taken by rows."""
+    """Materialize the lazy ones that cannot be taken apart; tell whether queries are to be computed by rows."""
     batch = query.shape[0]
     waiting = [x for x in (query, key, value) if is_lazy(x)]
     odd = [x for x in waiting if not x.heads_first or len(x.node.row_shape) != 2 or x.batch_shape[0] != batch]
@@ -98,7 +98,7 @@ def _prepared(query: Any, key: Any, value: Any, *, several: bool) -> bool:
 
 
 def _taken(xs: Sequence[Any], examples: slice, rows: slice | None = None) -> list[Any]:
-    """The parts of some examples, or of query rows of one example; deferred ones are computed together."""
+    """The parts of some examples, or of query rows of one example; lazy ones are computed together."""
     waiting = [x for x in xs if is_lazy(x)]
     parts: dict[int, Any] = {}
     for batch_shape in dict.fromkeys(x.batch_shape for x in waiting):
@@ -117,15 +117,7 @@ def _taken(xs: Sequence[Any], examples: slice, rows: slice | None = None) -> lis
 
 
 def slice_dual(x: Any, index: tuple[slice, ...]) -> Any:
-    """Slice a tensor and its tangents.
-
-    Args:
-        x: Dual or plain.
-        index: One slice for each of the first dimensions.
-
-    Returns:
-        A view, dual or plain.
-    """
+    """Slice the first dimensions of a tensor, dual or plain."""
     if not isinstance(x, Dual):
         return x[index]
     primal, tangents = x.pair()

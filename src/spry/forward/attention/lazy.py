@@ -1,9 +1,9 @@
-"""Attention that waits until its result is read, because perhaps few of its rows are.
+"""Lazy attention, evaluated only for the query rows that are read.
 
-A classifier reads the first or last position of each example. What follows the last layer's attention is position-wise
-and computed for these rows alone (``LazyDual.picked``); so are the queries and the attention itself.
+A classifier reads the first or last position of each example. The functions after the last layer's attention are
+position-wise and computed for these rows alone (``LazyDual.select_rows``); so are the queries and the attention itself.
 
-Shapes: B batch, H query heads, G key heads, L queries, T keys, c picked queries of each example, D and E head widths.
+Shapes: B batch, H query heads, G key heads, L queries, T keys, c selected queries of each example, D and E head widths.
 """
 
 from __future__ import annotations
@@ -20,21 +20,13 @@ from spry.forward.lazy.node import LazyLeaf, materialize_leaves
 from spry.forward.lazy.program import select_rows
 
 MIN_SAVING = 4
-"""Picked rows are computed alone if there are at least so many times more: else keys might be needed again."""
+"""Selected rows are computed alone if they are at most one in so many: else keys might be needed again."""
 
 
 def can_be_lazy(query: Any, key: Any, value: Any, mask: Any, *, causal: bool) -> bool:
-    """Tell whether attention may wait; where it may not, it is computed at once, as it is under ``torch.export``.
+    """Tell whether attention may wait for its reader: if the queries are rows of a program, and the mask is plain.
 
-    Args:
-        query: Shape (B, H, L, D).
-        key: Shape (B, G, T, D).
-        value: Shape (B, G, T, E).
-        mask: Or None.
-        causal: Whether queries see no later keys.
-
-    Returns:
-        True if the queries are rows of a program that has not run, and the mask is plain.
+    Under ``torch.export`` it may not, since which rows are read depends on values.
     """
     if (
         not is_lazy(query)
@@ -55,7 +47,7 @@ def attend_lazily(
 ) -> Dual:
     """Compute attention when its result is read.
 
-    Attention below it, which its operands depend on, is computed now, so that no chain of waiting layers forms.
+    Lazy attention that the operands depend on is computed now, so that no chain of waiting layers forms.
 
     Args:
         query: Shape (B, H, L, D).
@@ -66,7 +58,7 @@ def attend_lazily(
         scale: Factor of the scores, ``D ** -0.5`` by default.
 
     Returns:
-        Shape (B, H, L, E), deferred.
+        Shape (B, H, L, E), lazy.
     """
     query, key, value = (_frozen(x) for x in (query, key, value))
 
@@ -88,7 +80,7 @@ def attend_lazily(
 
 
 def _frozen(x: Any) -> Any:
-    """The value as it is now, whatever is later written in place into what the model holds."""
+    """The value as it is now, whatever the model writes in place later."""
     if not is_lazy(x):
         return Dual(*x.pair()) if isinstance(x, Dual) else x
     materialize_leaves([x.node])
@@ -96,7 +88,7 @@ def _frozen(x: Any) -> Any:
 
 
 def _positions(rows: Tensor, query: LazyDual) -> Tensor | None:
-    """Positions of picked rows, shape (B, c), if they are few and as many of each example, in order."""
+    """Positions of selected rows, shape (B, c), if they are few, c of each example, and in the order of examples."""
     batch, queries = query.batch_shape
     if len(rows) * MIN_SAVING > batch * queries or len(rows) % max(1, batch) or not len(rows):
         return None
@@ -106,7 +98,7 @@ def _positions(rows: Tensor, query: LazyDual) -> Tensor | None:
 
 
 def _mask_rows(mask: Tensor | None, positions: Tensor, keys: int, causal: bool) -> Tensor | None:
-    """The mask's rows of picked queries, shape (B, H or 1, c, T)."""
+    """The rows of the mask at selected queries, shape (B, H or 1, c, T)."""
     if causal:
         return torch.arange(keys, device=positions.device) <= positions[:, None, :, None]
     if mask is None or mask.dim() < 2 or mask.shape[-2] == 1:

@@ -25,7 +25,7 @@ class Node:
         kwargs: Its keyword arguments, constants all.
         row_shape: Shape of one row of the result.
         dtype: Type of the result.
-        is_matmul: Whether the step itself is a matrix product rather than elementwise.
+        is_matmul: Whether the step itself is a matrix product.
     """
 
     def __init__(
@@ -42,15 +42,12 @@ class Node:
         self.size = math.prod(row_shape)
         self.rows: Tensor | None = None  # shape (N, *row_shape), dual or plain, once the node is a leaf
         inputs = [x for x in args if isinstance(x, Node)]
-        self.input_width = max(
-            (x.input_width for x in inputs), default=self.size
-        )  # entries of the widest leaf's rows
+        # entries of one row of the widest leaf
+        self.input_width = max((x.input_width for x in inputs), default=self.size)
         self.has_matmul = is_matmul or any(x.has_matmul for x in inputs)
         self.was_run = False  # whether a program with this step has run already
-        self.references: list[weakref.ref[Tensor]] = []  # the deferred duals that stand for this node
-        self._batch_shape: tuple[int, ...] | None = (
-            None  # shape of the rows, of a leaf that is an expanded view
-        )
+        self.references: list[weakref.ref[Tensor]] = []  # the lazy duals of this node
+        self._batch_shape: tuple[int, ...] | None = None  # of a leaf that is an expanded view
         self._versions: list[tuple[Tensor, int]] = []
         self.requires_grad = any(
             x.requires_grad if isinstance(x, Node) else any_requires_grad([x])
@@ -63,15 +60,9 @@ class Node:
 
     @staticmethod
     def leaf(value: Tensor, rank: int = 1, batch_shape: tuple[int, ...] | None = None) -> Node:
-        """Make a leaf.
+        """Make the leaf of a value of shape (*batch_shape, *row_shape), dual or plain; ``rank = len(row_shape)``.
 
-        Args:
-            value: Shape (*batch_shape, *row_shape), dual or plain.
-            rank: How many dimensions the row_shape has.
-            batch_shape: Shape of the rows if ``value`` is an expanded view, which is then not copied to lie in rows.
-
-        Returns:
-            The node of its rows.
+        With ``batch_shape`` given the value is an expanded view, whose rows are not copied.
         """
         row_shape = tuple(value.shape[-rank:])
         node = Node(None, (), {}, row_shape, value.dtype)
@@ -82,11 +73,7 @@ class Node:
         return node
 
     def become_leaf(self, rows: Tensor) -> None:
-        """Become a leaf.
-
-        Args:
-            rows: The result of the step, all rows of it.
-        """
+        """Replace the step by its result, all rows of it."""
         self.func, self.args, self.kwargs, self.rows = None, (), {}, rows
         self.requires_grad = any_requires_grad([rows])
         self.input_width, self.has_matmul = self.size, False
@@ -94,26 +81,18 @@ class Node:
 
     @property
     def should_keep(self) -> bool:
-        """Whether this step's rows should be kept when they pass by: is_matmul, no wider than its sources, in use."""
+        """Whether to keep this step's rows when another program computes them.
+
+        They are kept if they cost a matrix product, are no wider than the leaves below, and a lazy dual may read them.
+        """
         return (
             self.has_matmul
             and self.size <= self.input_width
-            and any(owner() is not None for owner in self.references)
+            and any(dual() is not None for dual in self.references)
         )
 
     def evaluate(self, rows: slice, values: dict[Node, Any]) -> Any:
-        """Compute some rows.
-
-        Args:
-            rows: Which.
-            values: The same rows of the nodes among the arguments.
-
-        Returns:
-            Shape (rows, *row_shape), dual or plain.
-
-        Raises:
-            ModelError: If a plain tensor was written to since the step was made.
-        """
+        """Compute some rows from the same rows of the nodes among the arguments; shape (rows, *row_shape)."""
         self._check()
         if self.rows is not None:
             return self.rows_at(rows)
@@ -127,34 +106,19 @@ class Node:
     def _check(self) -> None:
         if any(x._version != version for x, version in self._versions):
             raise ModelError(
-                "a tensor was written to in place after a function had been called on it whose result is computed when "
-                "it is needed; write it out of place"
+                "a tensor was written to in place before a lazy result of a function called on it was computed; "
+                "write it out of place"
             )
 
     def select_rows(self, rows: Tensor, copies: Mapping[Node, Node]) -> Node:
-        """Make the step for some rows alone.
-
-        Args:
-            rows: Indices, shape (M,).
-            copies: The steps among the arguments, for these rows.
-
-        Returns:
-            A node of M rows.
-        """
+        """Make the step for M rows alone; ``copies`` has the same rows of the nodes among the arguments."""
         if self.rows is not None:
             return Node.leaf(self.rows_at(rows), len(self.row_shape))
         args = tuple(copies[x] if isinstance(x, Node) else x for x in self.args)
         return Node(self.func, args, self.kwargs, self.row_shape, self.dtype, self.has_matmul)
 
     def rows_at(self, rows: slice | Tensor) -> Tensor:
-        """Take some rows of a leaf.
-
-        Args:
-            rows: A range, or indices of shape (M,).
-
-        Returns:
-            Shape (rows, *row_shape), dual or plain.
-        """
+        """A leaf's rows in a range or at indices of shape (M,); shape (rows, *row_shape)."""
         assert self.rows is not None
         if self._batch_shape is None:
             return _mapped(self.rows, lambda x: x[rows])
@@ -166,11 +130,11 @@ class Node:
 
 
 class LazyLeaf(Node):
-    """A leaf whose rows are made when a program first reads them, or a few of them alone if only these are picked.
+    """A leaf whose rows are made when a program first reads them, or a few of them alone if only those are selected.
 
     Args:
-        make: Gives the rows of some indices of shape (M,), or all of them for None; dual, shape (rows, *row_shape). For
-            indices it may give None: then all rows are made and those taken.
+        make: Returns the rows at indices of shape (M,), or all of them for None; dual, shape (rows, *row_shape). For
+            indices it may return None: then all rows are made and those selected.
         row_shape: Shape of one row.
         dtype: Type of the rows.
         operands: What ``make`` reads; writing to these in place in between is an error.
@@ -188,7 +152,7 @@ class LazyLeaf(Node):
         self._watch(operands)
 
     def ready(self) -> None:
-        """Make all rows, unless that has been done."""
+        """Make all rows, unless they exist."""
         if self._make is None:
             return
         self._check()
@@ -198,15 +162,6 @@ class LazyLeaf(Node):
         self.become_leaf(rows)
 
     def select_rows(self, rows: Tensor, copies: Mapping[Node, Node]) -> Node:
-        """Make some rows alone, if that can be.
-
-        Args:
-            rows: Indices, shape (M,).
-            copies: Unused: a leaf has no steps among its arguments.
-
-        Returns:
-            A node of M rows.
-        """
         few = None
         if self._make is not None:
             self._check()
@@ -226,32 +181,17 @@ def _mapped(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def materialize_leaves(roots: Sequence[Node]) -> None:
-    """Make the rows of all leaves below some roots that have none yet.
-
-    Args:
-        roots: Nodes.
-    """
-    late = [
-        node for node in topological_order(roots) if isinstance(node, LazyLeaf)
-    ]  # no list keeps other nodes' rows alive
-    for node in late:
-        node.ready()
+    """Make the rows of every lazy leaf below some nodes."""
+    leaves = [node for node in topological_order(roots) if isinstance(node, LazyLeaf)]
+    for leaf in leaves:  # a list of leaves alone: one of all nodes would keep their rows alive
+        leaf.ready()
 
 
 def topological_order(roots: Sequence[Node]) -> list[Node]:
-    """List the nodes below some roots, each after its arguments.
-
-    Args:
-        roots: Nodes.
-
-    Returns:
-        The nodes, each once; the roots among them.
-    """
+    """The nodes below some roots, and the roots, each once and after its arguments."""
     done: dict[Node, None] = {}
     stack = list(roots)
-    while (
-        stack
-    ):  # no recursive closure: it would be a reference cycle, and keep the rows alive until collected
+    while stack:  # a recursive closure would be a reference cycle, which keeps the rows alive until collected
         node = stack[-1]
         waiting = [x for x in node.args if isinstance(x, Node) and x not in done]
         if waiting:

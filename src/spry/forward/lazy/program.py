@@ -1,4 +1,4 @@
-"""Row-wise programs: steps that compute each row of a matrix from the same rows of others, run a few rows at a time."""
+"""Row-wise programs: steps that compute each row of a matrix from the same rows of others, a few rows at a time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Program:
     """The steps that some nodes need, in order, each value dropped after its last use.
 
     Args:
-        roots: The nodes whose rows are wanted. Nodes below them that are ``wanted`` become results as well.
-        directions: K, how many tangents each value carries.
+        roots: The nodes to compute. Nodes below them that ``should_keep`` become results as well.
+        num_directions: K, how many tangents each value carries.
     """
 
-    def __init__(self, roots: Sequence[Node], directions: int) -> None:
+    def __init__(self, roots: Sequence[Node], num_directions: int) -> None:
         materialize_leaves(roots)
         self.steps = topological_order(roots)
         self.results = [
@@ -31,7 +31,7 @@ class Program:
         for node, i in last.items():
             if node not in self.results:
                 self._dead[i].append(node)
-        self._row_bytes = self._widest() * (1 + directions)
+        self._row_bytes = self._widest() * (1 + num_directions)
 
     def _widest(self) -> int:
         """Bytes of all values of one row that live at the same time, one temporary included."""
@@ -44,15 +44,7 @@ class Program:
         return widest
 
     def chunks(self, rows: range, device: torch.device) -> Iterator[tuple[slice, list[Any]]]:
-        """Run the program.
-
-        Args:
-            rows: Which rows to compute.
-            device: Where they are.
-
-        Yields:
-            A range of rows and the values of ``results`` there, dual or plain.
-        """
+        """Run the program on some rows; yields a range of them and the values of ``results`` there."""
         for node in self.steps:
             node.was_run = True
         budget = by_device(WORKSPACE, device) // max(1, self._row_bytes)
@@ -72,15 +64,7 @@ class Program:
 
 
 def select_rows(root: Node, rows: Tensor) -> Node:
-    """Make the program that computes some rows only.
-
-    Args:
-        root: A node.
-        rows: Which rows of it, in which order, shape (M,).
-
-    Returns:
-        A node of M rows over the same rows of the leaves.
-    """
+    """Make the program of M rows of a node over the same rows of its leaves; ``rows`` has their indices, (M,)."""
     copies: dict[Node, Node] = {}
     for node in topological_order([root]):
         copies[node] = node.select_rows(rows, copies)

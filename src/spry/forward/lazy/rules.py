@@ -1,4 +1,4 @@
-"""Which functions may be deferred: those that compute each row of a result from the same rows of their arguments."""
+"""Lazy rules of functions that compute each row of a result from the same rows of their arguments."""
 
 from __future__ import annotations
 
@@ -50,11 +50,9 @@ def _begins(x: Any, width: int) -> bool:
     )
 )
 def _map(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
-    return (
-        append_op(func, (x, *args), kwargs, (0,), x.shape[-1], x.dtype)
-        if _begins(x, x.shape[-1])
-        else NotImplemented
-    )
+    if not _begins(x, x.shape[-1]):
+        return NotImplemented
+    return append_op(func, (x, *args), kwargs, (0,), x.shape[-1], x.dtype)
 
 
 @lazy_rule(*named("float", "double", "half", "bfloat16", "type_as", "to"))
@@ -83,9 +81,8 @@ def _zip(func: LazyRule, x: Any, y: Any = None, **kwargs: Any) -> Any:
     power = "pow" in func.__name__ and not isinstance(y, Tensor)
     if kwargs or not (any(is_lazy(z) for z in pair) or (power and _begins(x, x.shape[-1]))):
         return NotImplemented
-    arrays = [
-        z for z in pair if isinstance(z, Tensor) and z.dim() > 0
-    ]  # numbers do not count for shape or type
+    # numbers do not count for shape or type
+    arrays = [z for z in pair if isinstance(z, Tensor) and z.dim() > 0]
     widths = {z.shape[-1] for z in arrays} - {1}
     if len(widths) > 1:
         return NotImplemented
@@ -123,11 +120,9 @@ def _affine(func: LazyRule, args: tuple[Any, ...], at: int, width: int) -> Any:
         and not any_requires_grad(args)
     ):
         x.pair()
-    return (
-        append_op(func, args, {}, (at,), width, x.dtype, is_matmul=True)
-        if _begins(x, width)
-        else NotImplemented
-    )
+    if not _begins(x, width):
+        return NotImplemented
+    return append_op(func, args, {}, (at,), width, x.dtype, is_matmul=True)
 
 
 @lazy_rule(F.layer_norm, torch.layer_norm, *named("rms_norm"))

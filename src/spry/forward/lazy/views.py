@@ -1,4 +1,4 @@
-"""Views of deferred duals: rows rearranged or picked, and the row_shape of each row split, sliced, expand_rows or joined."""
+"""Views of lazy duals: rows rearranged or selected, and each row reshaped, sliced, expanded or concatenated."""
 
 from __future__ import annotations
 
@@ -14,40 +14,15 @@ from spry.forward.registry import RULES, LazyRule, lazy_rule, named
 
 
 def reshape_rows(x: Tensor, row_shape: tuple[int, ...]) -> Tensor:
-    """Reshape each row.
-
-    Args:
-        x: Shape (rows, *old), dual or plain.
-        row_shape: The new shape of a row.
-
-    Returns:
-        Shape (rows, *row_shape).
-    """
     return x.reshape(x.shape[0], *row_shape)
 
 
 def expand_rows(x: Tensor, row_shape: tuple[int, ...]) -> Tensor:
-    """Expand each row.
-
-    Args:
-        x: Shape (rows, *old), dual or plain.
-        row_shape: The new shape of a row.
-
-    Returns:
-        Shape (rows, *row_shape).
-    """
     return x.expand(x.shape[0], *row_shape)
 
 
 def concat_rows(*parts: Tensor) -> Tensor:
-    """Concatenate rows along their last dimension.
-
-    Args:
-        *parts: Shape (rows, ..., n_i) each.
-
-    Returns:
-        Shape (rows, ..., sum n_i).
-    """
+    """Concatenate rows along their last dimension."""
     return torch.cat(parts, -1)
 
 
@@ -97,8 +72,8 @@ def _transpose(func: LazyRule, x: Any, *dims: Any, **kwargs: Any) -> Any:
 
 @lazy_rule(Tensor.permute)
 def _permute(func: LazyRule, x: Any, *dims: Any) -> Any:
-    wanted = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
-    return _transpose(func, x, 1, 2) if wanted == (0, 2, 1, 3) else NotImplemented
+    order = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    return _transpose(func, x, 1, 2) if order == (0, 2, 1, 3) else NotImplemented
 
 
 @lazy_rule(*named("expand"))
@@ -107,15 +82,13 @@ def _expand(func: LazyRule, x: Any, *sizes: Any, **kwargs: Any) -> Any:
         return NotImplemented
     shape = tuple(old if size == -1 else size for size, old in zip(sizes, x.shape, strict=True))
     batch_shape, row_shape = _roles(x, shape)
-    return (
-        _step(x, expand_rows, row_shape, row_shape=row_shape)
-        if batch_shape == x.batch_shape
-        else NotImplemented
-    )
+    if batch_shape != x.batch_shape:
+        return NotImplemented
+    return _step(x, expand_rows, row_shape, row_shape=row_shape)
 
 
 def _roles(x: LazyDual, per_dimension: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Sort one thing for each dimension into those of the batch_shape and those of the row_shape."""
+    """Divide a tuple of one item per dimension into the batch shape's items and the row shape's."""
     if not x.heads_first:
         return per_dimension[: len(x.batch_shape)], per_dimension[len(x.batch_shape) :]
     return (per_dimension[0], per_dimension[-2]), (*per_dimension[1:-2], per_dimension[-1])
@@ -133,9 +106,8 @@ def _getitem(func: LazyRule, x: Any, index: Any) -> Any:
         sizes = tuple(len(range(n)[part]) for n, part in zip(x.node.row_shape, row_shape, strict=True))
         return _step(x, Tensor.__getitem__, (slice(None), *row_shape), row_shape=sizes)
     if all(map(_is_whole, row_shape)) and not x.heads_first:
-        return _view(
-            x, x.select_rows(torch.arange(x.num_rows, device=x.device).view(x.batch_shape)[batch_shape])
-        )
+        every = torch.arange(x.num_rows, device=x.device).view(x.batch_shape)
+        return _view(x, x.select_rows(every[batch_shape]))
     return NotImplemented
 
 
@@ -144,7 +116,7 @@ def _is_whole(part: Any) -> bool:
 
 
 def _explicit(index: Any, rank: int) -> list[Any] | None:
-    """One part of an index for each dimension, besides Nones; None for the kinds that are not handled."""
+    """One item of an index for each dimension, besides Nones; None for indices that are not handled."""
     parts = list(index) if isinstance(index, tuple) else [index]
     if not all(part is None or part is Ellipsis or type(part) in {int, slice, Tensor} for part in parts):
         return None
@@ -158,7 +130,7 @@ def _explicit(index: Any, rank: int) -> list[Any] | None:
 
 
 def _unsqueeze(x: LazyDual, parts: list[Any]) -> Any:
-    """``x[:, :, None]``: a new dimension of size one in the row_shape, as when heads are repeated for grouped queries."""
+    """``x[:, :, None]``: a new dimension of size one in each row, as when heads are repeated for grouped queries."""
     at = next(i for i, part in enumerate(parts) if part is None)
     others = parts[:at] + parts[at + 1 :]
     if not x.heads_first or not all(map(_is_whole, others)) or not 1 <= at <= len(others) - 2:

@@ -38,7 +38,7 @@ def _cross_entropy(func: Callable[..., Any], input: Any, target: Any, *args: Any
 
 
 def _last_layer(logits: Any) -> tuple[LazyDual, tuple[Tensor, Tensor | None]] | None:
-    """The features and the weights that deferred logits are computed from, if autograd wants the weights' gradient."""
+    """The features and the weights that lazy logits are computed from, if autograd wants the weights' gradient."""
     if not is_lazy(logits) or not logits.node.requires_grad:
         return None
     node: Any = logits.node

@@ -91,7 +91,7 @@ def reduce_losses(losses: Dual, target: Tensor, ignore_index: int, reduction: st
 
 
 def row_losses(input: Dual, target: Tensor, ignore_index: int) -> Dual:
-    """Compute the loss of each row; deferred logits are consumed as they are computed.
+    """Compute the loss of each row; lazy logits are consumed as they are computed.
 
     Args:
         input: Logits, shape (N, V).
