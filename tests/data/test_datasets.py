@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -50,6 +51,64 @@ def test_a_test_part_can_be_held_out(tiny_csv):
     assert first.test is not None
     assert first == again
     assert sorted(first.test.labels) == [0] * 6 + [1] * 6
+
+
+@pytest.mark.parametrize("name", ["reviews.txt", "reviews", "owner-name.dat"])
+def test_an_existing_file_is_never_a_name_on_the_hub(tiny_csv, tmp_path, name):
+    (tmp_path / name).write_bytes(tiny_csv.read_bytes())
+    assert datasets.load(str(tmp_path / name)).train.texts == datasets.load(str(tiny_csv)).train.texts
+
+
+def test_what_was_read_is_told(tmp_path):
+    file, test = tmp_path / "a.csv", tmp_path / "b.jsonl"
+    file.write_text("text;label\na;yes\nb;no\nb;yes\n;no\nc; yes\n", encoding="utf-8")
+    test.write_text('{"text": "c", "label": "no"}\n{"text": "d", "label": "-1"}\n', encoding="utf-8")
+    facts = datasets.load(str(file), test=str(test), blank="skip").facts
+    assert facts.lines() == [
+        f"data: {file} (CSV with ';', 5 rows); 1 left out (empty text in column 'text': row 4)",
+        f"data: {test} (JSON Lines, 2 rows); 1 left out (label -1, which stands for no label: row 2)",
+        "training part: 4 examples of 2 classes ('no' 1, 'yes' 3)",
+        "test part: 1 example of 2 classes ('no' 1, 'yes' 0)",
+        f"note: {file}: column 'label': spaces around labels were removed (row 5).",
+        "note: training examples whose texts are in the test part too: 1.",
+        "note: texts of the training part with more than one label: 1.",
+    ]
+    plain = json.loads(json.dumps(facts.as_dict()))
+    assert plain["train"] == {"no": 1, "yes": 3}
+    assert plain["readings"][1]["left_out"][0]["first"] == [2]
+
+
+def test_a_held_out_test_part_comes_from_the_same_file(tiny_csv):
+    lines = datasets.load(str(tiny_csv), test_fraction=0.2).facts.lines()
+    assert len([line for line in lines if line.startswith("data: ")]) == 1
+    assert any(line.startswith("test part: 12 examples") and line.endswith("held out") for line in lines)
+
+
+def test_the_fingerprint_is_that_of_the_content(tiny_csv, tmp_path):
+    def of(text: str, **options) -> str:
+        (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+        return datasets.load(str(tmp_path / "a.csv"), **options).fingerprint
+
+    text = tiny_csv.read_text(encoding="utf-8")
+    first = of(text)
+    assert len(first) == 64
+    assert of(text) == datasets.load(str(tiny_csv)).fingerprint == first
+    others = [
+        of(text.replace("great", "grand", 1)),
+        of(text.replace("positive", "pos")),
+        of(
+            text
+            .replace(",negative,", ",\0,", 1)
+            .replace(",positive,", ",negative,", 1)
+            .replace("\0", "positive")
+        ),
+        of(text, group="author"),
+        of(text, test_fraction=0.2),
+        of("\n".join([*text.splitlines()[:1], *reversed(text.splitlines()[1:])]) + "\n"),
+    ]
+    assert len({first, *others}) == 1 + len(others)
+    relabelled = datasets.load(str(tiny_csv)).relabelled(["positive", "negative"])
+    assert relabelled.fingerprint != first
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("tweet", "tweets"), ("bbc_news", "bbc-news")])

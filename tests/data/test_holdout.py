@@ -39,8 +39,29 @@ def test_no_text_is_on_both_sides():
 
 
 def test_holding_out_nothing_is_refused():
-    with pytest.raises(DataError, match="leaves none to test on"):
+    with pytest.raises(
+        DataError, match="leaves none to test on: the commonest of its 2 labels, 'a', has only 1"
+    ):
         hold_out(Dataset(name="t", texts=["a", "b"], labels=[0, 1], label_names=("a", "b")), 0.2)
+
+
+@pytest.mark.parametrize("more", [[], ["z"]])
+def test_duplicates_that_leave_nothing_to_train_on_are_named(more):
+    texts = ["x", "y"] * 20 + more
+    labels = [0, 1] * 20 + [0] * len(more)
+    with pytest.raises(
+        DataError, match=rf"examples are duplicates: .* 32 have the same text.*so {len(more)} are left"
+    ):
+        hold_out(Dataset(name="t", texts=texts, labels=labels, label_names=("a", "b")), 0.2)
+
+
+def test_dropped_duplicates_are_counted():
+    texts = [f"text {number % 50}" for number in range(60)]
+    whole = Dataset(name="t", texts=texts, labels=[k % 2 for k in range(60)], label_names=("a", "b"))
+    found = hold_out(whole, 0.5)
+    assert found.test is not None
+    assert found.duplicates == 60 - len(found.train) - len(found.test) > 0
+    assert any(f"are in the test part too: {found.duplicates}." in note for note in found.facts.notes())
 
 
 def test_parts_of_other_names_are_drawn_independently():

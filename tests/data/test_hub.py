@@ -5,6 +5,7 @@ import pytest
 
 from spry.core.errors import DataError
 from spry.data import datasets, hub
+from spry.data.table import Columns
 
 NAMES = library.ClassLabel(names=["negative", "positive"])
 TEXT, NUMBER = library.Value("string"), library.Value("int64")
@@ -71,15 +72,49 @@ def test_a_missing_part_or_column_is_named(parts):
         datasets.load("owner/reviews", text="sentense")
 
 
+@pytest.mark.parametrize("divided", [True, False])
+def test_a_folder_that_save_to_disk_wrote_is_read(tmp_path, divided):
+    folder = tmp_path / "saved"
+    both = library.DatasetDict({"train": TRAIN.select([2, 1]), "test": part(["dull"], [0])})
+    (both if divided else both["train"]).save_to_disk(folder)
+    found = datasets.load(str(folder), text="sentence")
+    assert found.train.texts == ["fine", "bad"]
+    assert found.train.label_names == ("negative", "positive")
+    assert (found.test.texts if found.test else None) == (["dull"] if divided else None)
+    for file in folder.rglob("*.arrow"):
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match="cannot be read as a saved data set"):
+        datasets.load(str(folder), text="sentence")
+
+
+def test_a_folder_that_holds_no_data_says_what_it_may_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "reviews.csv"
+    folder.mkdir()
+    with pytest.raises(DataError, match=r"this folder cannot be read.*train.csv and test.csv"):
+        datasets.load(str(folder))
+
+
+def test_training_examples_without_a_label_are_left_out(parts):
+    parts |= {"train": part(["a", "b", "c"], [1, -1, 0])}
+    found = datasets.load("owner/reviews", text="sentence")
+    assert (found.train.texts, found.train.labels) == (["a", "c"], [1, 0])
+    assert "1 left out (label -1, which stands for no label: row 2)" in found.facts.lines()[0]
+
+
+def test_a_test_part_without_a_label_column_is_passed_over(parts):
+    parts |= {"train": TRAIN, "test": TRAIN.remove_columns("label"), "validation": part(["y"], [0])}
+    found = datasets.load("owner/reviews", text="sentence")
+    assert found.test is not None
+    assert found.test.texts == ["y"]
+
+
 def test_a_folder_laid_out_like_a_hub_data_set_is_read_by_the_library_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "reviews"
     folder.mkdir()
     TRAIN.to_parquet(folder / "train.parquet")
     part(["dull"], [0]).to_parquet(folder / "test.parquet")
-    train, test = hub.tables(
-        str(folder), subset=None, test=None, columns=["sentence", "label"], label="label"
-    )
-    assert train["label"].tolist() == ["positive", "negative", "positive"]
-    assert test is not None
-    assert test["sentence"].tolist() == ["dull"]
+    train, test = hub.tables(str(folder), Columns(text=("sentence",)))
+    assert train.column("label") == ["positive", "negative", "positive"]
+    assert test.column("sentence") == ["dull"]

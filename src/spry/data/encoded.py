@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spry.data.dataset import Dataset
+from spry.data.tokens import Tokenizer, tokenise
 
 Batch = Mapping[str, Tensor]
 """CPU tensors whose first dimension counts examples: ``input_ids``, ``attention_mask``, ``labels``, ..."""
-
-Tokenizer = Callable[..., Mapping[str, Any]]
-"""A Hugging Face tokenizer, as far as it is used here."""
 
 _CHUNK = 1024
 
@@ -31,12 +28,16 @@ class Encoded:
         starts: Where each example begins, shape (N + 1,).
         labels: One class per example, shape (N,).
         pad: The token that fills short rows.
+        cut: Examples of which only the beginning was kept.
+        marked: Examples whose texts write a special token of the model, such as ``[SEP]``; it was read as words.
     """
 
     fields: Mapping[str, Tensor]
     starts: NDArray[np.int64]
     labels: Tensor
     pad: int
+    cut: int = 0
+    marked: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,6 +52,20 @@ class Encoded:
         """Bytes of all tensors."""
         tensors = (*self.fields.values(), self.labels)
         return sum(t.numel() * t.element_size() for t in tensors) + self.starts.nbytes
+
+    def notes(self) -> list[str]:
+        """What happened to the texts, a sentence each."""
+        notes = []
+        if self.cut:
+            share, most = self.cut / len(self), int(self.lengths.max())
+            notes.append(
+                f"{self.cut:,} of {len(self):,} texts ({share:.1%}) are longer than {most} tokens and were cut."
+            )
+        if self.marked:
+            notes.append(
+                f"texts with a special token of the model, which was read as words: {self.marked:,}."
+            )
+        return notes
 
     def batch(self, places: Iterable[int]) -> Batch:
         """Put examples side by side, padded on the right to the longest of them.
@@ -90,11 +105,14 @@ def encode(dataset: Dataset, tokenizer: Tokenizer, *, max_length: int, pad: int)
         The tokens of all examples, in the order of the data set.
     """
     flat: dict[str, list[Tensor]] = {}
-    lengths = [0]
+    lengths, cut, marked = [0], 0, 0
     for start in range(0, len(dataset), _CHUNK):
-        rows = _tokenise(dataset.texts[start : start + _CHUNK], tokenizer, max_length)
-        lengths += [len(ids) for ids in rows["input_ids"]]
-        for name, values in rows.items():
+        texts = dataset.texts[start : start + _CHUNK]
+        tokens = tokenise(texts, tokenizer, max_length=max_length, first=start + 1)
+        lengths += [len(ids) for ids in tokens.fields["input_ids"]]
+        cut += sum(tokens.cut)
+        marked += sum(tokens.marked)
+        for name, values in tokens.fields.items():
             kind = torch.int32 if name == "input_ids" else torch.int8
             flat.setdefault(name, []).append(torch.tensor([v for row in values for v in row], dtype=kind))
     return Encoded(
@@ -102,11 +120,6 @@ def encode(dataset: Dataset, tokenizer: Tokenizer, *, max_length: int, pad: int)
         starts=np.cumsum(lengths, dtype=np.int64),
         labels=torch.tensor(dataset.labels, dtype=torch.int32),
         pad=pad,
+        cut=cut,
+        marked=marked,
     )
-
-
-def _tokenise(texts: Sequence[Any], tokenizer: Tokenizer, max_length: int) -> dict[str, list[list[int]]]:
-    pairs = isinstance(texts[0], tuple)
-    columns = [[pair[side] for pair in texts] for side in (0, 1)] if pairs else [list(texts)]
-    rows = tokenizer(*columns, truncation=True, max_length=max_length, padding=False)
-    return {name: values for name, values in rows.items() if name in {"input_ids", "token_type_ids"}}

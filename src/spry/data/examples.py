@@ -1,147 +1,147 @@
-"""Turns the named columns of tables into a ``Dataset``, refusing what training would silently get wrong."""
+"""Turns the named columns of a table into a ``Dataset``, refusing what training would silently get wrong."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-
-import pandas as pd
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 from spry.core.errors import DataError, nearest
-from spry.data.dataset import Dataset, Text
+from spry.data import cells
+from spry.data.classes import number_labels
+from spry.data.dataset import Dataset
+from spry.data.facts import LeftOut, Reading, count
+from spry.data.labels import clean
+from spry.data.table import Columns, Table
 
-
-def column(table: pd.DataFrame, name: str, *, source: str) -> list[str]:
-    """Take one column as text.
-
-    Args:
-        table: A table as read.
-        name: The column's name.
-        source: Where the table comes from, for messages.
-
-    Returns:
-        The column's cells as text; a missing cell is the empty text.
-
-    Raises:
-        DataError: If there is no such column.
-    """
-    if name not in table.columns:
-        known = [str(known) for known in table.columns]
-        raise DataError(f"{source}: there is no column {name!r}. {nearest(name, known)}")
-    cells = table[name].tolist()
-    return ["" if _missing(cell) else str(cell) for cell in cells]
-
-
-def texts(table: pd.DataFrame, names: Sequence[str], *, source: str) -> list[Text]:
-    """Take one text column, or a pair of them, and refuse blank texts.
-
-    Args:
-        table: A table as read.
-        names: One or two column names.
-        source: Where the table comes from, for messages.
-
-    Returns:
-        One text or pair of texts per row.
-
-    Raises:
-        DataError: If the table has no rows, a column is missing, a text is blank, or more than two columns or
-            none are named.
-    """
-    if len(names) not in {1, 2}:
-        raise DataError(
-            f"{source}: {len(names)} text columns were named. Name one, or two for pairs of texts."
-        )
-    columns = [column(table, name, source=source) for name in names]
-    if not columns[0]:
-        raise DataError(f"{source}: has no rows. Give a file with at least one example.")
-    for name, cells in zip(names, columns, strict=True):
-        _refuse_blank(cells, f"{source}: column {name!r}", "text")
-    return list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
-
-
-def label_names(cells: Iterable[str], *, source: str) -> tuple[str, ...]:
-    """Name the classes of a training set.
-
-    Args:
-        cells: The label column of the training part.
-        source: Where it comes from, for messages.
-
-    Returns:
-        The different labels; whole numbers in the order of their size, anything else in alphabetical order.
-
-    Raises:
-        DataError: If a label is blank, or all labels are the same.
-    """
-    cells = list(cells)
-    _refuse_blank(cells, source, "label")
-    found = set(cells)
-    if len(found) < 2:
-        raise DataError(
-            f"{source}: every label is {next(iter(found))!r}. A classifier needs at least two classes."
-        )
-    if all(label.removeprefix("-").isdecimal() for label in found):
-        return tuple(sorted(found, key=lambda label: (int(label), label)))
-    return tuple(sorted(found))
+Blank = Literal["error", "skip"]
+"""What becomes of an empty text, label or id: its file is refused, or its row is left out and counted."""
 
 
 def dataset(
-    table: pd.DataFrame,
+    table: Table,
+    columns: Columns,
     *,
     name: str,
-    text: Sequence[str],
-    label: str,
-    group: str | None = None,
     names: tuple[str, ...] | None = None,
-    source: str,
+    blank: Blank = "error",
 ) -> Dataset:
-    """Build a data set from named columns.
+    """Build a data set from named columns; its examples keep the order of the table.
 
     Args:
-        table: A table as read; its order is kept.
+        table: A table as read.
+        columns: Its columns of texts, labels and, if any, natural client ids.
         name: What the data set is called.
-        text: One or two text columns.
-        label: The label column.
-        group: The column of natural client ids, if any.
         names: The classes of the training part; None finds them here.
-        source: Where the table comes from, for messages.
-
-    Returns:
-        The examples, with labels as places in ``names``.
+        blank: Whether empty cells are refused or their rows left out.
 
     Raises:
-        DataError: If a column is missing, a cell blank, a label not in ``names``, or there is one class only.
+        DataError: If a column is missing or holds what is no text or label, a cell is empty, a label is not in
+            ``names``, or there is one class only.
     """
-    found = texts(table, text, source=source)
-    labels = column(table, label, source=source)
-    names = names or label_names(labels, source=f"{source}: column {label!r}")
-    places = {known: place for place, known in enumerate(names)}
-    for row, given in enumerate(labels, start=1):
-        if given not in places:
-            raise DataError(
-                f"{source}: row {row} has the label {given!r}, which the training part does not have. "
-                f"{nearest(given, names)}"
-            )
-    groups = None if group is None else column(table, group, source=source)
-    if groups is not None:
-        _refuse_blank(groups, f"{source}: column {group!r}", "id")
+    _check(table, columns, blank)
+    texts, text_notes = zip(*(_texts(table, column) for column in columns.text), strict=True)
+    labels = clean(table.column(columns.label), _where(table, columns.label), names)
+    ids = None if columns.group is None else _ids(table, columns.group)
+    filled = [*zip(columns.text, ["text"] * 2, texts, strict=False), (columns.label, "label", labels.values)]
+    filled += [] if ids is None else [(str(columns.group), "id", ids)]
+    unlabelled = f"label {' or '.join(labels.marks)}, which stands for no label"
+    out = _empty(table, filled, blank) | {unlabelled: list(labels.unlabelled)}
+    dropped = {row for rows in out.values() for row in rows}
+    kept = [row for row in range(len(table)) if row not in dropped]
+    why = ", ".join(f"{count(len(rows), 'row')} with {reason}" for reason, rows in out.items() if rows)
+    numbers, classes = _numbered(table, columns.label, labels.values, kept, names, why)
+    pairs = texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
     return Dataset(
         name=name,
-        texts=found,
-        labels=[places[given] for given in labels],
-        label_names=names,
-        groups=groups,
+        texts=[pairs[row] for row in kept],
+        labels=numbers,
+        label_names=classes,
+        groups=None if ids is None else [ids[row] for row in kept],
+        reading=_reading(table, out, [*(note for notes in text_notes for note in notes), *labels.notes]),
     )
 
 
-def _missing(cell: object) -> bool:
-    return cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell))
-
-
-def _refuse_blank(cells: Sequence[str], where: str, what: str) -> None:
-    blank = [row for row, cell in enumerate(cells, start=1) if not cell.strip()]
-    if blank:
-        shown = ", ".join(map(str, blank[:5])) + (", ..." if len(blank) > 5 else "")
+def _check(table: Table, columns: Columns, blank: str) -> None:
+    if blank not in get_args(Blank):
+        raise DataError(f"blank is {blank!r}. Allowed: 'error' refuses empty cells, 'skip' leaves rows out.")
+    if len(columns.text) not in {1, 2}:
         raise DataError(
-            f"{where}: {len(blank)} of {len(cells)} rows have an empty {what} (row {shown}). "
-            "Fill them in or remove them."
+            f"{table.source}: {len(columns.text)} text columns were named. Name one, or two for pairs of texts."
         )
+    for name in columns.names if table.columns else ():
+        table.column(name)
+    if not len(table):
+        raise DataError(f"{table.source}: has no rows. Give a file with at least one example.")
+
+
+def _texts(table: Table, column: str) -> tuple[list[str], list[str]]:
+    return cells.texts(table.column(column), _where(table, column))
+
+
+def _where(table: Table, column: str) -> str:
+    return f"{table.source}: column {column!r}"
+
+
+def _ids(table: Table, column: str) -> list[str]:
+    where = _where(table, column)
+    return [cells.text(cell, where, row).strip() for row, cell in enumerate(table.column(column), start=1)]
+
+
+def _empty(
+    table: Table, filled: Sequence[tuple[str, str, Sequence[str]]], blank: Blank
+) -> dict[str, list[int]]:
+    """Find the rows, from 0, whose text, label or id is empty; refuse them unless they may be left out."""
+    found = {}
+    for column, what, values in filled:
+        rows = [row for row, value in enumerate(values) if not value]
+        if rows and blank == "error":
+            raise DataError(
+                f"{_where(table, column)}: {len(rows)} of {len(values)} rows have an empty {what} "
+                f"({cells.rows([row + 1 for row in rows])}). Fill them in or remove them; "
+                "blank = 'skip' leaves them out."
+            )
+        found[f"empty {what} in column {column!r}"] = rows
+    return found
+
+
+def _numbered(
+    table: Table,
+    column: str,
+    values: Sequence[str],
+    kept: Sequence[int],
+    names: tuple[str, ...] | None,
+    left_out: str,
+) -> tuple[list[int], tuple[str, ...]]:
+    where = _where(table, column)
+    if not kept:
+        raise DataError(
+            f"{where}: none of the {len(table)} rows is left ({left_out}). Give rows with labels."
+        )
+    chosen = [values[row] for row in kept]
+    if names is None and len(set(chosen)) < 2:
+        rest = f", but for {left_out}" if left_out else ""
+        raise DataError(
+            f"{where}: every label is {chosen[0]!r}{rest}. A classifier needs at least two classes."
+        )
+    for row in kept:
+        if names is not None and values[row] not in names:
+            raise DataError(
+                f"{table.source}: row {row + 1} has the label {values[row]!r}, which the training part does not "
+                f"have. {nearest(values[row], names)}"
+            )
+    return number_labels(chosen, names)
+
+
+def _reading(table: Table, out: Mapping[str, Sequence[int]], notes: Sequence[str]) -> Reading:
+    return Reading(
+        source=table.source,
+        format=table.format,
+        rows=len(table),
+        size=table.size,
+        left_out=tuple(
+            LeftOut(reason=reason, rows=len(rows), first=tuple(row + 1 for row in rows[:5]))
+            for reason, rows in out.items()
+            if rows
+        ),
+        notes=(*table.notes, *notes),
+    )

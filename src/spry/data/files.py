@@ -1,105 +1,171 @@
-"""Reads a table from a csv, tsv, jsonl, json or parquet file, gzipped or not, without leaving a cache behind.
-
-``datasets`` would write each file into its cache folder first; pandas, on which it stands, reads in memory.
-"""
+"""Reads a file into a ``Table``: packed or not, whatever its name says, without leaving a cache behind."""
 
 from __future__ import annotations
 
-import csv
+import bz2
+import codecs
 import gzip
+import lzma
 import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from spry.core.errors import DataError
+from spry.data import delimited, json_rows
+from spry.data.table import Columns, Table
 
-_AS_WRITTEN: Any = False  # pandas' types do not know this value of dtype, its documentation does
-_Reader = Callable[[IO[bytes], str], pd.DataFrame]
+if TYPE_CHECKING:
+    import pyarrow
 
+READERS = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".json": "", ".parquet": ""}
+"""File endings that are known, with the separator they promise; each may be followed by an ending of ``PACKED``."""
 
-def _csv(file: IO[bytes], encoding: str, **options: Any) -> pd.DataFrame:
-    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding=encoding, **options)
-    if not isinstance(table.index, pd.RangeIndex):  # pandas would shift the columns without a word
-        raise ValueError("the rows have more fields than the first line names")
-    return table
-
-
-def _tsv(file: IO[bytes], encoding: str) -> pd.DataFrame:
-    return _csv(file, encoding, sep="\t", quoting=csv.QUOTE_NONE)
-
-
-def _jsonl(file: IO[bytes], encoding: str) -> pd.DataFrame:
-    return pd.read_json(file, lines=True, dtype=_AS_WRITTEN, convert_dates=False, encoding=encoding)
-
-
-def _json(file: IO[bytes], encoding: str) -> pd.DataFrame:
-    return pd.read_json(file, dtype=_AS_WRITTEN, convert_dates=False, encoding=encoding)
-
-
-def _parquet(file: IO[bytes], _encoding: str) -> pd.DataFrame:
-    return pd.read_parquet(file)
-
-
-READERS: dict[str, _Reader] = {
-    ".csv": _csv,
-    ".tsv": _tsv,
-    ".jsonl": _jsonl,
-    ".json": _json,
-    ".parquet": _parquet,
+PACKED: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
+    ".gz": (b"\x1f\x8b", gzip.decompress),
+    ".bz2": (b"BZh", bz2.decompress),
+    ".xz": (b"\xfd7zXZ\x00", lzma.decompress),
 }
-"""File endings that can be read; each may be followed by ``.gz``. A tsv file has no quoting, as in GLUE."""
+_FOREIGN = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive. Save the sheet as CSV (UTF-8), or unpack the archive",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook. Save its sheet as CSV (UTF-8)",
+    b"ARROW1": "an Arrow file. Save the table as Parquet",
+    b"\xff\xff\xff\xff": "a part of a saved data set. Give the folder that holds it, as load_from_disk takes it",
+    b"(\xb5/\xfd": "packed by zstd. Unpack it",
+    b"SQLite format 3": "a database. Write the table to CSV or Parquet",
+    b"%PDF": "a PDF document. Write its texts to CSV or JSON Lines",
+    b"\x93NUMPY": "an array of NumPy. Write texts and labels to CSV or JSON Lines",
+    b"\x80\x04": "a pickle. Write the table to Parquet or CSV",
+}
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_ANY = Columns()
 
 
 def ending(path: Path) -> str:
-    """Find which format a file's name promises.
-
-    Args:
-        path: A file's path; it need not exist.
-
-    Returns:
-        The ending without ``.gz``, in lower case, such as ``.csv``; empty if there is none.
-    """
-    name = path.name.lower().removesuffix(".gz")
+    """Find which format a file's name promises: ``.csv`` of ``a.CSV.gz``; empty if it has no ending."""
+    name = path.name.lower()
+    for packed in PACKED:
+        name = name.removesuffix(packed)
     return Path(name).suffix
 
 
-def read(path: Path, encoding: str = "utf-8-sig") -> pd.DataFrame:
-    """Read a whole table into memory.
+def read(
+    path: Path, columns: Columns = _ANY, *, encoding: str | None = None, separator: str | None = None
+) -> Table:
+    """Read a whole table into memory; content counts, not the name.
 
     Args:
-        path: A file whose ending is in ``READERS``, with or without ``.gz``.
-        encoding: How text files are encoded; the default reads UTF-8 with or without a byte order mark.
-
-    Returns:
-        The table, one column per field; csv and tsv fields stay text.
+        path: Any file.
+        columns: The columns that are wanted; what separates cells is told by them.
+        encoding: How a text file is encoded; None reads UTF-8, or UTF-16 that begins with a byte order mark.
+        separator: What stands between the cells of a CSV file; None finds it.
 
     Raises:
-        DataError: If the file is missing, its ending unknown, or its content unreadable.
+        DataError: If the file is missing or its content is no table.
     """
-    reader = READERS.get(ending(path))
-    if reader is None:
-        raise DataError(
-            f"{path}: unknown file ending. Allowed: {', '.join(READERS)}, each also with .gz. "
-            "Rename the file or convert it."
-        )
     if not path.is_file():
         raise DataError(f"{path}: there is no such file. Give the path of an existing file.")
     try:
         content = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
+        size = len(content)
+        for magic, unpack in PACKED.values():
+            content = unpack(content) if content.startswith(magic) else content
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Is it damaged or cut short?") from error
+    source, told = str(path), ending(path)
+    if content.startswith(b"PAR1"):
+        return _parquet(content, source, size)
+    for magic, what in _FOREIGN.items():
+        if content.startswith(magic):
+            raise DataError(f"{source}: is {what}.")
+    text = _decoded(content, encoding, source)
+    if not text.strip():
+        raise DataError(f"{source}: is empty. Give a file with at least one example.")
+    if told == ".parquet" and not delimited.heads(text, columns, ",") and text.lstrip()[0] not in "[{":
+        raise DataError(f"{source}: is not a Parquet file. Is it damaged, or of another format?")
+    return _text(text, told, columns, separator, source, size)
+
+
+def of_arrow(table: pyarrow.Table, *, source: str, format: str, size: int | None = None) -> Table:
+    """Turn Arrow's columns into Python's values; a dictionary-encoded column becomes its values."""
+    import pyarrow as pa
+
+    def values(column: pyarrow.ChunkedArray) -> list[Any]:
+        if column.type == pa.float32():  # 0.1, not the 0.10000000149011612 that it is in double precision
+            column = column.cast(pa.string()).cast(pa.float64())
+        return column.to_pylist()
+
+    names = [str(name) for name in table.column_names]
+    return Table(
+        source=source,
+        columns={name: values(table.column(place)) for place, name in enumerate(names)},
+        format=format,
+        size=size,
+        repeated={name for name in names if names.count(name) > 1},
+    )
+
+
+def _parquet(content: bytes, source: str, size: int) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        return reader(BytesIO(content), encoding)
-    except UnicodeDecodeError as error:
+        return of_arrow(pq.read_table(BytesIO(content)), source=source, format="Parquet", size=size)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{source}: is not a whole Parquet file. Is it damaged or cut short?") from error
+
+
+def _decoded(content: bytes, encoding: str | None, source: str) -> str:
+    marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
+    chosen = encoding or marked or "utf-8"
+    try:
+        text = content.decode(chosen)
+    except LookupError as error:
         raise DataError(
-            f"{path}: is not {encoding} text ({error.reason} at byte {error.start}). "
-            "Convert it to UTF-8, or give its encoding."
+            f"{source}: {chosen!r} is no encoding that Python knows. Try 'utf-8' or 'cp1252'."
         ) from error
-    except (ValueError, OSError, LookupError, TypeError) as error:
-        raise DataError(f"{path}: is not a readable {ending(path)} table ({error}).") from error
+    except UnicodeDecodeError as error:
+        if b"\0" in content:
+            raise DataError(f"{source}: is not text. Give a file of CSV, TSV, JSON or Parquet.") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{source}: is not {chosen} text (line {line}, byte {error.start}). Give its encoding, which is 'cp1252' "
+            "for most files made on Windows, or convert it to UTF-8."
+        ) from error
+    if "\0" in text:
+        raise DataError(f"{source}: is not text, or is UTF-16. Give its encoding, 'utf-16-le' perhaps.")
+    return text.removeprefix("\ufeff")
+
+
+def _text(text: str, told: str, columns: Columns, separator: str | None, source: str, size: int) -> Table:
+    is_json = told in {".json", ".jsonl"}
+    if text.lstrip()[0] in "{[" and (is_json or separator is None):
+        try:
+            found, format = json_rows.parse(text, source=source, columns=columns)
+            return Table(source=source, columns=found, format=format, size=size)
+        except DataError:
+            if is_json or not delimited.heads(text, columns, READERS.get(told) or ","):
+                raise
+    promised = separator or READERS.get(told) or ","
+    if is_json and not delimited.heads(text, columns, promised):
+        raise DataError(
+            f"{source}: is not JSON; it begins with {text.lstrip()[:20]!r}. Is it of another format?"
+        )
+    chosen = separator or delimited.separator(text, columns, promised)
+    if len(chosen) != 1:
+        raise DataError(f"{source}: the separator is {chosen!r}. Allowed: one character, such as ';'.")
+    return _delimited(text, columns, chosen, source, size)
+
+
+def _delimited(text: str, columns: Columns, separator: str, source: str, size: int) -> Table:
+    names, rows = delimited.parse(text, source=source, columns=columns, separator=separator)
+    cells: list[Any] = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
+    return Table(
+        source=source,
+        columns=dict(zip(names, cells, strict=True)),
+        format={",": "CSV", "\t": "TSV"}.get(separator, f"CSV with {separator!r}"),
+        size=size,
+        repeated={name for name in names if names.count(name) > 1},
+        hint="The first line must name the columns.",
+    )

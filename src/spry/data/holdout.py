@@ -56,10 +56,18 @@ def hold_out(dataset: Dataset, fraction: float, part: str = "test part") -> Spli
     """
     kept, held = stratified(dataset.labels, fraction, Key(0).fold(part, dataset.name))
     if not held:
+        name, most = max(dataset.counts.items(), key=lambda count: count[1])
         raise DataError(
-            f"{dataset.name}: a share of {fraction} of its {len(dataset)} examples leaves none to test on. "
-            "Give more examples or a larger share."
+            f"{dataset.name}: a share of {fraction} of its {len(dataset)} examples leaves none to test on: the "
+            f"commonest of its {len(dataset.label_names)} labels, {name!r}, has only {most}. Give more examples of a "
+            "label, a larger share, or a test part of its own."
         )
     tested = {dataset.texts[place] for place in held}
     unseen = [place for place in kept if dataset.texts[place] not in tested]
-    return Splits(train=dataset.select(unseen), test=dataset.select(held), official=False)
+    if len({dataset.labels[place] for place in unseen}) < 2 <= len(set(dataset.labels)):
+        raise DataError(
+            f"{dataset.name}: its {len(dataset)} examples are duplicates: of those not held out for testing, "
+            f"{len(kept) - len(unseen)} have the same text as one in the {part} and are left out, so {len(unseen)} "
+            "are left to train on, of fewer than two classes. Remove the duplicates and give more texts."
+        )
+    return Splits(train=dataset.select(unseen), test=dataset.select(held), duplicates=len(kept) - len(unseen))

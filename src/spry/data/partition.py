@@ -124,7 +124,13 @@ def _named(dealt: Iterable[Sequence[int] | Places]) -> dict[str, Places]:
 
 def _check_clients(dataset: Dataset, clients: int) -> None:
     if not 1 <= clients <= len(dataset):
+        rows = dataset.reading.rows if dataset.reading else len(dataset)
+        rest = (
+            f" ({rows} rows less test examples, their duplicates and rows left out)"
+            if rows > len(dataset)
+            else ""
+        )
         raise DataError(
             f"{clients} clients were asked for. Allowed: 1 to {len(dataset)}, the number of training "
-            f"examples of {dataset.name!r}."
+            f"examples of {dataset.name!r}{rest}."
         )

@@ -1,0 +1,129 @@
+"""Classes out of labels: their order and number, refusing labels that are quantities, row numbers or lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from spry.core.errors import DataError, nearest
+from spry.data.cells import MISSING_WORDS
+
+WHOLE = re.compile(r"[-+]?\d+")
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+_COMMA = re.compile(r"[-+]?\d+,\d+")
+
+MOST_REAL_CLASSES = 10
+"""So many different real numbers, such as half stars, may still be classes; more are a quantity."""
+
+_FEW = 10  # of fewer rows than this, nothing follows from each having a label of its own
+_MANY = 20  # more whole numbers than this, with gaps between them, may be a quantity
+
+
+def number_labels(
+    values: Sequence[str], order: Sequence[str] | None = None, *, source: str = "labels"
+) -> tuple[list[int], tuple[str, ...]]:
+    """Number labels by their class.
+
+    Args:
+        values: A label per example.
+        order: The classes in the order of their numbers, such as a checkpoint's; None takes the labels found,
+            numbers by their size and anything else in alphabetical order.
+        source: Where the labels come from, for messages.
+
+    Returns:
+        The number of each example's class, and the classes' names.
+
+    Raises:
+        DataError: If a label is not in ``order``.
+    """
+    names = tuple(order) if order is not None else in_order(set(values))
+    numbers = {name: number for number, name in enumerate(names)}
+    for row, given in enumerate(values, start=1):
+        if given not in numbers:
+            raise DataError(f"{source}: row {row} has the unknown label {given!r}. {nearest(given, names)}")
+    return [numbers[given] for given in values], names
+
+
+def in_order(names: Collection[str]) -> tuple[str, ...]:
+    if all(map(WHOLE.fullmatch, names)):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    if all(map(NUMBER.fullmatch, names)):
+        return tuple(sorted(names, key=_value))
+    return tuple(sorted(names))
+
+
+def check(found: Collection[str], rows: int, where: str) -> list[str]:
+    """Refuse labels that are no classes.
+
+    Args:
+        found: The different labels.
+        rows: How many rows they label.
+        where: Source and column, for messages.
+
+    Returns:
+        Sentences on what is unusual.
+
+    Raises:
+        DataError: If labels combine others, are many real numbers, or one a row.
+    """
+    _refuse_lists(found, where)
+    if _are_real(found):
+        if len(found) > MOST_REAL_CLASSES:
+            least, most = min(found, key=_value), max(found, key=_value)
+            raise DataError(
+                f"{where} holds {len(found)} different real numbers, from {least} to {most}: a quantity to be "
+                "predicted (regression), not classes. Round them to a few classes, or name another column."
+            )
+        return [f"{where}: the real numbers {', '.join(in_order(found))} are taken as classes."]
+    if len(found) == rows > _FEW:
+        raise DataError(
+            f"{where}: each of the {rows} rows has a label of its own, so they name rows, not classes. "
+            "Name the column that holds the classes."
+        )
+    return [*_sparse(found, rows, where), *_alike(found, where), *_missing(found, where)]
+
+
+def _are_real(found: Collection[str]) -> bool:
+    fractions = [label for label in found if not WHOLE.fullmatch(label)]
+    return bool(fractions) and any(all(map(form.fullmatch, fractions)) for form in (NUMBER, _COMMA))
+
+
+def _refuse_lists(found: Collection[str], where: str) -> None:
+    for mark in ",;|":
+        combined = {label: [piece.strip() for piece in label.split(mark)] for label in found if mark in label}
+        alone = set(found) - set(combined)
+        if combined and all(piece in alone for pieces in combined.values() for piece in pieces):
+            raise DataError(
+                f"{where} holds lists of labels, such as {min(combined)!r}, whose parts are labels too "
+                "(multi-label). Give each row one label, or make a column of each label and train on one of them."
+            )
+
+
+def _sparse(found: Collection[str], rows: int, where: str) -> list[str]:
+    if 2 * len(found) > rows > _FEW:
+        return [f"{where}: there are {len(found)} classes in {rows} rows, fewer than two rows a class."]
+    if len(found) > _MANY and all(map(WHOLE.fullmatch, found)):
+        numbers = [int(label) for label in found]
+        if max(numbers) - min(numbers) >= 2 * len(found):
+            return [f"{where}: {len(found)} whole numbers with gaps between them are taken as classes."]
+    return []
+
+
+def _alike(found: Collection[str], where: str) -> list[str]:
+    folded: dict[str, list[str]] = {}
+    for label in sorted(found):
+        folded.setdefault(" ".join(label.casefold().split()), []).append(label)
+    return [
+        f"{where}: {', '.join(map(repr, same))} are different classes; they differ in capitals or spaces only."
+        for same in folded.values()
+        if len(same) > 1
+    ]
+
+
+def _missing(found: Collection[str], where: str) -> list[str]:
+    words = sorted(label for label in found if label.casefold() in MISSING_WORDS)
+    return [f"{where}: the class {label!r} looks like a missing value." for label in words]
+
+
+def _value(label: str) -> float:
+    return float(label.replace(",", "."))

@@ -1,0 +1,64 @@
+"""A table as a reader found it: columns of plain Python values, before anything is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spry.core.errors import DataError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns are meant.
+
+    Args:
+        text: The text column, or two of them for pairs.
+        label: The label column.
+        group: The column of natural client ids, if any.
+    """
+
+    text: tuple[str, ...] = ("text",)
+    label: str = "label"
+    group: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.text, self.label, *(() if self.group is None else (self.group,)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Columns of equal length, and where they come from.
+
+    Args:
+        source: A path or a name, for messages.
+        columns: The cells by column: texts, numbers, None, lists, dictionaries, bytes, dates, as written.
+        format: What the file turned out to be, in words.
+        size: Bytes of the file; None if there is no single file.
+        repeated: Names that stand above more than one column.
+        hint: A sentence for whoever names a column that is not there.
+        notes: Sentences on what was not as expected.
+    """
+
+    source: str
+    columns: Mapping[str, Sequence[Any]]
+    format: str = "table"
+    size: int | None = None
+    repeated: Collection[str] = ()
+    hint: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return max(map(len, self.columns.values()), default=0)
+
+    def column(self, name: str) -> Sequence[Any]:
+        if name in self.repeated:
+            raise DataError(
+                f"{self.source}: {name!r} stands above more than one column. Give each a name of its own."
+            )
+        if name not in self.columns:
+            advice = f"{nearest(name, self.columns)} {self.hint}".rstrip()
+            raise DataError(f"{self.source}: there is no column {name!r}. {advice}")
+        return self.columns[name]

@@ -1,0 +1,106 @@
+"""Turns texts into tokens, in which no written word becomes one of the model's own marks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from spry.core.errors import DataError
+from spry.data.dataset import Text
+
+
+class Tokenizer(Protocol):
+    """A Hugging Face tokenizer, as far as it is used here."""
+
+    all_special_ids: Any
+    all_special_tokens: Any
+    unk_token_id: Any
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Rows of tokens.
+
+    Args:
+        fields: Rows by model input, such as ``input_ids`` and ``token_type_ids``.
+        cut: Whether only the beginning of a row's text was kept.
+        marked: Whether a row's text writes a mark of the model, such as ``[SEP]``, as words.
+    """
+
+    fields: Mapping[str, list[list[int]]]
+    cut: Sequence[bool]
+    marked: Sequence[bool]
+
+
+def tokenise(texts: Sequence[Text], tokenizer: Tokenizer, *, max_length: int, first: int = 1) -> Tokens:
+    """Tokenise texts or pairs of texts, cutting long ones; the tokenizer adds its own marks, and nobody else does.
+
+    Args:
+        texts: All single, or all pairs.
+        tokenizer: Turns lists of texts into rows of tokens.
+        max_length: Tokens kept of an example, marks included.
+        first: The number of the first text, for messages.
+
+    Raises:
+        DataError: If a mark that is written in a text cannot be read as words.
+    """
+    sides = _sides(texts)
+    marks = [mark for mark in map(str, tokenizer.all_special_tokens) if mark.strip()]
+    marked = [any(mark in side[row] for side in sides for mark in marks) for row in range(len(texts))]
+    rows = _rows(sides, tokenizer, max_length)
+    # a tokenizer that has its marks in the vocabulary, as T5's has, finds them there in spite of the option
+    if any(_leaks(rows, tokenizer)):
+        sides = [[_apart(text, marks) for text in side] for side in sides]
+        rows = _rows(sides, tokenizer, max_length)
+        leaks = _leaks(rows, tokenizer)
+        if any(leaks):
+            raise DataError(
+                f"Example {first + leaks.index(True)} writes a special token of the model as words, and its tokenizer "
+                f"cannot read it as text ({', '.join(marks)}). Change the spelling in the text."
+            )
+    fields = {name: rows[name] for name in ("input_ids", "token_type_ids") if name in rows}
+    return Tokens(fields=fields, cut=_cut(rows, max_length), marked=marked)
+
+
+def _sides(texts: Sequence[Text]) -> list[list[str]]:
+    if isinstance(texts[0], str):
+        return [[str(text) for text in texts]]
+    return [[text[side] for text in texts] for side in (0, 1)]
+
+
+def _rows(sides: Sequence[list[str]], tokenizer: Tokenizer, max_length: int) -> Mapping[str, Any]:
+    return tokenizer(
+        *sides,
+        truncation=True,
+        max_length=max_length,
+        padding=False,
+        split_special_tokens=True,
+        return_special_tokens_mask=True,
+    )
+
+
+def _cut(rows: Mapping[str, Any], max_length: int) -> list[bool]:
+    encodings = getattr(rows, "encodings", None)
+    if (
+        encodings is None
+    ):  # a tokenizer in Python does not say; a row that is full was cut but for rare exceptions
+        return [len(ids) >= max_length for ids in rows["input_ids"]]
+    return [bool(encoding.overflowing) for encoding in encodings]
+
+
+def _leaks(rows: Mapping[str, Any], tokenizer: Tokenizer) -> list[bool]:
+    """Which rows have a mark that the tokenizer did not add itself; an unknown word is no mark."""
+    marks = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    return [
+        any(token in marks and not own for token, own in zip(ids, added, strict=True))
+        for ids, added in zip(rows["input_ids"], rows["special_tokens_mask"], strict=True)
+    ]
+
+
+def _apart(text: str, marks: Sequence[str]) -> str:
+    for mark in marks:
+        text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+    return text
