@@ -21,7 +21,7 @@ from torch import Tensor
 
 from spry.core.keys import Key
 from spry.estimators.observe import observe
-from spry.experiment.files import write_json
+from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
 from spry.tasks.singular import leading, left_singular
 

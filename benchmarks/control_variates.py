@@ -30,7 +30,7 @@ from spry.estimators.aligned import cosine
 from spry.estimators.backprop import backprop
 from spry.estimators.directions import rademacher
 from spry.estimators.slopes import Measured
-from spry.experiment.files import write_json
+from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
 from spry.federated import settings as chosen
 from spry.federated.methods import method

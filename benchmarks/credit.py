@@ -28,7 +28,7 @@ from spry.core.keys import Key
 from spry.core.params import Params, dot, tree_map
 from spry.estimators.credit import credit, cut
 from spry.estimators.directions import gaussian
-from spry.experiment.files import write_json
+from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
 from spry.forward.tap import tapped
 

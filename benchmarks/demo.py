@@ -10,8 +10,8 @@ import json
 import shutil
 from pathlib import Path
 
+from spry.experiment.atomic import write_json
 from spry.experiment.compare import FILE
-from spry.experiment.files import write_json
 
 RESULTS, PICTURES = Path("benchmarks/results"), Path("docs/pictures")
 LABELS = {

@@ -29,7 +29,7 @@ from spry.estimators.directions import rademacher
 from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import forward_mode
-from spry.experiment.files import write_json
+from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
 from spry.federated.client import accumulate
 from spry.optim.rules import adam

@@ -21,7 +21,7 @@ from statistics import fmean, median
 from typing import Any
 
 from spry.core.unit import Unit
-from spry.experiment.files import write_json
+from spry.experiment.atomic import write_json
 from spry.experiment.memory.case import Case
 from spry.experiment.memory.measure import prepare
 from spry.experiment.memory.steps import STEPS, Subject, inference

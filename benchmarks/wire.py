@@ -19,9 +19,9 @@ from typing import Any
 from wire_server import absorb_memory, replay_cost
 from wire_stand_in import StandIn
 
+from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
 from spry.experiment.config import Config, load
-from spry.experiment.files import write_json
 from spry.experiment.provenance import provenance
 from spry.runtime.records import Round
 from spry.runtime.simulate import simulate

@@ -8,7 +8,7 @@ import pytest
 
 from spry.core.errors import CheckpointError, ConfigError, TrainingError
 from spry.experiment import compare as experiment
-from spry.experiment import events, fairness, grid, tune
+from spry.experiment import fairness, grid, log, tune
 from spry.experiment.build import build
 from spry.experiment.compare import compare, plan, with_baseline
 from spry.experiment.config import load
@@ -102,7 +102,7 @@ def test_runs_of_a_seed_ask_the_same_clients_and_take_as_many_steps(whole):
         asked = [
             [
                 [(client["client"], client["examples"], client["steps"]) for client in entry["clients"]]
-                for entry in events.read(folder / f"{method}-s{seed}")
+                for entry in log.read(folder / f"{method}-s{seed}")
             ]
             for method in ("spry", "fedsgd")
         ]

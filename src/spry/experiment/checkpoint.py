@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spry.core.errors import CheckpointError
 from spry.core.params import Params
-from spry.experiment.files import replace_file
+from spry.experiment.atomic import replace_file
 from spry.federated.algorithm import ServerState
 
 FILE = "checkpoint.safetensors"

@@ -9,11 +9,11 @@ from statistics import fmean
 from typing import Any
 
 from spry.core.errors import TrainingError
-from spry.experiment import events, fairness, tune, views
+from spry.experiment import fairness, log, tune, views
 from spry.experiment.aside import make_room
+from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, flatten
-from spry.experiment.files import write_json
-from spry.experiment.run import SUMMARY, Started, finished, run
+from spry.experiment.run import SUMMARY, Started, is_finished, run
 from spry.experiment.views import Budget, Courses, course, spread
 from spry.federated.traits import BACKPROPAGATING, BOUNDS
 from spry.runtime.records import Round
@@ -112,7 +112,7 @@ def compare(
     yield from _run_all(runs, folder, len(trials))
     configs = {name: own for _, name, own in runs}
     rows = [_row(name, configs[name], seeds, folder) for name in methods]
-    courses = {name: [course(events.read(folder / _place(name, seed))) for seed in seeds] for name in methods}
+    courses = {name: [course(log.read(folder / _place(name, seed))) for seed in seeds] for name in methods}
     write_json(folder / FILE, {"rows": rows, "views": _views(rows, courses, budget, target), "tuning": tuned})
 
 
@@ -151,7 +151,7 @@ def _run_all(
 ) -> Iterator[tuple[str, Started | Round]]:
     broken: list[str] = []
     for place, (seed, name, own) in enumerate(runs, start=before + 1):
-        if finished(own, folder / _place(name, seed)):
+        if is_finished(own, folder / _place(name, seed)):
             continue
         try:
             for event in run(own, folder / _place(name, seed), resume=True):
