@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 from signal_to_noise import CHUNK, STEPS, Setting
+from spry.estimators.observe import observe
 from torch import Tensor
 
-from spry.core.keys import Key
-from spry.estimators.observe import observe
-from spry.experiment.files import write_json
-from spry.experiment.provenance import provenance
 from spry.contrib.singular import leading, left_singular
+from spry.core.keys import Key
+from spry.experiment.atomic import write_json
+from spry.experiment.provenance import provenance
 
 RANKS, MANY, TEXTS = (1, 4, 16), 800, 32
 LAST = "layer.5"

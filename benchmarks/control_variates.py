@@ -21,25 +21,25 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from spry.estimators.aligned import cosine
+from spry.forward.loss import Loss
 
+from spry.contrib.lora_xs import LoraXs
 from spry.core.keys import Key
 from spry.core.params import Params, dot, tree_map
 from spry.data import datasets
 from spry.data.encoded import Encoded
-from spry.estimators.aligned import cosine
 from spry.estimators.backprop import backprop
 from spry.estimators.directions import rademacher
 from spry.estimators.slopes import Measured
-from spry.experiment.files import write_json
+from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
 from spry.federated import settings as chosen
 from spry.federated.methods import method
 from spry.federated.split import everything
-from spry.forward.loss import Loss
+from spry.models.adapters.lora import Lora
 from spry.optim.rules import adam
 from spry.tasks.classification import ClassificationTask
-from spry.models.adapters.lora import Lora
-from spry.contrib.lora_xs import LoraXs
 from spry.wire.messages import Answer
 
 CLIENTS, BATCH, COUNT, BETA = 4, 8, 8, 0.9

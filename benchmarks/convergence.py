@@ -32,9 +32,9 @@ from spry.compare import tune
 from spry.compare.compare import FILE, compare
 from spry.compare.costs import Budget
 from spry.core.errors import ConfigError
+from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, load
-from spry.experiment.files import write_json
-from spry.experiment.run import META, SUMMARY, Started, holds
+from spry.experiment.run import META, SUMMARY, Started, matches
 
 CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")
 AGAIN = 2
@@ -173,7 +173,7 @@ def _tried(config: Config, methods: Sequence[str], out: Path, name: str, conditi
     """Look up what came of trials, by method: in the run folders, or in the committed results."""
     folder = out / name / condition
     trials = tune.trials(config, methods)
-    if all(holds(trial.config, folder / trial.place) for trial in trials):
+    if all(matches(trial.config, folder / trial.place) for trial in trials):
         return tune.outcome(trials, folder)["methods"]
     known = _read(RESULTS)["sets"].get(name, {}).get(condition, {}).get("tuning") or {"methods": {}}
     if missing := [method for method in methods if method not in known["methods"]]:

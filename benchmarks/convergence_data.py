@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spry.core.errors import DataError
-from spry.experiment.files import replace_file
+from spry.experiment.atomic import replace_file
 
 
 @dataclass(frozen=True, kw_only=True)

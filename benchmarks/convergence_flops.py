@@ -8,14 +8,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from spry.runtime.simulate import simulate
 from torch.utils.flop_counter import FlopCounterMode
 
 from spry.core.keys import Key
+from spry.experiment.atomic import write_json
 from spry.experiment.build import build
 from spry.experiment.config import Config, load
-from spry.experiment.files import write_json
 from spry.experiment.run import CONFIG
-from spry.runtime.simulate import simulate
 
 FILE = "flops.json"
 

@@ -22,15 +22,15 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from credit_problem import BATCH, TOKENS, NextToken, prepare
+from spry.estimators.credit import credit, cut
+from spry.forward.tap import tapped
 from torch import Tensor
 
 from spry.core.keys import Key
 from spry.core.params import Params, dot, tree_map
-from spry.estimators.credit import credit, cut
 from spry.estimators.directions import gaussian
-from spry.experiment.files import write_json
+from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
-from spry.forward.tap import tapped
 
 LAYER = 15
 SEGMENTS = (1, 2, 4, 8, 16, TOKENS)

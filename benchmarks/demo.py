@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from spry.compare.compare import FILE
-from spry.experiment.files import write_json
+from spry.experiment.atomic import write_json
 
 RESULTS, PICTURES = Path("benchmarks/results"), Path("docs/pictures")
 LABELS = {

@@ -27,14 +27,14 @@ import torch
 
 from spry.core.keys import Key
 from spry.data.datasets import load
+from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment
 from spry.experiment.build import build as put_together
 from spry.experiment.config import load_run
-from spry.experiment.files import write_json
 from spry.experiment.provenance import provenance
 from spry.measure.meter import peak_of, release_lazily, release_promptly
-from spry.profile.architectures import build
 from spry.models.load import load as load_model
+from spry.profile.architectures import build
 from spry.wire.messages import Answer
 
 RESULTS = Path("benchmarks/results/recipe.json")

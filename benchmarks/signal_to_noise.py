@@ -17,24 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from spry.estimators.activation import activation
 from torch import Tensor
 
 from spry.core.keys import Key
 from spry.core.params import Params, dot, restrict, tree_map
 from spry.data import datasets
 from spry.data.encoded import Encoded
-from spry.estimators.activation import activation
 from spry.estimators.backprop import backprop
 from spry.estimators.directions import rademacher
 from spry.estimators.estimate import Estimator
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import forward_mode
-from spry.experiment.files import write_json
+from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
 from spry.federated.client import accumulate
+from spry.models.adapters.lora import LoraA
 from spry.optim.rules import adam
 from spry.tasks.classification import ClassificationTask
-from spry.models.adapters.lora import LoraA
 from spry.wire.messages import Order
 
 CLIENTS, BATCH, STEPS, RATE = 10, 8, 24, 1e-2

@@ -17,14 +17,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from spry.runtime.simulate import simulate
+
 from spry.core.params import nbytes
-from spry.experiment import events
+from spry.experiment import log
+from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
 from spry.experiment.config import Config, load
-from spry.experiment.files import write_json
 from spry.experiment.provenance import provenance
 from spry.experiment.run import run
-from spry.runtime.simulate import simulate
 
 EQUAL_WORK = {
     "data.partition": "iid",
@@ -40,10 +41,10 @@ def overhead(config: Config) -> dict[str, Any]:
     """Share of a round's time that is not client compute."""
     with tempfile.TemporaryDirectory() as folder:
         list(run(config, Path(folder)))
-        log = events.read(Path(folder))
-    shares = [1 - entry["client_seconds"] / entry["seconds"] for entry in log]
+        rounds = log.read(Path(folder))
+    shares = [1 - entry["client_seconds"] / entry["seconds"] for entry in rounds]
     return {
-        "rounds": len(log),
+        "rounds": len(rounds),
         "overhead_median": median(shares),
         "overhead_max": max(shares),
         "target": 0.03,

@@ -21,7 +21,7 @@ from statistics import fmean, median
 from typing import Any
 
 from spry.core.units import Unit
-from spry.experiment.files import write_json
+from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
 from spry.federated.split import contiguous, cyclic
 from spry.measure.meter import release_lazily, tensor_peak

@@ -30,7 +30,7 @@ from spry.core.units import Unit, names_of
 from spry.estimators.directions import gaussian, rademacher
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import Measured
-from spry.experiment.files import write_json
+from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
 from spry.federated.algorithm import Algorithm, ServerState, compose
 from spry.federated.split import cyclic, everything

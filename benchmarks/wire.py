@@ -16,15 +16,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from spry.runtime.simulate import simulate
 from wire_server import absorb_memory, replay_cost
 from wire_stand_in import StandIn
 
+from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
 from spry.experiment.config import Config, load
-from spry.experiment.files import write_json
 from spry.experiment.provenance import provenance
 from spry.runtime.records import Round
-from spry.runtime.simulate import simulate
 from spry.tasks.task import Task
 from spry.wire import tensors
 

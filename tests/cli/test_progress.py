@@ -13,8 +13,8 @@ from spry.cli.progress import Numbers, Watch
 from spry.experiment.config import Config
 from spry.experiment.run import Started
 from spry.federated.algorithm import ServerState
-from spry.tasks.metrics import ClassificationMetrics
 from spry.runtime.records import ClientRecord, Round
+from spry.tasks.metrics import ClassificationMetrics
 
 
 def started(folder, done=0):

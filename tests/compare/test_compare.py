@@ -11,7 +11,7 @@ from spry.compare import fairness, grid, tune
 from spry.compare.compare import compare, plan, with_baseline
 from spry.compare.costs import Budget
 from spry.core.errors import CheckpointError, ConfigError, TrainingError
-from spry.experiment import events
+from spry.experiment import log
 from spry.experiment.build import build
 from spry.experiment.config import load
 from spry.experiment.run import CONFIG, Started
@@ -103,7 +103,7 @@ def test_runs_of_a_seed_ask_the_same_clients_and_take_as_many_steps(whole):
         asked = [
             [
                 [(client["client"], client["examples"], client["steps"]) for client in entry["clients"]]
-                for entry in events.read(folder / f"{method}-s{seed}")
+                for entry in log.read(folder / f"{method}-s{seed}")
             ]
             for method in ("spry", "fedsgd")
         ]

@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from spry.estimators.activation import activation, maps, narrow
 from tests.estimators import tokens
 from tests.estimators.tokens import DEPTH, HEAD, TokenLoss
 from tests.laws import problem
 
 from spry.core.errors import ConfigError, ModelError
 from spry.core.keys import Key
-from spry.estimators.activation import activation, maps, narrow
 from spry.estimators.directions import gaussian, rademacher
 from spry.estimators.projected import Measurement
 

@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
+from spry.estimators.aligned import cosine, most_aligned
 from tests.laws import problem
 
 from spry.core.keys import Key
-from spry.estimators.aligned import cosine, most_aligned
 from spry.estimators.directions import gaussian
 from spry.estimators.projected import Measurement, projected, recorded
 from spry.estimators.slopes import forward_mode

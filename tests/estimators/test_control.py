@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 import torch
+from spry.federated.settings import Settings
 from tests.laws import problem
 
 from spry.core.errors import ConfigError
@@ -16,7 +17,6 @@ from spry.estimators.directions import basis, gaussian, orthogonal, rademacher
 from spry.estimators.projected import Measurement, projected, recorded
 from spry.estimators.slopes import forward_mode
 from spry.federated.methods import method
-from spry.federated.settings import Settings
 from spry.federated.split import everything
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer

@@ -7,12 +7,12 @@ from itertools import product
 
 import pytest
 import torch
+from spry.estimators.activation import activation
 from tests.laws import problem
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import size
-from spry.estimators.activation import activation
 from spry.estimators.directions import JOINT, basis, gaussian, rademacher
 from spry.estimators.projected import Measurement, projected
 from spry.estimators.slopes import forward_mode

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from spry.estimators.activation import activation
+from spry.estimators.amplitudes import places
 from tests.estimators import tokens
 from tests.estimators.test_activation import flat, mean_within_bound, measurement
 from tests.estimators.tokens import HEAD, TokenLoss
 from tests.laws.problem import gradient
 
 from spry.core.keys import Key
-from spry.estimators.activation import activation
-from spry.estimators.amplitudes import places
 from spry.estimators.directions import gaussian, rademacher
 
 

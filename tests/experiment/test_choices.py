@@ -8,16 +8,16 @@ from itertools import product
 
 import pytest
 import torch
+from spry.estimators.predict import Prediction
+from spry.experiment.moved import moved
 
 from spry.cli.progress import opening
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import restrict
 from spry.core.units import names_of
-from spry.estimators.predict import Prediction
 from spry.experiment.build import PEFT, build
 from spry.experiment.config import Config
-from spry.experiment.moved import moved
 from spry.experiment.run import run
 
 SMALL = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spry.core.errors import ConfigError
-from spry.experiment import events
+from spry.experiment import log
 from spry.experiment.build import build
 from spry.experiment.config import load
 from spry.experiment.run import resume, run
@@ -90,7 +90,7 @@ def test_a_resumed_run_sends_what_the_whole_run_sends(config, tmp_path):
     going.close()
     list(resume(tmp_path / "cut"))
     bytes_down = [
-        [[client["bytes_down"] for client in entry["clients"]] for entry in events.read(tmp_path / name)]
+        [[client["bytes_down"] for client in entry["clients"]] for entry in log.read(tmp_path / name)]
         for name in ("whole", "cut")
     ]
     assert bytes_down[0] == bytes_down[1]

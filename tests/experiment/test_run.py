@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from spry.compare.compare import compare
 from spry.core.errors import CheckpointError, ConfigError, TrainingError
-from spry.experiment import checkpoint, events
+from spry.experiment import checkpoint, log
 from spry.experiment.build import build
 from spry.experiment.config import load
 from spry.experiment.run import Started, resume, run
@@ -60,9 +60,9 @@ def test_every_method_runs_and_fills_its_folder(name, config, tmp_path):
     assert summary.keys() >= SUMMARY
     assert 0 <= summary["test_accuracy"] <= 1
     assert summary["rounds"] == 4
-    log = events.read(folder)
-    assert [entry["test_accuracy"] is None for entry in log] == [True, False, True, False]
-    for entry in log:
+    rounds = log.read(folder)
+    assert [entry["test_accuracy"] is None for entry in rounds] == [True, False, True, False]
+    for entry in rounds:
         for client in entry["clients"]:
             assert (client["bytes_up"] > 0) == (name != "local")  # which sends nothing
             assert client["units"]
@@ -122,7 +122,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(stop, config, tmp_path):
     going.close()
     list(resume(tmp_path / "cut"))
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    losses = [[entry["loss"] for entry in events.read(tmp_path / name)] for name in ("whole", "cut")]
+    losses = [[entry["loss"] for entry in log.read(tmp_path / name)] for name in ("whole", "cut")]
     assert losses[0] == losses[1]
 
 
@@ -154,18 +154,18 @@ def test_batches_and_directions_grow_and_a_resumed_run_goes_on_with_them(config,
     going.close()
     list(resume(tmp_path / "cut"))
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    experiment, log = build(config), events.read(tmp_path / "whole")
-    for entry, size in zip(log, (4, 4, 8, 8), strict=True):
+    experiment, rounds = build(config), log.read(tmp_path / "whole")
+    for entry, size in zip(rounds, (4, 4, 8, 8), strict=True):
         for client in entry["clients"]:
             assert client["steps"] == math.ceil(experiment.clients.examples(client["client"]) / size)
-    measured = [entry["clients"][0]["peak_bytes_above_model"] is not None for entry in log]
+    measured = [entry["clients"][0]["peak_bytes_above_model"] is not None for entry in rounds]
     assert measured == [
         True,
         True,
         True,
         False,
     ]  # at the start, once LoRA's A is awake, and once they have grown
-    peaks = [entry["peak_bytes_above_model"] for entry in log]
+    peaks = [entry["peak_bytes_above_model"] for entry in rounds]
     assert peaks == sorted(peaks) and peaks[2] == peaks[3] > peaks[1]
 
 
@@ -183,7 +183,7 @@ def test_sigkill_at_any_moment_then_resume_gives_the_same_bits(config, tmp_path)
     for after in (2, 9):
         process = subprocess.Popen([sys.executable, "-c", script, tmp_path / "killed.toml", folder])
         deadline = time.monotonic() + 60
-        while process.poll() is None and len(events.read(folder)) < after and time.monotonic() < deadline:
+        while process.poll() is None and len(log.read(folder)) < after and time.monotonic() < deadline:
             time.sleep(0.002)
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-
 from spry.forward.tap import tapped
 
 BATCH, TOKENS, WIDTH, RANK, PLACES = 2, 5, 4, 3, 2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from spry.forward.trace import Trace
 
 from spry.core.keys import Key
-from spry.forward.trace import Trace
 
 KEY = Key(0)
 WIDTH = 7

@@ -13,8 +13,8 @@ from spry.core.keys import Key
 from spry.estimators.directions import rademacher
 from spry.estimators.projected import Measurement
 from spry.measure.meter import tensor_peak
-from spry.tasks.classification import ClassificationTask
 from spry.models.adapters.lora import LoraA
+from spry.tasks.classification import ClassificationTask
 from tests.forward.reference import scale_down
 
 WIDTH, BATCH, LENGTH = 32, 4, 128

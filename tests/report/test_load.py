@@ -88,7 +88,7 @@ def test_a_damaged_file_is_named(tmp_path, file, content, message):
 
 def test_made_runs_have_the_keys_of_real_ones(tmp_path):
     """``MadeRun`` stands in for the real thing here; tests/cli runs the real thing."""
-    from spry.experiment.events import to_json
+    from spry.experiment.log import to_json
     from spry.federated.algorithm import ServerState
     from spry.runtime.records import ClientRecord, Round
 

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from spry.federated.settings import Settings
 from tests.laws import problem
 
 from spry.core.keys import Key
 from spry.federated.methods import METHODS, method
-from spry.federated.settings import Settings
 from spry.wire.codec import encode_order, encode_reply
 
 PAGES = Path(__file__).parents[2] / "docs" / "methods"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spry.core.errors import ConfigError
 from spry.experiment.config import Config
-from spry.experiment.run import CONFIG, holds
+from spry.experiment.run import CONFIG, matches
 
 RUNS = Path("runs")
 
@@ -53,6 +53,6 @@ def _free(folder: Path, run: Config) -> bool:
     if not (folder / CONFIG).is_file():
         return True
     try:
-        return holds(run, folder)
+        return matches(run, folder)
     except ConfigError:
         return False

@@ -100,7 +100,7 @@ def _run(wanted: Config, folder: Path, *, resume: bool, as_json: bool) -> None:
     from spry.cli.progress import Watch
     from spry.experiment import run as experiment
 
-    if resume and experiment.finished(wanted, folder):
+    if resume and experiment.is_finished(wanted, folder):
         screen.say(
             f"{folder} is finished; this is its result. For another run, choose another folder with --out."
         )

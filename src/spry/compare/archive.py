@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spry.experiment.config import Config, load
-from spry.experiment.run import CONFIG, holds
+from spry.experiment.run import CONFIG, matches
 
 FOLDER = "set_aside"
 
@@ -23,7 +23,7 @@ def make_room(config: Config, tuned: Mapping[str, Any], folder: Path, place: str
         place: The run's folder within it.
     """
     old = folder / place
-    if not (old / CONFIG).is_file() or holds(config, old):
+    if not (old / CONFIG).is_file() or matches(config, old):
         return
     if load(old / CONFIG).with_settings(tuned).alone() == config.alone():
         target = folder / FOLDER / place

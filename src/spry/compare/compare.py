@@ -12,10 +12,10 @@ from spry.compare import costs, fairness, tune
 from spry.compare.archive import make_room
 from spry.compare.costs import Budget, Courses, course, spread
 from spry.core.errors import TrainingError
-from spry.experiment import events
+from spry.experiment import log
+from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, flatten
-from spry.experiment.files import write_json
-from spry.experiment.run import SUMMARY, Started, finished, run
+from spry.experiment.run import SUMMARY, Started, is_finished, run
 from spry.federated.traits import BACKPROPAGATING, BOUNDS
 from spry.runtime.records import Round
 
@@ -113,7 +113,7 @@ def compare(
     yield from _run_all(runs, folder, len(trials))
     configs = {name: own for _, name, own in runs}
     rows = [_row(name, configs[name], seeds, folder) for name in methods]
-    courses = {name: [course(events.read(folder / _place(name, seed))) for seed in seeds] for name in methods}
+    courses = {name: [course(log.read(folder / _place(name, seed))) for seed in seeds] for name in methods}
     write_json(folder / FILE, {"rows": rows, "views": _views(rows, courses, budget, target), "tuning": tuned})
 
 
@@ -152,7 +152,7 @@ def _run_all(
 ) -> Iterator[tuple[str, Started | Round]]:
     broken: list[str] = []
     for place, (seed, name, own) in enumerate(runs, start=before + 1):
-        if finished(own, folder / _place(name, seed)):
+        if is_finished(own, folder / _place(name, seed)):
             continue
         try:
             for event in run(own, folder / _place(name, seed), resume=True):

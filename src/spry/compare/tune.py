@@ -13,10 +13,10 @@ from spry.compare import fairness
 from spry.compare.archive import make_room
 from spry.compare.grid import Point, at_edge, points
 from spry.core.errors import ConfigError, TrainingError
-from spry.experiment import events
+from spry.experiment import log
+from spry.experiment.atomic import write_json
 from spry.experiment.config import Config
-from spry.experiment.files import write_json
-from spry.experiment.run import SUMMARY, Started, finished, holds, run
+from spry.experiment.run import SUMMARY, Started, is_finished, matches, run
 from spry.runtime.records import Round
 
 FOLDER, FAILED = "tuning", "failed.json"
@@ -88,7 +88,7 @@ def attempt(trial: Trial, folder: Path) -> Iterator[Started | Round]:
         CheckpointError: If the trial's folder holds another run, or a checkpoint cannot be written or read.
     """
     place = folder / trial.place
-    if finished(trial.config, place) or (holds(trial.config, place) and (place / FAILED).is_file()):
+    if is_finished(trial.config, place) or (matches(trial.config, place) and (place / FAILED).is_file()):
         return
     make_room(trial.config, trial.point, folder, trial.place)
     try:
@@ -162,7 +162,7 @@ def _score(place: Path) -> dict[str, Any]:
         return {"accuracy": None, "loss": None, **told}
     accuracy = json.loads((place / SUMMARY).read_text(encoding="utf-8"))["test_accuracy"]
     loss = next(
-        (entry["test_loss"] for entry in reversed(events.read(place)) if entry["test_loss"] is not None), None
+        (entry["test_loss"] for entry in reversed(log.read(place)) if entry["test_loss"] is not None), None
     )
     return {"accuracy": accuracy, "loss": loss if loss is not None and math.isfinite(loss) else None}
 

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from spry.core.errors import CheckpointError
-from spry.experiment.files import replace_file
+from spry.experiment.atomic import replace_file
 from spry.federated.algorithm import ServerState
 
 FILE = "checkpoint.safetensors"

@@ -9,10 +9,10 @@ from pathlib import Path
 from spry.core.errors import CheckpointError
 from spry.core.params import restrict, size
 from spry.core.units import names_of
-from spry.experiment import checkpoint, events
+from spry.experiment import checkpoint, log
+from spry.experiment.atomic import replace_file, write_json
 from spry.experiment.build import build
 from spry.experiment.config import Config, load
-from spry.experiment.files import replace_file, write_json
 from spry.experiment.provenance import provenance
 from spry.experiment.summary import Facts, summarize
 from spry.federated.ema import delivered
@@ -64,7 +64,7 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
     state = experiment.algorithm.init(experiment.task.init())
     if resume and checkpoint.exists(folder):
         state = checkpoint.read(folder, state)
-    events.rewind(folder, state.round)
+    log.rewind(folder, state.round)
     facts = Facts(
         score=experiment.task.score,
         trainable_weights=size(restrict(state.weights, names_of(experiment.algorithm.units))),
@@ -92,12 +92,12 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
         device=config.model.device,
     ):
         state = record.state
-        events.append(record, folder)
+        log.append(record, folder)
         if state.round % config.schedule.checkpoint_every == 0 or state.round == config.schedule.rounds:
             checkpoint.write(state, folder)
         yield record
     experiment.task.save_adapter(delivered(state), folder / ADAPTER)
-    write_json(folder / SUMMARY, summarize(config, events.read(folder), facts))
+    write_json(folder / SUMMARY, summarize(config, log.read(folder), facts))
 
 
 def resume(folder: Path) -> Iterator[Started | Round]:
@@ -117,7 +117,7 @@ def resume(folder: Path) -> Iterator[Started | Round]:
     return run(load(folder / CONFIG), folder, resume=True)
 
 
-def finished(config: Config, folder: Path) -> bool:
+def is_finished(config: Config, folder: Path) -> bool:
     """Tell whether a folder holds the finished run of a configuration.
 
     Args:
@@ -127,10 +127,10 @@ def finished(config: Config, folder: Path) -> bool:
     Returns:
         True if there is nothing left to do.
     """
-    return (folder / SUMMARY).is_file() and holds(config, folder)
+    return (folder / SUMMARY).is_file() and matches(config, folder)
 
 
-def holds(config: Config, folder: Path) -> bool:
+def matches(config: Config, folder: Path) -> bool:
     """Tell whether a folder holds the run of a configuration, finished or not.
 
     Args:
@@ -148,7 +148,7 @@ def _claim(config: Config, folder: Path, *, resume: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     written = folder / CONFIG
     if written.is_file():
-        if not holds(config, folder):
+        if not matches(config, folder):
             raise CheckpointError(
                 f"{folder} holds a run with another configuration ({', '.join(_changes(load(written), config))}). "
                 f"Resume it with the configuration in {written}, or choose another folder."

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from spry.experiment.files import replace_file
+from spry.experiment.atomic import replace_file
 from spry.runtime.records import ClientRecord, Round
 from spry.tasks.task import Metrics
 
