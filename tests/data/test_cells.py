@@ -56,11 +56,22 @@ def test_a_column_of_numbers_is_no_text(numbers):
         cells.texts(numbers, "t")
 
 
-@pytest.mark.parametrize("spelt", ["['a', 'b']", "[1, 2]", "{'role': 'user'}", "[]"])
-def test_a_column_of_spelled_lists_is_no_text(spelt):
-    with pytest.raises(DataError, match="t spells lists"):
-        cells.texts([spelt, "", spelt], "t")
-    assert cells.texts([spelt, "a text"], "t") == ([spelt, "a text"], [])
+@pytest.mark.parametrize(
+    ("spelled", "what"),
+    [
+        ("['a', 'b']", "lists"),
+        ("['a' ... 'b'\n 'c']", "lists"),
+        ("[1, 2]", "lists"),
+        ('[{"role": "user", "content": null}]', "lists"),
+        ("[]", "lists"),
+        ("{'role': 'user'}", "dictionaries"),
+        ("b'caf\\xc3'", "bytes"),
+    ],
+)
+def test_a_column_of_spelled_lists_is_no_text(spelled, what):
+    with pytest.raises(DataError, match=f"t spells {what}, not text; row 2 is"):
+        cells.texts(["", spelled, "a text", spelled], "t")
+    assert cells.texts([spelled, "a text", "[a] text"], "t")[0] == [spelled, "a text", "[a] text"]
 
 
 def test_what_is_odd_is_told():

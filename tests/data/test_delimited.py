@@ -42,6 +42,8 @@ def test_a_mark_that_closes_inside_a_cell_is_refused_with_both_lines():
     text = table(3, None, "label text").replace("film 15", 'film "15')
     with pytest.raises(DataError, match=r"row 4: .* in line 5 closes inside a cell in line 17"):
         split(text)
+    with pytest.raises(DataError, match=r"first line: .* in line 1 is never closed"):
+        split('"text,label\ngood,pos\n')
     with pytest.raises(DataError, match=r"row 1: .* in line 2 closes inside a cell in line 2"):
         split('text,label\n"Great" film,pos\n')
 

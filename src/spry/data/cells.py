@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
@@ -14,7 +14,15 @@ MISSING_WORDS = {"nan", "none", "null", "<na>", "n/a", "#n/a"}
 """How programs spell a missing value, in small letters."""
 
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\xad"
+_SPELLED = {
+    "lists": re.compile(r"""\[\s*(['"\[{\d-].*)?\]""", re.DOTALL),
+    "dictionaries": re.compile(r"""\{\s*(['"].*)?\}""", re.DOTALL),
+    "bytes": re.compile(r"""b(['"]).*\1""", re.DOTALL),
+}
 _ADVICE = {
+    "lists": "Join the pieces of each into one text before writing them.",
+    "dictionaries": "Write the field that is meant into a column of its own.",
+    "bytes": "Decode them to text before writing them.",
     "a list": "Join the pieces into one text first, for example ' '.join(words), or name a column of texts.",
     "a list of chat turns": "Render each chat to one text first, for example by tokenizer.apply_chat_template.",
     "a dictionary": "Write the field that is meant into a column of its own.",
@@ -41,8 +49,7 @@ def texts(cells: Sequence[Any], where: str) -> tuple[list[str], list[str]]:
     numbers = [row for row, cell in enumerate(cells, start=1) if is_number(cell) and not is_missing(cell)]
     if numbers and len(numbers) == len(filled):
         raise DataError(f"{where} holds numbers, not text. Name the column that holds the texts.")
-    if filled and all(map(_spells_list, filled)):
-        raise DataError(f"{where} spells lists, such as {filled[0][:60]}, not text. {_ADVICE['a list']}")
+    _refuse_spelled(found, where)
     notes = [f"{where}: numbers were read as text ({rows(numbers)})."] if numbers else []
     missing = [row for row, words in enumerate(found, start=1) if words.strip().lower() in MISSING_WORDS]
     if missing:
@@ -128,14 +135,15 @@ def _is_utf8(cell: bytes) -> bool:
     return True
 
 
-def _spells_list(text: str) -> bool:
-    if (text[0], text[-1]) not in {("[", "]"), ("{", "}")}:
-        return False
-    try:
-        ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return False
-    return True
+def _refuse_spelled(texts: Sequence[str], where: str) -> None:
+    """Refuse a column that was written to text by a program that knew no better, as ``['the', 'film']``."""
+    for what, form in _SPELLED.items():
+        spelled = [row for row, text in enumerate(texts) if form.fullmatch(text.strip())]
+        if 2 * len(spelled) > sum(map(bool, texts)):
+            raise DataError(
+                f"{where} spells {what}, not text; row {spelled[0] + 1} is {texts[spelled[0]][:60]}. "
+                f"{_ADVICE[what]}"
+            )
 
 
 def _is_numeric(text: str) -> bool:

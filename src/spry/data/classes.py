@@ -67,13 +67,14 @@ def check(found: Collection[str], rows: int, where: str) -> list[str]:
         DataError: If labels combine others, are many real numbers, or one a row.
     """
     _refuse_lists(found, where)
-    if _are_real(found):
-        if len(found) > MOST_REAL_CLASSES:
-            least, most = min(found, key=_value), max(found, key=_value)
-            raise DataError(
-                f"{where} holds {len(found)} different real numbers, from {least} to {most}: a quantity to be "
-                "predicted (regression), not classes. Round them to a few classes, or name another column."
-            )
+    real = _real_numbers(found)
+    if len(real) > MOST_REAL_CLASSES and 2 * len(real) > len(found):
+        least, most = min(real, key=_value), max(real, key=_value)
+        raise DataError(
+            f"{where} holds {len(real)} different real numbers, from {least} to {most}: a quantity to be "
+            "predicted (regression), not classes. Round them to a few classes, or name another column."
+        )
+    if real and len(real) == len(found):
         return [f"{where}: the real numbers {', '.join(in_order(found))} are taken as classes."]
     if len(found) == rows > _FEW:
         raise DataError(
@@ -83,13 +84,15 @@ def check(found: Collection[str], rows: int, where: str) -> list[str]:
     return [*_sparse(found, rows, where), *_alike(found, where), *_missing(found, where)]
 
 
-def _are_real(found: Collection[str]) -> bool:
-    fractions = [label for label in found if not WHOLE.fullmatch(label)]
-    return bool(fractions) and any(all(map(form.fullmatch, fractions)) for form in (NUMBER, _COMMA))
+def _real_numbers(found: Collection[str]) -> list[str]:
+    """The numbers among labels, unless all of them are whole."""
+    whole = [label for label in found if WHOLE.fullmatch(label)]
+    broken = [label for form in (NUMBER, _COMMA) for label in found if form.fullmatch(label)]
+    return sorted({*whole, *broken}) if set(broken) - set(whole) else []
 
 
 def _refuse_lists(found: Collection[str], where: str) -> None:
-    for mark in ",;|":
+    for mark in ",;|/":
         combined = {label: [piece.strip() for piece in label.split(mark)] for label in found if mark in label}
         alone = set(found) - set(combined)
         if combined and all(piece in alone for pieces in combined.values() for piece in pieces):

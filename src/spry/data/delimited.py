@@ -83,8 +83,9 @@ def _rows(text: str, *, source: str, **form: Any) -> list[Row]:
     except csv.Error as error:
         unclosed = "end of data" in str(error)
         how = "is never closed" if unclosed else f"closes inside a cell in line {reader.line_num}"
+        place = f"row {len(rows)}" if rows else "first line"
         raise DataError(
-            f"{source}: row {len(rows)}: the quotation mark that opens a cell in line {begin} {how}. Remove it; "
+            f"{source}: {place}: the quotation mark that opens a cell in line {begin} {how}. Remove it; "
             "or put the whole cell into quotation marks, and write those inside it twice."
         ) from error
     return rows
@@ -147,7 +148,7 @@ def _padded(row: Row, names: Sequence[str], number: int, separator: str, source:
     if len(cells) > width:
         raise DataError(
             f"{source}: row {number} (line {row.first}) has {len(cells)} fields, more fields than the first line "
-            f"names ({width}: {', '.join(names)}). Put texts that hold a {SEPARATORS.get(separator, 'separator')} "
-            "into quotation marks."
+            f"names ({width}: {', '.join(names)}). Name all columns there, and put texts that hold a "
+            f"{SEPARATORS.get(separator, 'separator')} into quotation marks."
         )
     return [*cells, *[None] * (width - len(cells))]

@@ -80,10 +80,10 @@ def _text(cell: Any, where: str, row: int) -> str:
 
 
 def _spells_list(text: str) -> bool:
-    if not text.startswith("["):
+    if not text.startswith(("[", "(", "{")):
         return False
     try:
-        return isinstance(ast.literal_eval(text), list)
+        return isinstance(ast.literal_eval(text), list | tuple | set | dict)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return bool(re.fullmatch(r"\[[-\d.\s]+\]", text))  # NumPy's spelling has no commas
 

@@ -50,16 +50,16 @@ def tokenise(texts: Sequence[Text], tokenizer: Tokenizer, *, max_length: int, fi
     sides = _sides(texts)
     marks = [mark for mark in map(str, tokenizer.all_special_tokens) if mark.strip()]
     marked = [any(mark in side[row] for side in sides for mark in marks) for row in range(len(texts))]
+    own = _marks(_rows([[""] for _ in sides], tokenizer, max_length), tokenizer)[0]
     rows = _rows(sides, tokenizer, max_length)
     # a tokenizer that has its marks in the vocabulary, as T5's has, finds them there in spite of the option
-    if any(_leaks(rows, tokenizer)):
-        sides = [[_apart(text, marks) for text in side] for side in sides]
-        rows = _rows(sides, tokenizer, max_length)
-        leaks = _leaks(rows, tokenizer)
-        if any(leaks):
+    if max(_marks(rows, tokenizer)) > own:
+        rows = _rows([[_apart(text, marks) for text in side] for side in sides], tokenizer, max_length)
+        found = _marks(rows, tokenizer)
+        if max(found) > own:
             raise DataError(
-                f"Example {first + leaks.index(True)} writes a special token of the model as words, and its tokenizer "
-                f"cannot read it as text ({', '.join(marks)}). Change the spelling in the text."
+                f"Example {first + found.index(max(found))} writes a special token of the model as words "
+                f"({', '.join(marks)}), and its tokenizer cannot read it as text. Change the spelling in the text."
             )
     fields = {name: rows[name] for name in ("input_ids", "token_type_ids") if name in rows}
     return Tokens(fields=fields, cut=_cut(rows, max_length), marked=marked)
@@ -72,32 +72,23 @@ def _sides(texts: Sequence[Text]) -> list[list[str]]:
 
 
 def _rows(sides: Sequence[list[str]], tokenizer: Tokenizer, max_length: int) -> Mapping[str, Any]:
-    return tokenizer(
-        *sides,
-        truncation=True,
-        max_length=max_length,
-        padding=False,
-        split_special_tokens=True,
-        return_special_tokens_mask=True,
-    )
+    return tokenizer(*sides, truncation=True, max_length=max_length, padding=False, split_special_tokens=True)
 
 
 def _cut(rows: Mapping[str, Any], max_length: int) -> list[bool]:
     encodings = getattr(rows, "encodings", None)
-    if (
-        encodings is None
-    ):  # a tokenizer in Python does not say; a row that is full was cut but for rare exceptions
+    if encodings is None:  # a tokenizer in Python does not say, and few rows are full by chance
         return [len(ids) >= max_length for ids in rows["input_ids"]]
-    return [bool(encoding.overflowing) for encoding in encodings]
-
-
-def _leaks(rows: Mapping[str, Any], tokenizer: Tokenizer) -> list[bool]:
-    """Which rows have a mark that the tokenizer did not add itself; an unknown word is no mark."""
-    marks = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     return [
-        any(token in marks and not own for token, own in zip(ids, added, strict=True))
-        for ids, added in zip(rows["input_ids"], rows["special_tokens_mask"], strict=True)
+        len(ids) >= max_length and bool(e.overflowing)
+        for ids, e in zip(rows["input_ids"], encodings, strict=True)
     ]
+
+
+def _marks(rows: Mapping[str, Any], tokenizer: Tokenizer) -> list[int]:
+    """Count each row's marks; an unknown word is none."""
+    marks = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    return [sum(token in marks for token in ids) for ids in rows["input_ids"]]
 
 
 def _apart(text: str, marks: Sequence[str]) -> str:
