@@ -54,7 +54,7 @@ def kind(request) -> str:
 def backbone(kind, tiny_tokenizer) -> Backbone:
     """A frozen tiny classifier with 3 classes, as ``models.load`` gives it."""
     model = make(kind).requires_grad_(False)
-    return Backbone(name=kind, model=model, tokenizer=tiny_tokenizer, fresh=())
+    return Backbone(name=kind, model=model, tokenizer=tiny_tokenizer, newly_initialized=())
 
 
 @pytest.fixture

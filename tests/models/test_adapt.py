@@ -5,12 +5,11 @@ import math
 import pytest
 import torch
 
-from spry.contrib.singular import base_weight
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.units import names_of
 from spry.models.adapt import adapt
-from spry.models.adapters.lora import Lora, LoraA
+from spry.models.adapters import Lora
 from spry.models.load import Backbone
 
 HEADS = {
@@ -57,13 +56,12 @@ def test_a_and_b_of_one_module_are_one_unit_in_model_order(backbone):
     assert len({unit.name for unit in adapted.units}) == len(adapted.units)
 
 
-@pytest.mark.parametrize("method", [Lora, LoraA])
-def test_nothing_requires_grad_and_the_start_is_the_pretrained_model(backbone, method):
+def test_nothing_requires_grad_and_the_start_is_the_pretrained_model(backbone):
     inputs = {"input_ids": torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]]), "attention_mask": torch.ones(2, 4)}
     inputs["attention_mask"][1, 3] = 0
     with torch.no_grad():
         before = backbone.model(**inputs).logits
-        adapted = adapt(backbone, method(rank=2, alpha=8.0), Key(0))
+        adapted = adapt(backbone, Lora(rank=2, alpha=8.0), Key(0))
         after = adapted.module(**inputs).logits
     assert not any(weight.requires_grad for weight in adapted.module.parameters())
     assert not any(child.training for child in adapted.module.modules())
@@ -74,7 +72,9 @@ def test_the_key_alone_decides_where_lora_starts(tiny_tokenizer, backbone, kind)
     from copy import deepcopy
 
     def start(key: Key) -> dict[str, torch.Tensor]:
-        fresh = Backbone(name=kind, model=deepcopy(backbone.model), tokenizer=tiny_tokenizer, fresh=())
+        fresh = Backbone(
+            name=kind, model=deepcopy(backbone.model), tokenizer=tiny_tokenizer, newly_initialized=()
+        )
         adapted = adapt(fresh, Lora(rank=4), key)
         return {name: adapted.module.get_parameter(name) for name in names_of(adapted.units)}
 
@@ -118,23 +118,3 @@ def test_named_targets_are_adapted_and_unknown_ones_refused(backbone, kind):
 def test_settings_out_of_range_are_refused(settings, says):
     with pytest.raises(ModelError, match=says):
         Lora(**settings)
-
-
-def test_lora_a_trains_a_alone_and_freezes_b_at_singular_vectors(backbone):
-    adapted = adapt(backbone, LoraA(rank=3), Key(0))
-    for unit in adapted.units[:-1]:
-        assert [plain(name).removeprefix(f"{unit.name}.") for name in unit.names] == ["lora_A.default.weight"]
-        layer = adapted.module.get_submodule(f"base_model.model.{unit.name}")
-        weight, up = base_weight(layer), layer.lora_B["default"].weight
-        singular, values, _ = torch.linalg.svd(weight)
-        columns = up / math.sqrt(weight.shape[0] / (3 * weight.shape[1]))
-        torch.testing.assert_close((singular[:, :3].T @ columns).abs(), torch.eye(3), atol=2e-3, rtol=0)
-        torch.testing.assert_close((weight.T @ columns).norm(dim=0), values[:3])
-        x = torch.ones(1, weight.shape[1])
-        torch.testing.assert_close(layer.get_base_layer()(x) - layer.get_base_layer()(0 * x), x @ weight.T)
-
-
-@pytest.mark.parametrize("kind", ["bert"])
-def test_more_singular_vectors_than_there_are_is_refused(backbone, kind):
-    with pytest.raises(ModelError, match=r"peft.rank is 17.*Allowed: 1 to 16"):
-        adapt(backbone, LoraA(rank=17), Key(0))

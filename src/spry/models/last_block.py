@@ -119,10 +119,8 @@ def _disturbed(model: nn.Module, module: nn.Module, ids: Tensor, positions: Sequ
 def _positions_of(output: Tensor, positions: Sequence[int]) -> Any:
     """How to index some positions of a map's output: most models put the batch first, some the positions."""
     chosen = list(positions)
-    match tuple(output.shape[:-1]):
-        case (_, _) if output.shape[:2] == (_TEXTS, _TOKENS):
-            return (slice(None), chosen)
-        case (_, _) if output.shape[:2] == (_TOKENS, _TEXTS):
-            return (chosen,)
-        case _:
-            return None
+    if output.dim() != 3:
+        return None
+    if output.shape[:2] == (_TOKENS, _TEXTS):
+        return (chosen,)
+    return (slice(None), chosen) if output.shape[1] >= _TOKENS else None

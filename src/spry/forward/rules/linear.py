@@ -40,4 +40,6 @@ def _frozen(input: Dual, weight: Tensor, bias: Tensor | None) -> Dual:
     if x.numel() > JOINT * x.shape[-1]:
         return Dual(F.linear(x, weight, bias), [F.linear(t, weight) for t in tangents])
     out, *columns = F.linear(torch.stack([x, *tangents]), weight).unbind(0)
-    return Dual(out if bias is None else out.add_(bias), columns)
+    if bias is None:
+        return Dual(out, columns)
+    return Dual(out + bias if out.requires_grad else out.add_(bias), columns)
