@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from spry.core.errors import DataError
@@ -69,6 +69,15 @@ def test_a_mark_that_cannot_be_read_as_words_is_named_with_its_example():
             max_length=8,
             pad=0,
         )
+
+
+def test_a_text_without_any_token_is_named_with_its_example():
+    tokenizer = words()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("~", "")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    assert tokenise(["a", "a ~"], tokenizer, max_length=8).fields["input_ids"] == [[3], [3]]
+    with pytest.raises(DataError, match="Example 2 has no token in this model: '~'"):
+        tokenise(["a", "~"], tokenizer, max_length=8)
 
 
 def test_texts_without_marks_get_the_tokens_they_always_had(tiny_tokenizer):

@@ -72,6 +72,9 @@ BUILTINS: dict[str, Builtin] = {
 def load(name: str) -> Splits:
     """Load a built-in data set and hold out its fixed test part, the same in every run.
 
+    Returns:
+        Both parts.
+
     Raises:
         DataError: If the package that holds it is not installed.
     """

@@ -73,14 +73,14 @@ def text(cell: Any, where: str, row: int) -> str:
     Raises:
         DataError: If it is a list, a dictionary, a date or bytes that are no UTF-8.
     """
-    if is_missing(cell):
-        return ""
     if isinstance(cell, bytes) and _is_utf8(cell):
         cell = cell.decode("utf-8")
     if isinstance(cell, str):
         # half a surrogate pair, as of an emoji cut in two, is no text that could be encoded
         whole = cell if cell.isascii() else cell.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return whole if whole.strip().strip(_INVISIBLE).strip() else ""
+    if is_missing(cell):
+        return ""
     if is_number(cell):
         return str(cell)
     what = _kind(cell)
@@ -98,7 +98,8 @@ def is_missing(cell: Any) -> bool:
 
 
 def is_number(cell: Any) -> bool:
-    return isinstance(cell, Number) or is_truth(cell)
+    """Whether a cell is a number, NaN or a truth value, of Python or NumPy."""
+    return not isinstance(cell, str) and (isinstance(cell, Number) or is_truth(cell))
 
 
 def is_truth(cell: Any) -> bool:
@@ -107,6 +108,7 @@ def is_truth(cell: Any) -> bool:
 
 
 def is_list(cell: Any) -> bool:
+    """Whether a cell holds several values: a list, tuple, set or array."""
     sequence = isinstance(cell, Sequence | set | frozenset) and not isinstance(cell, str | bytes)
     return sequence or getattr(cell, "ndim", 0) > 0
 

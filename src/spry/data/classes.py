@@ -45,6 +45,7 @@ def number_labels(
 
 
 def in_order(names: Collection[str]) -> tuple[str, ...]:
+    """Sort numbers by their size and anything else by the alphabet."""
     if all(map(WHOLE.fullmatch, names)):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     if all(map(NUMBER.fullmatch, names)):

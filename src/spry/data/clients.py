@@ -57,14 +57,7 @@ class Client:
         )
 
     def held_out_batches(self, batch_size: int = 64) -> EvaluationBatches:
-        """Batch the examples it keeps back.
-
-        Args:
-            batch_size: Examples per batch, at least 1.
-
-        Returns:
-            Its held-out examples, each once.
-        """
+        """The examples it keeps back, each once."""
         return EvaluationBatches(data=self.data, places=self.held_out, batch_size=batch_size)
 
 

@@ -49,14 +49,7 @@ class Dataset:
         return {name: found[number] for number, name in enumerate(self.label_names)}
 
     def select(self, indices: Iterable[int]) -> Dataset:
-        """Keep the examples at these places, in the order given.
-
-        Args:
-            indices: Places of examples.
-
-        Returns:
-            A smaller data set over the same classes.
-        """
+        """Keep the examples at these places, in the order given, and all classes."""
         kept = [int(index) for index in indices]
         return replace(
             self,

@@ -101,11 +101,9 @@ def _names(cells: Sequence[str]) -> list[str]:
 
 
 def _is_quoted(rows: Sequence[Row]) -> bool:
-    """Whether rows that were read without quoting were written with it.
-
-    Then all cells that begin with a mark end with one, those inside are doubled, and there is one to prove it; or
-    cells with line breaks were torn into rows of too few cells.
-    """
+    """Whether rows that were read without quoting were written with it."""
+    # Then every cell that begins with a mark ends with one, those inside are doubled, and there is one to prove it;
+    # or cells with line breaks were torn into rows of too few cells.
     marked = [cell for row in rows for cell in row.cells if cell.startswith('"')]
     whole = [cell[1:-1] for cell in marked if len(cell) > 1 and cell.endswith('"')]
     sound = all('"' not in cell.replace('""', "") for cell in whole)

@@ -68,10 +68,7 @@ class Encoded:
         return notes
 
     def batch(self, places: Iterable[int]) -> Batch:
-        """Put examples side by side, padded on the right to the longest of them.
-
-        Args:
-            places: Which examples, B of them.
+        """Put B examples side by side, padded on the right to the longest of them.
 
         Returns:
             The model's inputs and ``attention_mask``, shape (B, S), and ``labels``, shape (B,), all int64.

@@ -34,6 +34,9 @@ def dataset(
         names: The classes of the training part; None finds them here.
         blank: Whether empty cells are refused or their rows left out.
 
+    Returns:
+        The examples, and how they were read.
+
     Raises:
         DataError: If a column is missing or holds what is no text or label, a cell is empty, a label is not in
             ``names``, or there is one class only.

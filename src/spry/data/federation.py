@@ -30,46 +30,19 @@ class Federation:
     steps: int | None = None
 
     def trainable(self) -> list[int]:
-        """List the clients that have training examples.
-
-        Returns:
-            Their numbers.
-        """
+        """Numbers of the clients that have training examples."""
         return [client.id for client in self.clients if len(client.train)]
 
     def examples(self, client: int) -> int:
-        """Count a client's training examples.
-
-        Args:
-            client: Its number.
-
-        Returns:
-            How many it trains on.
-        """
+        """How many examples a client trains on."""
         return len(self.clients[client].train)
 
     def batches(self, client: int, round: int, key: Key) -> TrainingBatches:
-        """Batch a client's examples for one round.
-
-        Args:
-            client: Its number.
-            round: The round, from 0.
-            key: The run's key.
-
-        Returns:
-            Its batches, shuffled anew in each round.
-        """
+        """A client's batches of one round, shuffled anew in each; ``key`` is the run's."""
         return self.clients[client].batches(
             key, round, batch_size=self.batch_size, epochs=self.epochs, steps=self.steps
         )
 
     def held_out(self, client: int) -> EvaluationBatches:
-        """Batch the examples that a client is evaluated on.
-
-        Args:
-            client: Its number.
-
-        Returns:
-            Its held-out examples, each once.
-        """
+        """The examples that a client is only evaluated on, each once."""
         return self.clients[client].held_out_batches()

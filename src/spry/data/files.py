@@ -61,6 +61,9 @@ def read(
         encoding: How a text file is encoded; None reads UTF-8, or UTF-16 that begins with a byte order mark.
         separator: What stands between the cells of a CSV file; None finds it.
 
+    Returns:
+        The table, in the file's own order.
+
     Raises:
         DataError: If the file is missing or its content is no table.
     """

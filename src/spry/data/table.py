@@ -25,6 +25,7 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """All of them."""
         return (*self.text, self.label, *(() if self.group is None else (self.group,)))
 
 
@@ -54,6 +55,7 @@ class Table:
         return max(map(len, self.columns.values()), default=0)
 
     def column(self, name: str) -> Sequence[Any]:
+        """The cells of a column; an error names the nearest if there is none."""
         if name in self.repeated:
             raise DataError(
                 f"{self.source}: {name!r} stands above more than one column. Give each a name of its own."

@@ -17,7 +17,9 @@ class Tokenizer(Protocol):
     all_special_tokens: Any
     unk_token_id: Any
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
+        """Turn lists of texts into rows of tokens."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,11 @@ def tokenise(texts: Sequence[Text], tokenizer: Tokenizer, *, max_length: int, fi
         max_length: Tokens kept of an example, marks included.
         first: The number of the first text, for messages.
 
+    Returns:
+        A row a text.
+
     Raises:
-        DataError: If a mark that is written in a text cannot be read as words.
+        DataError: If a mark that is written in a text cannot be read as words, or a text gives no token.
     """
     sides = _sides(texts)
     marks = [mark for mark in map(str, tokenizer.all_special_tokens) if mark.strip()]
@@ -61,6 +66,11 @@ def tokenise(texts: Sequence[Text], tokenizer: Tokenizer, *, max_length: int, fi
                 f"Example {first + found.index(max(found))} writes a special token of the model as words "
                 f"({', '.join(marks)}), and its tokenizer cannot read it as text. Change the spelling in the text."
             )
+    if [] in rows["input_ids"]:
+        empty = rows["input_ids"].index([])
+        raise DataError(
+            f"Example {first + empty} has no token in this model: {texts[empty]!r}. Leave it out."
+        )
     fields = {name: rows[name] for name in ("input_ids", "token_type_ids") if name in rows}
     return Tokens(fields=fields, cut=_cut(rows, max_length), marked=marked)
 
