@@ -32,9 +32,10 @@ def round_of(number, failed=None, test=None):
         number=number,
         state=ServerState(round=number + 1, weights={}, optimizer={}),
         clients=tuple(clients),
-        idle_units=(),
+        untrained_units=(),
         seconds=0.2,
         peak_bytes=31 << 20,
+        score_name="accuracy",
         test=test,
     )
 

@@ -14,7 +14,7 @@ from spry.core.errors import TrainingError
 
 NUMBERS = {
     "method", "model", "dataset", "seed", "rounds", "test_accuracy", "generalized_accuracy",
-    "personalized_accuracy", "majority_accuracy", "peak_bytes_above_model", "seconds_per_round",
+    "personalized_accuracy", "score", "peak_bytes_above_model", "seconds_per_round",
     "bytes_up_per_client_round", "bytes_down_per_client_round", "failed_replies",
 }  # fmt: skip
 

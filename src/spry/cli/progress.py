@@ -13,7 +13,6 @@ from spry.cli import screen
 from spry.experiment.run import Started
 from spry.report import formats
 from spry.runtime.records import Round
-from spry.tasks.task import Metrics
 
 
 class Watch:
@@ -83,6 +82,7 @@ class Numbers:
     def __init__(self) -> None:
         self.loss: float | None = None
         self.peak: int | None = None
+        self.score = ""
         self.scores: dict[str, float] = {}
 
     def take(self, round: Round) -> None:
@@ -92,11 +92,12 @@ class Numbers:
             round: The round.
         """
         self.loss, self.peak = round.loss, round.peak_bytes
-        known: dict[str, Metrics | None] = {
+        self.score = round.score_name
+        known = {
             "test": round.test, "generalized": round.generalized, "personalized": round.personalized,
         }  # fmt: skip
-        scores = {name: m.values()[round.score_name] for name, m in known.items() if m is not None}
-        self.scores |= {name: value for name, value in scores.items() if value is not None}
+        values = {part: found.values()[self.score] for part, found in known.items() if found is not None}
+        self.scores |= {part: value for part, value in values.items() if value is not None}
 
     def text(self) -> Text:
         """Write the numbers in a line.
@@ -105,7 +106,10 @@ class Numbers:
             Loss, scores and peak memory, as far as they are known.
         """
         told = [] if self.loss is None else [f"loss {self.loss:.3f}"]
-        told += [f"{name} {formats.accuracy(value)} %" for name, value in self.scores.items()]
+        unit = " %" if self.score in formats.SHARES else ""
+        told += [
+            f"{part} {formats.score_value(value, self.score)}{unit}" for part, value in self.scores.items()
+        ]
         told += [] if self.peak is None else [f"peak {formats.size(self.peak)}"]
         return Text("   ".join(told), "dim")
 

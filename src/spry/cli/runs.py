@@ -112,14 +112,17 @@ def _run(wanted: Config, folder: Path, *, resume: bool, as_json: bool) -> None:
 
 
 def _print(folder: Path, *, as_json: bool) -> None:
-    from spry.report import groups, load, outcome, tables
+    from spry.report.groups import group_runs
+    from spry.report.outcome import outcome_table
+    from spry.report.read import read_run
+    from spry.report.tables import terminal
 
-    done = load.load(folder)
+    done = read_run(folder)
     if as_json:
         screen.document({"folder": str(folder), **(done.summary or {})})
         return
-    sections, _ = groups.sections([done])
-    screen.out().print(tables.terminal(outcome.outcome(sections[0])))
+    (section,), _ = group_runs([done])
+    screen.out().print(terminal(outcome_table(section)))
     screen.say(f"Run folder: {folder}. Curves and tables: {shlex.join(['spry', 'report', str(folder)])}")
 
 

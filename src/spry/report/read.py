@@ -1,4 +1,4 @@
-"""Reads run folders, also of runs that are still going, and nothing else."""
+"""Reads run folders, also of runs in progress."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 from spry.core.errors import DataError
+from spry.measure.seconds import client_seconds
+from spry.report.schema1 import upgrade_config, upgrade_round
+from spry.tasks.score import Score
 
-Round = Mapping[str, Any]
+RoundEntry = Mapping[str, Any]
 """One line of ``rounds.jsonl``."""
 
-LAST = ("test_accuracy", "generalized_accuracy", "personalized_accuracy")
+PARTS = ("test", "generalized", "personalized")
+LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "perplexity", "rmse"})
+"""Until a run's summary says which way its score is good, it is guessed from the name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,27 +39,38 @@ class Run:
     folder: Path
     text: str
     meta: Mapping[str, Any]
-    rounds: tuple[Round, ...]
+    rounds: tuple[RoundEntry, ...]
     summary: Mapping[str, Any] | None
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The settings by dotted key; those that only comparisons read are left out."""
+        """The settings by dotted key, without those of comparisons."""
         tree = tomllib.loads(self.text)
-        return _flatten({name: part for name, part in tree.items() if name not in {"methods", "tune"}})
+        return upgrade_config(
+            _flatten({name: part for name, part in tree.items() if name not in {"methods", "tune"}})
+        )
 
     @property
     def method(self) -> str:
-        """The method's name."""
         return self.config["method.name"]
 
     @cached_property
+    def score(self) -> Score:
+        """What the run is judged by."""
+        if self.summary is not None:
+            return Score.of_summary(self.summary)
+        keys = [key for key in (self.rounds[0] if self.rounds else ()) if key.startswith("test_")]
+        name = next((key.removeprefix("test_") for key in keys if key != "test_loss"), "accuracy")
+        return Score(name=name, higher_is_better=name not in LOWER_IS_BETTER)
+
+    @cached_property
     def outcome(self) -> Mapping[str, Any]:
-        """The summary, or as much of it as the rounds so far tell."""
-        return self.summary or _so_far(self)
+        """The summary, or as much of it as the rounds so far tell; with all clients' seconds of the whole run."""
+        total = sum(client_seconds(self.rounds)) if self.rounds else None
+        return {**(self.summary or _so_far(self)), "client_seconds_total": total}
 
 
-def find(folders: Iterable[Path]) -> list[Run]:
+def read_runs(folders: Iterable[Path]) -> list[Run]:
     """Read run folders and comparison folders.
 
     Args:
@@ -72,18 +88,14 @@ def find(folders: Iterable[Path]) -> list[Run]:
         if not places:
             what = "holds no run" if folder.is_dir() else "is no folder"
             raise DataError(f"{folder} {what}. Give a folder that 'spry run' or 'spry compare' wrote.")
-        found |= {place.resolve(): load(place) for place in places if place.resolve() not in found}
+        found |= {place.resolve(): read_run(place) for place in places if place.resolve() not in found}
     return list(found.values())
 
 
-def load(folder: Path) -> Run:
-    """Read one run folder.
+def read_run(folder: Path) -> Run:
+    """Read what a run folder holds so far; only ``config.toml`` must be there.
 
-    Args:
-        folder: The folder; only ``config.toml`` has to be there.
-
-    Returns:
-        What it holds so far; a last line that is still being written is left out.
+    A last line of ``rounds.jsonl`` that is still being written is left out.
 
     Raises:
         DataError: If the folder is no run, or a file in it is damaged.
@@ -132,12 +144,12 @@ def _json(path: Path) -> dict[str, Any] | None:
         raise DataError(f"{path} is damaged: {error}. Remove it, or run it anew.") from error
 
 
-def _lines(path: Path) -> list[Round]:
+def _lines(path: Path) -> list[RoundEntry]:
     whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.is_file() else ""
     rounds = []
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            rounds.append(json.loads(line))
+            rounds.append(upgrade_round(json.loads(line)))
         except ValueError as error:
             raise DataError(
                 f"{path}: line {number} is damaged ({error}). Resume the run or run it anew."
@@ -152,19 +164,19 @@ def _so_far(run: Run) -> dict[str, Any]:
         "rounds": len(rounds),
         "failed_replies": sum(_column(rounds, "failed_replies")),
     }
-    outcome |= {key: (_column(rounds, key) or [None])[-1] for key in LAST}
+    outcome |= {key: (_column(rounds, key) or [None])[-1] for key in map(run.score.key, PARTS)}
     if rounds:
         outcome |= {
             "peak_bytes_above_model": max(_column(rounds, "peak_bytes_above_model")),
-            "seconds_per_round": fmean(_column(rounds, "seconds")),
-            "client_seconds_per_round": fmean(_column(rounds, "client_seconds")),
+            "seconds_per_round": median(_column(rounds, "seconds")),
+            "client_seconds_per_round": median(_column(rounds, "client_seconds")),
             "bytes_up_per_client_round": sum(_column(rounds, "bytes_up")) / max(replies, 1),
             "bytes_down_per_client_round": sum(_column(rounds, "bytes_down")) / max(replies, 1),
         }
     return outcome
 
 
-def _column(rounds: Sequence[Round], key: str) -> list[Any]:
+def _column(rounds: Sequence[RoundEntry], key: str) -> list[Any]:
     return [round[key] for round in rounds if round.get(key) is not None]
 
 
