@@ -132,7 +132,7 @@ def _line(axes: Axes, place: int, label: str, x: list[float], after: list[dict[s
 def _commonest(axes: Axes, found: Mapping[str, Any]) -> None:
     commonest = 100 * found["rows"][0]["majority_accuracy"]
     if axes.get_ylim()[0] < commonest + NEAR:
-        axes.axhline(commonest, label="commonest class", zorder=0, **style.BASELINE)
+        axes.axhline(commonest, label="commonest class", zorder=0, **style.BASELINE_LINE)
 
 
 def _title(sets: Mapping[str, Any], condition: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from spry.core.errors import DataError
 from spry.report import comparison
-from spry.report.tables import markdown, plain
+from spry.report.tables import markdown, text_table
 
 
 def accuracy(mean, std=0.0):
@@ -106,7 +106,7 @@ def test_tuning_shows_what_was_tried_and_where_the_grid_ends(folder):
 
 
 def test_everything_goes_into_the_markdown(folder):
-    text = comparison.write_markdown(folder, [plain("Outcomes", ["a"], [["1"]])]).read_text()
+    text = comparison.write_markdown(folder, [text_table("Outcomes", ["a"], [["1"]])]).read_text()
     for table in comparison.comparison_tables(folder):
         assert markdown(table) in text
     assert text.startswith("**Outcomes**")

@@ -11,7 +11,7 @@ from typing import Any
 from spry.core.errors import DataError
 from spry.report import formats
 from spry.report.schema1 import upgrade_comparison
-from spry.report.tables import Cell, Table, markdown, plain
+from spry.report.tables import Cell, Table, markdown, text_table
 from spry.tasks.score import Score
 
 COMPARISON, MARKDOWN = "comparison.json", "comparison.md"
@@ -155,7 +155,7 @@ def _target(view: Json, shown: _Shown) -> Table:
     value = formats.score_value(view["target"], shown.score.name)
     name = shown.label.removesuffix(" (%)")
     target = f"{value} % {name}" if shown.score.name in formats.SHARES else f"a {name} of {value}"
-    return plain(f"Cost of reaching {target}", columns, rows)
+    return text_table(f"Cost of reaching {target}", columns, rows)
 
 
 def _tuning(tuning: Json, shown: _Shown) -> Table:
@@ -175,7 +175,7 @@ def _tuning(tuning: Json, shown: _Shown) -> Table:
         f"{tuning['rounds']} rounds, seed {tuning['seed']}, {100 * tuning['validation']:.3g} % of the training part "
         "for validation"
     )
-    return plain(title, ["method", "settings", "tried", "chosen", "at the grid's edge"], rows)
+    return text_table(title, ["method", "settings", "tried", "chosen", "at the grid's edge"], rows)
 
 
 def _values(settings: Json) -> str:

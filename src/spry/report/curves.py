@@ -27,7 +27,7 @@ UNCROWDED = 4
 """Up to this many groups a thin line shows each round's own loss."""
 FEW = 25
 """Up to this many points, each is marked."""
-WIDE = 20
+LOG_RATIO = 20
 """From this ratio of bytes on, their axis is logarithmic."""
 
 
@@ -102,7 +102,7 @@ def draw_curves(section: Section) -> Figure:
             _scores(upper, section, x)
             _losses(lower, section, x, window)
             lower.set_xlabel(title)
-            wide = x is across[-1][1] and max(totals, default=0.0) > WIDE * min(totals, default=0.0) > 0
+            wide = x is across[-1][1] and max(totals, default=0.0) > LOG_RATIO * min(totals, default=0.0) > 0
             lower.set_xscale("log") if wide else lower.set_xlim(left=0)
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         finish_score_axis(grid[0, 0], section)

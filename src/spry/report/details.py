@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from spry.report import formats
 from spry.report.groups import Section
 from spry.report.read import PARTS, Run
-from spry.report.tables import Table, plain
+from spry.report.tables import Table, text_table
 
-KINDS = {"lora": "LoRA"}
+PEFT_NAMES = {"lora": "LoRA"}
 
 
 def origins(runs: Sequence[Run]) -> list[str]:
@@ -45,7 +45,7 @@ def evaluations(run: Run) -> Table:
         if any(entry.get(key) is not None for key in keys)
     ]
     headings = ("round", "training loss", *(formats.score_label(name, part) for part in PARTS))
-    return plain("evaluations", headings, rows)
+    return text_table("evaluations", headings, rows)
 
 
 def failures(run: Run) -> Table:
@@ -56,7 +56,7 @@ def failures(run: Run) -> Table:
         for client in entry["clients"]
         if client.get("failed")
     ]
-    return plain("dropped replies", ("round", "client", "reason"), rows)
+    return text_table("dropped replies", ("round", "client", "reason"), rows)
 
 
 def units(run: Run) -> Table:
@@ -71,7 +71,7 @@ def units(run: Run) -> Table:
     rows = [
         [unit, str(trained[unit]), str(untrained[unit])] for unit in dict.fromkeys([*trained, *untrained])
     ]
-    return plain("units", ("unit", "replies that trained it", "rounds without one"), rows)
+    return text_table("units", ("unit", "replies that trained it", "rounds without one"), rows)
 
 
 def _versions(run: Run) -> str:
@@ -90,7 +90,7 @@ def _told(run: Run) -> str:
     told = [
         _clients(run),
         f"{get('schedule.clients_per_round')} a round" if get("schedule.clients_per_round") else "",
-        f"{KINDS.get(str(get('peft.kind')), get('peft.kind'))} of rank {get('peft.rank')}"
+        f"{PEFT_NAMES.get(str(get('peft.kind')), get('peft.kind'))} of rank {get('peft.rank')}"
         if get("peft.kind")
         else "",
     ]

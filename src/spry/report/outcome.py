@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from spry.report import formats
 from spry.report.groups import Group, Section
-from spry.report.tables import Cell, Table, plain
+from spry.report.tables import Cell, Table, text_table
 from spry.tasks.score import Score
 
 
@@ -130,12 +130,14 @@ def settings_tables(section: Section) -> tuple[Table, Table | None]:
     configs = [group.runs[0].config for group in section.groups]
     keys = list(dict.fromkeys(key for config in configs for key in config if key != "seed"))
     shared = [key for key in keys if all(config.get(key) == configs[0].get(key) for config in configs)]
-    common = plain("in common", ["setting", "value"], [[key, _value(configs[0].get(key))] for key in shared])
+    common = text_table(
+        "in common", ["setting", "value"], [[key, _value(configs[0].get(key))] for key in shared]
+    )
     differing = [key for key in keys if key not in shared]
     if not differing:
         return common, None
     rows = [[key, *(_setting(config, key) for config in configs)] for key in differing]
-    return common, plain("differing", ["setting", *(group.label for group in section.groups)], rows)
+    return common, text_table("differing", ["setting", *(group.label for group in section.groups)], rows)
 
 
 def _setting(config: Mapping[str, Any], key: str) -> str:

@@ -93,7 +93,7 @@ def _part(section: Section, drawn: Mapping[str, Figure]) -> dict[str, Any]:
         "setting": details.setting(section),
         "origins": details.origins(section.runs),
         "outcome": outcome_table(section, MORE),
-        "colours": colours if score.baseline is None else [style.BASELINE["color"], *colours],
+        "colours": colours if score.baseline is None else [style.BASELINE_LINE["color"], *colours],
         "figures": [(name, _caption(name, section), _embedded(figure)) for name, figure in drawn.items()],
         "best": "highest" if score.higher_is_better else "lowest",
         "spread": any(len(group.runs) > 1 for group in section.groups),

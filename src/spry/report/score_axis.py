@@ -26,4 +26,4 @@ def draw_baseline(axes: Axes, section: Section) -> None:
     score = section.score
     if score.baseline is not None and section.part == "test":
         height = formats.factor(score.name) * score.baseline
-        axes.axhline(height, label=formats.baseline_label(score), **style.BASELINE)
+        axes.axhline(height, label=formats.baseline_label(score), **style.BASELINE_LINE)

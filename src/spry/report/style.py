@@ -17,7 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 INK = "#24292f"
-BASELINE = {"color": "#8b949e", "linewidth": 1.2, "linestyle": (0, (1, 2))}
+BASELINE_LINE = {"color": "#8b949e", "linewidth": 1.2, "linestyle": (0, (1, 2))}
 
 LOOK: dict[Any, Any] = {
     "font.family": "sans-serif",

@@ -41,7 +41,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Make a table of texts."""
     cells = tuple(tuple(Cell(text=text) for text in row) for row in rows)
     return Table(title=title, columns=tuple(columns), rows=cells)
@@ -63,7 +63,7 @@ def terminal(table: Table) -> RichTable:
 def markdown(table: Table) -> str:
     r"""Write a table as Markdown.
 
-    >>> print(markdown(plain("Colours", ["name", "share"], [["red|blue", "5 %"]])))
+    >>> print(markdown(text_table("Colours", ["name", "share"], [["red|blue", "5 %"]])))
     **Colours**
     <BLANKLINE>
     | name | share |
