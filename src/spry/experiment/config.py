@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from spry.core.errors import ConfigError, nearest
 from spry.experiment.sections import Client, Data, Method, Model, Peft, Schedule, Section, Server, Tune
+from spry.experiment.values import annotation_of, parse_value
 
 PRESETS = ("quickstart", "paper")
 FREE = (["tune", "grid"], ["tune", "methods"])
@@ -93,7 +95,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         source: A TOML file, or the name of a preset such as ``quickstart``.
-        overrides: Settings ``key=value`` with dotted keys; values are TOML, bare words are text.
+        overrides: Settings ``key=value`` with dotted keys; a value is read as the type of its setting says.
 
     Returns:
         The configuration.
@@ -140,10 +142,14 @@ def _parse(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"setting {override!r} has no '='. Write key=value, for example client.lr=1e-3")
+    key = key.strip()
+    plain = (
+        key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
+    )  # a method's own
     try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), text.strip()
+        return key, parse_value(text, annotation_of(Config, plain))
+    except ValueError as error:
+        raise ConfigError(f"setting {key} is {text.strip()!r}: {error}") from error
 
 
 def _place(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -188,5 +194,17 @@ def _validate(tree: Mapping[str, Any]) -> Config:
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}") from error
         raise ConfigError(
-            f"setting {key} is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}"
+            f"setting {key} is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}{_spelling(first)}"
         ) from error
+
+
+def _spelling(error: Mapping[str, Any]) -> str:
+    """How to write in a file what was written as another type."""
+    name, given = error["loc"][-1], error.get("input")
+    match error["type"]:
+        case "string_type" if isinstance(given, (int, float, date)):
+            return f'. Write it in quotes: {name} = "{given}"'
+        case "list_type" if isinstance(given, str):
+            return f'. Write it in brackets: {name} = ["{given}"]'
+        case _:
+            return ""
