@@ -33,7 +33,8 @@ from spry.experiment import tune
 from spry.experiment.atomic import write_json
 from spry.experiment.compare import FILE, compare
 from spry.experiment.config import Config, load
-from spry.experiment.run import META, SUMMARY, Started, matches
+from spry.experiment.folder import META, SUMMARY, matches
+from spry.experiment.run import Started
 from spry.experiment.views import Budget
 
 CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")

@@ -12,7 +12,8 @@ from spry.experiment import fairness, grid, log, tune
 from spry.experiment.build import build
 from spry.experiment.compare import compare, plan, with_baseline
 from spry.experiment.config import load
-from spry.experiment.run import CONFIG, Started
+from spry.experiment.folder import CONFIG
+from spry.experiment.run import Started
 from spry.experiment.views import Budget
 from spry.federated.methods import METHODS
 
@@ -176,8 +177,8 @@ def test_another_grid_sets_the_runs_aside_that_it_replaces(tuned, tmp_path):
         place.parent.relative_to(folder / "set_aside") for place in folder.rglob("set_aside/**/config.toml")
     )
     assert [str(place) for place in aside] == ["spry-s0-1", "spry-s0-2", "tuning/spry-0-1", "tuning/spry-0-2"]
-    with pytest.raises(CheckpointError, match=r"schedule\.rounds was 2, is 3"):
-        list(compare(config.with_settings({"schedule.rounds": 3}), ["spry"], [0], folder))
+    with pytest.raises(CheckpointError, match=r"client\.batch_size was 4, is 3"):
+        list(compare(config.with_settings({"client.batch_size": 3}), ["spry"], [0], folder))
 
 
 def test_a_run_that_breaks_down_does_not_keep_the_others_from_running(config, tmp_path, monkeypatch):

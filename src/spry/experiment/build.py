@@ -19,7 +19,9 @@ from spry.data.federation import Federation
 from spry.data.holdout import hold_out
 from spry.estimators.directions import Directions, basis, gaussian, orthogonal, rademacher
 from spry.estimators.slopes import Slope, central_difference, forward_difference
+from spry.experiment import fingerprint
 from spry.experiment.config import Config
+from spry.experiment.device import check_device
 from spry.experiment.moved import Moved, moved
 from spry.federated.algorithm import Algorithm
 from spry.federated.average import averaged
@@ -87,6 +89,7 @@ class Experiment:
         key: Where every draw comes from.
         moved: What forward mode moves.
         majority_accuracy: Accuracy on the test part of always answering the training part's commonest class.
+        data: The fingerprint of the data.
     """
 
     algorithm: Algorithm
@@ -97,6 +100,7 @@ class Experiment:
     key: Key
     moved: Moved
     majority_accuracy: float
+    data: str
 
 
 def build(config: Config) -> Experiment:
@@ -111,6 +115,8 @@ def build(config: Config) -> Experiment:
     Raises:
         SpryError: If data, model or settings cannot be used as asked.
     """
+    check_device(config.model.device)
+    given = settings(config)  # before the minutes that loading may take
     key = Key(config.seed)
     splits = _splits(config)
     task = ClassificationTask(
@@ -124,7 +130,7 @@ def build(config: Config) -> Experiment:
         device=config.model.device,
     )
     what = moved(config, task, PEFT[config.peft.kind].maps, key)
-    chosen = replace(settings(config), tap=what.choice, amplitudes=what.amplitudes)
+    chosen = replace(given, tap=what.choice, amplitudes=what.amplitudes)
     algorithm = method(config.method.name, task.units, chosen)
     if config.server.average:
         algorithm = averaged(algorithm, config.server.average)
@@ -142,6 +148,7 @@ def build(config: Config) -> Experiment:
         ),
         key=key,
         majority_accuracy=_majority(splits),
+        data=fingerprint.of_data(splits),
     )
 
 

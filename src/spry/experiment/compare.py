@@ -13,7 +13,8 @@ from spry.experiment import fairness, log, tune, views
 from spry.experiment.aside import make_room
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, flatten
-from spry.experiment.run import SUMMARY, Started, is_finished, run
+from spry.experiment.folder import SUMMARY, is_finished
+from spry.experiment.run import Started, run
 from spry.experiment.views import Budget, Courses, course, spread
 from spry.federated.traits import BACKPROPAGATING, BOUNDS
 from spry.runtime.records import Round

@@ -14,8 +14,9 @@ from spry.experiment import fairness, log
 from spry.experiment.aside import make_room
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config
+from spry.experiment.folder import SUMMARY, is_finished, matches
 from spry.experiment.grid import Point, at_edge, points
-from spry.experiment.run import SUMMARY, Started, is_finished, matches, run
+from spry.experiment.run import Started, run
 from spry.runtime.records import Round
 
 FOLDER, FAILED = "tuning", "failed.json"
