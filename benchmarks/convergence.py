@@ -34,7 +34,8 @@ from spry.compare.costs import Budget
 from spry.core.errors import ConfigError
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, load
-from spry.experiment.run import META, SUMMARY, Started, matches
+from spry.experiment.folder import META, SUMMARY, matches
+from spry.experiment.run import Started
 from spry.tasks.score import Score
 
 CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")

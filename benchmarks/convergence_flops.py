@@ -15,7 +15,7 @@ from spry.core.keys import Key
 from spry.experiment.atomic import write_json
 from spry.experiment.build import build
 from spry.experiment.config import Config, load
-from spry.experiment.run import CONFIG
+from spry.experiment.folder import CONFIG
 
 FILE = "flops.json"
 

@@ -14,7 +14,8 @@ from spry.core.errors import CheckpointError, ConfigError, TrainingError
 from spry.experiment import log
 from spry.experiment.build import build
 from spry.experiment.config import load
-from spry.experiment.run import CONFIG, Started
+from spry.experiment.folder import CONFIG
+from spry.experiment.run import Started
 from spry.federated.methods import METHODS
 
 
@@ -182,8 +183,8 @@ def test_another_grid_archives_the_runs_that_it_replaces(tuned, tmp_path):
         "tuning/spry-0-1",
         "tuning/spry-0-2",
     ]
-    with pytest.raises(CheckpointError, match=r"schedule\.rounds was 2, is 3"):
-        list(compare(config.with_settings({"schedule.rounds": 3}), ["spry"], [0], folder))
+    with pytest.raises(CheckpointError, match=r"client\.batch_size was 4, is 3"):
+        list(compare(config.with_settings({"client.batch_size": 3}), ["spry"], [0], folder))
 
 
 def test_a_run_that_breaks_down_does_not_keep_the_others_from_running(config, tmp_path, monkeypatch):

@@ -61,6 +61,8 @@ class Watch:
         """
         if isinstance(event, Started):
             self._print(opening(name, event))
+            for note in event.notes:
+                self._print(note, "yellow")
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)
             self._bars.add_task(name, total=event.config.schedule.rounds, completed=event.resumed_at)

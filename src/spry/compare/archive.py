@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spry.experiment.config import Config, load
-from spry.experiment.run import CONFIG, matches
+from spry.experiment.folder import CONFIG, matches
 
 ARCHIVE = "archive"
 

@@ -16,7 +16,8 @@ from spry.core.errors import ConfigError, TrainingError
 from spry.experiment import log
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config
-from spry.experiment.run import SUMMARY, Started, is_finished, matches, run
+from spry.experiment.folder import SUMMARY, is_finished, matches
+from spry.experiment.run import Started, run
 from spry.runtime.records import Round
 from spry.tasks.score import Score
 

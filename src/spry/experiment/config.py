@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from spry.experiment.schema import (
     ServerSettings,
     TuneSettings,
 )
+from spry.experiment.values import annotation_of, annotation_of_option, parse_value
+from spry.federated.methods import METHODS
 
 PRESETS = ("quickstart", "paper")
 FREE = (["tune", "grid"], ["tune", "methods"])
@@ -107,7 +110,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         source: A TOML file, or the name of a preset such as ``quickstart``.
-        overrides: Settings ``key=value`` with dotted keys; values are TOML, bare words are text.
+        overrides: Settings ``key=value`` with dotted keys; a value is read as the type of its setting says.
 
     Returns:
         The configuration.
@@ -154,10 +157,21 @@ def _parse(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"setting {override!r} has no '='. Write key=value, for example client.lr=1e-3")
+    key = key.strip()
+    plain = (
+        key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
+    )  # a method's own
+    table, _, option = plain.partition(".")
+    own = table == "method" and option != "name"
+    annotation = (
+        annotation_of_option((info.options for info in METHODS.values()), option)
+        if own
+        else annotation_of(Config, plain)
+    )
     try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), text.strip()
+        return key, parse_value(text, annotation)
+    except ValueError as error:
+        raise ConfigError(f"setting {key} is {text.strip()!r}: {error}") from error
 
 
 def _place(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -216,5 +230,17 @@ def _validate(tree: Mapping[str, Any]) -> Config:
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}") from error
         raise ConfigError(
-            f"setting {key} is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}"
+            f"setting {key} is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}{_spelling(first)}"
         ) from error
+
+
+def _spelling(error: Mapping[str, Any]) -> str:
+    """How to write in a file what was written as another type."""
+    name, given = error["loc"][-1], error.get("input")
+    match error["type"]:
+        case "string_type" if isinstance(given, (int, float, date)):
+            return f'. Write it in quotes: {name} = "{given}"'
+        case "list_type" if isinstance(given, str):
+            return f'. Write it in brackets: {name} = ["{given}"]'
+        case _:
+            return ""
