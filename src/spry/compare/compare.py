@@ -14,7 +14,8 @@ from spry.compare.tune import choose_settings, list_trials, run_trial
 from spry.core.errors import TrainingError
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, flatten
-from spry.experiment.run import Started, is_finished, run
+from spry.experiment.folder import is_finished
+from spry.experiment.run import Started, run
 from spry.runtime.records import Round
 
 COMPARISON = "comparison.json"
