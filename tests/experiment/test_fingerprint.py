@@ -33,15 +33,15 @@ SPLITS = Splits(
 )
 def test_every_part_of_the_data_counts(change):
     other = replace(SPLITS, train=replace(SPLITS.train, **change))
-    assert fingerprint.of_data(other) != fingerprint.of_data(SPLITS)
+    assert other.fingerprint != SPLITS.fingerprint
 
 
 def test_names_of_files_do_not_count_and_parts_are_told_apart():
     moved = replace(SPLITS, train=replace(SPLITS.train, name="elsewhere"))
-    assert fingerprint.of_data(moved) == fingerprint.of_data(SPLITS)
-    assert fingerprint.of_data(replace(SPLITS, test=None)) != fingerprint.of_data(SPLITS)
+    assert moved.fingerprint == SPLITS.fingerprint
+    assert replace(SPLITS, test=None).fingerprint != SPLITS.fingerprint
     swapped = Splits(train=SPLITS.test, test=SPLITS.train)
-    assert fingerprint.of_data(swapped) != fingerprint.of_data(SPLITS)
+    assert swapped.fingerprint != SPLITS.fingerprint
 
 
 @pytest.fixture

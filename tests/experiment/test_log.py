@@ -17,7 +17,15 @@ def round_of(number):
         client=0, units=("a",), examples=1, steps=1, loss=0.5, bytes_up=1, bytes_down=1, seconds=0.1
     )
     state = ServerState(round=number + 1, weights={}, optimizer={})
-    return Round(number=number, state=state, clients=(client,), idle_units=(), seconds=0.1, peak_bytes=1)
+    return Round(
+        number=number,
+        state=state,
+        clients=(client,),
+        untrained_units=(),
+        seconds=0.1,
+        peak_bytes=1,
+        score_name="accuracy",
+    )
 
 
 def fill(folder, *numbers):
