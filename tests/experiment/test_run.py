@@ -312,20 +312,20 @@ def poison(monkeypatch, *, every):
 
     real, hit = ClassificationTask.loss, set()
 
-    def loss(self, batch, key):
-        made = real(self, batch, key)
+    def loss(self, batch, key, base):
+        made = real(self, batch, key, base)
         at = dict(zip(key.path[::2], key.path[1::2], strict=False))
         hit.add((at["round"], at["client"])) if every or at["round"] not in {r for r, _ in hit} else None
         if (at["round"], at["client"]) not in hit:
             return made
         batch = {**batch, "attention_mask": batch["attention_mask"]}
-        broken = real(self, batch, key)
+        broken = real(self, batch, key, base)
 
         class Broken:
             def __call__(self, params, *, checkpoint=False):
                 return broken(params, checkpoint=checkpoint) * float("nan")
 
-            def parts(self):
+            def microbatches(self):
                 return [(1.0, self)]
 
         return Broken()

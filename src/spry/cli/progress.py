@@ -31,6 +31,7 @@ class Watch:
         self._numbers = Numbers()
         self._live = Live(console=self.console, refresh_per_second=4, transient=True)
         self._dropped = 0
+        self._told: set[str] = set()
 
     def __enter__(self) -> Watch:
         """Begin to show.
@@ -61,8 +62,13 @@ class Watch:
         """
         if isinstance(event, Started):
             self._print(opening(name, event))
-            for note in event.notes:
-                self._print(note, "yellow")
+            for line, look in [
+                *((line, "dim") for line in event.data),
+                *((note, "yellow") for note in event.notes),
+            ]:
+                if line not in self._told:  # the runs of a comparison read the same data
+                    self._told.add(line)
+                    self._print(line, look)
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)
             self._bars.add_task(name, total=event.config.schedule.rounds, completed=event.resumed_at)

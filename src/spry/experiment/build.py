@@ -89,7 +89,7 @@ def build(config: Config) -> Experiment:
         key=key,
         facts=splits.facts,
         fingerprint=splits.fingerprint,
-        notes=(*splits.facts.lines(), *clients.notes, *task.backbone.notes),
+        notes=(*clients.notes, *task.backbone.notes),
     )
 
 

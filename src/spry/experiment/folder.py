@@ -91,7 +91,9 @@ def changed_versions(folder: Path) -> list[str]:
     return [told] if changed else []
 
 
-def prepare_folder(config: Config, folder: Path, fingerprints: Fingerprints, *, anew: bool) -> None:
+def prepare_folder(
+    config: Config, folder: Path, fingerprints: Fingerprints, data: Mapping[str, Any], *, anew: bool
+) -> None:
     """Make a folder this run's, or note down that the run goes on: when, where and by which command."""
     (folder / SUMMARY).unlink(missing_ok=True)  # of fewer rounds; it comes back when the run is finished
     now = provenance()
@@ -100,7 +102,7 @@ def prepare_folder(config: Config, folder: Path, fingerprints: Fingerprints, *, 
         {**meta, "resumptions": [*meta.get("resumptions", []), now]} if meta else {**now, "resumptions": []}
     )
     replace_file(folder / CONFIG, config.dump().encode())
-    write_json(folder / META, {**noted, "fingerprints": fingerprints})
+    write_json(folder / META, {**noted, "fingerprints": fingerprints, "data": data})
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Started:
         units: How many units are dealt, the head left out.
         trainable_weights: How many scalar weights are trained.
         resumed_at: Rounds that were already done.
+        data: What was read of the data, in lines.
         notes: What the user should know before the first round.
     """
 
@@ -51,6 +52,7 @@ class Started:
     units: int
     trainable_weights: int
     resumed_at: int
+    data: Sequence[str] = ()
     notes: Sequence[str] = ()
 
 
@@ -81,7 +83,13 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
     with lock.exclusive(folder) as note:
         check(config, folder, resume=resume)  # again: another process may have begun it while this one loaded
         going_on = resume and checkpoint.exists(folder)
-        yield from _run(config, folder, experiment, going_on=going_on, notes=[*experiment.notes, *([note] if note else [])])
+        yield from _run(
+            config,
+            folder,
+            experiment,
+            going_on=going_on,
+            notes=[*experiment.notes, *([note] if note else [])],
+        )
 
 
 def _run(
@@ -98,7 +106,7 @@ def _run(
         notes += changed_versions(folder)
         state = checkpoint.read(folder, state)
     written = log.Writer(folder, state.round)
-    prepare_folder(config, folder, found, anew=not going_on)
+    prepare_folder(config, folder, found, experiment.facts.as_dict(), anew=not going_on)
     facts = Facts(
         score=experiment.task.score,
         trainable_weights=size(restrict(state.weights, names_of(experiment.algorithm.units))),
@@ -111,6 +119,7 @@ def _run(
         units=sum(not unit.head for unit in experiment.algorithm.units),
         trainable_weights=facts.trainable_weights,
         resumed_at=state.round,
+        data=experiment.facts.lines(),
         notes=notes,
     )
     for record in simulate(
