@@ -175,11 +175,11 @@ def _parse(override: str) -> tuple[str, Any]:
 
 
 def _place(tree: dict[str, Any], key: str, value: Any) -> None:
-    _refuse_retired(key)
     *path, last = key.split(".")
     if path == ["method"]:  # its own options are checked by the method
         tree["method"][last] = value
         return
+    _refuse_retired(key)
     node: Any = tree
     free = path[:1] == ["methods"] or path[:2] in FREE  # the keys in them are checked when used
     for part in path:
@@ -207,6 +207,13 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _unknown_options(tree: Mapping[str, Any]) -> list[str]:
+    """All settings but those options that the tree's own method has today."""
+    info = METHODS.get(tree.get("method", {}).get("name", "spry"))
+    own = {f"method.{option}" for option in info.option_names} if info else set[str]()
+    return [key for key in flatten(tree) if key not in own]
+
+
 def _refuse_retired(key: str) -> None:
     plain = key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
     if plain in retired.RETIRED_KEYS:
@@ -218,11 +225,11 @@ def _keys() -> list[str]:
 
 
 def _validate(tree: Mapping[str, Any]) -> Config:
-    for key in flatten(tree):
-        _refuse_retired(key)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
+        for key in _unknown_options(tree):
+            _refuse_retired(key)
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         if key == "method" and first["type"] == "value_error":  # the method's own words
