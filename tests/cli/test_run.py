@@ -199,4 +199,6 @@ def test_the_installed_command_runs(tiny_config, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rounds"] == 1
     opening, *data = done.stderr.splitlines()
-    assert "1 round" in opening and all(line.split(":")[0] in {"data", "training part", "test part", "note"} for line in data)
+    assert "1 round" in opening and all(
+        line.split(":")[0] in {"data", "training part", "test part", "note"} for line in data
+    )

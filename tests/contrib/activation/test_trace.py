@@ -13,9 +13,7 @@ WIDTH = 7
 
 
 def factors(count, batch, together, rank, shared, name="a"):
-    moved = KEY.normal(
-        f"{name} moved", (count, batch, together, rank), torch.zeros((), dtype=torch.float64)
-    )
+    moved = KEY.normal(f"{name} moved", (count, batch, together, rank), torch.zeros((), dtype=torch.float64))
     inputs = KEY.normal(
         f"{name} inputs",
         (1 if shared else count, batch, together, WIDTH),

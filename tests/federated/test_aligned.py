@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from spry.estimators.aligned import cosine, most_aligned
 from tests.laws import problem
 
 from spry.core.keys import Key
 from spry.estimators.directions import gaussian
-from spry.estimators.projected import Measurement, projected, recorded
+from spry.estimators.projected import SlopeSpec, from_slopes, projected
 from spry.estimators.slopes import forward_mode
+from spry.federated.methods.aligned import aligned_directions, cosine, most_aligned
 
 
 def vectors(*rows):
@@ -42,25 +42,25 @@ def test_without_a_gradient_to_follow_the_first_are_kept():
     assert most_aligned(pool, vectors((0.0, 0.0))[0], 2) == pool[:2]
 
 
-def test_a_measurement_without_a_hint_draws_as_always():
+def test_without_a_guess_directions_are_drawn_as_always():
     w = problem.weights()
-    plain, pooled = (Measurement(pool=n).draw(Key(0), w, 3) for n in (1, 10))
+    plain, pooled = gaussian(Key(0), w, 3), aligned_directions(None, 10)(Key(0), w, 3)
     assert all(torch.equal(plain[k][n], pooled[k][n]) for k in range(3) for n in w)
 
 
-def test_the_kept_tenth_is_the_best_of_the_pool_drawn_from_the_same_key():
-    w, hint = problem.weights(), problem.weights(1)
-    pool = gaussian(Key(4), w, 20)
-    kept = Measurement(pool=10).draw(Key(4), w, 2, hint)
-    best = sorted((cosine(v, hint) for v in pool), reverse=True)[:2]
-    assert sorted((cosine(v, hint) for v in kept), reverse=True) == best
+def test_the_kept_tenth_is_the_best_of_those_drawn_from_the_same_key():
+    w, guess = problem.weights(), problem.weights(1)
+    drawn = gaussian(Key(4), w, 20)
+    kept = aligned_directions(guess, 10)(Key(4), w, 2)
+    best = sorted((cosine(v, guess) for v in drawn), reverse=True)[:2]
+    assert sorted((cosine(v, guess) for v in kept), reverse=True) == best
 
 
 def test_slopes_are_replayed_along_the_same_choice():
-    loss, w, hint = problem.ProblemLoss(problem.batch(0)), problem.weights(), problem.weights(1)
-    measurement = Measurement(pool=10)
-    measured = projected(forward_mode, measurement, 2)(loss, w, Key(1), hint)
-    again = recorded(measured.slopes[None], measurement)(loss, w, Key(1), hint)
+    loss, w = problem.ProblemLoss(problem.batch(0)), problem.weights()
+    spec = SlopeSpec(directions=aligned_directions(problem.weights(1), 10))
+    measured = projected(forward_mode, spec, 2)(loss, w, Key(1))
+    again = from_slopes(measured.slopes[None], spec)(loss, w, Key(1))
     assert all(torch.equal(measured.gradient[n], again.gradient[n]) for n in w)
 
 
@@ -68,7 +68,7 @@ def test_the_bias_is_a_stretch_along_the_hint():
     """E[v v'] = I + (c - 1) u u', c = E[max of ten standard normals squared] = 2.71, in many dimensions."""
     w = {"w": torch.zeros(100, dtype=torch.float64)}
     hint = {"w": torch.cat([torch.ones(1), torch.zeros(99)]).double()}
-    kept = torch.stack([Measurement(pool=10).draw(Key(i), w, 1, hint)[0]["w"] for i in range(1500)])
+    kept = torch.stack([aligned_directions(hint, 10)(Key(i), w, 1)[0]["w"] for i in range(1500)])
     squares = kept.square()
     best = torch.tensor([[float(x) for x in Key(i).normal("x", (10,))] for i in range(4000)]).max(1).values
     c = float(best.square().mean())
