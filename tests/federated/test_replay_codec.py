@@ -13,8 +13,9 @@ from tests.wire.test_codec import NAMES, same, tree
 
 from spry.core.errors import SpryError, WireError
 from spry.core.keys import Key
-from spry.wire import frame, history, varint
-from spry.wire.messages import CatchUp, Reply, Slopes
+from spry.federated.replay import codec as history
+from spry.wire import frame, varint
+from spry.wire.messages import Reply, Slopes
 
 
 def reply(client, shape=(13, 1), dtype=torch.float32):
@@ -37,7 +38,7 @@ def message(**changes):
         "exact": {NAMES[2]: tree()[NAMES[2]]},
         "digest": b"12345678",
     }
-    return CatchUp(**{**made, **changes})
+    return history.CatchUp(**{**made, **changes})
 
 
 @given(st.lists(st.integers(0, 2**63 - 1)))
