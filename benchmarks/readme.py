@@ -19,7 +19,7 @@ from readme_memory import memory, recipe, split, targets
 from readme_parts import conditions, differences, long_runs, longer, parts, servers, weights
 from readme_theory import basis, credit, signal
 
-RESULTS, README = Path("benchmarks/results"), Path("README.md")
+RESULTS, RESEARCH, README = Path("benchmarks/results"), Path("research/results"), Path("README.md")
 
 
 def demo(result: dict[str, Any]) -> str:
@@ -107,8 +107,8 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
 def main() -> None:
     """Replace what stands between the markers of each table."""
     for page, name, result, write in TABLES:
-        path = RESULTS / f"{result}.json"
-        if path.is_file():
+        path = next((p for folder in (RESULTS, RESEARCH) if (p := folder / f"{result}.json").is_file()), None)
+        if path is not None:
             body = write(json.loads(path.read_text(encoding="utf-8")))
             marked = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
             text = page.read_text(encoding="utf-8")

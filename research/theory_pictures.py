@@ -1,4 +1,7 @@
-"""The pictures of docs/theory.md, from benchmarks/results/theory.json."""
+"""The pictures of docs/theory.md, from research/results/theory.json.
+
+Runs at commit 2e7a0ee (with its ``benchmarks`` in the place of ``research``), whose features it measures.
+"""
 
 from __future__ import annotations
 

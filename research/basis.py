@@ -1,10 +1,12 @@
 """How much of a layer's gradient the frozen B of ``lora_a`` can follow, by what its columns are.
 
-    python benchmarks/basis.py --train sst2_train.tsv.gz
+    python research/basis.py --train sst2_train.tsv.gz
 
 MiniLM on real text, queries and values below the last block, whose adapters the head holds. Measured is the share
 ``|B B' G|^2 / |G|^2``, for orthonormal columns of B and G the mean gradient of a layer's weight over many examples, at
-the start and after some steps of Adam on exact gradients. Writes benchmarks/results/basis.json; a minute on one core.
+the start and after some steps of Adam on exact gradients. Writes research/results/basis.json; a minute on one core.
+
+Runs at commit 2e7a0ee (with its ``benchmarks`` in the place of ``research``), whose features it measures.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--train", required=True, help="a table with the columns label and sentence")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/basis.json"))
+    parser.add_argument("--out", type=Path, default=Path("research/results/basis.json"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     setting = Setting(args.train, ["sentence"], 32)

@@ -1,9 +1,11 @@
 """The claims of docs/theory.md measured with the library's own composition, on small float64 problems.
 
-    python benchmarks/theory.py
+    python research/theory.py
 
 Slopes are taken from autograd's gradient, ``<g, v>``, which is what forward mode measures and quicker here. Writes
-benchmarks/results/theory.json and the pictures docs/pictures/theory_*.png; some minutes on one core.
+research/results/theory.json and the pictures docs/pictures/theory_*.png; some minutes on one core.
+
+Runs at commit 2e7a0ee (with its ``benchmarks`` in the place of ``research``), whose features it measures.
 """
 
 from __future__ import annotations
@@ -219,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/theory.json"))
+    parser.add_argument("--out", type=Path, default=Path("research/results/theory.json"))
     parser.add_argument("--pictures", type=Path, default=Path("docs/pictures"))
     parser.add_argument("--draws", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=16)

@@ -1,12 +1,14 @@
 """How much of a round's gradient is signal, layer by layer: backpropagated, and along random directions.
 
-    python benchmarks/signal_to_noise.py --train sst2_train.tsv.gz
+    python research/signal_to_noise.py --train sst2_train.tsv.gz
 
 MiniLM on real text, LoRA's A alone outside the last block, whose adapters the head holds; weights as after some steps
 of Adam on exact gradients. Measured is ``|g_hat - g|^2 / |g|^2`` for a map's weights, ``g`` from backpropagation over
 many examples, of what ten clients with eight examples find together: all of them about all maps, or one of them about
-this map alone, as a split deals it. Writes benchmarks/results/signal_to_noise.json; some minutes on
+this map alone, as a split deals it. Writes research/results/signal_to_noise.json; some minutes on
 one core.
+
+Runs at commit 2e7a0ee (with its ``benchmarks`` in the place of ``research``), whose features it measures.
 """
 
 from __future__ import annotations
@@ -136,7 +138,7 @@ def main() -> None:
     parser.add_argument("--text", default="sentence", help="its text column, or two with a comma")
     parser.add_argument("--max-length", type=int, default=32)
     parser.add_argument("--draws", type=int, default=6)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/signal_to_noise.json"))
+    parser.add_argument("--out", type=Path, default=Path("research/results/signal_to_noise.json"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     setting = Setting(args.train, args.text.split(","), args.max_length)

@@ -1,12 +1,14 @@
 """How much less an estimate errs if a token is credited with the losses from its own position on: SmolLM2 on real text.
 
-    python benchmarks/credit.py --data ag_news_test.tsv.gz
+    python research/credit.py --data ag_news_test.tsv.gz
 
 The next-token loss of a batch of 4 texts of 64 tokens; LoRA r=1 on queries and values, A trained from 0, B frozen at
 singular vectors; K = 1, gaussian. Measured is ``|g_hat - g|^2 / |g|^2``, once with one layer's maps in the pass (a
 client's slice), and once with all. A pass keeps a trace for every token, of which the estimates of all C are put
 together as ``activation`` does; predicted is its formula, with gradients from autograd. Writes
-benchmarks/results/credit.json; a few minutes on one core.
+research/results/credit.json; a few minutes on one core.
+
+Runs at commit 2e7a0ee (with its ``benchmarks`` in the place of ``research``), whose features it measures.
 """
 
 from __future__ import annotations
@@ -112,7 +114,7 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True)
     parser.add_argument("--draws", type=int, default=16)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/credit.json"))
+    parser.add_argument("--out", type=Path, default=Path("research/results/credit.json"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     loss, weights = prepare(args.data)
