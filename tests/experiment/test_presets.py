@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.laws import problem
+from tests.laws.test_methods import BUILT_IN
 
 from spry.core.keys import Key
 from spry.experiment.build import build, build_algorithm
 from spry.experiment.config import load
-from spry.federated.methods import METHODS
 from spry.optim.rules import adamw
 
 PAPER = {
@@ -27,7 +27,7 @@ def test_paper(key):
     assert load("paper").flat()[key] == PAPER[key]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_method_can_be_set_up_from_it(name):
     algorithm = build_algorithm(load("paper").for_method(name, 0), problem.UNITS)
     assert algorithm.name == name and algorithm.plan(

@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.laws.test_methods import BUILT_IN
 
 from spry.compare.compare import compare
 from spry.core.errors import CheckpointError, ConfigError, DataError, ModelError, TrainingError
@@ -23,7 +24,6 @@ from spry.experiment.config import load
 from spry.experiment.folder import META, SUMMARY, is_finished, matches
 from spry.experiment.run import Started, resume, run
 from spry.federated.ema import delivered
-from spry.federated.methods import METHODS
 from spry.tasks.classification import ClassificationTask
 
 
@@ -52,7 +52,7 @@ NUMBERS = {"method", "model", "dataset", "seed", "rounds", "test_accuracy", "gen
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_method_runs_and_fills_its_folder(name, config, tmp_path):
     folder = tmp_path / "run"
     started, *rounds = run(config.for_method(name, 0), folder)

@@ -45,7 +45,7 @@ class FwdLlm(DirectionOptions):
         float, Field(gt=0, description="Variance between the halves below which the server steps.")
     ] = 0.1
     candidates: Annotated[
-        int, Field(ge=1, description="DirectionOptions drawn for each that is kept, by the last gradient.")
+        int, Field(ge=1, description="Directions drawn for each that is kept, by the last gradient.")
     ] = 10
 
     @property
