@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from spry.runtime.simulate import simulate
+from spry.runtime.rounds import simulate
 from torch.utils.flop_counter import FlopCounterMode
 
 from spry.core.keys import Key

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from spry.runtime.simulate import simulate
+from spry.runtime.rounds import simulate
 
 from spry.core.params import nbytes
 from spry.experiment import log

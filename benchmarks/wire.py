@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from spry.runtime.simulate import simulate
+from spry.runtime.rounds import simulate
 from wire_server import absorb_memory, replay_cost
 from wire_stand_in import StandIn
 
