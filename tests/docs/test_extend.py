@@ -67,6 +67,9 @@ def test_the_task_is_trained_and_judged_by_its_own_score():
             x = key.fold(client, round).normal("x", (16, 3)).double()
             return [(x, x @ truth)]
 
+        def held_out(self, client):
+            return self.batches(1000 + client, 0, Key(2))
+
     clients = Points()
     clients.test = tuple(clients.batches(99, 0, Key(1)))
     found = rounds(METHODS.fedsgd(task.units), task, clients, rounds=60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -41,6 +42,7 @@ class Experiment:
         downlink: How orders reach clients.
         task: Owner of the model.
         clients: Owner of the data.
+        schedule: What ``simulate`` is told of rounds and evaluations.
         key: Where every draw comes from.
         facts: What was read of the data.
         fingerprint: Of the data, for a resumed run.
@@ -51,6 +53,7 @@ class Experiment:
     downlink: Downlink
     task: ClassificationTask
     clients: Federation
+    schedule: Mapping[str, Any]
     key: Key
     facts: Facts
     fingerprint: str
@@ -86,6 +89,7 @@ def build(config: Config) -> Experiment:
         downlink=DOWNLINKS[config.server.send](algorithm),
         task=task,
         clients=clients,
+        schedule={name: value for name, value in config.schedule if name != "checkpoint_every"},
         key=key,
         facts=splits.facts,
         fingerprint=splits.fingerprint,
