@@ -97,11 +97,11 @@ def _sizes(rounds: Sequence[Round]) -> list[tuple[int, int, int]]:
 
 def _besides_head(experiment: Experiment, up: float) -> float | None:
     """What a reply of slopes takes without the head's own tensors."""
-    measured = experiment.algorithm.slopes_exact
-    if measured is None:
+    exact = experiment.algorithm.slopes_exact
+    if exact is None:
         return None
     weights = experiment.task.init()
-    head = {name: value for name, value in weights.items() if name in measured.exact}
+    head = {name: value for name, value in weights.items() if name in exact}
     return up - len(tensors.pack(head, list(weights)))
 
 
