@@ -64,6 +64,6 @@ def agree(function, *args, moving=None, count=2, rtol=1e-10, atol=1e-12):
             assert x.dtype == value.dtype
             own = x.primal if isinstance(x, Dual) else x
             torch.testing.assert_close(own, value, rtol=rtol, atol=atol)
-            if value.is_floating_point():
+            if value.is_floating_point() or value.is_complex():
                 own = x.tangents[k] if isinstance(x, Dual) else torch.zeros_like(x)
                 torch.testing.assert_close(own, tangent, rtol=rtol, atol=atol)

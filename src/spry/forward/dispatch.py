@@ -14,9 +14,9 @@ from spry.core.errors import ModelError
 from spry.forward.autograd import any_requires_grad, with_autograd
 from spry.forward.diagnostics import count_dropped, name_of
 from spry.forward.dual import Dual, handler, primal
-from spry.forward.fallback import fallback
+from spry.forward.fallback import compute
 from spry.forward.inplace import in_place, writes
-from spry.forward.registry import RULES, apply_lazy_rule, named
+from spry.forward.registry import apply_lazy_rule, named
 
 
 def _properties(names: str) -> list[Callable[..., Any]]:
@@ -109,10 +109,9 @@ def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     lazy = apply_lazy_rule(func, args, kwargs)
     if lazy is not NotImplemented:
         return lazy
-    rule = RULES.get(func)
     if any_requires_grad(args) or any_requires_grad(kwargs.values()):
-        return with_autograd(func, rule, args, kwargs)
-    return rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
+        return with_autograd(func, args, kwargs)
+    return compute(func, args, kwargs)
 
 
 def _stop(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.forward.attention.attend import attend
+from spry.forward.attention.attend import attend, broadcast
 from spry.forward.attention.kernel import Block
 from spry.forward.dual import Dual
 
@@ -88,6 +88,7 @@ class Masks(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
+        query, key, value = broadcast(query, key, value)
         tiles = Tiles(self._next(), query, key, dropout_p)
         if any(isinstance(x, Dual) for x in (query, key, value, attn_mask)):
             return attend(query, key, value, attn_mask, is_causal=is_causal, scale=scale, drop=tiles)

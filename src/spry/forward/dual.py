@@ -139,6 +139,11 @@ def plain(value: Any) -> Any:
     return type(value)(map(primal, value)) if type(value) in {tuple, list} else primal(value)
 
 
+def is_differentiable(value: Tensor) -> bool:
+    """Tell whether a tensor's dtype can carry a derivative: real and complex numbers can, integers cannot."""
+    return value.is_floating_point() or value.is_complex()
+
+
 def num_tangents(*values: Any) -> int:
     """K, the number of directions that travel together: the same for all duals of one pass."""
     counts = {len(value.tangents) for value in values if isinstance(value, Dual)}

@@ -12,7 +12,16 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from spry.core.errors import ModelError
 from spry.forward.custom_ops import custom_rule
 from spry.forward.diagnostics import count_fallback, name_of
-from spry.forward.dual import Dual, Tangents, num_tangents, primal
+from spry.forward.dual import Dual, Tangents, is_differentiable, num_tangents, primal
+from spry.forward.registry import RULES, call_or
+
+
+def compute(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Compute a function of duals by its rule, or by the fallback if it has none that takes these arguments."""
+    rule = RULES.get(func)
+    if rule is None:
+        return fallback(func, args, kwargs)
+    return call_or(rule, args, kwargs, lambda: fallback(func, args, kwargs))
 
 
 def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -26,7 +35,7 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         kwargs: Keyword arguments, likewise.
 
     Returns:
-        What ``func`` returns, with each floating-point tensor a ``Dual``.
+        What ``func`` returns, with each real or complex tensor a ``Dual``.
 
     Raises:
         ModelError: If PyTorch has no forward-mode derivative for the function.
@@ -47,7 +56,7 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
     random = Replay(plain[duals[0]].device)
     out, out_spec = run(*(plain[i] for i in duals))
-    moved = [j for j, leaf in enumerate(out) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    moved = [j for j, leaf in enumerate(out) if isinstance(leaf, Tensor) and is_differentiable(leaf)]
     if not moved:
         return tree_unflatten(out, out_spec)
     count_fallback(func)
@@ -88,7 +97,7 @@ def _differentiate(
     duals: list[int],
     k: int,
 ) -> Tangents:
-    """Tangents of all floating-point results along direction ``k``."""
+    """Tangents of all real and complex results along direction ``k``."""
     primals = tuple(leaves[i].primal.detach().contiguous() for i in duals)  # torch.func refuses expanded ones
     tangents = tuple(leaves[i].tangents[k].contiguous() for i in duals)
     try:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.forward.reference import CHUNKS, agree, drawn, dual, use_chunks
 
+from spry.core.errors import ModelError
 from spry.forward import Dual, track_fallbacks
 from spry.forward.rules.elementwise import PUSHES
 
@@ -197,12 +198,35 @@ def test_cross_entropy(count, reduction):
 
 @pytest.mark.parametrize(
     "options",
-    [{"label_smoothing": 0.1}, {"weight": torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64)}],
+    [
+        {"label_smoothing": 0.1},
+        {"weight": torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64)},
+        {"size_average": False},
+        {"reduce": False},
+        {"label_smoothing": 0.1, "ignore_index": 4, "reduction": "sum"},
+    ],
 )
+@pytest.mark.filterwarnings("ignore:size_average and reduce args")
 def test_cross_entropy_of_the_rarer_kinds(options):
     labels = torch.tensor([0, 4, 2])
     agree(lambda x: F.cross_entropy(x, labels, **options), drawn(3, 5))
     agree(lambda x: F.cross_entropy(x, drawn(3, 5).softmax(-1)), drawn(3, 5))
+
+
+@pytest.mark.parametrize("base", [0.0, 1.5])
+@pytest.mark.parametrize("moving", [(0,), (0, 1)])
+def test_powers_of_zero(base, moving):
+    agree(torch.pow, torch.full((4,), base, dtype=torch.float64), torch.arange(4.0).double(), moving=moving)
+
+
+def test_options_by_place_and_by_name_of_the_rarer_kinds():
+    x, y = drawn(3, 3), drawn(3, 3, seed=1)
+    agree(lambda x: torch.softmax(x, -1, torch.float32).double(), x, rtol=1e-6)
+    agree(lambda x: F.relu(x, False) + F.leaky_relu(x, 0.1, False) + F.hardtanh(x, -1.0, 0.5, False), x)
+    agree(lambda x, y: torch.mm(x, mat2=y) + torch.addmm(x, mat2=x, mat1=y), x, y)
+    agree(lambda x: torch.where(condition=x > 0, input=x, other=0.0) + torch.mul(input=x, other=x), x)
+    with pytest.raises(ModelError, match="max_norm"):
+        F.embedding(torch.tensor([0]), dual(x), max_norm=1.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])

@@ -59,6 +59,27 @@ def attend(
     return Dual(out, tangents)
 
 
+def broadcast(query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
+    """Expand examples and heads of four-dimensional operands to those that ``attend`` asks for.
+
+    Key heads stay fewer than query heads where they divide them: the queries of a group share them.
+    """
+    batch = torch.broadcast_shapes(query.shape[:1], key.shape[:1], value.shape[:1])[0]
+    heads = max(x.shape[1] for x in (query, key, value))
+    groups = max(key.shape[1], value.shape[1])
+    counts = (heads, groups, groups)
+    return tuple(
+        x if x.shape[:2] == (batch, count) else _repeated(x, batch, count)
+        for x, count in zip((query, key, value), counts, strict=True)
+    )
+
+
+def _repeated(x: Any, batch: int, heads: int) -> Any:
+    if x.shape[1] not in {1, heads}:  # grouped: each head in turn
+        x = x.repeat_interleave(heads // x.shape[1], 1)
+    return x.expand(batch, heads, *x.shape[2:])
+
+
 def _grouped(mask: Any, groups: int) -> Any:
     """Shape (B, G, R, L, T), ones where the mask broadcasts."""
     mask = mask[(None,) * (4 - mask.dim())]

@@ -26,7 +26,7 @@ def _begins(x: Any, width: int) -> bool:
     """Whether a result of some width continues a program, or is large enough to start one."""
     if is_lazy(x):
         return True
-    if not isinstance(x, Dual) or x.dim() < 2 or not x.is_contiguous():
+    if not isinstance(x, Dual) or x.dim() < 2 or x.is_complex() or not x.is_contiguous():
         return False
     nbytes = math.prod(x.shape[:-1]) * width * x.dtype.itemsize * (1 + num_tangents(x))
     return nbytes >= max(1, by_device(MIN_LAZY_BYTES, x.device))
@@ -82,6 +82,8 @@ def _zip(func: LazyRule, x: Any, y: Any = None, **kwargs: Any) -> Any:
     if kwargs or not (any(is_lazy(z) for z in pair) or (power and _begins(x, x.shape[-1]))):
         return NotImplemented
     # numbers do not count for shape or type
+    if any(isinstance(z, complex) or (isinstance(z, Tensor) and z.is_complex()) for z in pair):
+        return NotImplemented
     arrays = [z for z in pair if isinstance(z, Tensor) and z.dim() > 0]
     widths = {z.shape[-1] for z in arrays} - {1}
     if len(widths) > 1:
@@ -100,12 +102,12 @@ def _linear(func: LazyRule, x: Any, weight: Any, bias: Any = None) -> Any:
 
 @lazy_rule(torch.addmm)
 def _addmm(func: LazyRule, bias: Any, x: Any = None, weight: Any = None, **kwargs: Any) -> Any:
-    return NotImplemented if kwargs else _affine(func, (bias, x, weight), 1, weight.shape[1])
+    return NotImplemented if kwargs or weight is None else _affine(func, (bias, x, weight), 1, weight.shape[1])
 
 
 @lazy_rule(*named("matmul", "__matmul__", "mm"))
 def _matmul(func: LazyRule, x: Any, weight: Any = None, **kwargs: Any) -> Any:
-    if kwargs or weight.dim() != 2:
+    if kwargs or weight is None or weight.dim() != 2:
         return NotImplemented
     return _affine(func, (x, weight), 0, weight.shape[1])
 
@@ -139,7 +141,7 @@ def _dropout(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
 
 @lazy_rule(*named("softmax", "log_softmax"))
 def _softmax(func: LazyRule, x: Any, dim: Any = None, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
-    if dim not in {-1, x.dim() - 1} or not _begins(x, x.shape[-1]):
+    if args or dim not in {-1, x.dim() - 1} or not _begins(x, x.shape[-1]):
         return NotImplemented
     return append_op(func, (x, -1), {"dtype": dtype}, (0,), x.shape[-1], dtype or x.dtype)
 

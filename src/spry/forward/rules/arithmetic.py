@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spry.forward.dual import Dual, num_tangents, primal
+from spry.forward.fallback import fallback
 from spry.forward.registry import family, named, rule
 
 
@@ -81,15 +82,18 @@ def _rdiv(input: Any, other: Any) -> Any:
 def _pow(input: Any, exponent: Any) -> Dual:
     x, p = primal(input), primal(exponent)
     out = torch.pow(x, p)
+    if out.is_complex():
+        return fallback(torch.pow, (input, exponent), {})
 
     def base(t: Tensor) -> Tensor:
-        if not isinstance(p, Tensor) and p == 2:
-            return (t * x).mul_(2)
-        return t * (p * torch.pow(x, p - 1) if isinstance(p, Tensor) or p != 0 else 0)
+        if isinstance(p, Tensor):
+            return t * torch.where(p == 0, 0.0, p * torch.pow(x, p - 1))
+        return (t * x).mul_(2) if p == 2 else t * (p * torch.pow(x, p - 1) if p != 0 else 0)
 
     def power(t: Tensor) -> Tensor:
         log = torch.log(torch.as_tensor(x, dtype=out.dtype, device=out.device))
-        return t * torch.where(out == 0, 0.0, out * log)
+        still = torch.as_tensor(x == 0, device=out.device) & (p >= 0)  # 0 for each exponent from 0 on
+        return t * torch.where(still, 0.0, out * log)
 
     return combine(out, (input, base), (exponent, power))
 

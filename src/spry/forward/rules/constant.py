@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from spry.forward.dual import Dual, num_tangents, plain
+from spry.forward.dual import Dual, is_differentiable, num_tangents, plain
+from spry.forward.fallback import fallback
 from spry.forward.registry import family, named
 
 CONSTANTS = (
@@ -36,7 +37,6 @@ CONSTANTS = (
         "ceil",
         "round",
         "trunc",
-        "sgn",
     )
     + named("count_nonzero", "searchsorted", "bucketize", "long", "int", "bool", "byte", "short", "char")
     + named("__bool__", "__contains__", "is_nonzero", "is_same_size", "isin", "histc")
@@ -49,6 +49,11 @@ def _constant(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return func(*map(plain, args), **{name: plain(arg) for name, arg in kwargs.items()})
 
 
+@family(named("sgn"))
+def _direction(func: Callable[..., Any], input: Dual) -> Any:
+    return fallback(func, (input,), {}) if input.is_complex() else func(input.primal)
+
+
 @family(
     named(
         "zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"
@@ -57,7 +62,7 @@ def _constant(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def _fresh(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     # such tensors are often made to be written into: a dual one can take a derivative
     out = _constant(func, *args, **kwargs)
-    if not out.is_floating_point():
+    if not is_differentiable(out):
         return out
     k = num_tangents(*args, *kwargs.values())
     return Dual(out, [out.new_zeros(()).expand(out.shape)] * k)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spry.forward.dual import Dual
+from spry.forward.fallback import fallback
 from spry.forward.registry import RULES, named
 
 aten = torch.ops.aten
@@ -54,8 +55,11 @@ PUSHES: dict[str, Push] = {
 _ALIASES = {"absolute": "abs", "__abs__": "abs", "expit": "sigmoid"}
 
 
-def _apply(func: Callable[..., Tensor], push: Push, *args: Any, inplace: bool = False, **kwargs: Any) -> Dual:
+def _apply(func: Callable[..., Tensor], push: Push, *args: Any, inplace: bool = False, **kwargs: Any) -> Any:
     x, *rest = args or (kwargs.pop("input"),)
+    if x.is_complex():
+        return fallback(func, (x, *rest), kwargs)
+    rest = [option for option in rest if not isinstance(option, bool)]  # ``inplace``, which is False here
     value, tangents = x.pair()
     y = func(value, *rest, **kwargs)
     if len(tangents) == 1:

@@ -27,17 +27,13 @@ def _cross_entropy(
 ) -> Any:
     options = {
         "weight": weight,
-        "label_smoothing": label_smoothing,
         "size_average": size_average,
+        "ignore_index": ignore_index,
         "reduce": reduce,
+        "reduction": reduction,
+        "label_smoothing": label_smoothing,
     }
     if not has_class_labels(input, target, **options):
-        options = {
-            "weight": weight,
-            "ignore_index": ignore_index,
-            "reduction": reduction,
-            "label_smoothing": label_smoothing,
-        }
         return fallback(F.cross_entropy, (input, target), options)
     return reduce_losses(
         row_losses(input, target.unsqueeze(-1), ignore_index), target, ignore_index, reduction
@@ -51,8 +47,9 @@ def has_class_labels(
     weight: Tensor | None = None,
     size_average: Any = None,
     reduce: Any = None,
+    reduction: str = "mean",
     label_smoothing: float = 0.0,
-    **_: Any,
+    ignore_index: int = -100,
 ) -> bool:
     """Tell whether a cross-entropy is that of rows of logits with one label each, all classes alike.
 
@@ -62,14 +59,16 @@ def has_class_labels(
         weight: As in ``F.cross_entropy``, like the others.
         size_average: A deprecated reduction.
         reduce: A deprecated reduction.
+        reduction: ``none``, ``sum`` or ``mean``.
         label_smoothing: Share of the labels spread over all classes.
-        **_: The other options, which change nothing.
+        ignore_index: Changes nothing.
 
     Returns:
         True if ``row_losses`` computes it.
     """
     classes = not isinstance(target, Dual) and not target.is_floating_point() and input.dim() == 2
-    return classes and weight is None and not label_smoothing and size_average is None and reduce is None
+    known = reduction in {"none", "sum", "mean"} and size_average is None and reduce is None
+    return classes and known and weight is None and not label_smoothing
 
 
 def reduce_losses(losses: Dual, target: Tensor, ignore_index: int, reduction: str) -> Any:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spry.forward.dual import Dual, num_tangents, primal
+from spry.forward.fallback import fallback
 from spry.forward.registry import family, named
 
 
@@ -38,8 +39,10 @@ def product_rule(func: Callable[..., Tensor], *factors: Any) -> Dual:
 
 
 @family(named("matmul", "__matmul__", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger", "kron"))
-def _product(func: Callable[..., Tensor], input: Any, other: Any) -> Dual:
-    return product_rule(func, input, other)
+def _product(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
+    if kwargs or len(args) != 2:  # a type of the result, or an argument by name
+        return fallback(func, args, kwargs)
+    return product_rule(func, *args)
 
 
 @family(named("__rmatmul__"))
@@ -61,7 +64,9 @@ _PRODUCTS = {"addmm": torch.mm, "baddbmm": torch.bmm, "addmv": torch.mv, "addr":
 def _add_product(
     func: Callable[..., Tensor], input: Any, *factors: Any, beta: Any = 1, alpha: Any = 1, **others: Any
 ) -> Any:
-    product: Any = _PRODUCTS[func.__name__](*factors, *others.values())
+    if others or len(factors) != 2:
+        return fallback(func, (input, *factors), {"beta": beta, "alpha": alpha, **others})
+    product: Any = _PRODUCTS[func.__name__](*factors)
     product = product if alpha == 1 else product * alpha
     if beta == 0:  # the input counts for its shape only
         return product

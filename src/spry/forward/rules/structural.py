@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.dual import Dual, num_tangents, plain, primal
+from spry.core.errors import ModelError
+from spry.forward.dual import Dual, is_differentiable, num_tangents, plain, primal
 from spry.forward.registry import family, named, rule
 
 MOVES = (
@@ -51,9 +52,12 @@ MOVES = (
         "__getitem__",
     )
     + named("sum", "mean", "cumsum", "neg", "negative", "positive", "trace", "rot90")
-    + [getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH")]
+    + named("view_as_real", "view_as_complex", "conj", "conj_physical", "resolve_conj", "resolve_neg")
+    + named("real", "imag", "cfloat", "cdouble")
+    + [getattr(torch.fft, name) for name in torch.fft.__all__ if "freq" not in name]
+    + [getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH", "real", "imag")]
 )
-"""Functions linear in their first argument; the others are sizes, indices, or tensors whose shape or dtype counts."""
+"""Functions linear over the real numbers in their first argument; the others are sizes, indices, or tensors whose shape or dtype counts."""
 
 
 @family(MOVES)
@@ -69,7 +73,7 @@ def _move(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return x
     columns = (func(t, *rest, **kwargs) for t in tangents)
     if isinstance(out, Tensor):
-        if not out.is_floating_point():
+        if not is_differentiable(out):
             return out
         return _related(x, out, Dual(out, columns))
     columns = list(columns)
@@ -103,7 +107,9 @@ def _join(func: Callable[..., Any], tensors: Any, *args: Any, **kwargs: Any) -> 
 
 
 @rule(*named("where"))
-def _where(condition: Any, input: Any, other: Any) -> Any:
+def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    if input is None:
+        return torch.where(primal(condition))
     if not (isinstance(input, Dual) or isinstance(other, Dual)):
         return torch.where(primal(condition), input, other)
     condition = primal(condition)
@@ -140,6 +146,8 @@ def _pad(input: Dual, pad: Any, mode: str = "constant", value: float | None = No
 def _embedding(
     input: Tensor, weight: Dual, padding_idx: int | None = None, *args: Any, **kwargs: Any
 ) -> Dual:
+    if (args[0] if args else kwargs.get("max_norm")) is not None:
+        raise ModelError("an embedding with max_norm rewrites its weight, which is trained here; drop max_norm")
     out = F.embedding(input, weight.primal, padding_idx, *args, **kwargs)
     tangents = [F.embedding(input, t) for t in weight.tangents]
     if padding_idx is not None:  # autograd holds this row constant, so do we
