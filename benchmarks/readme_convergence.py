@@ -51,10 +51,18 @@ def short(result: dict[str, Any]) -> str:
         peak, _, operations, up = costs_of(first)
         rows.append([told, spread(first), spread(second), peak, operations, up])
     majority = [
-        spread({"accuracy_mean": _majority(found[name, TUNED]), "accuracy_std": None}) for name in (FIRST, "ag_news")
+        spread({"accuracy_mean": _majority(found[name, TUNED]), "accuracy_std": None})
+        for name in (FIRST, "ag_news")
     ]
     rows.append(["always the commonest class", *majority, "", "", ""])
-    heads = ["", SETS[FIRST].title, SETS["ag_news"].title, "peak above the model", "operations a round", "sent a round"]
+    heads = [
+        "",
+        SETS[FIRST].title,
+        SETS["ag_news"].title,
+        "peak above the model",
+        "operations a round",
+        "sent a round",
+    ]
     note = (
         "MiniLM, 10 of 100 clients a round, Dirichlet alpha 1, 16 rounds of 4 steps; test accuracy, mean and deviation "
         "over 3 seeds; rank 16 and averaged weights but for FedMeZO (rank 1)."

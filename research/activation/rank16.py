@@ -24,8 +24,12 @@ LONG = {"schedule.rounds": 64, "schedule.checkpoint_every": 16, "server.average"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of sst2_train.tsv.gz and sst2_dev.tsv.gz")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of sst2_train.tsv.gz and sst2_dev.tsv.gz"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     args = parser.parse_args()

@@ -96,7 +96,16 @@ _ALIASES = {
 }
 """Where a name is another one in its module, where it would say too little or too much here."""
 
-__all__ = ["__version__", "methods", "optim", "splits", *sorted(_NAMES), "compare_methods", "load_config", "write_report"]
+__all__ = [
+    "__version__",
+    "methods",
+    "optim",
+    "splits",
+    *sorted(_NAMES),
+    "compare_methods",
+    "load_config",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

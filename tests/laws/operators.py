@@ -43,7 +43,9 @@ def variants(op: Any) -> Iterator[Callable[..., Any]]:
         yield lambda x, *args, **kwargs: op.inplace_variant(x * 1, *args, **kwargs)
 
 
-def verdict(op: Any, function: Callable[..., Any], sample: Any, which: int | None = None, count: int = 1) -> str:
+def verdict(
+    op: Any, function: Callable[..., Any], sample: Any, which: int | None = None, count: int = 1
+) -> str:
     """``equal``, ``refused``, ``no tangents``, or what is wrong.
 
     Args:
@@ -64,7 +66,9 @@ def verdict(op: Any, function: Callable[..., Any], sample: Any, which: int | Non
         for i, value in zip(moving, values, strict=True):
             given[i] = value
         x, args, kwargs = tree_unflatten(given, spec)
-        results = op.gradcheck_wrapper(function, x, *args, **kwargs)  # keeps a matrix symmetric, a mask a mask
+        results = op.gradcheck_wrapper(
+            function, x, *args, **kwargs
+        )  # keeps a matrix symmetric, a mask a mask
         return tuple(y for y in tree_leaves(results) if isinstance(y, Tensor))
 
     primals = [leaves[i].detach().clone(memory_format=torch.contiguous_format) for i in moving]
@@ -105,7 +109,9 @@ def _difference(
     moved = [i for i, x in enumerate(wanted) if has_derivative(x)]
     if any(isinstance(x, Dual) for i, x in enumerate(found) if i not in moved):
         return "integers with tangents"
-    tangents = [found[i].tangents[k] if isinstance(found[i], Dual) else torch.zeros_like(wanted[i]) for i in moved]
+    tangents = [
+        found[i].tangents[k] if isinstance(found[i], Dual) else torch.zeros_like(wanted[i]) for i in moved
+    ]
     state = torch.get_rng_state()
     try:
         agrees = _reverse_agrees(run, tangents, moved, primals, direction)
@@ -137,7 +143,7 @@ def _reverse_agrees(
         [y for y, _ in tracked], leaves, [a for _, a in tracked], allow_unused=True, materialize_grads=True
     )
     pulled = sum((_dot(g, v) for g, v in zip(found, direction, strict=True)), torch.zeros_like(pushed))
-    rough = max(torch.finfo(x.dtype).eps for x in tangents)
+    rough = max(torch.finfo(x.dtype).eps for x in (*tangents, *primals))
     return bool(torch.isclose(pushed, pulled, rtol=max(1e-6, 10 * rough), atol=max(1e-7, 10 * rough)))
 
 

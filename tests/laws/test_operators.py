@@ -35,7 +35,6 @@ REFUSED = set(
 
 DISPUTED = {
     "cholesky_inverse": "PyTorch's two modes differ by 5e-5 on its ill-conditioned sample",
-    "cov": "PyTorch's gradient of the weights alone is not that of finite differences",
     "nn_functional_embedding": "scale_grad_by_freq rescales the gradient by design, so that it is no gradient",
 }
 """Operators of which PyTorch's gradient is not the product that the law demands, and why."""

@@ -28,7 +28,9 @@ DISTRUSTED = {
 
 def _refuse_distrusted(func: Callable[..., Any], args: Any, kwargs: Any) -> None:
     name = getattr(func, "__name__", "")
-    products = name.startswith("scatter_reduce") and any(arg == "prod" for arg in (*args, *kwargs.values()) if isinstance(arg, str))
+    products = name.startswith("scatter_reduce") and any(
+        arg == "prod" for arg in (*args, *kwargs.values()) if isinstance(arg, str)
+    )
     if name in DISTRUSTED or products:
         raise ModelError(
             f"PyTorch's forward-mode derivative of {name_of(func)!r} disagrees with its gradient, so slopes through it "

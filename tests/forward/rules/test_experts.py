@@ -43,4 +43,6 @@ def test_slopes_are_those_of_autograd(kind):
     leaves = {n: w.detach().clone().requires_grad_() for n, w in weights.items()}
     wanted = dict(zip(leaves, torch.autograd.grad(loss(leaves), list(leaves.values())), strict=True))
     _, slopes = jvp(loss, weights, [v])
-    assert slopes.tolist() == pytest.approx([dot(wanted, v)], rel=1e-3)  # grouped products exist in float32 and below
+    assert slopes.tolist() == pytest.approx(
+        [dot(wanted, v)], rel=1e-3
+    )  # grouped products exist in float32 and below

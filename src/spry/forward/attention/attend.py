@@ -89,7 +89,9 @@ def _grouped(mask: Any, groups: int, scores: tuple[int, ...]) -> Any:
     """Shape (B, G, R, L, T), ones where the mask broadcasts."""
     mask = mask[(None,) * (4 - mask.dim())]
     if any(size not in {1, whole} for size, whole in zip(mask.shape, scores, strict=True)):
-        raise ModelError(f"an attention mask of shape {tuple(mask.shape)} does not fit scores of shape {scores}")
+        raise ModelError(
+            f"an attention mask of shape {tuple(mask.shape)} does not fit scores of shape {scores}"
+        )
     return mask.unflatten(1, (groups, -1)) if mask.shape[1] > 1 else mask.unsqueeze(2)
 
 

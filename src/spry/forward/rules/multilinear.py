@@ -40,7 +40,10 @@ def product_rule(func: Callable[..., Tensor], *factors: Any) -> Dual:
 
 @family(named("matmul", "__matmul__", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger", "kron"))
 def _product(func: Callable[..., Tensor], *args: Any, **named_args: Any) -> Any:
-    factors = (*args, *(named_args[name] for name in sorted(named_args)))  # input, then mat2, other, tensor or vec
+    factors = (
+        *args,
+        *(named_args[name] for name in sorted(named_args)),
+    )  # input, then mat2, other, tensor or vec
     if not all(isinstance(x, Tensor) for x in factors):  # out_dtype
         return fallback(func, args, named_args)
     return product_rule(func, *factors)

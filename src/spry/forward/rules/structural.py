@@ -75,7 +75,9 @@ def _move(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not has_derivative(out):
             return out
         if func.__name__ == "view" and any(isinstance(arg, torch.dtype) for arg in (*rest, *kwargs.values())):
-            raise ModelError("'view' with a dtype reads the bits of a number, which have no derivative; use .to(dtype)")
+            raise ModelError(
+                "'view' with a dtype reads the bits of a number, which have no derivative; use .to(dtype)"
+            )
         return _related(x, out, Dual(out, columns))
     columns = list(columns)
     parts = [Dual(part, (column[i] for column in columns)) for i, part in enumerate(out)]
@@ -148,7 +150,9 @@ def _embedding(
     input: Tensor, weight: Dual, padding_idx: int | None = None, *args: Any, **kwargs: Any
 ) -> Dual:
     if (args[0] if args else kwargs.get("max_norm")) is not None:
-        raise ModelError("an embedding with max_norm rewrites its weight, which is trained here; drop max_norm")
+        raise ModelError(
+            "an embedding with max_norm rewrites its weight, which is trained here; drop max_norm"
+        )
     out = F.embedding(input, weight.primal, padding_idx, *args, **kwargs)
     tangents = [F.embedding(input, t) for t in weight.tangents]
     if padding_idx is not None:  # autograd holds this row constant, so do we
