@@ -87,8 +87,9 @@ def main() -> None:
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
     for table in (activation, parts, errors):
+        body = table()
         marked = rf"(<!-- {table.__name__}:begin -->\n).*?(<!-- {table.__name__}:end -->)"
-        text = re.sub(marked, lambda m, body=table(): f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)
+        text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)
     page.write_text(text, encoding="utf-8")
 
 

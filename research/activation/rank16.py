@@ -12,10 +12,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spry.experiment import tune
 from spry.experiment.compare import FILE, compare
-from spry.experiment.config import Config, load
 from spry.experiment.files import write_json
+
+from spry.experiment import tune
+from spry.experiment.config import Config, load
 from spry.experiment.run import META, SUMMARY
 
 METHODS = ("weights", "activation", "block")

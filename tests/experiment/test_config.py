@@ -39,7 +39,8 @@ def test_per_method_settings_reach_that_method_only(tmp_path):
 def test_a_run_takes_its_methods_own_settings_unless_they_are_overridden(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(
-        '[client]\nlr = 1.0\n[methods.spry]\nclient.lr = 2.0\npeft.exact = "last_block"\n[methods.fedavg]\nclient.lr = 3.0\n'
+        '[client]\nlr = 1.0\n[methods.spry]\nclient.lr = 2.0\npeft.exact = "last_block"\n'
+        "[methods.fedavg]\nclient.lr = 3.0\n"
     )
     spry, fedavg, asked = (
         load_run(path, overrides)

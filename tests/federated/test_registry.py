@@ -22,7 +22,7 @@ from spry.wire.messages import Answer
 
 def test_an_unknown_option_names_the_nearest():
     with pytest.raises(
-        ConfigError, match="'spry' has no option 'num_direction'. Did you mean 'num_directions'"
+        ConfigError, match=r"'spry' has no option 'num_direction'\. Did you mean 'num_directions'"
     ):
         find("spry").parse({"num_direction": 2})
 

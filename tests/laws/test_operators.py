@@ -6,31 +6,14 @@ with its own samples (0-dim, empty, broadcast, complex, not contiguous), as func
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+
 from tests.laws.operators import operators, variants, verdict
 
-REFUSED = set(
-    """
-    _chunk_cat _native_batch_norm_legit _segment_reduce_lengths _segment_reduce_offsets add addbmm addcdiv addcmul
-    addmm addmm_decomposed addmv addr as_strided as_strided_partial_views as_strided_scatter atan2 baddbmm cdist
-    cholesky clamp clamp_max clamp_min copysign div_floor_rounding div_no_rounding_mode div_trunc_rounding eq
-    float_power floor_divide fmod ge geqrf grid_sampler_2d grid_sampler_3d gt heaviside histogram histogramdd
-    hypot igamma igammac index_add index_copy index_fill index_put index_reduce_amax index_reduce_amin
-    index_reduce_mean index_reduce_prod item ldexp le lerp linalg_ldl_factor linalg_ldl_factor_ex linalg_ldl_solve
-    linspace_tensor_overload logcumsumexp logical_and logical_or logical_xor logspace_tensor_overload lt
-    masked_fill masked_scatter mul native_batch_norm native_dropout_backward ne nextafter nn_functional_batch_norm
-    nn_functional_binary_cross_entropy nn_functional_ctc_loss nn_functional_embedding nn_functional_embedding_bag
-    nn_functional_grid_sample nn_functional_linear_cross_entropy nn_functional_linear_cross_entropy_chunked
-    nn_functional_linear_cross_entropy_chunked_none nn_functional_max_unpool1d nn_functional_max_unpool1d_grad
-    nn_functional_max_unpool2d nn_functional_max_unpool2d_grad nn_functional_max_unpool3d
-    nn_functional_max_unpool3d_grad nn_functional_multi_margin_loss nn_functional_multilabel_margin_loss
-    nn_functional_pdist nn_functional_soft_margin_loss normal normal_in_place ormqr pow put remainder resize_
-    resize_as_ scatter scatter_add scatter_reduce_amax scatter_reduce_amin scatter_reduce_mean scatter_reduce_prod
-    scatter_reduce_sum sparse_mm_reduce sparse_sampled_addmm special_zeta squeeze squeeze_multiple sub t to_sparse
-    transpose true_divide unique unique_consecutive unsqueeze xlogy
-    """.split()
-)
+REFUSED = set((Path(__file__).parent / "refused_operators.txt").read_text(encoding="utf-8").split())
 """Operators that the engine refuses, for some samples at least. The list may only shrink."""
 
 DISPUTED = {

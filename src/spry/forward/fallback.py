@@ -14,7 +14,6 @@ from spry.forward.custom_ops import custom_rule
 from spry.forward.diagnostics import count_fallback, name_of
 from spry.forward.dual import Dual, Tangents, has_derivative, num_tangents, primal
 
-
 DISTRUSTED = {
     "as_strided_scatter",
     "linear_cross_entropy",

@@ -21,7 +21,7 @@ from spry.models.last_block import last_block_maps
 from spry.models.load import Backbone
 
 Exact = Literal["head", "last_block", "nothing"]
-"""What gets exact gradients from methods that measure slopes: the head, with it the adapters of the last block, nothing."""
+"""What gets exact gradients where slopes are measured: the head, with it the last block's adapters, nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

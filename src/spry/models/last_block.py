@@ -28,7 +28,7 @@ def last_block_maps(backbone: Backbone) -> list[str]:
 
     Returns:
         Names in the model, in its order; none if the head is read from all positions, if the maps above the last
-        attention are in no list of blocks, as in models whose blocks share weights, or if the model cannot be looked at.
+        attention are in no list of blocks, as where blocks share weights, or if the model cannot be looked at.
     """
     top = _maps_above_last_attention(backbone)
     lists = [name for name, module in backbone.model.named_modules() if isinstance(module, nn.ModuleList)]

@@ -2,7 +2,8 @@
 
 A map ``z_t = A x_t`` is shared by all tokens of all examples. Moving ``A`` itself gives one slope a batch; moving each
 example's ``z`` gives one slope an example, and what turns the slopes into a gradient of ``A`` is formed during the
-pass: the trace ``V_b = sum_t u_t x_t'``, of the shape of ``A``. No input is stored. Tokens may be moved together in M groups; then M sums of inputs make up the trace.
+pass: the trace ``V_b = sum_t u_t x_t'``, of the shape of ``A``. No input is stored.
+Tokens may be moved together in M groups; then M sums of inputs make up the trace.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class Tap(Dual):
     site: _Site
 
     @staticmethod
-    def __new__(cls, site: _Site) -> Tap:  # ruff: ignore[undocumented-public-method, missing-type-function-argument]
+    def __new__(cls, site: _Site) -> Tap:  # ruff: ignore[missing-type-function-argument]
         weight = site.weight
         self = torch.Tensor._make_wrapper_subclass(  # pyright: ignore[reportAttributeAccessIssue]
             cls, weight.shape, strides=weight.stride(), dtype=weight.dtype, device=weight.device

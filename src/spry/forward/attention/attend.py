@@ -44,21 +44,26 @@ def attend(
         Shape (B, G R, L, E), in the memory order of (B, L, G R, E).
     """
     query, key, value = broadcast(query, key, value)
-    batch, heads, queries, width = query.shape
-    groups = key.shape[1]
-    factor = width**-0.5 if scale is None else scale
-    mask = None if mask is None else _grouped(mask, groups, (batch, heads, queries, key.shape[2]))
-    sizes = (batch, queries, groups, heads // groups, value.shape[-1])
-    count = 1 + _directions(query, key, value, mask)
-    results = [torch.empty(sizes, dtype=query.dtype, device=query.device) for _ in range(count)]
+    mask = None if mask is None else _grouped(mask, key.shape[1], (*query.shape[:3], key.shape[2]))
+    results = _results(query, key, value, mask)
+    factor: float = query.shape[-1] ** -0.5 if scale is None else scale
     for block, q, k, v in blocks(query, key, value, is_causal=is_causal):
         open_to = None if mask is None else slice_dual(mask, _mask_index(mask, block))
-        kept = None if drop is None else drop(block)
-        found = attend_block(q, k, v, open_to, block.rows.start if is_causal else None, factor, kept)
+        causal_from = block.rows.start if is_causal else None
+        found = attend_block(q, k, v, open_to, causal_from, factor, drop(block) if drop else None)
         for result, piece in zip(results, found, strict=True):
             result[block.examples, block.rows, block.groups] = piece.permute(0, 3, 1, 2, 4)
     out, *tangents = (result.flatten(2, 3).transpose(1, 2) for result in results)
     return Dual(out, tangents)
+
+
+def _results(query: Any, key: Any, value: Any, mask: Any) -> list[Tensor]:
+    """Room for the values and each direction's tangents."""
+    batch, heads, queries, _ = query.shape
+    groups = key.shape[1]
+    sizes = (batch, queries, groups, heads // groups, value.shape[-1])
+    count = 1 + _directions(query, key, value, mask)
+    return [torch.empty(sizes, dtype=query.dtype, device=query.device) for _ in range(count)]
 
 
 def fold(query: Any, key: Any, value: Any, mask: Any, enable_gqa: bool) -> tuple[list[Any], tuple[int, ...]]:

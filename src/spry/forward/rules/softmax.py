@@ -29,7 +29,7 @@ def _functional_log_softmax(
 
 def _dimension(input: Dual, dim: int | None) -> int:
     """The dimension that PyTorch takes, which it warns of, where none is given."""
-    return F._get_softmax_dim("softmax", input.dim(), 5) if dim is None else dim
+    return F._get_softmax_dim("softmax", input.dim(), 5) if dim is None else dim  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @rule(torch.softmax, Tensor.softmax, torch.special.softmax)

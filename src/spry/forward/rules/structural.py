@@ -56,7 +56,10 @@ MOVES = (
     + named("conj", "conj_physical", "cfloat", "cdouble", "chalf")
     + [getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH", "real", "imag")]
 )
-"""Functions linear in their first argument, over the real numbers; the others are sizes, indices, or tensors whose shape or dtype counts."""
+"""Functions linear in their first argument, over the real numbers.
+
+The others are sizes, indices, or tensors whose shape or dtype counts.
+"""
 
 
 @family(MOVES)
