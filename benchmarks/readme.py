@@ -25,12 +25,12 @@ PAGE = Path("docs/results/README.md")
 
 def demo(result: dict[str, Any]) -> str:
     """What each method of the demo reached and cost."""
-    rows = [["always the commonest class", percent(result["rows"][0]["majority_accuracy"]), "", "", "", ""]]
+    rows = [["always the commonest class", percent(result["rows"][0]["baseline"]), "", "", "", ""]]
     rows += [
         [
             row["label"],
-            percent(row["accuracy_mean"]),
-            percent(row["personalized_accuracy_mean"]),
+            percent(row["score_mean"]),
+            percent(row["personalized_score_mean"]),
             f"{row['peak_bytes_above_model'] / MIB:.0f} MiB",
             f"{row['seconds_per_round']:.1f} s",
             f"{row['bytes_up_per_client_round'] / 1024:.1f} KiB",
