@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spry.experiment.build import build, settings
-from spry.experiment.config import load
+from spry.experiment.config import read_config
 from spry.federated.methods import METHODS
 from spry.optim.rules import adamw
 
@@ -22,16 +22,16 @@ PAPER = {
 
 @pytest.mark.parametrize("key", PAPER)
 def test_paper(key):
-    assert load("paper").flat()[key] == PAPER[key]
+    assert read_config("paper").flat()[key] == PAPER[key]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_can_be_set_up_from_it(name):
-    assert settings(load("paper").for_method(name, 0)).rounds == load("paper").schedule.rounds
+    assert settings(read_config("paper").for_method(name, 0)).rounds == read_config("paper").schedule.rounds
 
 
 def test_the_client_optimizer_is_adamw():
-    made = settings(load("paper")).client
+    made = settings(read_config("paper")).client
     assert made is not None
     w = {"w": torch.tensor([1.0, -2.0])}
     ours, _ = made.update(w, made.init(w), w)
@@ -46,7 +46,7 @@ def test_dropout_reaches_the_task(dropout, tiny_model, tiny_csv, tmp_path):
         f'[model]\nname = "{tiny_model}"\nmax_length = 16\ndropout = {str(dropout).lower()}\n[peft]\ndropout = 0.3\n'
         f'[data]\nname = "{tiny_csv}"\nclients = 4\n'
     )
-    made = build(load(path))
+    made = build(read_config(path))
     assert made.task.dropout is dropout
     assert any(getattr(m, "p", None) == pytest.approx(0.3) for m in made.task.module.modules())
 
@@ -54,6 +54,6 @@ def test_dropout_reaches_the_task(dropout, tiny_model, tiny_csv, tmp_path):
 def test_unit_sizes_are_their_weights(tiny_model, tiny_csv, tmp_path):
     path = tmp_path / "config.toml"
     path.write_text(f'[model]\nname = "{tiny_model}"\n[data]\nname = "{tiny_csv}"\nclients = 4\n')
-    task = build(load(path)).task
+    task = build(read_config(path)).task
     initial = task.init()
     assert all(unit.size == sum(initial[n].numel() for n in unit.names) for unit in task.units)

@@ -14,7 +14,7 @@ from spry.experiment.folder import CONFIG, matches
 RUNS = Path("runs")
 
 
-def choose(name: str, runs: Mapping[str, Config]) -> Path:
+def choose_folder(name: str, runs: Mapping[str, Config]) -> Path:
     """Choose a folder that holds nothing but the given runs.
 
     Args:
@@ -33,7 +33,7 @@ def choose(name: str, runs: Mapping[str, Config]) -> Path:
     )
 
 
-def dataset(run: Config) -> str:
+def short_name(run: Config) -> str:
     """Name a run's data set for use in a folder's name.
 
     Args:
@@ -43,7 +43,7 @@ def dataset(run: Config) -> str:
         The name without folders and file endings.
 
     Example:
-        >>> dataset(Config().with_settings({"data.name": "some/where/reviews.csv.gz"}))
+        >>> short_name(Config().with_settings({"data.name": "some/where/reviews.csv.gz"}))
         'reviews'
     """
     return Path(run.data.name).name.split(".")[0] or "data"

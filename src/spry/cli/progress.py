@@ -112,7 +112,7 @@ class Numbers:
         told += [
             f"{part} {formats.score_value(value, self.score)}{unit}" for part, value in self.scores.items()
         ]
-        told += [] if self.peak is None else [f"peak {formats.size(self.peak)}"]
+        told += [] if self.peak is None else [f"peak {formats.format_bytes(self.peak)}"]
         return Text("   ".join(told), "dim")
 
 
@@ -130,7 +130,7 @@ def opening(name: str, started: Started) -> str:
     line = (
         f"{name}: {config.model.name} on {config.data.name}, {started.clients} clients, "
         f"{config.schedule.clients_per_round} a round, {_rounds(config.schedule.rounds)}, "
-        f"{formats.count(started.trainable_weights)} weights in {started.units} units and the head; "
+        f"{formats.format_count(started.trainable_weights)} weights in {started.units} units and the head; "
         f"folder {started.folder}"
     )
     return line + (f" (going on after round {started.resumed_at})" if started.resumed_at else "")

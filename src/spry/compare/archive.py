@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from spry.experiment.config import Config, load
+from spry.experiment.config import Config, read_config
 from spry.experiment.folder import CONFIG, matches
 
 ARCHIVE = "archive"
@@ -25,7 +25,7 @@ def archive_stale_run(config: Config, tuned: Mapping[str, Any], folder: Path, pl
     old = folder / place
     if not (old / CONFIG).is_file() or matches(config, old):
         return
-    if load(old / CONFIG).with_settings(tuned).alone() == config.alone():
+    if read_config(old / CONFIG).with_settings(tuned).alone() == config.alone():
         target = folder / ARCHIVE / place
         numbered = (target.with_name(f"{target.name}-{number}") for number in count(1))
         target = next(candidate for candidate in numbered if not candidate.exists())

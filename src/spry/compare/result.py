@@ -18,8 +18,8 @@ from spry.compare.costs import (
     mean_and_std,
     trajectory,
 )
-from spry.experiment import log
 from spry.experiment.config import Config
+from spry.experiment.log import read_rounds
 from spry.experiment.run import SUMMARY
 from spry.tasks.score import Score
 
@@ -47,7 +47,7 @@ def read_result(
         {**summarize_method(name, summaries[name]), **_traits(config)} for name, config in configs.items()
     ]
     trajectories = {
-        name: [trajectory(log.read(folder), score) for folder in own] for name, own in folders.items()
+        name: [trajectory(read_rounds(folder), score) for folder in own] for name, own in folders.items()
     }
     return {
         "schema": 2,

@@ -13,10 +13,10 @@ from spry.compare.archive import archive_stale_run
 from spry.compare.fairness import check_fairness
 from spry.compare.grid import Point, grid_points, settings_at_edge
 from spry.core.errors import ConfigError, TrainingError
-from spry.experiment import log
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config
 from spry.experiment.folder import SUMMARY, is_finished, matches
+from spry.experiment.log import read_rounds
 from spry.experiment.run import Started, run
 from spry.runtime.records import Round
 from spry.tasks.score import Score
@@ -163,7 +163,7 @@ def _result(place: Path) -> dict[str, Any]:
         return {"score": None, "loss": None, **_read(place / FAILED)}
     summary = _read(place / SUMMARY)
     loss = next(
-        (entry["test_loss"] for entry in reversed(log.read(place)) if entry["test_loss"] is not None), None
+        (entry["test_loss"] for entry in reversed(read_rounds(place)) if entry["test_loss"] is not None), None
     )
     return {
         "score": summary[Score.of_summary(summary).key("test")],

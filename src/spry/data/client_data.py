@@ -14,7 +14,7 @@ from spry.core.keys import Key
 from spry.data import clients, partition
 from spry.data.batches import EvaluationBatches
 from spry.data.dataset import Dataset, Splits
-from spry.data.datasets import load
+from spry.data.datasets import load_splits
 from spry.data.encoded import Encoded
 from spry.data.federation import Federation
 
@@ -145,5 +145,5 @@ def load_dataset(
         DataError: If the source cannot be found or read.
     """
     return LabelledText(
-        splits=load(name, text=text, label=label, group=group, test=test, test_fraction=TEST_SHARE)
+        splits=load_splits(name, text=text, label=label, group=group, test=test, test_fraction=TEST_SHARE)
     )

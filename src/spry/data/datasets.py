@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from spry.core.errors import DataError, nearest
-from spry.data import builtin, hub
-from spry.data.builtin import BUILTINS
+from spry.data import hub
+from spry.data.builtin import BUILTINS, load_builtin
 from spry.data.dataset import Splits
-from spry.data.examples import Blank, dataset
-from spry.data.files import READERS, ending, read
+from spry.data.examples import Blank, build_dataset
+from spry.data.files import ENDINGS, ending, read_table
 from spry.data.holdout import hold_out
 from spry.data.table import Columns
 
 
-def load(
+def load_splits(
     name: str,
     *,
     text: str | Sequence[str] = "text",
@@ -55,19 +55,21 @@ def load(
             empty texts, no rows, one class only, or a test label that the training part does not have.
     """
     if name in BUILTINS:
-        return builtin.load(name)
+        return load_builtin(name)
     path = Path(name)
     columns = Columns(text=(text,) if isinstance(text, str) else tuple(text), label=label, group=group)
-    if path.is_file() or (ending(path) in READERS and not path.exists()):
+    if path.is_file() or (ending(path) in ENDINGS and not path.exists()):
         files = [name, *([test] if test else [])]
-        tables = [read(Path(file), columns, encoding=encoding, separator=separator) for file in files]
+        tables = [read_table(Path(file), columns, encoding=encoding, separator=separator) for file in files]
     else:
         if "/" not in name and not path.exists() and nearest(name, BUILTINS).startswith("Did you mean"):
             raise DataError(f"There is no data set {name!r}. {nearest(name, BUILTINS)}")
         tables = hub.tables(name, columns, subset=subset, test=test)
-    train = dataset(tables[0], columns, name=path.name if path.exists() else name, blank=blank)
+    train = build_dataset(tables[0], columns, name=path.name if path.exists() else name, blank=blank)
     if len(tables) > 1:
         columns = replace(columns, group=None)  # only training examples are dealt
-        held = dataset(tables[1], columns, name=f"{train.name} (test)", names=train.label_names, blank=blank)
+        held = build_dataset(
+            tables[1], columns, name=f"{train.name} (test)", names=train.label_names, blank=blank
+        )
         return Splits(train=train, test=held, official=True)
     return Splits(train=train) if test_fraction is None else hold_out(train, test_fraction)

@@ -9,7 +9,7 @@ from spry.core.errors import DataError, nearest
 from spry.data import cells
 from spry.data.classes import number_labels
 from spry.data.dataset import Dataset
-from spry.data.facts import LeftOut, Reading, count
+from spry.data.facts import LeftOut, Reading, quantity
 from spry.data.labels import clean
 from spry.data.table import Columns, Table
 
@@ -17,7 +17,7 @@ Blank = Literal["error", "skip"]
 """What becomes of an empty text, label or id: its file is refused, or its row is left out and counted."""
 
 
-def dataset(
+def build_dataset(
     table: Table,
     columns: Columns,
     *,
@@ -51,7 +51,7 @@ def dataset(
     out = _empty(table, filled, blank) | {unlabelled: list(labels.unlabelled)}
     dropped = {row for rows in out.values() for row in rows}
     kept = [row for row in range(len(table)) if row not in dropped]
-    why = ", ".join(f"{count(len(rows), 'row')} with {reason}" for reason, rows in out.items() if rows)
+    why = ", ".join(f"{quantity(len(rows), 'row')} with {reason}" for reason, rows in out.items() if rows)
     numbers, classes = _numbered(table, columns.label, labels.values, kept, names, why)
     pairs = texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
     return Dataset(

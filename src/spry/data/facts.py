@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 
-def count(number: int, noun: str) -> str:
+def quantity(number: int, noun: str) -> str:
     """Write a number of things: ``1 row``, ``1,000 rows``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
@@ -47,7 +47,7 @@ class Reading:
 
     def __str__(self) -> str:
         return "; ".join([
-            f"{self.source} ({self.format}, {count(self.rows, 'row')})",
+            f"{self.source} ({self.format}, {quantity(self.rows, 'row')})",
             *map(str, self.left_out),
         ])
 
@@ -104,4 +104,4 @@ class Facts:
 def _counted(classes: Mapping[str, int]) -> str:
     shown = ", ".join(f"{name!r} {number:,}" for name, number in list(classes.items())[:10])
     more = f", and {len(classes) - 10} more" if len(classes) > 10 else ""
-    return f"{count(sum(classes.values()), 'example')} of {len(classes)} classes ({shown}{more})"
+    return f"{quantity(sum(classes.values()), 'example')} of {len(classes)} classes ({shown}{more})"

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spry.core.errors import DataError
-from spry.data import delimited, json_rows
+from spry.data import delimited
+from spry.data.delimited import parse_delimited
+from spry.data.json_rows import parse_json
 from spry.data.table import Columns, Table
 
 if TYPE_CHECKING:
     import pyarrow
 
-READERS = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".json": "", ".parquet": ""}
+ENDINGS = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".json": "", ".parquet": ""}
 """File endings that are known, with the separator they promise; each may be followed by an ending of ``PACKED``."""
 
 PACKED: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
@@ -50,7 +52,7 @@ def ending(path: Path) -> str:
     return Path(name).suffix
 
 
-def read(
+def read_table(
     path: Path, columns: Columns = _ANY, *, encoding: str | None = None, separator: str | None = None
 ) -> Table:
     """Read a whole table into memory; content counts, not the name.
@@ -145,12 +147,12 @@ def _text(text: str, told: str, columns: Columns, separator: str | None, source:
     is_json = told in {".json", ".jsonl"}
     if text.lstrip()[0] in "{[" and (is_json or separator is None):
         try:
-            found, format = json_rows.parse(text, source=source, columns=columns)
+            found, format = parse_json(text, source=source, columns=columns)
             return Table(source=source, columns=found, format=format, size=size)
         except DataError:
-            if is_json or not delimited.heads(text, columns, READERS.get(told) or ","):
+            if is_json or not delimited.heads(text, columns, ENDINGS.get(told) or ","):
                 raise
-    promised = separator or READERS.get(told) or ","
+    promised = separator or ENDINGS.get(told) or ","
     if is_json and not delimited.heads(text, columns, promised):
         raise DataError(
             f"{source}: is not JSON; it begins with {text.lstrip()[:20]!r}. Is it of another format?"
@@ -162,7 +164,7 @@ def _text(text: str, told: str, columns: Columns, separator: str | None, source:
 
 
 def _delimited(text: str, columns: Columns, separator: str, source: str, size: int) -> Table:
-    names, rows = delimited.parse(text, source=source, columns=columns, separator=separator)
+    names, rows = parse_delimited(text, source=source, columns=columns, separator=separator)
     cells: list[Any] = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
     return Table(
         source=source,

@@ -12,7 +12,7 @@ from typing import Any
 
 from spry.core.errors import DataError
 from spry.data import cells
-from spry.data.classes import NUMBER, WHOLE, check
+from spry.data.classes import NUMBER, WHOLE, check_classes
 
 UNLABELLED = ("-1", "-100", "-")
 """What stands for "no label" by convention: in GLUE and on the Hub, in PyTorch, in SNLI."""
@@ -65,7 +65,7 @@ def clean(column: Sequence[Any], where: str, known: Collection[str] | None = Non
             *_spaces(written, where),
             *_spellings(stripped, values, where),
             *(f"{where}: {mark!r} is taken as a class." for mark in UNLABELLED if mark in classes),
-            *(check(classes, len(values), where) if known is None else ()),
+            *(check_classes(classes, len(values), where) if known is None else ()),
         ),
     )
 

@@ -118,7 +118,7 @@ def basis(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
     return [_shaped(zeros.index_fill(0, torch.tensor(i), d**0.5), params) for i in chosen]
 
 
-JOINT: tuple[Directions, ...] = (orthogonal, basis)
+JOINT_DRAWS: tuple[Directions, ...] = (orthogonal, basis)
 """Those whose numbers depend on each other, and on which weights are drawn for."""
 
 

@@ -11,9 +11,9 @@ import torch
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.units import Unit
-from spry.data import datasets
 from spry.data.client_data import TEST_SHARE, ClientData, LabelledText
 from spry.data.dataset import Splits
+from spry.data.datasets import load_splits
 from spry.data.facts import Facts
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out
@@ -145,7 +145,7 @@ def _adapter(config: Config) -> Adapter:
 def _splits(config: Config) -> Splits:
     data = config.data
     group = data.column if data.partition == "column" else None
-    splits = datasets.load(
+    splits = load_splits(
         data.name, text=data.text, label=data.label, group=group, test=data.test, test_fraction=TEST_SHARE
     )
     if data.validation:

@@ -16,10 +16,10 @@ from spry.core.errors import CheckpointError, DiskError
 from spry.experiment.atomic import replace_file
 from spry.federated.algorithm import ServerState
 
-FILE = "checkpoint.safetensors"
+CHECKPOINT_FILE = "checkpoint.safetensors"
 
 
-def write(state: ServerState, folder: Path) -> None:
+def write_checkpoint(state: ServerState, folder: Path) -> None:
     """Write the state into a run folder, keeping the last checkpoint until the new one is whole on the disk.
 
     Args:
@@ -36,7 +36,7 @@ def write(state: ServerState, folder: Path) -> None:
         tensors |= {f"memory/{slot}/{name}": value for name, value in slots.items()}
     metadata = {"spry": json.dumps({"version": 1, "round": state.round})}
     data = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, metadata)
-    target = folder / FILE
+    target = folder / CHECKPOINT_FILE
     try:
         replace_file(target, data)
     except OSError as error:
@@ -48,7 +48,7 @@ def write(state: ServerState, folder: Path) -> None:
         ) from error
 
 
-def read(folder: Path, like: ServerState) -> ServerState:
+def read_checkpoint(folder: Path, like: ServerState) -> ServerState:
     """Read the state of a run folder.
 
     Args:
@@ -61,7 +61,7 @@ def read(folder: Path, like: ServerState) -> ServerState:
     Raises:
         CheckpointError: If the file is missing, damaged or of another run.
     """
-    path = folder / FILE
+    path = folder / CHECKPOINT_FILE
     header, tensors = _open(path)
 
     def take(key: str, shape: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def _memory(tensors: Mapping[str, Tensor], like: ServerState, path: Path) -> dic
     return memory
 
 
-def exists(folder: Path) -> bool:
+def has_checkpoint(folder: Path) -> bool:
     """Tell whether a run folder has a checkpoint.
 
     Args:
@@ -123,4 +123,4 @@ def exists(folder: Path) -> bool:
     Returns:
         True if there is one.
     """
-    return (folder / FILE).is_file()
+    return (folder / CHECKPOINT_FILE).is_file()

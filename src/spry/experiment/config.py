@@ -21,8 +21,8 @@ from spry.experiment.schema import (
     ModelSettings,
     PeftSettings,
     ScheduleSettings,
-    Section,
     ServerSettings,
+    Settings,
     TuneSettings,
 )
 from spry.experiment.values import annotation_of, annotation_of_option, parse_value
@@ -33,7 +33,7 @@ FREE = (["tune", "grid"], ["tune", "methods"])
 """Tables whose entries appear as they are named, beside ``methods``."""
 
 
-class Config(Section):
+class Config(Settings):
     """A whole run, and in ``methods`` and ``tune`` what only comparisons read: what is a method's own."""
 
     seed: int = 0
@@ -100,12 +100,12 @@ class Config(Section):
         """Write the configuration as TOML; settings that are unset are left out.
 
         Returns:
-            The text, which ``load`` reads back to an equal configuration.
+            The text, which ``read_config`` reads back to an equal configuration.
         """
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
-def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+def read_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration.
 
     Args:
@@ -134,7 +134,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return _validate(tree).with_settings(dict(map(_parse, overrides)))
 
 
-def load_run(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read the configuration of one run: what ``methods`` has for its method counts, too, unless it is overridden.
 
     Args:
@@ -149,7 +149,7 @@ def load_run(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     asked = dict(map(_parse, overrides))
     name = asked.pop("method.name", None)
-    shared = load(source).with_settings(asked)
+    shared = read_config(source).with_settings(asked)
     return shared.for_method(name or shared.method.name, shared.seed).with_settings(asked).alone()
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from spry.core.errors import CheckpointError, ModelError
-from spry.experiment import checkpoint, fingerprint
+from spry.experiment import fingerprint
 from spry.experiment.atomic import replace_file, write_json
-from spry.experiment.config import Config, load
+from spry.experiment.checkpoint import has_checkpoint
+from spry.experiment.config import Config, read_config
 from spry.experiment.provenance import provenance, versions
 
 CONFIG, META, SUMMARY, ADAPTER = "config.toml", "meta.json", "summary.json", "adapter"
@@ -32,7 +33,9 @@ def matches(config: Config, folder: Path) -> bool:
     """
     written = folder / CONFIG
     return (
-        written.is_file() and load(written).alone() == config.alone() and not _changed_files(config, folder)
+        written.is_file()
+        and read_config(written).alone() == config.alone()
+        and not _changed_files(config, folder)
     )
 
 
@@ -41,7 +44,7 @@ def is_finished(config: Config, folder: Path) -> bool:
     return (folder / SUMMARY).is_file() and matches(config, folder)
 
 
-def check(config: Config, folder: Path, *, resume: bool) -> None:
+def check_folder(config: Config, folder: Path, *, resume: bool) -> None:
     """Refuse a folder that holds another run; nothing is written.
 
     Raises:
@@ -49,9 +52,9 @@ def check(config: Config, folder: Path, *, resume: bool) -> None:
     """
     if not (folder / CONFIG).is_file():
         return
-    before, after = load(folder / CONFIG).alone().flat(), config.alone().flat()
+    before, after = read_config(folder / CONFIG).alone().flat(), config.alone().flat()
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    begun = checkpoint.exists(folder)
+    begun = has_checkpoint(folder)
     if not resume and begun and not changed:
         raise CheckpointError(
             f"{folder} already holds this run. Resume it with spry resume {folder}, or choose another folder."

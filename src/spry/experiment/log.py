@@ -13,7 +13,7 @@ from spry.experiment.atomic import replace_file
 from spry.runtime.records import ClientRecord, Round
 from spry.tasks.task import Metrics
 
-FILE = "rounds.jsonl"
+LOG_FILE = "rounds.jsonl"
 
 
 def to_json(record: Round) -> dict[str, Any]:
@@ -55,8 +55,8 @@ class Writer:
     """
 
     def __init__(self, folder: Path, rounds: int) -> None:
-        self.path, self.next = folder / FILE, rounds
-        kept = [entry for entry in read(folder) if entry["round"] < rounds]
+        self.path, self.next = folder / LOG_FILE, rounds
+        kept = [entry for entry in read_rounds(folder) if entry["round"] < rounds]
         lost = sorted(set(range(rounds)) - {entry["round"] for entry in kept})
         if lost:
             raise CheckpointError(
@@ -97,7 +97,7 @@ class Writer:
             os.fsync(file.fileno())  # a checkpoint must not survive a power cut that its rounds do not
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
+def read_rounds(folder: Path) -> list[dict[str, Any]]:
     """Read the log up to its last whole line.
 
     Returns:
@@ -106,7 +106,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
     Raises:
         CheckpointError: If a line is damaged.
     """
-    path = folder / FILE
+    path = folder / LOG_FILE
     if not path.exists():
         return []
     whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]

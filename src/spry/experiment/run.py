@@ -9,20 +9,22 @@ from pathlib import Path
 from spry.core.errors import CheckpointError
 from spry.core.params import restrict, size
 from spry.core.units import names_of
-from spry.experiment import checkpoint, fingerprint, lock, log
+from spry.experiment import fingerprint, lock, log
 from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
-from spry.experiment.config import Config, load
+from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, write_checkpoint
+from spry.experiment.config import Config, read_config
 from spry.experiment.folder import (
     ADAPTER,
     CONFIG,
     SUMMARY,
     changed_versions,
-    check,
     check_fingerprints,
+    check_folder,
     prepare_folder,
 )
-from spry.experiment.summary import Facts, summarize
+from spry.experiment.log import read_rounds
+from spry.experiment.summary import RunFacts, summarize
 from spry.federated.ema import delivered
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
@@ -72,16 +74,24 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
             checkpoint cannot be written or read.
     """
     if (folder / CONFIG).is_file():
-        lock.probe(folder)
-    check(config, folder, resume=resume)
+        lock.check_unlocked(folder)
+    check_folder(config, folder, resume=resume)
     experiment = build(config)
     if config.schedule.rounds:
         sample(experiment.clients.trainable(), config.schedule.clients_per_round, 0, experiment.key)
     folder.mkdir(parents=True, exist_ok=True)
     with lock.exclusive(folder) as note:
-        check(config, folder, resume=resume)  # again: another process may have begun it while this one loaded
-        going_on = resume and checkpoint.exists(folder)
-        yield from _run(config, folder, experiment, going_on=going_on, notes=[*experiment.notes, *([note] if note else [])])
+        check_folder(
+            config, folder, resume=resume
+        )  # again: another process may have begun it while this one loaded
+        going_on = resume and has_checkpoint(folder)
+        yield from _run(
+            config,
+            folder,
+            experiment,
+            going_on=going_on,
+            notes=[*experiment.notes, *([note] if note else [])],
+        )
 
 
 def _run(
@@ -96,10 +106,10 @@ def _run(
     if going_on:
         check_fingerprints(folder, found)
         notes += changed_versions(folder)
-        state = checkpoint.read(folder, state)
+        state = read_checkpoint(folder, state)
     written = log.Writer(folder, state.round)
     prepare_folder(config, folder, found, anew=not going_on)
-    facts = Facts(
+    facts = RunFacts(
         score=experiment.task.score,
         trainable_weights=size(restrict(state.weights, names_of(experiment.algorithm.units))),
     )
@@ -129,10 +139,10 @@ def _run(
         state = record.state
         written.append(record)
         if state.round % config.schedule.checkpoint_every == 0 or state.round == config.schedule.rounds:
-            checkpoint.write(state, folder)
+            write_checkpoint(state, folder)
         yield record
     experiment.task.save_adapter(delivered(state), folder / ADAPTER)
-    write_json(folder / SUMMARY, summarize(config, log.read(folder), facts))
+    write_json(folder / SUMMARY, summarize(config, read_rounds(folder), facts))
 
 
 def resume(folder: Path) -> Iterator[Started | Round]:
@@ -149,4 +159,4 @@ def resume(folder: Path) -> Iterator[Started | Round]:
     """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} is no run folder (it has no {CONFIG}). Give the folder of a run.")
-    return run(load(folder / CONFIG), folder, resume=True)
+    return run(read_config(folder / CONFIG), folder, resume=True)

@@ -12,7 +12,7 @@ from spry.tasks.task import Score
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class RunFacts:
     """What a summary says of a run beyond its log.
 
     Args:
@@ -24,7 +24,7 @@ class Facts:
     trainable_weights: int
 
 
-def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: Facts) -> dict[str, Any]:
+def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFacts) -> dict[str, Any]:
     """Sum a run up from its log.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.models.sources import Source, find
+from spry.models.sources import Source, find_source
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +47,7 @@ class Backbone:
         return limit
 
 
-def load(
+def load_model(
     model: str,
     *,
     labels: int | Sequence[str],
@@ -75,7 +75,7 @@ def load(
     """
     names = [str(label) for label in range(labels)] if isinstance(labels, int) else list(labels)
     assert len(names) >= 2, names
-    source = find(model)
+    source = find_source(model)
     trained_on = trained_labels(model)
     with quiet(), torch.random.fork_rng(devices=[]):
         loaded, info = _read_model(model, source, names, dtype)
@@ -172,7 +172,7 @@ def trained_labels(model: str) -> tuple[str, ...] | None:
     """Read the classes that a checkpoint's head was trained on, in the order of their numbers.
 
     Args:
-        model: As ``load`` takes it.
+        model: As ``load_model`` takes it.
 
     Returns:
         Their names; None if it says none, as base models and generic heads (``LABEL_0``, ...) do.
@@ -182,7 +182,7 @@ def trained_labels(model: str) -> tuple[str, ...] | None:
     """
     from transformers import AutoConfig
 
-    source = find(model)
+    source = find_source(model)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(source.path, **source.arguments)

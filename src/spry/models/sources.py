@@ -35,7 +35,7 @@ class Source:
         return {} if self.gguf is None else {"gguf_file": self.gguf}
 
 
-def find(model: str) -> Source:
+def find_source(model: str) -> Source:
     """Find a model's files, as far as they are on this machine.
 
     Args:

@@ -34,7 +34,7 @@ def linear_names(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
 
 
-def find(model: nn.Module, wanted: Sequence[str] | None = None) -> list[str]:
+def find_targets(model: nn.Module, wanted: Sequence[str] | None = None) -> list[str]:
     """Find which modules to adapt.
 
     Args:

@@ -101,7 +101,7 @@ def checkpointed_step(subject: Subject) -> Tensor | None:
         backprop_step(subject)
 
 
-STEPS: Mapping[MeasuredMethod, Callable[[Subject], Tensor | None]] = {
+STEP_BY_METHOD: Mapping[MeasuredMethod, Callable[[Subject], Tensor | None]] = {
     "inference": inference_step,
     "spry": spry_step,
     "backprop": backprop_step,

@@ -6,7 +6,7 @@ import re
 
 from torch import Tensor, nn
 
-PACKED = 0.5 + 1 / 64 + 4 / (64 * 256)
+BYTES_PER_4_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a 4-bit number: half a byte, an 8-bit scale for 64 of them, a float32 scale for 256 of those."""
 
 
@@ -30,7 +30,7 @@ def weight_bytes(model: nn.Module, *, four_bit: bool = False) -> dict[str, int]:
         else:
             kind = "head" if re.search(r"\b(classifier|score|lm_head|pre_classifier)\b", name) else "body"
         if four_bit and kind == "body" and weight.ndim == 2:
-            sizes[kind] += round(weight.numel() * PACKED)
+            sizes[kind] += round(weight.numel() * BYTES_PER_4_BIT)
         else:
             sizes[kind] += sum(t.numel() * t.element_size() for t in (weight, *_scales(weight)))
     sizes["buffers"] = sum(b.numel() * b.element_size() for b in model.buffers())

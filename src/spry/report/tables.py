@@ -27,7 +27,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class ReportTable:
     """A table; the first column names the rows, the others hold numbers.
 
     Args:
@@ -41,13 +41,13 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> ReportTable:
     """Make a table of texts."""
     cells = tuple(tuple(Cell(text=text) for text in row) for row in rows)
-    return Table(title=title, columns=tuple(columns), rows=cells)
+    return ReportTable(title=title, columns=tuple(columns), rows=cells)
 
 
-def terminal(table: Table) -> RichTable:
+def terminal(table: ReportTable) -> RichTable:
     """Lay a table out for the terminal."""
     look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0), "title_justify": "left"}
     shown = RichTable(title=table.title, title_style="bold", **look)
@@ -60,7 +60,7 @@ def terminal(table: Table) -> RichTable:
     return shown
 
 
-def markdown(table: Table) -> str:
+def markdown(table: ReportTable) -> str:
     r"""Write a table as Markdown.
 
     >>> print(markdown(text_table("Colours", ["name", "share"], [["red|blue", "5 %"]])))

@@ -24,7 +24,7 @@ from spry.forward.functional import call
 from spry.models.adapt import Exact, adapt
 from spry.models.adapters import Adapter, FromConfig, Lora
 from spry.models.checkpointing import prepare, training
-from spry.models.load import load
+from spry.models.load import load_model
 from spry.tasks.classification_loss import ClassificationLoss
 from spry.tasks.metrics import ClassificationMetrics, classified
 from spry.tasks.task import Score
@@ -68,7 +68,7 @@ class ClassificationTask:
     ) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
-        backbone = load(model, labels=labels, key=key.fold("head"), dtype=dtype, device=device)
+        backbone = load_model(model, labels=labels, key=key.fold("head"), dtype=dtype, device=device)
         if not isinstance(adapter, Adapter):
             adapter = FromConfig(config=adapter)
         self._adapted = adapted = adapt(backbone, adapter, key.fold("peft"), exact=exact)

@@ -28,7 +28,7 @@ from spry.optim.rules import warmup_linear
 from spry.optim.transform import Transform, chain
 from spry.wire.messages import Answer, Order
 
-GUESS = "gradient"
+LAST_GRADIENT = "gradient"
 """The slot of the server's memory with the last gradient: what clients choose their directions by."""
 HALVES, PACE = ("half 0", "half 1"), "pace"
 SUMMED = ("summed 0", "summed 1")
@@ -107,7 +107,7 @@ class Pacing:
         return count * 2 ** max(0, attempt - self.devices + 1)
 
 
-def probe(units: Sequence[Unit]) -> str:
+def probe_weight(units: Sequence[Unit]) -> str:
     """Choose the tensor that the variance is watched on.
 
     Args:
@@ -166,7 +166,7 @@ def paced(
     Source:
         Xu et al. 2024 (FwdLLM, arXiv 2308.13894).
     """
-    watched, exact = probe(units), exact_names(units)
+    watched, exact = probe_weight(units), exact_names(units)
 
     def spec(order: Order) -> SlopeSpec:
         return SlopeSpec(directions=aligned_directions(order.guess, candidates), exact=exact)
@@ -185,7 +185,7 @@ def paced(
                 key=here.fold("client", client),
                 num_directions=pacing.directions(attempt, num_directions),
                 max_steps=max_steps,
-                guess=state.memory.get(GUESS),
+                guess=state.memory.get(LAST_GRADIENT),
                 group=place % 2,
             )
             for place, client in enumerate(clients)
@@ -213,7 +213,7 @@ def paced(
             after,
             weights=add(state.weights, updates),
             optimizer=optimizer,
-            memory={GUESS: _whole(gradient, state.weights)} if gradient else _guess(state.memory),
+            memory={LAST_GRADIENT: _whole(gradient, state.weights)} if gradient else _guess(state.memory),
         )
 
     return Algorithm(
@@ -237,7 +237,7 @@ def _whole(gradient: Params, weights: Params) -> Params:
 
 
 def _guess(memory: Mapping[str, Params]) -> dict[str, Params]:
-    return {GUESS: memory[GUESS]} if GUESS in memory else {}
+    return {LAST_GRADIENT: memory[LAST_GRADIENT]} if LAST_GRADIENT in memory else {}
 
 
 @dataclass

@@ -159,7 +159,7 @@ class Methods(dict[str, MethodInfo]):
     def __getattr__(self, name: str) -> MethodInfo:
         if name.startswith("_"):
             raise AttributeError(name)
-        return find(name)
+        return find_method(name)
 
 
 METHODS = Methods()
@@ -183,7 +183,7 @@ def method(name: str, **info: Any) -> Callable[[O], O]:
     return register
 
 
-def find(name: str) -> MethodInfo:
+def find_method(name: str) -> MethodInfo:
     """Look a method up.
 
     Raises:
