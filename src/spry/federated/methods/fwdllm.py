@@ -95,40 +95,17 @@ class Pacing:
             )
 
     def directions(self, attempt: int, count: int) -> int:
-        """Say how many directions each client takes in an attempt.
-
-        Args:
-            attempt: The attempt, from 0.
-            count: K in the attempts that only add devices.
-
-        Returns:
-            K, then 2 K, 4 K, ...
-        """
+        """Directions of each client in an attempt (from 0): K while attempts add devices, then 2 K, 4 K, ..."""
         return count * 2 ** max(0, attempt - self.devices + 1)
 
 
 def probe_weight(units: Sequence[Unit]) -> str:
-    """Choose the tensor that the variance is watched on.
-
-    Args:
-        units: The trained units, in the model's order.
-
-    Returns:
-        The last weight of the topmost unit that is no head (LoRA's B), or of the head if there is nothing else.
-    """
+    """Choose the weight whose variance is watched: the last of the topmost unit (LoRA's B), a head only if alone."""
     return names_of([unit for unit in units if not unit.head] or units)[-1]
 
 
 def variance(first: Tensor, second: Tensor) -> float:
-    """Measure how far two means lie apart: the sample variance of the pair, averaged over the elements.
-
-    Args:
-        first: Mean gradient of one half.
-        second: Mean gradient of the other half.
-
-    Returns:
-        ``mean((a - b)^2 / 2)``.
-    """
+    """Sample variance of the mean gradients of two halves, averaged over the elements: ``mean((a - b)^2 / 2)``."""
     return float((first.double() - second.double()).square().mean() / 2)
 
 
@@ -150,18 +127,9 @@ def paced(
     ``g = sum_i n_i K_i g_i / sum_i n_i K_i`` over all attempts since the last step, and that g is the next guess.
 
     Args:
-        name: What the algorithm is called in logs.
-        units: The units to train.
-        slope: How slopes are measured.
         num_directions: K, directions per client and batch at first.
         candidates: How many directions are drawn for each that is kept: the discriminative sampling.
-        server: The server's optimizer.
-        pacing: When the server steps.
         max_steps: Most local steps of a client; None leaves it to the codec.
-        transforms: Changes to updates on their way.
-
-    Returns:
-        The algorithm; clients send slopes.
 
     Source:
         Xu et al. 2024 (FwdLLM, arXiv 2308.13894).
