@@ -21,30 +21,19 @@ from spry.models.last_block import last_block_maps
 from spry.models.load import Backbone
 
 Exact = Literal["head", "last_block", "nothing"]
-"""What gets exact gradients from methods that measure slopes: the head, with it the adapters of the last block, nothing."""
+"""What gets exact gradients where slopes are measured: the head, with it adapters of the last block, or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapted:
-    """A model with trainable weights added to it; nothing in it requires grad.
-
-    Args:
-        module: The ``PeftModel``.
-        units: Its trainable weights by module, in model order, the head last.
-        adapter: What was added.
-    """
+    """A PEFT model in which nothing requires grad, and its trainable units in model order, the head last."""
 
     module: Any
     units: tuple[Unit, ...]
     adapter: Adapter
 
     def save(self, params: Params, folder: Path) -> None:
-        """Write weights so that ``PeftModel.from_pretrained(base, folder)`` reads them.
-
-        Args:
-            params: Some or all trainable weights; the initial values are written for the rest.
-            folder: Where to; made if it does not exist.
-        """
+        """Write weights, initial ones where none are given, for ``PeftModel.from_pretrained(base, folder)``."""
         weights = self.adapter.to_save(self.module, {**self.module.state_dict(), **params})
         self.module.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
 
@@ -56,13 +45,7 @@ def adapt(backbone: Backbone, adapter: Adapter, key: Key, *, exact: Exact = "hea
     lacked.
 
     Args:
-        backbone: A frozen classifier.
-        adapter: Which weights to add.
-        key: Where random initial weights come from.
         exact: What gets exact gradients. With ``last_block`` the adapters of the last block belong to the head unit.
-
-    Returns:
-        The adapted model and its units.
 
     Raises:
         ModelError: If a target fits no module, none is found, there is no such last block, or peft refuses the model.

@@ -21,9 +21,6 @@ class Backbone:
     """A pretrained classifier and its tokenizer; all its weights are frozen and it is in evaluation mode.
 
     Args:
-        name: What the user called it.
-        model: The Hugging Face model.
-        tokenizer: Its tokenizer, with a pad token.
         newly_initialized: Names of the weights that were not in the checkpoint and were drawn from the key.
         label_names: The classes' names, in the order of their numbers.
         notes: What a user should know of how it was loaded, as sentences.
@@ -63,11 +60,6 @@ def load_model(
         model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub.
         labels: The classes' names, or their number; at least 2.
         key: Where the head's weights come from: ``W ~ N(0, initializer_range^2)``, ``b = 0``.
-        dtype: Type of the weights.
-        device: Where the weights go.
-
-    Returns:
-        The frozen model in evaluation mode and its tokenizer.
 
     Raises:
         ModelError: If the model cannot be found or read, its weights do not fit its config, or it has no
@@ -171,14 +163,7 @@ def _head_is_new(model: Any, fresh: Sequence[str]) -> bool:
 def trained_labels(model: str) -> tuple[str, ...] | None:
     """Read the classes that a checkpoint's head was trained on, in the order of their numbers.
 
-    Args:
-        model: As ``load_model`` takes it.
-
-    Returns:
-        Their names; None if it says none, as base models and generic heads (``LABEL_0``, ...) do.
-
-    Raises:
-        ModelError: If the model cannot be found.
+    None if it names none, as base models and generic heads (``LABEL_0``, ...) do.
     """
     from transformers import AutoConfig
 

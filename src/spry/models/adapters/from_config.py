@@ -19,10 +19,7 @@ from spry.models.targets import find_targets
 
 @dataclass(frozen=True, kw_only=True)
 class FromConfig(Adapter):
-    """An adapter made of a ``peft.PeftConfig``; what it leaves open is filled in.
-
-    Args:
-        config: The configuration; it is copied, not changed.
+    """An adapter made of a copy of a ``peft.PeftConfig``; what it leaves open is filled in.
 
     Raises:
         ModelError: If it is none of peft's configurations.
