@@ -17,14 +17,9 @@ from spry.data.table import Columns, Table
 
 @dataclass(frozen=True, kw_only=True)
 class Builtin:
-    """What a built-in data set is and where it is found.
+    """What a built-in data set is, and how it is read from the folder of the package that holds it.
 
-    Args:
-        about: One line for ``spry datasets``.
-        package: The installed package that holds it.
-        table: Reads it, given the package's folder.
-        columns: Its columns of texts and labels.
-        test_fraction: Share held out for testing, as none of them has a test part of its own.
+    None has a test part of its own, so ``test_fraction`` of it is held out.
     """
 
     about: str
@@ -73,9 +68,6 @@ BUILTINS: dict[str, Builtin] = {
 
 def load_builtin(name: str) -> Splits:
     """Load a built-in data set and hold out its fixed test part, the same in every run.
-
-    Returns:
-        Both parts.
 
     Raises:
         DataError: If the package that holds it is not installed.

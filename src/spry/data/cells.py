@@ -32,14 +32,7 @@ _ADVICE = {
 
 
 def texts(cells: Sequence[Any], where: str) -> tuple[list[str], list[str]]:
-    """Take a column's cells as texts; a missing or blank one becomes the empty text.
-
-    Args:
-        cells: The column.
-        where: Source and column, for messages.
-
-    Returns:
-        The texts, and sentences on what is odd about them.
+    """Take a column's cells as texts, and say what is odd about them; a missing or blank one becomes the empty text.
 
     Raises:
         DataError: If a cell is neither text nor a number, or all are numbers, or all spell lists.
@@ -60,15 +53,7 @@ def texts(cells: Sequence[Any], where: str) -> tuple[list[str], list[str]]:
 
 
 def text(cell: Any, where: str, row: int) -> str:
-    """Take one cell as text.
-
-    Args:
-        cell: Any value.
-        where: Source and column, for messages.
-        row: Its row, from 1.
-
-    Returns:
-        The text as it is written; empty if it is missing or blank.
+    """Take one cell, in a row counted from 1, as text; empty if it is missing or blank.
 
     Raises:
         DataError: If it is a list, a dictionary, a date or bytes that are no UTF-8.

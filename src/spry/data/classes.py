@@ -22,16 +22,9 @@ _MANY = 20  # more whole numbers than this, with gaps between them, may be a qua
 def number_labels(
     values: Sequence[str], order: Sequence[str] | None = None, *, source: str = "labels"
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Number labels by their class.
+    """Number labels by their class, and name the classes.
 
-    Args:
-        values: A label per example.
-        order: The classes in the order of their numbers, such as a checkpoint's; None takes the labels found,
-            numbers by their size and anything else in alphabetical order.
-        source: Where the labels come from, for messages.
-
-    Returns:
-        The number of each example's class, and the classes' names.
+    Without an ``order``, such as a checkpoint's, numbers are sorted by their size and other labels by the alphabet.
 
     Raises:
         DataError: If a label is not in ``order``.
@@ -54,15 +47,7 @@ def in_order(names: Collection[str]) -> tuple[str, ...]:
 
 
 def check_classes(found: Collection[str], rows: int, where: str) -> list[str]:
-    """Refuse labels that are no classes.
-
-    Args:
-        found: The different labels.
-        rows: How many rows they label.
-        where: Source and column, for messages.
-
-    Returns:
-        Sentences on what is unusual.
+    """Refuse labels that are no classes, and say what is unusual about the others.
 
     Raises:
         DataError: If labels combine others, are many real numbers, or one a row.

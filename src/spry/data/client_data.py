@@ -59,12 +59,7 @@ class ClientData:
         return tuple(self.splits.train.label_names)
 
     def encode(self, task: Encoder, *, max_length: int | None = None) -> Federation:
-        """Tokenise all text for a task.
-
-        Args:
-            task: Whose tokens they become.
-            max_length: Tokens after which a text is cut; at most, and without a number, what the model takes.
-        """
+        """Tokenise all text for a task, cut after ``max_length`` tokens: by default what the model takes."""
         length = min(max_length or task.max_length, task.max_length)
         train = task.encode(self.splits.train, max_length=length)
         test = self.splits.test
@@ -80,11 +75,7 @@ class ClientData:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledText:
-    """Labelled text as it was loaded, with a test part.
-
-    Args:
-        splits: Its training and test parts.
-    """
+    """Labelled text as it was loaded, with a test part."""
 
     splits: Splits
 

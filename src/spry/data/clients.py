@@ -16,14 +16,14 @@ from spry.data.encoded import Encoded
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Client:
-    """One participant: places in a data set that all virtual clients share, nothing else.
+    """One participant: indices in a data set that all virtual clients share, nothing else.
 
     Args:
         id: Its number, ``0 .. clients - 1``.
         name: Its natural id, or its number as text.
         data: The tokenised training data of everybody.
-        train: Places of the examples it trains on; may be empty.
-        held_out: Places of the examples it only evaluates on; may be empty.
+        train: Indices of the examples it trains on; may be empty.
+        held_out: Indices of the examples it only evaluates on; may be empty.
     """
 
     id: int
@@ -35,18 +35,7 @@ class Client:
     def batches(
         self, key: Key, round: int, *, batch_size: int, epochs: int = 1, steps: int | None = None
     ) -> TrainingBatches:
-        """Shuffle its training examples for one round.
-
-        Args:
-            key: The run's key; client and round are folded in here.
-            round: Number of the round.
-            batch_size: Examples per batch, at least 1.
-            epochs: Passes over the examples, at least 1.
-            steps: Number of batches in place of ``epochs``.
-
-        Returns:
-            Its batches; equal arguments give equal batches.
-        """
+        """Shuffle its training examples for one round; client and round are folded into the run's key here."""
         return TrainingBatches(
             data=self.data,
             places=self.train,
@@ -68,15 +57,6 @@ def make(
 
     A client with ``n`` examples keeps ``round(held_out * n)`` of them back, at most ``n - 1``; with
     0.2 that is none of 1 or 2 examples and one of 3.
-
-    Args:
-        dealt: The places of each client's examples, by name.
-        data: The tokenised data set the places point into.
-        key: Where the choice of held-out examples comes from.
-        held_out: Share kept back, from 0 (nothing) to below 1.
-
-    Returns:
-        The clients, in the order of ``dealt``.
 
     Raises:
         DataError: If ``held_out`` lies outside its range.

@@ -20,12 +20,10 @@ class Dataset:
     """Texts with their labels, in a fixed order.
 
     Args:
-        name: What the data set is called in messages and reports.
         texts: One text or pair of texts per example; never blank.
         labels: One class per example, ``0 .. len(label_names) - 1``.
         label_names: What each class is called; at least two.
         groups: Natural client ids, one per example, where the data has them.
-        reading: How the source was read, where there is one.
     """
 
     name: str
@@ -59,13 +57,7 @@ class Dataset:
         )
 
     def relabelled(self, order: Sequence[str]) -> Dataset:
-        """Number the classes in another order, such as a checkpoint's own.
-
-        Args:
-            order: All classes' names in the order of their numbers; may hold more than the data has.
-
-        Returns:
-            The same examples under the new numbers.
+        """Number the classes in another order, such as a checkpoint's, which may have more classes than the data.
 
         Raises:
             DataError: If a name occurs twice in ``order``, or a class of the data does not occur in it.
@@ -89,7 +81,6 @@ class Splits:
     """A data set for training, and its test part where there is one.
 
     Args:
-        train: What is dealt out to the clients.
         test: What nobody trains on; None if the source has no test part and none was held out.
         official: True if ``test`` is the source's own test part, False if it was held out of ``train``.
         duplicates: Examples dropped from ``train`` because their texts are in ``test``.

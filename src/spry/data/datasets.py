@@ -36,19 +36,11 @@ def load_splits(
             that ``datasets`` saved or can load; or a Hub name. A built-in data set has its own columns and ignores
             all arguments below.
         text: The text column, or two of them for pairs such as premise and hypothesis.
-        label: The label column.
-        group: The column of natural client ids, if the data is to be dealt by it.
         test: The official test part: a second file beside a file, the name of a part for a Hub data set.
         test_fraction: Share of the training part to hold out, in (0, 1), where there is no official test
             part; None holds out nothing. The same examples are held out in every run.
-        subset: The configuration of a Hub data set, such as ``sst2``.
         encoding: How a text file is encoded; None reads UTF-8, and UTF-16 with a byte order mark.
-        separator: What stands between the cells of a CSV file; None finds it.
         blank: ``"error"`` refuses empty texts, labels and ids, ``"skip"`` leaves their rows out and counts them.
-
-    Returns:
-        The training part and, if there is one or one was held out, the test part, in the source's own order,
-        with the facts of what was read.
 
     Raises:
         DataError: If the source cannot be found or read, lacks a column, holds what is no text or no label, has

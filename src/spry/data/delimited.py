@@ -43,18 +43,9 @@ def heads(text: str, columns: Columns, told: str) -> bool:
 def parse_delimited(
     text: str, *, source: str, columns: Columns, separator: str
 ) -> tuple[list[str], list[list[Any]]]:
-    """Split a text into the names of its columns and its rows.
+    """Split a text into the names in its first line and its rows; None fills a row that is too short.
 
     Between tabs, quotation marks are text, as in GLUE, unless the file was clearly written with quoting.
-
-    Args:
-        text: The whole file.
-        source: Where it comes from, for messages.
-        columns: The columns that are wanted.
-        separator: What stands between cells.
-
-    Returns:
-        The names in the first line, and the cells of all other rows; None where a row is too short.
 
     Raises:
         DataError: If a quotation mark is stray, or a row has more cells than the first line.

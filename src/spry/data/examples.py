@@ -27,15 +27,7 @@ def build_dataset(
 ) -> Dataset:
     """Build a data set from named columns; its examples keep the order of the table.
 
-    Args:
-        table: A table as read.
-        columns: Its columns of texts, labels and, if any, natural client ids.
-        name: What the data set is called.
-        names: The classes of the training part; None finds them here.
-        blank: Whether empty cells are refused or their rows left out.
-
-    Returns:
-        The examples, and how they were read.
+    ``names`` are the classes of the training part; None finds them here.
 
     Raises:
         DataError: If a column is missing or holds what is no text or label, a cell is empty, a label is not in

@@ -30,9 +30,6 @@ class Reading:
     """How one source was read.
 
     Args:
-        source: Its path or name.
-        format: What it turned out to be.
-        rows: Rows found.
         size: Bytes of the file; None if there is no single file.
         left_out: Rows that became no examples, by reason.
         notes: Sentences on what was changed, or looks odd.
@@ -57,9 +54,7 @@ class Facts:
     """What a data set consists of after reading and dividing.
 
     Args:
-        readings: How the sources were read: the training part's, and the test part's if it is another.
         train: Training examples by class, in the classes' order.
-        test: Test examples by class; None without a test part.
         official: Whether the test part is the source's own.
         duplicates: Training examples dropped because their texts are in the test part.
         overlap: Training examples kept although their texts are in an official test part.

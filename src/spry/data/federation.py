@@ -16,10 +16,7 @@ class Federation:
     """Clients by number, each seen through the same settings of local training.
 
     Args:
-        clients: All clients; the i-th has number i.
         test: Batches of the official or held-out test part; empty without one.
-        batch_size: Examples per training batch, >= 1.
-        epochs: Passes over a client's examples in a round, >= 1.
         steps: Batches a round, >= 1, in place of ``epochs``.
         notes: What a user should know of how texts became tokens.
     """

@@ -58,13 +58,8 @@ def read_table(
     """Read a whole table into memory; content counts, not the name.
 
     Args:
-        path: Any file.
         columns: The columns that are wanted; what separates cells is told by them.
         encoding: How a text file is encoded; None reads UTF-8, or UTF-16 that begins with a byte order mark.
-        separator: What stands between the cells of a CSV file; None finds it.
-
-    Returns:
-        The table, in the file's own order.
 
     Raises:
         DataError: If the file is missing or its content is no table.

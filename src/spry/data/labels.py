@@ -28,7 +28,6 @@ class Labels:
         values: A label per row; empty where it is missing.
         unlabelled: Rows, from 0, that say by convention that they have no label.
         marks: How they say it.
-        notes: Sentences on what was changed, or looks odd.
     """
 
     values: list[str]
@@ -40,13 +39,7 @@ class Labels:
 def clean(column: Sequence[Any], where: str, known: Collection[str] | None = None) -> Labels:
     """Read a label column: spaces off, numbers in one spelling, rows without a label found.
 
-    Args:
-        column: The cells.
-        where: Source and column, for messages.
-        known: The classes of the training part, when a test part is read.
-
-    Returns:
-        The labels by row.
+    ``known`` are the classes of the training part, when a test part is read.
 
     Raises:
         DataError: If cells are lists or other things than labels, or the labels are no classes.
