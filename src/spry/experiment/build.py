@@ -34,18 +34,7 @@ DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "sl
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """The parts of a run.
-
-    Args:
-        algorithm: What is run.
-        downlink: How orders reach clients.
-        task: Owner of the model.
-        clients: Owner of the data.
-        key: Where every draw comes from.
-        facts: What was read of the data.
-        fingerprint: Of the data, for a resumed run.
-        notes: What a user should know before the first round.
-    """
+    """The parts of a run; the fingerprint is of the data, the notes are for the user before the first round."""
 
     algorithm: Algorithm
     downlink: Downlink
@@ -58,11 +47,7 @@ class Experiment:
 
 
 def build(config: Config) -> Experiment:
-    """Load data and model and put a run together.
-
-    Raises:
-        SpryError: If data, model or settings cannot be used as asked.
-    """
+    """Load data and model and put a run together."""
     check_device(config.model.device)
     optimizers = _optimizers(config)  # before the minutes that loading may take
     key = Key(config.seed)

@@ -20,15 +20,7 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 
 
 def write_checkpoint(state: ServerState, folder: Path) -> None:
-    """Write the state into a run folder, keeping the last checkpoint until the new one is whole on the disk.
-
-    Args:
-        state: The server's state.
-        folder: The run folder.
-
-    Raises:
-        DiskError: If the disk is full or refuses; the last checkpoint is still there.
-    """
+    """Write the state into a run folder; if the disk refuses (DiskError), the last checkpoint is still there."""
     tensors = {f"weights/{name}": value for name, value in state.weights.items()}
     for slot, slots in state.optimizer.items():
         tensors |= {f"optimizer/{slot}/{name}": value for name, value in slots.items()}
@@ -49,17 +41,10 @@ def write_checkpoint(state: ServerState, folder: Path) -> None:
 
 
 def read_checkpoint(folder: Path, like: ServerState) -> ServerState:
-    """Read the state of a run folder.
-
-    Args:
-        folder: The run folder.
-        like: A fresh state of the same run, whose names, shapes, dtypes and devices the file must have.
-
-    Returns:
-        The state, on the devices of ``like``.
+    """Read the state of a run folder, on the devices of ``like``, a fresh state of the same run.
 
     Raises:
-        CheckpointError: If the file is missing, damaged or of another run.
+        CheckpointError: If the file is missing, damaged, or has other names, shapes or dtypes than ``like``.
     """
     path = folder / CHECKPOINT_FILE
     header, tensors = _open(path)
@@ -115,12 +100,4 @@ def _memory(tensors: Mapping[str, Tensor], like: ServerState, path: Path) -> dic
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Tell whether a run folder has a checkpoint.
-
-    Args:
-        folder: The run folder.
-
-    Returns:
-        True if there is one.
-    """
     return (folder / CHECKPOINT_FILE).is_file()

@@ -26,10 +26,9 @@ Fingerprints = Mapping[str, fingerprint.Fingerprint]
 
 
 def matches(config: Config, folder: Path) -> bool:
-    """Tell whether a folder holds the run of a configuration, finished or not, without loading model or data.
+    """Tell whether a folder holds a run, finished or not, without loading model or data.
 
-    Returns:
-        True if the settings are the same, and the files that they name have not changed, as far as they are here.
+    Settings must be the same, and the files that they name unchanged, as far as they are here.
     """
     written = folder / CONFIG
     return (
@@ -45,11 +44,7 @@ def is_finished(config: Config, folder: Path) -> bool:
 
 
 def check_folder(config: Config, folder: Path, *, resume: bool) -> None:
-    """Refuse a folder that holds another run; nothing is written.
-
-    Raises:
-        CheckpointError: If the folder holds another run, or holds this one and it shall not be resumed.
-    """
+    """Refuse (CheckpointError) a folder with another run, or with this one unless it is resumed; nothing is written."""
     if not (folder / CONFIG).is_file():
         return
     before, after = read_config(folder / CONFIG).alone().flat(), config.alone().flat()
@@ -69,11 +64,7 @@ def check_folder(config: Config, folder: Path, *, resume: bool) -> None:
 
 
 def check_fingerprints(folder: Path, now: Fingerprints) -> None:
-    """Make sure that a run goes on with the model and the data that it began with.
-
-    Raises:
-        CheckpointError: If a file of the model, or the data, has changed.
-    """
+    """Refuse (CheckpointError) to go on with another model or other data than the run began with."""
     known: Fingerprints = read_meta(folder).get("fingerprints", {})
     for what, told, remedy in (("model", "another base model", "its files"), ("data", "other data", "it")):
         changed = fingerprint.changes(known[what], now[what]) if what in known else []

@@ -36,11 +36,7 @@ def exclusive(folder: Path) -> Generator[str | None]:
 
 
 def check_unlocked(folder: Path) -> None:
-    """Refuse a folder that another process writes now, before the minutes that loading a model may take.
-
-    Raises:
-        CheckpointError: If another process writes the folder.
-    """
+    """Refuse (CheckpointError) a folder that another process writes, before minutes go into loading a model."""
     with exclusive(folder):
         pass
 

@@ -17,14 +17,6 @@ LOG_FILE = "rounds.jsonl"
 
 
 def to_json(record: Round) -> dict[str, Any]:
-    """Turn a round into what the log holds of it.
-
-    Args:
-        record: The round.
-
-    Returns:
-        A JSON object.
-    """
     return {
         "round": record.number,
         "loss": record.loss,
@@ -47,7 +39,6 @@ class Writer:
     """Appends rounds to the log of a folder, in order.
 
     Args:
-        folder: The run folder.
         rounds: How many rounds the checkpoint has; those that came after it are forgotten and run again.
 
     Raises:
@@ -98,10 +89,7 @@ class Writer:
 
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:
-    """Read the log up to its last whole line.
-
-    Returns:
-        One JSON object a round: the first, should an older Spry have written a round twice.
+    """Read the log up to its last whole line; of a round that an older Spry wrote twice, the first counts.
 
     Raises:
         CheckpointError: If a line is damaged.

@@ -36,12 +36,7 @@ class Started:
     """What is known once model and data are loaded.
 
     Args:
-        config: The configuration.
-        folder: The run folder.
-        clients: How many clients there are.
-        trainable_clients: How many of them have training examples.
         units: How many units are dealt, the head left out.
-        trainable_weights: How many scalar weights are trained.
         resumed_at: Rounds that were already done.
         notes: What the user should know before the first round.
     """
@@ -146,13 +141,7 @@ def _run(
 
 
 def resume(folder: Path) -> Iterator[Started | Round]:
-    """Go on with the run of a folder.
-
-    Args:
-        folder: The run folder.
-
-    Returns:
-        What ``run`` yields.
+    """Go on with the run of a folder; see ``run``.
 
     Raises:
         CheckpointError: If the folder is no run.
