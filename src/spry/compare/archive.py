@@ -14,14 +14,7 @@ ARCHIVE = "archive"
 
 
 def archive_stale_run(config: Config, tuned: Mapping[str, Any], folder: Path, place: str) -> None:
-    """Move a run away whose configuration differs from the wanted one in tuned settings, and in nothing else.
-
-    Args:
-        config: The wanted run.
-        tuned: The settings that its grid chose, by dotted key.
-        folder: The comparison's folder; the old run goes to ``archive`` in it.
-        place: The run's folder within it.
-    """
+    """Move a run to ``archive`` if it differs from the wanted one in tuned settings only (dotted keys)."""
     old = folder / place
     if not (old / CONFIG).is_file() or matches(config, old):
         return

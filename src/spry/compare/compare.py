@@ -38,15 +38,7 @@ def with_baseline(config: Config, methods: Sequence[str]) -> tuple[Config, list[
 
 
 def list_runs(config: Config, methods: Sequence[str], seeds: Sequence[int]) -> dict[str, Config]:
-    """List the runs of a comparison before anything is tuned.
-
-    Args:
-        config: What the runs share; ``config.methods`` has each method's own settings.
-        methods: Names of methods.
-        seeds: Seeds.
-
-    Returns:
-        Configurations by their place in the folder: the trials if there is something to tune, else the runs.
+    """List the runs by their place in the folder before anything is tuned; only the trials, if there are any.
 
     Raises:
         ConfigError: If the runs differ in a setting that all methods must share, or a grid is malformed.

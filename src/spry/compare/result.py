@@ -30,17 +30,7 @@ NEAR = 0.97
 def read_result(
     configs: Mapping[str, Config], folders: Mapping[str, Sequence[Path]], budget: Budget, target: float | None
 ) -> dict[str, Any]:
-    """Sum up finished runs.
-
-    Args:
-        configs: A run's configuration, by method.
-        folders: A method's run folders, one a seed.
-        budget: Limits of the view under a budget; one that is not given is what the cheapest rival spent.
-        target: The score to reach; near the best backpropagated one if not given.
-
-    Returns:
-        ``schema``, ``score``, ``rows`` and ``views``.
-    """
+    """Sum up finished runs into ``schema``, ``score``, ``rows`` and ``views``; folders are one a seed, by method."""
     summaries = {name: [_read(folder / SUMMARY) for folder in own] for name, own in folders.items()}
     score = Score.of_summary(next(iter(summaries.values()))[0])
     rows = [
