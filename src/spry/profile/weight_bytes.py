@@ -11,14 +11,9 @@ BYTES_PER_4_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 
 def weight_bytes(model: nn.Module, *, four_bit: bool = False) -> dict[str, int]:
-    """Count the bytes of a model's weights and buffers; scales of quantised weights count with the weights.
+    """Count the bytes of ``body`` (frozen layers, with scales), ``embeddings``, ``head``, ``lora`` and ``buffers``.
 
-    Args:
-        model: PEFT-wrapped, on any device.
-        four_bit: Count the linear layers of the body as if they were in NF4.
-
-    Returns:
-        Bytes of ``body`` (frozen layers), ``embeddings``, ``head``, ``lora`` and ``buffers``.
+    With ``four_bit``, linear layers of the body count as if they were in NF4.
     """
     sizes: dict[str, int] = dict.fromkeys(("body", "embeddings", "head", "lora", "buffers"), 0)
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
