@@ -22,17 +22,7 @@ Json = Mapping[str, Any]
 
 
 def comparison_tables(folder: Path) -> list[ReportTable]:
-    """Tabulate what ``comparison.json`` says beyond its rows.
-
-    Args:
-        folder: A comparison folder, or any other.
-
-    Returns:
-        Scores after equal rounds and within a budget, cost of a target, and the tuning, as far as they are there.
-
-    Raises:
-        DataError: If the file is damaged.
-    """
+    """Tabulate what ``comparison.json`` says beyond its rows, as far as it is there; DataError if it is damaged."""
     path = folder / COMPARISON_JSON
     if not path.is_file():
         return []

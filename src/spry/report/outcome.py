@@ -16,14 +16,7 @@ from spry.tasks.score import Score
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of the outcome table.
-
-    Args:
-        key: The number's key in a run's outcome.
-        title: The heading.
-        kind: A score, a cost (drawn as a bar), or neither.
-        text: Writes the number.
-    """
+    """A column of the outcome table: a number's key in a run's outcome, and what writes it; costs are drawn as bars."""
 
     key: str
     title: str
@@ -73,15 +66,7 @@ def main_columns(score: Score) -> tuple[Column, ...]:
 
 
 def outcome_table(section: Section, more: Sequence[Column] = ()) -> ReportTable:
-    """Tabulate what each method reached at which cost.
-
-    Args:
-        section: The runs.
-        more: Columns beside the main ones.
-
-    Returns:
-        A row for the answer that needs no training, where its score is known, and one for each group.
-    """
+    """Tabulate what each method reached at which cost, after the untrained answer if its score is known."""
     score, columns = section.score, (*main_columns(section.score), *more)
     rows = []
     if score.baseline is not None:

@@ -36,14 +36,7 @@ FIGURES: Mapping[str, tuple[Callable[[Section], Figure], str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The files of a report.
-
-    Args:
-        page: The HTML page.
-        markdown: The tables.
-        images: The figures.
-        tables: One table of outcomes a section.
-    """
+    """The files of a report, and its tables of outcomes, one a section."""
 
     page: Path
     markdown: Path

@@ -26,15 +26,7 @@ LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "perplexity", "rmse"})
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run folder's content.
-
-    Args:
-        folder: Where it lies.
-        text: ``config.toml`` as it is written.
-        meta: Versions, machine, date and command.
-        rounds: The finished rounds, in order.
-        summary: What the run came to; None while it is in progress.
-    """
+    """A run folder's content; ``text`` is its ``config.toml``, and ``summary`` None while it is in progress."""
 
     folder: Path
     text: str
@@ -71,13 +63,9 @@ class Run:
 
 
 def read_runs(folders: Iterable[Path]) -> list[Run]:
-    """Read run folders and comparison folders.
+    """Read run folders, and folders with run folders in them, such as ``spry compare`` writes.
 
-    Args:
-        folders: Each a run folder, or a folder with run folders in it, such as ``spry compare`` writes.
-
-    Returns:
-        All runs found, each once, in the order given; within a comparison, in its order of methods.
+    Each run comes once, in the order given; within a comparison, in its order of methods.
 
     Raises:
         DataError: If a folder holds no run.

@@ -13,13 +13,7 @@ from rich.text import Text
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One cell.
-
-    Args:
-        text: What it says.
-        share: Its value as a share of the column's largest, drawn as a bar on the page; None draws none.
-        best: Whether it is the best of its column.
-    """
+    """One cell; ``share`` is its value over the column's largest, drawn as a bar on the page if it is given."""
 
     text: str
     share: float | None = None
@@ -28,13 +22,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportTable:
-    """A table; the first column names the rows, the others hold numbers.
-
-    Args:
-        title: What it shows.
-        columns: Headings.
-        rows: As many cells each as there are columns.
-    """
+    """A table with as many cells a row as headings; the first column names the rows, the others hold numbers."""
 
     title: str
     columns: tuple[str, ...]
