@@ -33,11 +33,6 @@ class Watch:
         self._dropped = 0
 
     def __enter__(self) -> Watch:
-        """Begin to show.
-
-        Returns:
-            The context itself.
-        """
         if self.console.is_terminal:
             self._live.update(Text("loading model and data ...", "dim"))
             self._live.start()
@@ -53,12 +48,6 @@ class Watch:
             self._print(f"{told} dropped; the report and rounds.jsonl say which and why.", "yellow")
 
     def show(self, name: str, event: Started | Round) -> None:
-        """Show an event.
-
-        Args:
-            name: Which run it is of.
-            event: What happened.
-        """
         if isinstance(event, Started):
             self._print(opening(name, event))
             for note in event.notes:
@@ -88,11 +77,6 @@ class Numbers:
         self.scores: dict[str, float] = {}
 
     def take(self, round: Round) -> None:
-        """Take what a round tells.
-
-        Args:
-            round: The round.
-        """
         self.loss, self.peak = round.loss, round.peak_bytes
         self.score = round.score_name
         known = {
@@ -102,11 +86,7 @@ class Numbers:
         self.scores |= {part: value for part, value in values.items() if value is not None}
 
     def text(self) -> Text:
-        """Write the numbers in a line.
-
-        Returns:
-            Loss, scores and peak memory, as far as they are known.
-        """
+        """Loss, scores and peak memory in a line, as far as they are known."""
         told = [] if self.loss is None else [f"loss {self.loss:.3f}"]
         unit = " %" if self.score in formats.SHARES else ""
         told += [
@@ -117,15 +97,6 @@ class Numbers:
 
 
 def opening(name: str, started: Started) -> str:
-    """Say what was started.
-
-    Args:
-        name: Which run it is.
-        started: What is known of it.
-
-    Returns:
-        A line.
-    """
     config = started.config
     line = (
         f"{name}: {config.model.name} on {config.data.name}, {started.clients} clients, "

@@ -68,17 +68,6 @@ def resumable(command: str, begun: Callable[[], bool] = lambda: True) -> Generat
     """Say how to go on if the body is stopped, or fails in a way that need not come again.
 
     A run is deterministic: what training or settings refuse once, they refuse again, so there nothing is said.
-
-    Args:
-        command: What the user may type then.
-        begun: Whether there is something to go on with.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        Exit: After Ctrl-C, with 130.
-        Exception: As the body raised it, with a note how to go on.
     """
     try:
         yield
