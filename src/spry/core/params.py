@@ -56,7 +56,6 @@ def size(params: Params) -> int:
 
 
 def all_finite(params: Params) -> bool:
-    """Tell whether no value is NaN or infinite."""
     return all(bool(torch.isfinite(value).all()) for value in params.values())
 
 

@@ -67,11 +67,7 @@ BUILTINS: dict[str, Builtin] = {
 
 
 def load_builtin(name: str) -> Splits:
-    """Load a built-in data set and hold out its fixed test part, the same in every run.
-
-    Raises:
-        DataError: If the package that holds it is not installed.
-    """
+    """Load a built-in data set and hold out its fixed test part, the same in every run."""
     spec = BUILTINS[name]
     found = importlib.util.find_spec(spec.package)
     if found is None or not found.submodule_search_locations:

@@ -22,12 +22,9 @@ _MANY = 20  # more whole numbers than this, with gaps between them, may be a qua
 def number_labels(
     values: Sequence[str], order: Sequence[str] | None = None, *, source: str = "labels"
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Number labels by their class, and name the classes.
+    """Number labels by their class, and name the classes; a label that is not in ``order`` is a DataError.
 
     Without an ``order``, such as a checkpoint's, numbers are sorted by their size and other labels by the alphabet.
-
-    Raises:
-        DataError: If a label is not in ``order``.
     """
     names = tuple(order) if order is not None else in_order(set(values))
     numbers = {name: number for number, name in enumerate(names)}
@@ -47,11 +44,7 @@ def in_order(names: Collection[str]) -> tuple[str, ...]:
 
 
 def check_classes(found: Collection[str], rows: int, where: str) -> list[str]:
-    """Refuse labels that are no classes, and say what is unusual about the others.
-
-    Raises:
-        DataError: If labels combine others, are many real numbers, or one a row.
-    """
+    """Refuse labels that combine others, are many real numbers, or one a row; say what is unusual about the rest."""
     _refuse_lists(found, where)
     real = _real_numbers(found)
     if len(real) > MOST_REAL_CLASSES and 2 * len(real) > len(found):

@@ -55,7 +55,6 @@ class ClientData:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes' names, in the order of their numbers."""
         return tuple(self.splits.train.label_names)
 
     def encode(self, task: Encoder, *, max_length: int | None = None) -> Federation:
@@ -75,13 +74,10 @@ class ClientData:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledText:
-    """Labelled text as it was loaded, with a test part."""
-
     splits: Splits
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes' names, in the order of their numbers."""
         return tuple(self.splits.train.label_names)
 
     def partition(

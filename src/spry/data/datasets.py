@@ -29,22 +29,14 @@ def load_splits(
     separator: str | None = None,
     blank: Blank = "error",
 ) -> Splits:
-    """Load labelled text by the name of a built-in data set, the path of a file or folder, or a name on the Hub.
+    """Load labelled text: a built-in data set, a file or folder, or a name on the Hub; see ``load_dataset``.
 
     Args:
-        name: ``tweets`` or ``bbc-news``; a file of CSV, TSV, JSON, JSON Lines or Parquet, also packed; a folder
-            that ``datasets`` saved or can load; or a Hub name. A built-in data set has its own columns and ignores
-            all arguments below.
-        text: The text column, or two of them for pairs such as premise and hypothesis.
-        test: The official test part: a second file beside a file, the name of a part for a Hub data set.
-        test_fraction: Share of the training part to hold out, in (0, 1), where there is no official test
-            part; None holds out nothing. The same examples are held out in every run.
+        name: As there. A built-in data set has its own columns and ignores all arguments below.
+        test_fraction: Share of the training part to hold out, in (0, 1), where there is no official test part; None
+            holds out nothing. The same examples are held out in every run.
         encoding: How a text file is encoded; None reads UTF-8, and UTF-16 with a byte order mark.
         blank: ``"error"`` refuses empty texts, labels and ids, ``"skip"`` leaves their rows out and counts them.
-
-    Raises:
-        DataError: If the source cannot be found or read, lacks a column, holds what is no text or no label, has
-            empty texts, no rows, one class only, or a test label that the training part does not have.
     """
     if name in BUILTINS:
         return load_builtin(name)

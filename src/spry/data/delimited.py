@@ -45,10 +45,8 @@ def parse_delimited(
 ) -> tuple[list[str], list[list[Any]]]:
     """Split a text into the names in its first line and its rows; None fills a row that is too short.
 
-    Between tabs, quotation marks are text, as in GLUE, unless the file was clearly written with quoting.
-
-    Raises:
-        DataError: If a quotation mark is stray, or a row has more cells than the first line.
+    Between tabs, quotation marks are text, as in GLUE, unless the file was clearly written with quoting. Stray
+    quotation marks and rows with more cells than names are refused.
     """
     spaced = any(name.startswith(" ") for name in _first_row(text, separator))
     form: dict[str, Any] = {"delimiter": separator, "skipinitialspace": spaced}

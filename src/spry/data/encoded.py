@@ -49,12 +49,10 @@ class Encoded:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
         tensors = (*self.fields.values(), self.labels)
         return sum(t.numel() * t.element_size() for t in tensors) + self.starts.nbytes
 
     def notes(self) -> list[str]:
-        """What happened to the texts, a sentence each."""
         notes = []
         if self.cut:
             share, most = self.cut / len(self), int(self.lengths.max())

@@ -27,11 +27,7 @@ def build_dataset(
 ) -> Dataset:
     """Build a data set from named columns; its examples keep the order of the table.
 
-    ``names`` are the classes of the training part; None finds them here.
-
-    Raises:
-        DataError: If a column is missing or holds what is no text or label, a cell is empty, a label is not in
-            ``names``, or there is one class only.
+    ``names`` are the classes of the training part; None finds them here. At least two are needed.
     """
     _check(table, columns, blank)
     texts, text_notes = zip(*(_texts(table, column) for column in columns.text), strict=True)

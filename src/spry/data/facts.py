@@ -92,7 +92,6 @@ class Facts:
         return notes
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain values, for a JSON document."""
         return asdict(self)
 
 

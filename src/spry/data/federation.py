@@ -29,11 +29,9 @@ class Federation:
     notes: tuple[str, ...] = ()
 
     def trainable(self) -> list[int]:
-        """Numbers of the clients that have training examples."""
         return [client.id for client in self.clients if len(client.train)]
 
     def examples(self, client: int) -> int:
-        """How many examples a client trains on."""
         return len(self.clients[client].train)
 
     def batches(self, client: int, round: int, key: Key) -> TrainingBatches:
@@ -43,5 +41,4 @@ class Federation:
         )
 
     def held_out(self, client: int) -> EvaluationBatches:
-        """The examples that a client is only evaluated on, each once."""
         return self.clients[client].held_out_batches()

@@ -55,14 +55,9 @@ def ending(path: Path) -> str:
 def read_table(
     path: Path, columns: Columns = _ANY, *, encoding: str | None = None, separator: str | None = None
 ) -> Table:
-    """Read a whole table into memory; content counts, not the name.
+    """Read a whole table into memory; content counts, not the name, and the wanted columns tell what separates cells.
 
-    Args:
-        columns: The columns that are wanted; what separates cells is told by them.
-        encoding: How a text file is encoded; None reads UTF-8, or UTF-16 that begins with a byte order mark.
-
-    Raises:
-        DataError: If the file is missing or its content is no table.
+    Without an ``encoding``, a text file is read as UTF-8, or as UTF-16 if it begins with a byte order mark.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file. Give the path of an existing file.")

@@ -14,11 +14,8 @@ from spry.data.dataset import Dataset, Splits
 def stratified(labels: Sequence[int], fraction: float, key: Key) -> tuple[list[int], list[int]]:
     """Divide examples in two so that both parts have the classes in about the same proportions.
 
-    Of a class with ``n`` examples ``round(fraction * n)`` go to the second part, at most ``n - 1``. Indices come back
-    in ascending order.
-
-    Raises:
-        DataError: If ``fraction`` is not between 0 and 1, both excluded.
+    Of a class with ``n`` examples ``round(fraction * n)`` go to the second part, at most ``n - 1``, 0 < ``fraction``
+    < 1. Indices come back in ascending order.
     """
     if not 0 < fraction < 1:
         raise DataError(f"The held-out fraction is {fraction}. Allowed: above 0 and below 1.")
@@ -36,9 +33,6 @@ def hold_out(dataset: Dataset, fraction: float, part: str = "test part") -> Spli
 
     Training examples whose very text is in the held-out part are dropped. Parts of other names are drawn
     independently.
-
-    Raises:
-        DataError: If ``fraction`` is not between 0 and 1, or holds out nothing.
     """
     kept, held = stratified(dataset.labels, fraction, Key(0).fold(part, dataset.name))
     if not held:

@@ -14,7 +14,6 @@ Found = tuple[Mapping[str, Sequence[Any]], str]
 
 
 def parse_json(text: str, *, source: str, columns: Columns) -> Found:
-    """Read a JSON document or JSON Lines, whichever it is."""
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:

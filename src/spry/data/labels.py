@@ -22,12 +22,9 @@ _RARE = 0.1  # a smaller share of -1 among 0 and 1 is no third class
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """A label column, cleaned.
+    """A label column, cleaned: a label per row (empty where missing), and the rows from 0 that say they have none.
 
-    Args:
-        values: A label per row; empty where it is missing.
-        unlabelled: Rows, from 0, that say by convention that they have no label.
-        marks: How they say it.
+    ``marks`` are how they say it, such as -1.
     """
 
     values: list[str]
@@ -40,9 +37,6 @@ def clean(column: Sequence[Any], where: str, known: Collection[str] | None = Non
     """Read a label column: spaces off, numbers in one spelling, rows without a label found.
 
     ``known`` are the classes of the training part, when a test part is read.
-
-    Raises:
-        DataError: If cells are lists or other things than labels, or the labels are no classes.
     """
     _refuse_mixed(column, where)
     written = [_text(cell, where, row) for row, cell in enumerate(column, start=1)]

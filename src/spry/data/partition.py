@@ -22,11 +22,7 @@ _MOST_EVEN = 1e9  # far above, the sum over clients overflows and one client wou
 
 
 def iid(dataset: Dataset, clients: int, key: Key) -> dict[str, Places]:
-    """Deal the shuffled examples evenly, to clients ``"0"``, ``"1"``, ...; sizes differ by at most one.
-
-    Raises:
-        DataError: If there are fewer clients than 1 or more than examples.
-    """
+    """Deal the shuffled examples evenly, to clients ``"0"``, ``"1"``, ...; sizes differ by at most one."""
     _check_clients(dataset, clients)
     return _named(np.array_split(_shuffled(dataset, key), clients))
 
@@ -62,11 +58,7 @@ def dirichlet(dataset: Dataset, clients: int, alpha: float, key: Key) -> dict[st
 
 
 def natural(dataset: Dataset) -> dict[str, Places]:
-    """Make one client of each natural id, in the order of their first examples.
-
-    Raises:
-        DataError: If the data set has no natural ids.
-    """
+    """Make one client of each natural id, in the order of their first examples."""
     if dataset.groups is None:
         raise DataError(
             f"{dataset.name}: has no natural client ids. Name the column that holds them, or deal the "

@@ -19,7 +19,6 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
         return (*self.text, self.label, *(() if self.group is None else (self.group,)))
 
 

@@ -16,8 +16,6 @@ from spry.core.params import Params, size
 
 
 class Directions(Protocol):
-    """Draws K directions for some weights."""
-
     def __call__(self, key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
         """Draw K = ``count`` >= 1 directions with the names, shapes, dtypes and devices of ``params``."""
         ...

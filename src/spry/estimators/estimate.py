@@ -34,8 +34,6 @@ class Estimate:
 
 
 class Estimator(Protocol):
-    """Estimates the gradient of a loss."""
-
     def __call__(self, loss: Loss, params: Params, key: Key) -> Estimate:
         """Estimate ``dL/dw`` for the names of ``params``; random directions come from ``key``."""
         ...

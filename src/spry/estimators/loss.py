@@ -14,11 +14,9 @@ class Loss(Protocol):
     """The mean loss of one batch, ``L(w)``, bound to the base weights that are not given."""
 
     def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
-        """Evaluate at some or all trainable weights, plain or duals; the base weights stand for the rest. Gives a
-        scalar.
+        """Evaluate at some or all trainable weights, plain or duals; the base weights stand for the rest.
 
-        ``checkpoint`` lets a backward pass recompute each layer instead of keeping its activations; the value is the
-        same.
+        ``checkpoint`` lets a backward pass recompute each layer instead of keeping its activations; the value stays.
         """
         ...
 

@@ -28,8 +28,6 @@ class SlopeResult(NamedTuple):
 
 
 class Slope(Protocol):
-    """Measures the slopes of a loss along K directions."""
-
     def __call__(
         self, loss: Loss, params: Params, directions: Sequence[Params], exact: Params
     ) -> SlopeResult:

@@ -30,5 +30,4 @@ def replace_file(target: Path, data: bytes) -> None:
 
 
 def write_json(target: Path, content: dict[str, Any]) -> None:
-    """Replace a JSON file in one step."""
     replace_file(target, (json.dumps(content, indent=2) + "\n").encode())

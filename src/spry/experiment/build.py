@@ -47,7 +47,6 @@ class Experiment:
 
 
 def build(config: Config) -> Experiment:
-    """Load data and model and put a run together."""
     check_device(config.model.device)
     optimizers = _optimizers(config)  # before the minutes that loading may take
     key = Key(config.seed)

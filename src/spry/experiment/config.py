@@ -71,7 +71,6 @@ class Config(Settings):
         return self.model_copy(update={"methods": {}, "tune": TuneSettings()})
 
     def flat(self) -> dict[str, Any]:
-        """List all settings under their dotted keys, such as ``{"client.lr": 1e-3}``."""
         return flatten(self.model_dump())
 
     def dump(self) -> str:

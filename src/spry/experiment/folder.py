@@ -39,7 +39,6 @@ def matches(config: Config, folder: Path) -> bool:
 
 
 def is_finished(config: Config, folder: Path) -> bool:
-    """Tell whether a folder holds the finished run of a configuration."""
     return (folder / SUMMARY).is_file() and matches(config, folder)
 
 

@@ -106,12 +106,10 @@ class MethodSettings(BaseModel):
 
     @property
     def info(self) -> MethodInfo:
-        """What the registry knows of the method."""
         return find_method(self.name)
 
     @property
     def options(self) -> Options:
-        """The method's own options."""
         return self.info.parse(self.model_extra or {})
 
 

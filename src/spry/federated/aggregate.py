@@ -48,7 +48,6 @@ class ClientMean:
         }
 
     def cohort(self, round: int) -> Cohort:
-        """Tell who was taken, for the server's half of transforms."""
         return Cohort(round, self._clients, self._total)
 
     def _mean(self, name: str) -> Tensor:

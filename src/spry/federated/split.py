@@ -12,8 +12,6 @@ from spry.core.units import Unit
 
 
 class Split(Protocol):
-    """Deals units to clients."""
-
     def __call__(
         self, units: Sequence[Unit], clients: Sequence[int], round: int
     ) -> dict[int, tuple[Unit, ...]]:

@@ -35,7 +35,6 @@ class Backbone:
 
     @property
     def max_length(self) -> int:
-        """The most tokens the model takes."""
         limit = int(min(self.tokenizer.model_max_length, 2**31))
         limit = min(limit, getattr(self.model.config, "max_position_embeddings", None) or limit)
         for path, module in self.model.named_modules():
@@ -52,18 +51,14 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> Backbone:
-    """Load a classifier; whatever its checkpoint lacks, as a rule the head, is drawn from the key.
+    """Load a frozen classifier; whatever its checkpoint lacks, as a rule the head, is drawn from the key.
 
-    A head in the checkpoint is kept if it has the right number of classes, else replaced.
+    A head in the checkpoint is kept if it has the right number of classes, else replaced: ``W ~ N(0,
+    initializer_range^2)``, ``b = 0``.
 
     Args:
         model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub.
         labels: The classes' names, or their number; at least 2.
-        key: Where the head's weights come from: ``W ~ N(0, initializer_range^2)``, ``b = 0``.
-
-    Raises:
-        ModelError: If the model cannot be found or read, its weights do not fit its config, or it has no
-            tokenizer.
     """
     names = [str(label) for label in range(labels)] if isinstance(labels, int) else list(labels)
     assert len(names) >= 2, names

@@ -31,14 +31,10 @@ class Source:
 
 
 def find_source(model: str) -> Source:
-    """Find a model's files, as far as they are on this machine.
+    """Find a model's files as far as they are on this machine; ModelError if it should be here and is not.
 
-    Args:
-        model: ``minilm`` or ``smollm2``; ``package:NAME`` for a model inside an installed package; a folder;
-            or a name on the Hub, which is not looked for here.
-
-    Raises:
-        ModelError: If a package is not installed or holds no model, or a folder is missing or lacks weights.
+    The model is ``minilm`` or ``smollm2``, ``package:NAME`` inside an installed package, a folder, or a name on the
+    Hub, which is not looked for here.
     """
     if model in FRIENDLY:
         package, extra = FRIENDLY[model]

@@ -28,14 +28,9 @@ def linear_names(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def find_targets(model: nn.Module, wanted: Sequence[str] | None = None) -> list[str]:
-    """Find which modules to adapt.
+    """Find which modules to adapt, by names or endings of names such as ``q_proj``, in model order; at least one.
 
-    Args:
-        wanted: Names or endings of names, such as ``q_proj`` or ``layer.0.attention.self.query``; None looks
-            for query and value projections, else for projections that compute query, key and value at once.
-
-    Raises:
-        ModelError: If a wanted name fits no linear module, or nothing is found.
+    None looks for query and value projections, else for projections that compute query, key and value at once.
     """
     names = list(linear_names(model))
     if wanted is not None:
@@ -51,11 +46,7 @@ def find_targets(model: nn.Module, wanted: Sequence[str] | None = None) -> list[
 
 
 def keys_and_values(model: nn.Module) -> list[str]:
-    """Find key and value projections, else those that compute query, key and value at once, in model order.
-
-    Raises:
-        ModelError: If nothing is found.
-    """
+    """Find key and value projections, else those that compute query, key and value at once, in model order."""
     names = list(linear_names(model))
     found = _matching(names, _KEY_OR_VALUE) or _matching(names, _FUSED)
     if not found:
@@ -69,11 +60,7 @@ def feed_forward(model: nn.Module) -> list[str]:
 
 
 def norms(model: nn.Module, wanted: Sequence[str] | None = None) -> list[str]:
-    """Find the modules that have weights and are called norms, in model order; None takes all.
-
-    Raises:
-        ModelError: If a wanted name fits no norm, or there is none.
-    """
+    """Find the modules that have weights and are called norms, in model order; None takes all."""
     names = [
         name
         for name, module in model.named_modules()

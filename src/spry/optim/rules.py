@@ -151,13 +151,9 @@ def schedule(factor: Callable[[int], float]) -> Transform:
 
 
 def warmup_linear(steps: int, warmup: int) -> Transform:
-    """Raise the step size linearly to step W = ``warmup`` >= 0, then let it fall linearly to nothing at T = ``steps`` >
-    W.
+    """Raise the step size linearly for W = ``warmup`` steps, then let it fall to nothing at T = ``steps`` > W.
 
     ``f(t) = (t + 1) / (W + 1)`` for the W steps of warm-up, then ``(T - t) / (T - W)``, and 0 from step T on.
-
-    Raises:
-        ConfigError: If the warm-up does not end before the steps do.
     """
     if not 0 <= warmup < steps:
         raise ConfigError(

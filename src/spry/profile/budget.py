@@ -42,7 +42,7 @@ class Fit:
 
 
 def parse_bytes(text: str) -> int:
-    """Read a size such as ``2GB`` or ``500 MB`` (powers of 1000) or ``1.5GiB`` (of 1024); ConfigError if it is none.
+    """Read a size such as ``2GB`` or ``500 MB`` (powers of 1000) or ``1.5GiB`` (of 1024).
 
     >>> parse_bytes("2GB"), parse_bytes("1.5 MiB")
     (2000000000, 1572864)

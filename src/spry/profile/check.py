@@ -27,8 +27,6 @@ ATTENTION_ADVICE: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCheck:
-    """What ``spry check`` found."""
-
     model: str
     dtype: str
     attention: str

@@ -61,7 +61,6 @@ def measure_case(case: Case) -> CaseResult:
 
 
 def build_subject(case: Case) -> Subject:
-    """Build the model, the batch and the directions of a case."""
     model = build_model(
         case.model,
         layers=case.layers,

@@ -18,9 +18,6 @@ def quantise_linears(model: nn.Module, dtype: torch.dtype) -> None:
     """Replace the linear layers of a body on the meta device, not of its head, by empty 4-bit ones (NF4, nested).
 
     ``dtype`` is that of the arithmetic and of the biases.
-
-    Raises:
-        ModelError: If bitsandbytes is not installed.
     """
     bitsandbytes = _bitsandbytes()
     output = cast(Any, model).get_output_embeddings()

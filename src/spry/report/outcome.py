@@ -51,7 +51,6 @@ MORE = (
 
 
 def main_columns(score: Score) -> tuple[Column, ...]:
-    """The scores and the main costs."""
     text = partial(formats.score_value, score=score.name)
     unit = " (%)" if score.name in formats.SHARES else ""
     titles = {

@@ -48,7 +48,6 @@ class Run:
 
     @cached_property
     def score(self) -> Score:
-        """What the run is judged by."""
         if self.summary is not None:
             return Score.of_summary(self.summary)
         keys = [key for key in (self.rounds[0] if self.rounds else ()) if key.startswith("test_")]
@@ -66,9 +65,6 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
     """Read run folders, and folders with run folders in them, such as ``spry compare`` writes.
 
     Each run comes once, in the order given; within a comparison, in its order of methods.
-
-    Raises:
-        DataError: If a folder holds no run.
     """
     found: dict[Path, Run] = {}
     for folder in folders:
@@ -81,12 +77,9 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """Read what a run folder holds so far; only ``config.toml`` must be there.
+    """Read what a run folder holds so far; only ``config.toml`` must be there, else it is a DataError.
 
     A last line of ``rounds.jsonl`` that is still being written is left out.
-
-    Raises:
-        DataError: If the folder is no run, or a file in it is damaged.
     """
     if not _is_run(folder):
         raise DataError(f"{folder} is no run: it has no config.toml. Give a folder that 'spry run' wrote.")

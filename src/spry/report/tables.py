@@ -30,13 +30,11 @@ class ReportTable:
 
 
 def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> ReportTable:
-    """Make a table of texts."""
     cells = tuple(tuple(Cell(text=text) for text in row) for row in rows)
     return ReportTable(title=title, columns=tuple(columns), rows=cells)
 
 
 def terminal(table: ReportTable) -> RichTable:
-    """Lay a table out for the terminal."""
     look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0), "title_justify": "left"}
     shown = RichTable(title=table.title, title_style="bold", **look)
     for place, heading in enumerate(table.columns):

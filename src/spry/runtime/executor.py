@@ -25,8 +25,6 @@ class Failure(NamedTuple):
 
 
 class Executor(Protocol):
-    """Runs the clients of a round."""
-
     def run(
         self, orders: Sequence[Order], train: Callable[[Order], Completed]
     ) -> Iterator[Completed | Failure]:

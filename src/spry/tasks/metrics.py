@@ -48,7 +48,6 @@ class ClassificationMetrics:
         )
 
     def values(self) -> dict[str, float | None]:
-        """Accuracy and macro F1; None without examples."""
         found = {"accuracy": self.accuracy, "macro_f1": self.macro_f1}
         return {name: None if math.isnan(value) else value for name, value in found.items()}
 

@@ -43,9 +43,7 @@ class Task(Protocol):
         ...
 
     @property
-    def score(self) -> Score:
-        """What the task is judged by."""
-        ...
+    def score(self) -> Score: ...
 
     def init(self) -> Params:
         """Copy the trainable weights at the start, in model order."""

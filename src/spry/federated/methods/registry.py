@@ -48,8 +48,7 @@ class Options(ABC):
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @abstractmethod
-    def build(self, setup: Setup) -> Algorithm:
-        """Make the algorithm."""
+    def build(self, setup: Setup) -> Algorithm: ...
 
     @property
     def stepper(self) -> Literal["client", "server"]:

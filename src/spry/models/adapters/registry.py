@@ -15,8 +15,6 @@ ADAPTERS: dict[str, type[Adapter]] = {}
 
 
 def register_adapter(name: str) -> Callable[[A], A]:
-    """Add an adapter class to the table."""
-
     def register(adapter: A) -> A:
         assert name not in ADAPTERS, f"two adapters are called {name!r}"
         ADAPTERS[name] = adapter
