@@ -21,7 +21,7 @@ from wire_stand_in import StandIn
 
 from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
-from spry.experiment.config import Config, load
+from spry.experiment.config import Config, read_config
 from spry.experiment.provenance import provenance
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/wire.json"))
     parser.add_argument("--rounds", type=int, default=100)
     arguments = parser.parse_args()
-    base = load("quickstart").with_settings({**CHEAP, "schedule.rounds": arguments.rounds})
+    base = read_config("quickstart").with_settings({**CHEAP, "schedule.rounds": arguments.rounds})
     result: dict[str, Any] = {
         "provenance": provenance(),
         "setting": {"rounds": arguments.rounds, "seed": base.seed, **CHEAP, "peft.rank": base.peft.rank},

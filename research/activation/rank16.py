@@ -16,7 +16,7 @@ from spry.experiment.compare import FILE, compare
 from spry.experiment.files import write_json
 
 from spry.experiment import tune
-from spry.experiment.config import Config, load
+from spry.experiment.config import Config, read_config
 from spry.experiment.run import META, SUMMARY
 
 METHODS = ("weights", "activation", "block")
@@ -38,7 +38,7 @@ def main() -> None:
         "data.name": str(args.data / "sst2_train.tsv.gz"),
         "data.test": str(args.data / "sst2_dev.tsv.gz"),
     }
-    short = load(Path(__file__).with_suffix(".toml")).with_settings(files)
+    short = read_config(Path(__file__).with_suffix(".toml")).with_settings(files)
     found = {"16 rounds": _compared(short, args.out / "short")}
     tried = tune.outcome(tune.trials(short, METHODS), args.out / "short")["methods"]
     chosen = {f"methods.{m}.{k}": v for m, own in tried.items() for k, v in own["chosen"].items()}

@@ -10,7 +10,7 @@ import torch
 from spry.core.errors import ConfigError
 from spry.experiment import log
 from spry.experiment.build import build
-from spry.experiment.config import load
+from spry.experiment.config import read_config
 from spry.experiment.run import resume, run
 from spry.federated.replay.catch_up import receive
 from spry.federated.replay.downlink import Downlink
@@ -36,7 +36,7 @@ def config(tiny_model, tiny_csv, tmp_path):
         "[schedule]\nrounds = 6\nclients_per_round = 3\nevaluate_every = 9\ncheckpoint_every = 2\n"
         "[client]\nsteps = 2\nbatch_size = 4\n"
     )
-    return load(path)
+    return read_config(path)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -92,7 +92,7 @@ def test_a_resumed_run_sends_what_the_whole_run_sends(config, tmp_path):
     going.close()
     list(resume(tmp_path / "cut"))
     bytes_down = [
-        [[client["bytes_down"] for client in entry["clients"]] for entry in log.read(tmp_path / name)]
+        [[client["bytes_down"] for client in entry["clients"]] for entry in log.read_rounds(tmp_path / name)]
         for name in ("whole", "cut")
     ]
     assert bytes_down[0] == bytes_down[1]

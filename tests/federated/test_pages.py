@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.laws import problem
+from tests.laws.test_methods import BUILT_IN, CLIENTS, run
 
 from spry.core.keys import Key
 from spry.federated.methods import METHODS
 from spry.optim.named import optimizer
-from tests.laws import problem
-from tests.laws.test_methods import BUILT_IN, CLIENTS, run
 
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
 SECTIONS = ["Equation", "What is sent", "Cost", "Defaults", "Source", "Where we differ"]

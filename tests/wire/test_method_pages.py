@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.laws import problem
 
 from spry.core.keys import Key
 from spry.federated.methods import METHODS
 from spry.wire.codec import encode_order, encode_reply
-from tests.laws import problem
 
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
 CLIENTS = [4, 0, 7, 2]

@@ -12,9 +12,9 @@ import torch
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.units import Unit
-from spry.data import datasets
 from spry.data.client_data import TEST_SHARE, ClientData, LabelledText
 from spry.data.dataset import Splits
+from spry.data.datasets import load_splits
 from spry.data.facts import Facts
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out
@@ -35,19 +35,7 @@ DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "sl
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """The parts of a run.
-
-    Args:
-        algorithm: What is run.
-        downlink: How orders reach clients.
-        task: Owner of the model.
-        clients: Owner of the data.
-        schedule: What ``simulate`` is told of rounds and evaluations.
-        key: Where every draw comes from.
-        facts: What was read of the data.
-        fingerprint: Of the data, for a resumed run.
-        notes: What a user should know before the first round.
-    """
+    """The parts of a run; the fingerprint is of the data, the notes are for the user before the first round."""
 
     algorithm: Algorithm
     downlink: Downlink
@@ -61,11 +49,6 @@ class Experiment:
 
 
 def build(config: Config) -> Experiment:
-    """Load data and model and put a run together.
-
-    Raises:
-        SpryError: If data, model or settings cannot be used as asked.
-    """
     check_device(config.model.device)
     optimizers = _optimizers(config)  # before the minutes that loading may take
     key = Key(config.seed)
@@ -149,7 +132,7 @@ def _adapter(config: Config) -> Adapter:
 def _splits(config: Config) -> Splits:
     data = config.data
     group = data.column if data.partition == "column" else None
-    splits = datasets.load(
+    splits = load_splits(
         data.name, text=data.text, label=data.label, group=group, test=data.test, test_fraction=TEST_SHARE
     )
     if data.validation:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from spry.experiment.config import Config
-from spry.models.sources import find
+from spry.models.sources import find_source
 
 WEIGHTS = ("*.safetensors", "*.bin")
 """A model folder's weights: the first of these that it has."""
@@ -31,7 +31,7 @@ def of_model(config: Config, model: nn.Module) -> dict[str, str]:
 
 def model_files(config: Config) -> dict[str, str]:
     """Hash the files of the base model without loading it; none if it is not on this machine."""
-    source = find(config.model.name)
+    source = find_source(config.model.name)
     folder = Path(source.path) if Path(source.path).is_dir() else _cached(source.path)
     if folder is None:
         return {}

@@ -21,14 +21,10 @@ _TEXTS, _TOKENS = 2, 5
 
 
 def last_block_maps(backbone: Backbone) -> list[str]:
-    """Find the maps of the last block, and those above it.
+    """Find the maps of the last block and those above it, in the model's order.
 
-    Args:
-        backbone: The model, not adapted.
-
-    Returns:
-        Names in the model, in its order; none if the head is read from all positions, if the maps above the last
-        attention are in no list of blocks, as where blocks share weights, or if the model cannot be looked at.
+    There are none if the head is read from all positions, if the maps above the last attention are in no list of
+    blocks (as in models whose blocks share weights), or if the model cannot be looked at.
     """
     top = _maps_above_last_attention(backbone)
     lists = [name for name, module in backbone.model.named_modules() if isinstance(module, nn.ModuleList)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.models.sources import Source, find
+from spry.models.sources import Source, find_source
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,9 +21,6 @@ class Backbone:
     """A pretrained classifier and its tokenizer; all its weights are frozen and it is in evaluation mode.
 
     Args:
-        name: What the user called it.
-        model: The Hugging Face model.
-        tokenizer: Its tokenizer, with a pad token.
         newly_initialized: Names of the weights that were not in the checkpoint and were drawn from the key.
         label_names: The classes' names, in the order of their numbers.
         notes: What a user should know of how it was loaded, as sentences.
@@ -38,7 +35,6 @@ class Backbone:
 
     @property
     def max_length(self) -> int:
-        """The most tokens the model takes."""
         limit = int(min(self.tokenizer.model_max_length, 2**31))
         limit = min(limit, getattr(self.model.config, "max_position_embeddings", None) or limit)
         for path, module in self.model.named_modules():
@@ -47,7 +43,7 @@ class Backbone:
         return limit
 
 
-def load(
+def load_model(
     model: str,
     *,
     labels: int | Sequence[str],
@@ -55,27 +51,18 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> Backbone:
-    """Load a classifier; whatever its checkpoint lacks, as a rule the head, is drawn from the key.
+    """Load a frozen classifier; whatever its checkpoint lacks, as a rule the head, is drawn from the key.
 
-    A head in the checkpoint is kept if it has the right number of classes, else replaced.
+    A head in the checkpoint is kept if it has the right number of classes, else replaced: ``W ~ N(0,
+    initializer_range^2)``, ``b = 0``.
 
     Args:
         model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub.
         labels: The classes' names, or their number; at least 2.
-        key: Where the head's weights come from: ``W ~ N(0, initializer_range^2)``, ``b = 0``.
-        dtype: Type of the weights.
-        device: Where the weights go.
-
-    Returns:
-        The frozen model in evaluation mode and its tokenizer.
-
-    Raises:
-        ModelError: If the model cannot be found or read, its weights do not fit its config, or it has no
-            tokenizer.
     """
     names = [str(label) for label in range(labels)] if isinstance(labels, int) else list(labels)
     assert len(names) >= 2, names
-    source = find(model)
+    source = find_source(model)
     trained_on = trained_labels(model)
     with quiet(), torch.random.fork_rng(devices=[]):
         loaded, info = _read_model(model, source, names, dtype)
@@ -171,18 +158,11 @@ def _head_is_new(model: Any, fresh: Sequence[str]) -> bool:
 def trained_labels(model: str) -> tuple[str, ...] | None:
     """Read the classes that a checkpoint's head was trained on, in the order of their numbers.
 
-    Args:
-        model: As ``load`` takes it.
-
-    Returns:
-        Their names; None if it says none, as base models and generic heads (``LABEL_0``, ...) do.
-
-    Raises:
-        ModelError: If the model cannot be found.
+    None if it names none, as base models and generic heads (``LABEL_0``, ...) do.
     """
     from transformers import AutoConfig
 
-    source = find(model)
+    source = find_source(model)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(source.path, **source.arguments)

@@ -24,7 +24,7 @@ from spry.forward.functional import call
 from spry.models.adapt import Exact, adapt
 from spry.models.adapters import Adapter, FromConfig, Lora
 from spry.models.checkpointing import prepare, training
-from spry.models.load import load
+from spry.models.load import load_model
 from spry.tasks.classification_loss import ClassificationLoss
 from spry.tasks.metrics import ClassificationMetrics, classified
 from spry.tasks.task import Score
@@ -68,7 +68,7 @@ class ClassificationTask:
     ) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
-        backbone = load(model, labels=labels, key=key.fold("head"), dtype=dtype, device=device)
+        backbone = load_model(model, labels=labels, key=key.fold("head"), dtype=dtype, device=device)
         if not isinstance(adapter, Adapter):
             adapter = FromConfig(config=adapter)
         self._adapted = adapted = adapt(backbone, adapter, key.fold("peft"), exact=exact)
@@ -89,17 +89,10 @@ class ClassificationTask:
         return self.backbone.max_length
 
     def encode(self, dataset: Dataset, *, max_length: int) -> Encoded:
-        """Tokenise a data set for this model.
-
-        Args:
-            dataset: Texts or pairs of texts.
-            max_length: Tokens kept of an example, from 1 to what the model takes.
-
-        Returns:
-            The tokens of all examples.
+        """Tokenise texts or pairs of texts for this model.
 
         Raises:
-            ModelError: If ``max_length`` lies outside its range.
+            ModelError: If ``max_length``, the tokens kept of an example, is not from 1 to what the model takes.
         """
         if not 1 <= max_length <= self.backbone.max_length:
             raise ModelError(
@@ -110,23 +103,11 @@ class ClassificationTask:
         return encode(dataset, tokenizer, max_length=max_length, pad=tokenizer.pad_token_id)
 
     def init(self) -> Params:
-        """Copy the trainable weights at the start, in float32 or wider whatever the model computes in.
-
-        Returns:
-            All trainable weights, in model order, the head last.
-        """
+        """Copy the trainable weights at the start, in model order, the head last, in float32 or wider."""
         return {name: _master(self.module.get_parameter(name)) for name in names_of(self.units)}
 
     def logits(self, params: Params, batch: Batch) -> Tensor:
-        """Run the model.
-
-        Args:
-            params: Some or all trainable weights.
-            batch: Examples; labels are ignored.
-
-        Returns:
-            Scores, shape (B, C).
-        """
+        """Run the model; scores, shape (B, C)."""
         inputs = {name: value.to(self.device) for name, value in batch.items() if name != "labels"}
         logits = call(self.module, self._computed_with(params), **inputs).logits
         return logits.float() if logits.dtype in {torch.bfloat16, torch.float16} else logits
@@ -138,15 +119,7 @@ class ClassificationTask:
 
     @contextmanager
     def dropping(self, key: Key, *, on: bool = True) -> Generator[Masks | None]:
-        """Turn dropout on, if this task has it, for as long as the context is open.
-
-        Args:
-            key: The masks' root.
-            on: Whether to, after all.
-
-        Yields:
-            The source of masks; None if dropout is off.
-        """
+        """Turn dropout on, if this task has it, while the context is open; yields the masks' source, None if off."""
         with self._one_mode:
             if self.dropout and on:
                 with training(self.module), dropout(key) as masks:
@@ -155,28 +128,13 @@ class ClassificationTask:
                 yield None
 
     def loss(self, batch: Batch, key: Key, base: Params = MappingProxyType({})) -> ClassificationLoss:
-        """Bind the mean cross-entropy to one batch.
-
-        Args:
-            batch: Examples with labels.
-            key: Where dropout masks come from, if dropout is on.
-            base: The values of trainable weights that the loss will not be given.
-
-        Returns:
-            The loss as a function of the trainable weights.
-        """
+        """Bind the mean cross-entropy to one batch; ``base`` has the trainable weights that calls will not give."""
         return ClassificationLoss(task=self, batch=batch, key=key, base=base, at_once=self.micro_batch_size)
 
     def probe(self, key: Key, *, examples: int = 16, tokens: int = 16) -> Batch:
         """Make a batch of random words with random labels, to look at the model with before there is data.
 
-        Args:
-            key: Where words, lengths and labels come from.
-            examples: How many.
-            tokens: Words of the longest text; the shortest has half of them.
-
-        Returns:
-            Examples with labels.
+        The longest text has ``tokens`` words, the shortest half of them.
         """
         draw = key.generator("probe")
         words, labels = self.backbone.tokenizer, self.backbone.model.config.num_labels
@@ -197,15 +155,6 @@ class ClassificationTask:
 
     @torch.inference_mode()
     def evaluate(self, params: Params, batches: Iterable[Batch]) -> ClassificationMetrics:
-        """Count losses and right answers.
-
-        Args:
-            params: Some or all trainable weights.
-            batches: Examples with labels; none gives empty counts.
-
-        Returns:
-            The counts over all batches.
-        """
         total = ClassificationMetrics()
         for batch in batches:
             with self._one_mode:
@@ -217,9 +166,7 @@ class ClassificationTask:
     def save_adapter(self, params: Params, folder: Path) -> None:
         """Write PEFT weights and head so that ``PeftModel.from_pretrained(base, folder)`` reads them.
 
-        Args:
-            params: Some or all trainable weights; the initial values are written for the rest.
-            folder: Where to; made if it does not exist.
+        For weights that ``params`` lacks, the initial values are written.
         """
         self._adapted.save(params, folder)
 

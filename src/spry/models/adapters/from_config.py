@@ -14,14 +14,12 @@ from spry.models import targets
 from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
 from spry.models.adapters.lora import draw_lora_a
 from spry.models.load import Backbone
+from spry.models.targets import find_targets
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromConfig(Adapter):
-    """An adapter made of a ``peft.PeftConfig``; what it leaves open is filled in.
-
-    Args:
-        config: The configuration; it is copied, not changed.
+    """An adapter made of a copy of a ``peft.PeftConfig``; what it leaves open is filled in.
 
     Raises:
         ModelError: If it is none of peft's configurations.
@@ -59,7 +57,7 @@ class FromConfig(Adapter):
             return  # a regular expression, or "all-linear": peft's own words
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
         wanted = self.targets or (tuple(config.target_modules) if config.target_modules else None)
-        found = full_names(backbone, targets.find(pretrained, wanted))
+        found = full_names(backbone, find_targets(pretrained, wanted))
         config.target_modules = targets.endings([*found, *head.maps], linears)
         if hasattr(config, "fan_in_fan_out"):
             config.fan_in_fan_out = is_transposed(backbone, found)

@@ -10,6 +10,7 @@ from spry.models import targets
 from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
 from spry.models.adapters.registry import register_adapter
 from spry.models.load import Backbone
+from spry.models.targets import find_targets
 
 
 @register_adapter("ia3")
@@ -36,7 +37,7 @@ class Ia3(Adapter):
         if self.targets is None:
             found = [*targets.keys_and_values(pretrained), *back]
         else:
-            found = targets.find(pretrained, self.targets)
+            found = find_targets(pretrained, self.targets)
         return IA3Config(
             **shared_arguments(head),
             target_modules=full_names(backbone, found),

@@ -15,6 +15,7 @@ from spry.models import targets
 from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
 from spry.models.adapters.registry import register_adapter
 from spry.models.load import Backbone
+from spry.models.targets import find_targets
 
 
 @register_adapter("lora")
@@ -54,7 +55,7 @@ class Lora(Adapter):
         from peft import LoraConfig
 
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
-        found = full_names(backbone, targets.find(pretrained, self.targets))
+        found = full_names(backbone, find_targets(pretrained, self.targets))
         return LoraConfig(
             **shared_arguments(head),
             r=self.rank,

@@ -11,6 +11,7 @@ from spry.models import targets
 from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
 from spry.models.adapters.registry import register_adapter
 from spry.models.load import Backbone
+from spry.models.targets import find_targets
 
 
 @register_adapter("vera")
@@ -47,7 +48,7 @@ class Vera(Adapter):
         from peft import VeraConfig
 
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
-        found = full_names(backbone, targets.find(pretrained, self.targets))
+        found = full_names(backbone, find_targets(pretrained, self.targets))
         return VeraConfig(
             **shared_arguments(head),
             r=self.rank,
