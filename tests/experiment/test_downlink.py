@@ -16,8 +16,8 @@ from spry.federated.replay.catch_up import receive
 from spry.federated.replay.downlink import Downlink
 from spry.runtime import client_runner
 from spry.runtime.rounds import simulate
-from spry.wire import frame
 from spry.wire.codec import decode_reply, encode_order, encode_reply
+from spry.wire.frame import Kind, read_kind
 
 MODES = {
     "weights": {"method.name": "fedfgd"},
@@ -80,7 +80,7 @@ def test_the_ledger_is_the_length_of_the_messages(mode, config, monkeypatch):
     records = [record for round in rounds for record in round.clients]
     assert [record.bytes_down for record in records] == [len(data) for data in sent]
     assert [record.bytes_up for record in records] == [len(data) for data in replied]
-    assert any(frame.unpack(data).kind == 5 for data in sent) == ("server.send" in MODES[mode])
+    assert any(read_kind(data) is Kind.CATCH_UP for data in sent) == ("server.send" in MODES[mode])
 
 
 def test_a_resumed_run_sends_what_the_whole_run_sends(config, tmp_path):
