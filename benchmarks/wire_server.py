@@ -77,7 +77,8 @@ def absorb_memory(base: Config, counts: tuple[int, int] = (10, 1000)) -> list[di
                 for order in orders
             ]
             answers = (
-                Answer(order, decode_reply(data, order)) for order, data in zip(orders, sent, strict=True)
+                Answer(order, decode_reply(data, order, algorithm.slopes_exact))
+                for order, data in zip(orders, sent, strict=True)
             )
             peaks[str(count)] = tensor_peak(partial(algorithm.absorb, state, answers))
         few, many = peaks.values()

@@ -134,8 +134,8 @@ def test_sigkill_at_any_moment_then_resume_gives_the_same_bits(config, tmp_path)
     folder = tmp_path / "killed"
     script = (
         "import sys, torch; torch.set_num_threads(1); from pathlib import Path\n"
-        "from spry.experiment.config import load; from spry.experiment.run import run\n"
-        "list(run(load(sys.argv[1]), Path(sys.argv[2]), resume=True))"
+        "from spry.experiment.config import read_config; from spry.experiment.run import run\n"
+        "list(run(read_config(sys.argv[1]), Path(sys.argv[2]), resume=True))"
     )
     (tmp_path / "killed.toml").write_text(config.dump())
     process = subprocess.Popen([sys.executable, "-c", script, tmp_path / "killed.toml", folder])

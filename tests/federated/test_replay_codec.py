@@ -150,7 +150,7 @@ NAN = torch.tensor([float("nan")]).numpy().tobytes()
         (one(0, 380, 0, slopes=b"1234"), "0 slopes take 0"),
         (one(0, 380, 14, slopes=bytes(56)), "14 local steps; ordered were at most 13"),
         (one(0, 380, 2**62), "ordered were at most 13"),
-        (one(0, 380, 1, slopes=NAN), "NaN or infinite"),
+        (one(0, 380, 1, slopes=NAN), "NaN, infinite"),
     ],
 )
 def test_bad_rounds_are_refused(data, says):

@@ -35,7 +35,12 @@ def rounds(name, *, slopes, wire=False, played=2, **given):
             batches = [problem.batch(10 * c + i) for i in range(1 + c % 3)]
             batches = [problem.Batch(b.x.float(), b.y) for b in batches]
             reply = made.train(problem.loss_of, order, batches, 3 + c).reply
-            answers.append(Answer(order, decode_reply(encode_reply(reply, order), order) if wire else reply))
+            answers.append(
+                Answer(
+                    order,
+                    decode_reply(encode_reply(reply, order), order, made.slopes_exact) if wire else reply,
+                )
+            )
         state = made.absorb(state, answers)
     return state, answers
 

@@ -64,6 +64,8 @@ def same(left, right):
     return left == right
 
 
+EXACT = {"slopes": frozenset({NAMES[2]}), "bare slopes": frozenset()}
+"""What the algorithms of such replies send exactly beside them."""
 KINDS = ["weights", "gradient", "slopes", "bare slopes"]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
@@ -72,7 +74,9 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reply_survives(kind, dtype):
     sent = reply(kind, dtype)
-    assert same(codec.decode_reply(codec.encode_reply(sent, order(dtype)), order(dtype)), sent)
+    assert same(
+        codec.decode_reply(codec.encode_reply(sent, order(dtype)), order(dtype), EXACT.get(kind)), sent
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -85,7 +89,7 @@ def test_an_order_survives(guess, dtype):
 @pytest.mark.parametrize("shape", [(0, 0), (1, 1), (1, 8), (100, 3)])
 def test_slopes_of_any_shape(shape):
     sent, asked = reply("slopes", shape=shape), order(count=shape[1])
-    assert same(codec.decode_reply(codec.encode_reply(sent, asked), asked), sent)
+    assert same(codec.decode_reply(codec.encode_reply(sent, asked), asked, EXACT["slopes"]), sent)
 
 
 def test_small_replies_are_small():
@@ -162,14 +166,16 @@ BAD = {
     "absurd directions": (bare(num_directions=2**62), "num_directions"),
     "no directions though weights are measured": (
         bare(num_directions=0, slopes=b""),
-        "lacks 2 of the weights",
+        "0 directions; ordered were 1",
     ),
+    "a slope whose square is infinite": (nan_slopes(1e16), "beyond 1e.15"),
+    "a weight whose square is infinite": (wrong({NAMES[0]: torch.full((1, 6), -1e16)}), "beyond 1e.15"),
     "too few slopes": (bare(steps=14), "14 slopes take 56 or 112 bytes; 52 came"),
     "too many slopes": (bare(steps=12), "12 slopes take 48 or 96 bytes; 52 came"),
     "slopes without steps": (bare(steps=0), "0 slopes take 0"),
     "slopes that are text": (bare(slopes="many"), "Expected `bytes`"),
-    "NaN slope": (nan_slopes(float("nan")), "NaN or infinite slopes"),
-    "infinite slope": (nan_slopes(float("inf")), "NaN or infinite slopes"),
+    "NaN slope": (nan_slopes(float("nan")), "NaN, infinite"),
+    "infinite slope": (nan_slopes(float("inf")), "NaN, infinite"),
     "truncated weights": (GOOD["weights"][:-3], "truncated"),
     "not asked for": (wrong(tree()), "must be"),
     "unknown place": (first(0, 2**40), "tensor 1099511627776 was not asked for"),
@@ -182,7 +188,7 @@ BAD = {
     "dtype of the same width": (wrong({NAMES[0]: torch.zeros(1, 6, dtype=torch.int32)}), "must be"),
     "unknown dtype": (first(1, "F4"), "must be"),
     "short tensor": (first(3, bytes(23)), "23 bytes are not"),
-    "NaN weights": (wrong({NAMES[0]: torch.full((1, 6), float("nan"))}), "NaN or infinite values"),
+    "NaN weights": (wrong({NAMES[0]: torch.full((1, 6), float("nan"))}), "NaN, infinite"),
 }
 
 
@@ -190,7 +196,7 @@ BAD = {
 def test_bad_replies_are_refused(name):
     data, says = BAD[name]
     with pytest.raises(WireError, match=says):
-        codec.decode_reply(data, order())
+        codec.decode_reply(data, order(), frozenset() if data[5:6] == b"\x03" else None)
 
 
 def test_orders_are_checked_too():
@@ -227,10 +233,9 @@ def test_orders_are_checked_too():
     ],
 )
 def test_slopes_that_nobody_ordered_are_refused(shape, limits, says):
+    data, asked = codec.encode_reply(reply("bare slopes", shape=shape), order()), replace(order(), **limits)
     with pytest.raises(WireError, match=says):
-        codec.decode_reply(
-            codec.encode_reply(reply("bare slopes", shape=shape), order()), replace(order(), **limits)
-        )
+        codec.decode_reply(data, asked, frozenset())
 
 
 def test_more_local_steps_than_ordered_are_refused_for_weights_too():
@@ -241,7 +246,22 @@ def test_more_local_steps_than_ordered_are_refused_for_weights_too():
 
 def test_a_client_with_nothing_to_perturb_sends_no_slopes():
     sent = replace(reply("weights"), payload=Slopes(torch.zeros(13, 0), reply("weights").payload.values))
-    assert same(codec.decode_reply(codec.encode_reply(sent, order()), order()), sent)
+    assert same(codec.decode_reply(codec.encode_reply(sent, order()), order(), frozenset(NAMES)), sent)
+
+
+KINDS_ORDERED = [
+    ("bare slopes", None, "SLOPES.; ordered were weights"),
+    ("weights", frozenset(), "WEIGHTS.; ordered were slopes"),
+    ("gradient", frozenset(), "GRADIENT.; ordered were slopes"),
+    ("slopes", frozenset(), "not asked for"),  # what others replay has no weights that slopes determine
+    ("bare slopes", frozenset({NAMES[2]}), "lacks 1 of the weights"),
+]
+
+
+@pytest.mark.parametrize(("kind", "exact", "says"), KINDS_ORDERED)
+def test_what_another_algorithm_would_send_is_refused(kind, exact, says):
+    with pytest.raises(WireError, match=says):
+        codec.decode_reply(GOOD[kind], order(), exact)
 
 
 def test_a_loss_beyond_float32_is_infinite():
@@ -261,7 +281,7 @@ def damaged(good, data):
 def test_fuzzed_bytes_are_read_or_refused_and_nothing_else(kind, data):
     for sent in damaged(GOOD[kind], data):
         with contextlib.suppress(SpryError):
-            codec.decode_reply(sent, order())
+            codec.decode_reply(sent, order(), EXACT.get(kind))
 
 
 @settings(max_examples=200, deadline=None)
@@ -283,7 +303,8 @@ VALUES = st.recursive(
 @given(st.lists(VALUES, max_size=10), st.integers(0, 5))
 def test_fuzzed_fields_are_read_or_refused_and_nothing_else(values, kind):
     data = b"SPRY\x02" + bytes([kind]) + msgspec.msgpack.encode(values)
-    with contextlib.suppress(SpryError):
-        codec.decode_reply(data, order())
+    for exact in (None, frozenset(), EXACT["slopes"]):
+        with contextlib.suppress(SpryError):
+            codec.decode_reply(data, order(), exact)
     with contextlib.suppress(SpryError):
         codec.decode_order(data, tree())

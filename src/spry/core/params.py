@@ -55,10 +55,6 @@ def size(params: Params) -> int:
     return sum(value.numel() for value in params.values())
 
 
-def all_finite(params: Params) -> bool:
-    return all(bool(torch.isfinite(value).all()) for value in params.values())
-
-
 def digest(params: Params, length: int) -> bytes:
     """Hash names and bits of all tensors to 1 to 64 bytes of BLAKE2b, so that two sides can compare theirs."""
     hashed = hashlib.blake2b(digest_size=length, person=b"spry-params")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
-from spry.core.params import all_finite
 from spry.core.units import Unit
 from spry.wire.messages import Gradient, Reply, Slopes, Weights
+from spry.wire.tensors import MAX_MAGNITUDE, sane
 
 
 def sample(clients: Sequence[int], count: int, round: int, key: Key) -> list[int]:
@@ -36,7 +36,9 @@ def validate_reply(reply: Reply) -> str | None:
             parts = {"slopes": slopes, **exact}
         case Weights(values) | Gradient(values):
             parts = values
-    return None if all_finite(parts) else "payload has NaN or infinite values"
+    if not all(sane(value) for value in parts.values()):
+        return f"payload has values that are NaN, infinite or beyond {MAX_MAGNITUDE:g}"
+    return None
 
 
 def untrained(units: Sequence[Unit], trained: set[str]) -> tuple[str, ...]:

@@ -21,12 +21,12 @@ MAX_DIRECTIONS = 1 << 16
 """A server that asks for more directions than this is taken for a broken one."""
 MAX_STEPS = 1 << 20
 """A server that allows more local steps than this is taken for a broken one."""
-MAX_UNTOLD_STEPS = 1 << 16
-"""Most local steps where the order does not say, because clients run through their own data: an epoch of half a million
-examples in batches of 8. Replaying them is what a lying client costs the server: minutes, not hours."""
+MAX_UNTOLD_SLOPES = 1 << 16
+"""Most slopes (steps x K) where the order does not tell the steps, because clients run through their own data: at K = 1
+an epoch of half a million examples in batches of 8. Replaying them is what a lying client costs the server: minutes."""
 
 Examples = Annotated[int, Meta(ge=0, le=MAX_EXAMPLES)]
-Directions = Annotated[int, Meta(ge=0, le=MAX_DIRECTIONS)]
+DirectionCount = Annotated[int, Meta(ge=0, le=MAX_DIRECTIONS)]
 Steps = Annotated[int, Meta(ge=0, le=MAX_STEPS)]
 Path = Annotated[tuple[int | str, ...], Meta(max_length=64)]
 
@@ -39,9 +39,9 @@ class OrderFields(Fields):
     seed: int
     path: Path
     trained: tuple[Count, ...]
-    num_directions: Directions
+    num_directions: DirectionCount
     max_steps: Steps | None
-    group: Directions
+    group: DirectionCount
     weights: tuple[TensorFields, ...]
     guess: tuple[TensorFields, ...]
 
@@ -60,7 +60,7 @@ class ReplyFields(Fields):
 class SlopesFields(ReplyFields):
     """A reply of slopes, shape (steps, num_directions)."""
 
-    num_directions: Directions
+    num_directions: DirectionCount
     slopes: bytes
 
 
@@ -85,8 +85,13 @@ def encode_reply(reply: Reply, order: Order) -> bytes:
     return encode_frame(kind, SlopesFields(**told, num_directions=payload.slopes.shape[1], slopes=slopes))
 
 
-def decode_reply(data: bytes, order: Order) -> Reply:
+def decode_reply(data: bytes, order: Order, slopes_exact: frozenset[str] | None = None) -> Reply:
     """Read a reply, refusing whatever does not fit the order.
+
+    Args:
+        data: The message.
+        order: What it claims to answer.
+        slopes_exact: The algorithm's: the weights that come beside slopes; None if replies are no slopes.
 
     Raises:
         WireError: If the message is truncated, malformed, of another round, client, version or shape, or not finite.
@@ -94,6 +99,9 @@ def decode_reply(data: bytes, order: Order) -> Reply:
     kind = read_kind(data)
     if kind not in KINDS.values():
         raise WireError(f"message of kind {kind} ({kind.name}) is not a reply")
+    if (kind is Kind.SLOPES) != (slopes_exact is not None):
+        wanted = "weights or a gradient" if slopes_exact is None else "slopes"
+        raise WireError(f"reply is of kind {kind} ({kind.name}); ordered were {wanted}")
     fields = decode_frame(data, SlopesFields if kind is Kind.SLOPES else ReplyFields)
     if (fields.round, fields.client) != (order.round, order.client):
         raise WireError(
@@ -105,7 +113,7 @@ def decode_reply(data: bytes, order: Order) -> Reply:
         round=fields.round,
         client=fields.client,
         examples=fields.examples,
-        payload=_slopes(fields, order) if isinstance(fields, SlopesFields) else _values(kind, fields, order),
+        payload=_payload(kind, fields, order, slopes_exact or frozenset()),
         steps=fields.steps,
         loss=fields.loss,
     )
@@ -117,37 +125,31 @@ def check_steps(steps: int, order: Order) -> None:
     Raises:
         WireError: If there are too many.
     """
-    allowed = MAX_UNTOLD_STEPS if order.max_steps is None else order.max_steps
+    untold = MAX_UNTOLD_SLOPES // max(order.num_directions, 1)
+    allowed = untold if order.max_steps is None else order.max_steps
     if steps > allowed:
         raise WireError(f"reply has {steps} local steps; ordered were at most {allowed}")
 
 
-def _values(kind: Kind, fields: ReplyFields, order: Order) -> Weights | Gradient:
-    values = _tensors(fields, order)
-    _refuse_missing(values, order)
-    return Weights(values) if kind is Kind.WEIGHTS else Gradient(values)
-
-
-def _slopes(fields: SlopesFields, order: Order) -> Slopes:
-    if fields.num_directions not in {0, order.num_directions}:
-        raise WireError(
-            f"reply has slopes along {fields.num_directions} directions; ordered were {order.num_directions}"
-        )
-    exact = _tensors(fields, order)
-    if fields.steps and not fields.num_directions:  # only a client that has nothing to perturb measures none
-        _refuse_missing(exact, order)
+def _payload(kind: Kind, fields: ReplyFields, order: Order, exact: frozenset[str]) -> Payload:
+    if not isinstance(fields, SlopesFields):
+        values = _values(fields, order, order.trained)
+        return Weights(values) if kind is Kind.WEIGHTS else Gradient(values)
+    perturbs = any(name not in exact for name in order.trained)
+    count = order.num_directions if perturbs else 0
+    if fields.num_directions != count and fields.steps:
+        raise WireError(f"reply has slopes along {fields.num_directions} directions; ordered were {count}")
+    values = _values(fields, order, [name for name in order.trained if name in exact])
     slopes = decode_slopes(fields.slopes, fields.steps * fields.num_directions)
-    return Slopes(slopes.reshape(fields.steps, fields.num_directions), exact)
+    return Slopes(slopes.reshape(fields.steps, fields.num_directions), values)
 
 
-def _tensors(fields: ReplyFields, order: Order) -> Params:
-    return decode_tensors(fields.tensors, restrict(order.weights, order.trained), order.trained)
-
-
-def _refuse_missing(values: Params, order: Order) -> None:
-    missing = [name for name in order.trained if name not in values]
+def _values(fields: ReplyFields, order: Order, names: Sequence[str]) -> Params:
+    values = decode_tensors(fields.tensors, restrict(order.weights, names), order.trained)
+    missing = [name for name in names if name not in values]
     if missing:
         raise WireError(f"reply lacks {len(missing)} of the weights it was asked for, such as {missing[0]}")
+    return values
 
 
 def encode_order(order: Order) -> bytes:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spry.core.errors import WireError
+from spry.wire.tensors import MAX_MAGNITUDE, sane
 
 _WIDTHS = {4: np.dtype("<f4"), 8: np.dtype("<f8")}
 
@@ -30,6 +31,6 @@ def decode_slopes(data: bytes, number: int) -> Tensor:
     if width is None:
         raise WireError(f"{number} slopes take {4 * number} or {8 * number} bytes; {len(data)} came")
     values = torch.from_numpy(np.frombuffer(data, dtype=_WIDTHS[width]).copy())
-    if not bool(torch.isfinite(values).all()):
-        raise WireError("message has NaN or infinite slopes")
+    if not sane(values):
+        raise WireError(f"message has slopes that are NaN, infinite or beyond {MAX_MAGNITUDE:g}")
     return values

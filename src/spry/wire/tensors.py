@@ -14,6 +14,10 @@ from spry.core.errors import WireError
 from spry.core.params import Params
 from spry.wire.frame import Count, Fields
 
+MAX_MAGNITUDE = 1e15
+"""A larger value is refused like an infinite one: its square, of which optimizers keep means, overflows float32 and
+leaves the server with moments or weights that never recover."""
+
 
 class TensorFields(Fields):
     """One tensor; its values are raw, little endian as the machines are that train."""
@@ -75,9 +79,14 @@ def _fit(name: str, found: TensorFields, like: Tensor) -> Tensor:
     # memory of torch's alignment, for kernels may round differently on another
     value = torch.empty(like.shape, dtype=like.dtype)
     value.view(-1).view(torch.uint8).numpy()[:] = np.frombuffer(found.data, dtype=np.uint8)
-    if not bool(torch.isfinite(value).all()):
-        raise WireError(f"tensor {name} has NaN or infinite values")
+    if not sane(value):
+        raise WireError(f"tensor {name} has values that are NaN, infinite or beyond {MAX_MAGNITUDE:g}")
     return value.to(like.device)
+
+
+def sane(value: Tensor) -> bool:
+    """Tell whether all values are finite and below the bound, which is infinite in float16."""
+    return bool((torch.isfinite(value) & (value.abs() <= MAX_MAGNITUDE)).all())
 
 
 def _dtype(value: Tensor) -> str:
