@@ -25,7 +25,6 @@ from spry.federated.ema import averaged
 from spry.federated.replay.downlink import Downlink, by_slopes, full
 from spry.federated.transforms import Clip, UpdateTransform
 from spry.models.adapters import Adapter, find_adapter
-from spry.models.load import trained_labels
 from spry.optim.named import Named, optimizer
 from spry.optim.transform import Transform
 from spry.tasks.classification import ClassificationTask
@@ -52,7 +51,7 @@ def build(config: Config) -> Experiment:
     check_device(config.model.device)
     optimizers = _optimizers(config)  # before the minutes that loading may take
     key = Key(config.seed)
-    splits = _numbered(_splits(config), config.model.name)
+    splits = _splits(config)
     task = ClassificationTask(
         config.model.name,
         labels=splits.train.label_names,
@@ -156,13 +155,6 @@ def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:
         epochs=client.epochs,
         steps=client.steps,
     )
-
-
-def _numbered(splits: Splits, model: str) -> Splits:
-    """Number the classes as the checkpoint's trained head does, if it names the same ones."""
-    trained = trained_labels(model)
-    same = trained is not None and set(trained) == set(splits.train.label_names)
-    return splits.relabelled(trained) if same and trained is not None else splits
 
 
 def _majority(splits: Splits) -> float:

@@ -18,6 +18,8 @@ _BACK = re.compile(
     re.IGNORECASE,
 )
 _FUSED = re.compile(r"c_attn|query_key_value|w?qkv(_?(proj|lin|linear))?|in_proj|att_proj", re.IGNORECASE)
+_UNUSUAL = re.compile(r"[qv]_head|q_b_proj|kv_b_proj", re.IGNORECASE)
+"""Funnel's, and DeepSeek's, which compute keys and values together from a narrow state."""
 
 
 def linear_names(model: nn.Module) -> dict[str, nn.Module]:
@@ -30,7 +32,8 @@ def linear_names(model: nn.Module) -> dict[str, nn.Module]:
 def find_targets(model: nn.Module, wanted: Sequence[str] | None = None) -> list[str]:
     """Find which modules to adapt, by names or endings of names such as ``q_proj``, in model order; at least one.
 
-    None looks for query and value projections, else for projections that compute query, key and value at once.
+    None takes what ``peft`` knows of the model's type, else query and value projections, else projections that compute
+    query, key and value at once.
     """
     names = list(linear_names(model))
     if wanted is not None:
@@ -39,7 +42,8 @@ def find_targets(model: nn.Module, wanted: Sequence[str] | None = None) -> list[
                 raise ModelError(f"PEFT target {ending!r} fits no linear module. {_candidates(names)}")
         found = [name for name in names if any(_ends(name, ending) for ending in wanted)]
     else:
-        found = _matching(names, _QUERY_OR_VALUE) or _matching(names, _FUSED)
+        patterns = (_QUERY_OR_VALUE, _FUSED, _UNUSUAL)
+        found = _known(model, names) or next(filter(None, (_matching(names, p) for p in patterns)), [])
     if not found:
         raise ModelError(f"No PEFT targets were given or found. {_candidates(names)}")
     return found
@@ -80,6 +84,16 @@ def endings(found: Sequence[str], every: Iterable[str]) -> list[str]:
     return short if meant == set(found) else list(found)
 
 
+def _known(model: nn.Module, names: Sequence[str]) -> list[str]:
+    """What ``peft`` lists for a model's type: its table for VeRA, which is LoRA's but for Phi's feed-forward."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_VERA_TARGET_MODULES_MAPPING as TABLE
+
+    listed = TABLE.get(getattr(getattr(model, "config", None), "model_type", ""), ())
+    if isinstance(listed, str):  # a pattern
+        return [name for name in names if re.fullmatch(listed, name)]
+    return [name for name in names if any(_ends(name, ending) for ending in listed)]
+
+
 def _ends(name: str, ending: str) -> bool:
     return name == ending or name.endswith(f".{ending}")
 
@@ -90,4 +104,8 @@ def _matching(names: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
 
 def _candidates(names: Iterable[str]) -> str:
     listed = sorted({name.rpartition(".")[2] for name in names})
-    return f"Linear modules end in: {', '.join(listed)}. Name some of them as targets."
+    if not listed:
+        return (
+            "The model has no linear modules that peft can adapt: choose another model, or another peft.kind."
+        )
+    return f"Linear modules end in: {', '.join(listed)}. Name some of them as peft.targets."

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
@@ -25,6 +25,7 @@ from spry.models.adapt import Exact, adapt
 from spry.models.adapters import Adapter, FromConfig, Lora
 from spry.models.checkpointing import prepare, training
 from spry.models.load import load_model
+from spry.models.refusal import refused_as
 from spry.tasks.classification_loss import ClassificationLoss
 from spry.tasks.metrics import ClassificationMetrics, classified
 from spry.tasks.task import Score
@@ -36,15 +37,18 @@ class ClassificationTask:
     """One classifier with trainable PEFT weights and head; its own weights never change.
 
     Args:
-        model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub.
-        labels: The classes' names, or their number.
+        model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub; or a Hugging Face sequence
+            classifier, which is the task's own from then on.
+        labels: The classes' names, or their number. A trained head that has the same names keeps its own numbers.
         key: Where the initial head and PEFT weights come from.
         adapter: Which PEFT weights are added: one of spry's adapters, or a ``peft.PeftConfig``.
         exact: What gets exact gradients from methods that measure slopes: ``head``, ``last_block`` or ``nothing``.
         micro_batch_size: Most examples in one pass; None passes each batch whole. Memory depends on it, the
             loss does not.
         dropout: Whether losses are taken with the model's own dropout and LoRA's; evaluation never is.
-        dtype: Type of the weights.
+        tokenizer: In place of the one beside the model.
+        dtype: What the model computes in; None for float32, or for a given classifier's own. Trained weights are kept
+            in float32 at least.
         device: Where the model lives; batches are moved there.
         baseline: Accuracy of always answering the commonest class.
 
@@ -54,7 +58,7 @@ class ClassificationTask:
 
     def __init__(
         self,
-        model: str,
+        model: str | nn.Module,
         *,
         labels: int | Sequence[str],
         key: Key = Key(0),
@@ -62,13 +66,16 @@ class ClassificationTask:
         exact: Exact = "head",
         micro_batch_size: int | None = None,
         dropout: bool = False,
-        dtype: torch.dtype = torch.float32,
+        tokenizer: Any = None,
+        dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
         baseline: float | None = None,
     ) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
-        backbone = load_model(model, labels=labels, key=key.fold("head"), dtype=dtype, device=device)
+        backbone = load_model(
+            model, labels=labels, key=key.fold("head"), tokenizer=tokenizer, dtype=dtype, device=device
+        )
         if not isinstance(adapter, Adapter):
             adapter = FromConfig(config=adapter)
         self._adapted = adapted = adapt(backbone, adapter, key.fold("peft"), exact=exact)
@@ -81,6 +88,7 @@ class ClassificationTask:
         self.dropout = dropout
         self.device = torch.device(device)
         self._one_mode = threading.RLock()
+        self._has_run = False
         self.score = Score(name="accuracy", baseline=baseline)
 
     @property
@@ -89,7 +97,14 @@ class ClassificationTask:
         return self.backbone.max_length
 
     def encode(self, dataset: Dataset, *, max_length: int) -> Encoded:
-        """Tokenise texts or pairs of texts for this model.
+        """Tokenise a data set for this model, and number its classes as the model does if they have the same names.
+
+        Args:
+            dataset: Texts or pairs of texts.
+            max_length: Tokens kept of an example, from 1 to what the model takes.
+
+        Returns:
+            The tokens of all examples.
 
         Raises:
             ModelError: If ``max_length``, the tokens kept of an example, is not from 1 to what the model takes.
@@ -99,7 +114,9 @@ class ClassificationTask:
                 f"max_length is {max_length}. Allowed: 1 to {self.backbone.max_length}, the most that "
                 f"{self.backbone.name} takes."
             )
-        tokenizer = self.backbone.tokenizer
+        tokenizer, own = self.backbone.tokenizer, self.backbone.label_names
+        if dataset.label_names != own and set(dataset.label_names) <= set(own):
+            dataset = dataset.relabelled(own)
         return encode(dataset, tokenizer, max_length=max_length, pad=tokenizer.pad_token_id)
 
     def init(self) -> Params:
@@ -109,8 +126,16 @@ class ClassificationTask:
     def logits(self, params: Params, batch: Batch) -> Tensor:
         """Run the model; scores, shape (B, C)."""
         inputs = {name: value.to(self.device) for name, value in batch.items() if name != "labels"}
-        logits = call(self.module, self._computed_with(params), **inputs).logits
+        with nullcontext() if self._has_run else self._first_pass():
+            logits = call(self.module, self._computed_with(params), **inputs).logits
+        self._has_run = True
         return logits.float() if logits.dtype in {torch.bfloat16, torch.float16} else logits
+
+    def _first_pass(self) -> AbstractContextManager[None]:
+        return refused_as(
+            f"{self.backbone.name}: the model cannot read the texts",
+            "Choose another model, or one that `spry check` passes.",
+        )
 
     def _computed_with(self, params: Params) -> Params:
         """Cast weights to the types that the model computes in: small steps would round away if they were kept so."""
@@ -168,7 +193,7 @@ class ClassificationTask:
 
         For weights that ``params`` lacks, the initial values are written.
         """
-        self._adapted.save(params, folder)
+        self._adapted.save({**self.init(), **params}, folder)
 
 
 def _master(weight: Tensor) -> Tensor:

@@ -40,6 +40,14 @@ class Adapter(ABC):
     adapts_maps: ClassVar[bool] = False
     """Whether it can adapt single linear maps, so that those of the last block can belong to the head."""
 
+    peft_config: ClassVar[str | None] = None
+    """The class of ``peft`` whose open settings this adapter fills, if one gives it a configuration of one's own."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return type(self).__name__
+
     @abstractmethod
     def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
         """Write the ``peft.PeftConfig`` for a model that will be adapted.

@@ -41,7 +41,7 @@ class BitFit(Adapter):
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
         if not any(_free(name, self.targets) for name, _ in pretrained.named_parameters()):
             raise ModelError(
-                f"{backbone.name} has no such biases to train. Choose another peft.kind, for example 'norm'."
+                "there are no such biases to train. Choose another peft.kind, for example 'norm'."
             )
         carrier = full_names(backbone, find_targets(pretrained)[-1:])
         return LoraConfig(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from spry.core.keys import Key
 from spry.models import targets
@@ -28,6 +28,8 @@ class Ia3(Adapter):
     Source:
         Liu et al. 2022 (IA3, arXiv 2205.05638), section 3.3.
     """
+
+    peft_config: ClassVar[str | None] = "IA3Config"
 
     def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
         from peft import IA3Config

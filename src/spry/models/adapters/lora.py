@@ -41,6 +41,7 @@ class Lora(Adapter):
     dropout: float = 0.0
 
     adapts_maps: ClassVar[bool] = True
+    peft_config: ClassVar[str | None] = "LoraConfig"
 
     def __post_init__(self) -> None:
         for name, fits, allowed in (

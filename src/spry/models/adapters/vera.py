@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
@@ -36,6 +36,8 @@ class Vera(Adapter):
 
     rank: int = 1
     dropout: float = 0.0
+
+    peft_config: ClassVar[str | None] = "VeraConfig"
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.dropout < 1:
