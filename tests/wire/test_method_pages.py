@@ -6,20 +6,20 @@ import re
 from pathlib import Path
 
 import pytest
-from spry.federated.settings import Settings
 from tests.laws import problem
+from tests.laws.test_methods import BUILT_IN
 
 from spry.core.keys import Key
-from spry.federated.methods import METHODS, method
+from spry.federated.methods import METHODS
 from spry.wire.codec import encode_order, encode_reply
 
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
 CLIENTS = [4, 0, 7, 2]
 STEPS, COUNT = 3, 2
-SLOPES = r"[Ww]ith `method\.slopes_only`"
+SLOPES = r"[Ww]ith `method\.send = \"slopes\"`"
 ENVELOPE, TENSOR = 100, 70
 """Bytes at most, besides what is sent and for each tensor of it."""
-SENDING = [name for name in METHODS if name != "local"]
+SENDING = [name for name in BUILT_IN if name != "local"]
 """All but the one whose page says that nothing is sent."""
 
 
@@ -39,10 +39,10 @@ def bytes_of(text: str, sizes: dict[str, int]) -> int:
     return 4 * sum(eval(formula, {}, sizes) for formula in factors)
 
 
-def messages(name: str, **settings: bool):
+def messages(name: str, **options: str):
     """An order and its reply after each client's local steps, with the sizes that formulas name."""
-    chosen = {"count": COUNT} if "| `count` |" in (PAGES / f"{name}.md").read_text(encoding="utf-8") else {}
-    algorithm = method(name, problem.UNITS, Settings(**chosen, **settings))
+    chosen = {"num_directions": COUNT} if "num_directions" in METHODS[name].option_names else {}
+    algorithm = METHODS[name](problem.UNITS, max_steps=STEPS, **chosen, **options)
     weights = {name: weight.float() for name, weight in problem.weights().items()}
     heads = {name for unit in problem.UNITS if unit.head for name in unit.names}
     numbers = {name: weight.numel() for name, weight in weights.items()}
@@ -58,7 +58,7 @@ def messages(name: str, **settings: bool):
                 "H": sum(numbers[name] for name in heads),
                 "d_i": sum(numbers[name] for name in order.trained if name not in heads),
                 "T": STEPS,
-                "K": chosen.get("count", 1),
+                "K": chosen.get("num_directions", 1),
             },
         )
 
@@ -76,5 +76,5 @@ def test_what_the_page_says_is_sent_is_what_the_codec_writes(name):
 @pytest.mark.parametrize("name", [name for name in SENDING if said(name)[2]])
 def test_and_with_slopes_alone(name):
     up = said("spry" if "as spry" in said(name)[2] else name)[2]
-    for order, reply, sizes in messages(name, slopes_only=True):
+    for order, reply, sizes in messages(name, send="slopes"):
         assert 0 < len(encode_reply(reply, order)) - bytes_of(up, sizes) < ENVELOPE + TENSOR * 2  # the head's
