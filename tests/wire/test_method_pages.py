@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.laws import problem
+from tests.laws.test_methods import BUILT_IN
 
 from spry.core.keys import Key
 from spry.federated.methods import METHODS
@@ -15,11 +16,11 @@ from spry.wire.codec import encode_order, encode_reply
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
 CLIENTS = [4, 0, 7, 2]
 STEPS, COUNT = 3, 2
-SLOPES = r'[Ww]ith `method\.send = "slopes"`'
+SLOPES = r"[Ww]ith `method\.send = \"slopes\"`"
 ENVELOPE, TENSOR = 100, 70
 """Bytes at most, besides what is sent and for each tensor of it."""
-SENDING = [n for n, info in METHODS.items() if n != "local" and "contrib" not in info.options.__module__]
-"""All built-in ones but the one whose page says that nothing is sent."""
+SENDING = [name for name in BUILT_IN if name != "local"]
+"""All but the one whose page says that nothing is sent."""
 
 
 def said(name: str) -> tuple[str, str, str]:
@@ -41,7 +42,7 @@ def bytes_of(text: str, sizes: dict[str, int]) -> int:
 def messages(name: str, **options: str):
     """An order and its reply after each client's local steps, with the sizes that formulas name."""
     chosen = {"num_directions": COUNT} if "num_directions" in METHODS[name].option_names else {}
-    algorithm = METHODS[name](problem.UNITS, **chosen, **options)
+    algorithm = METHODS[name](problem.UNITS, max_steps=STEPS, **chosen, **options)
     weights = {name: weight.float() for name, weight in problem.weights().items()}
     heads = {name for unit in problem.UNITS if unit.head for name in unit.names}
     numbers = {name: weight.numel() for name, weight in weights.items()}
