@@ -93,6 +93,38 @@ def test_other_numbers_of_dimensions(lead):
     torch.testing.assert_close(out.primal, F.scaled_dot_product_attention(q, k, v))
 
 
+@pytest.mark.parametrize("lead", [(1, 1), (1, 4), (2, 1)])
+@pytest.mark.parametrize("one", [(0,), (1,), (2,), (1, 2)])
+def test_examples_and_heads_broadcast(one, lead):
+    shapes = [(*(lead if i in one else (2, 4)), 3, 4) for i in range(3)]
+    operands = [drawn(*shape, seed=i) for i, shape in enumerate(shapes)]
+
+    def attended(*x):
+        if isinstance(x[0], Dual):
+            return F.scaled_dot_product_attention(*x)
+        lead = torch.broadcast_shapes(*(y.shape[:2] for y in x))
+        return textbook(*(y.expand(*lead, -1, -1) for y in x))
+
+    agree(attended, *operands)
+    moved = [dual(x) for x in operands]
+    with dropout(Key(0)):
+        out = F.scaled_dot_product_attention(*moved, dropout_p=0.4)
+    with dropout(Key(0)):
+        plain = F.scaled_dot_product_attention(*operands, dropout_p=0.4)
+    torch.testing.assert_close(out.primal, plain)
+
+
+def test_grouped_queries_without_a_batch():
+    q, k, v = drawn(4, 3, 5), drawn(2, 3, 5, seed=1), drawn(2, 3, 5, seed=2)
+
+    def attended(*x):
+        if isinstance(x[0], Dual):
+            return F.scaled_dot_product_attention(*x, enable_gqa=True)
+        return textbook(*(y[None] for y in x))[0]
+
+    agree(attended, q, k, v)
+
+
 @pytest.mark.parametrize("shape", [(0, 2, 3, 4), (2, 2, 0, 4)])
 def test_empty(shape):
     out = F.scaled_dot_product_attention(dual(drawn(*shape)), drawn(*shape), dual(drawn(*shape)))

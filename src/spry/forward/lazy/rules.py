@@ -102,7 +102,9 @@ def _linear(func: LazyRule, x: Any, weight: Any, bias: Any = None) -> Any:
 
 @lazy_rule(torch.addmm)
 def _addmm(func: LazyRule, bias: Any, x: Any = None, weight: Any = None, **kwargs: Any) -> Any:
-    return NotImplemented if kwargs or weight is None else _affine(func, (bias, x, weight), 1, weight.shape[1])
+    return (
+        NotImplemented if kwargs or weight is None else _affine(func, (bias, x, weight), 1, weight.shape[1])
+    )
 
 
 @lazy_rule(*named("matmul", "__matmul__", "mm"))

@@ -57,7 +57,7 @@ MOVES = (
     + [getattr(torch.fft, name) for name in torch.fft.__all__ if "freq" not in name]
     + [getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH", "real", "imag")]
 )
-"""Functions linear over the real numbers in their first argument; the others are sizes, indices, or tensors whose shape or dtype counts."""
+"""Functions linear, over the reals, in their first argument; the others are sizes, indices, or tensors whose shape or dtype counts."""
 
 
 @family(MOVES)
@@ -147,7 +147,9 @@ def _embedding(
     input: Tensor, weight: Dual, padding_idx: int | None = None, *args: Any, **kwargs: Any
 ) -> Dual:
     if (args[0] if args else kwargs.get("max_norm")) is not None:
-        raise ModelError("an embedding with max_norm rewrites its weight, which is trained here; drop max_norm")
+        raise ModelError(
+            "an embedding with max_norm rewrites its weight, which is trained here; drop max_norm"
+        )
     out = F.embedding(input, weight.primal, padding_idx, *args, **kwargs)
     tangents = [F.embedding(input, t) for t in weight.tangents]
     if padding_idx is not None:  # autograd holds this row constant, so do we
