@@ -29,12 +29,14 @@ from convergence_data import FIRST, SETS, files
 from convergence_flops import flops
 
 from spry.compare import tune
-from spry.compare.compare import FILE, compare
+from spry.compare.compare import COMPARISON, compare
 from spry.compare.costs import Budget
 from spry.core.errors import ConfigError
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, load
-from spry.experiment.run import META, SUMMARY, Started, matches
+from spry.experiment.folder import META, SUMMARY, matches
+from spry.experiment.run import Started
+from spry.tasks.score import Score
 
 CONFIG, RESULTS = Path("benchmarks/convergence.toml"), Path("benchmarks/results/convergence.json")
 AGAIN = 2
@@ -105,7 +107,7 @@ def _at_common_rounds(part: dict[str, Any], both: Sequence[dict[str, Any]]) -> d
 
 def _gathered(config: Config, folder: Path, seed: int) -> dict[str, Any]:
     """Sum up a comparison that is done."""
-    result = _read(folder / FILE)
+    result = _read(folder / COMPARISON)
     for row in result["rows"]:
         runs = [folder / f"{row['method']}-s{seed}" for seed in row["seeds"]]
         row["accuracies"] = [_read(run / SUMMARY)["test_accuracy"] for run in runs]
@@ -150,7 +152,9 @@ def _narrowed(config: Config, tried: dict[str, Any]) -> Config:
     """Let each method try again only what did best in trials that are done."""
     grids: dict[str, dict[str, list[Any]]] = {}
     for method, own in tried.items():
-        best = [point["settings"] for point in tune.ranked(own["points"])[:AGAIN]]
+        best = [
+            point["settings"] for point in tune.rank_points(own["points"], Score(name="accuracy"))[:AGAIN]
+        ]
         grids[method] = {key: list(dict.fromkeys(point[key] for point in best)) for key in best[0]}
     return _tuning(config, methods=grids)
 
@@ -172,9 +176,9 @@ def _tuning(config: Config, **changed: Any) -> Config:
 def _tried(config: Config, methods: Sequence[str], out: Path, name: str, condition: str) -> dict[str, Any]:
     """Look up what came of trials, by method: in the run folders, or in the committed results."""
     folder = out / name / condition
-    trials = tune.trials(config, methods)
+    trials = tune.list_trials(config, methods)
     if all(matches(trial.config, folder / trial.place) for trial in trials):
-        return tune.outcome(trials, folder)["methods"]
+        return tune.choose_settings(trials, folder)["methods"]
     known = _read(RESULTS)["sets"].get(name, {}).get(condition, {}).get("tuning") or {"methods": {}}
     if missing := [method for method in methods if method not in known["methods"]]:
         raise ConfigError(

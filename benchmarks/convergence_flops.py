@@ -8,14 +8,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from spry.runtime.simulate import simulate
 from torch.utils.flop_counter import FlopCounterMode
 
 from spry.core.keys import Key
 from spry.experiment.atomic import write_json
 from spry.experiment.build import build
 from spry.experiment.config import Config, load
-from spry.experiment.run import CONFIG
+from spry.experiment.folder import CONFIG
+from spry.runtime.rounds import simulate
 
 FILE = "flops.json"
 
@@ -48,12 +48,12 @@ def _counted(config: Config) -> float:
         with counters[-1]:
             return train(*args, **kwargs)
 
-    schedule = replace(experiment.schedule, rounds=2, evaluate_every=2, personalized=False)
+    schedule = {**experiment.schedule, "rounds": 2, "evaluate_every": 2, "personalized": False}
     algorithm = replace(experiment.algorithm, train=counted)
     for _ in simulate(
-        algorithm, experiment.task, experiment.clients, key=Key(config.seed), schedule=schedule
+        algorithm, experiment.task, experiment.clients, key=Key(config.seed), **schedule
     ):
         pass
     return config.client.steps * fmean(
-        counter.get_total_flops() for counter in counters[schedule.clients_per_round :]
+        counter.get_total_flops() for counter in counters[schedule["clients_per_round"] :]
     )

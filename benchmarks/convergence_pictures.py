@@ -27,6 +27,7 @@ from convergence_data import SETS
 from matplotlib.axes import Axes
 
 from spry.report import style
+from spry.report.score_axis import LEAST_POINTS
 
 PICTURES = Path("docs/pictures")
 BELOW = "outside lower center"
@@ -57,9 +58,9 @@ def _courses(sets: Mapping[str, Any], condition: str) -> None:
         for (name, found), line in zip(sets.items(), grid, strict=True):
             _draw(found, line)
             line[0].set_ylabel(f"{SETS[name].title}\ntest accuracy (%)")
-            style.widen(line[0], style.LEAST)
+            style.widen(line[0], LEAST_POINTS)
         style.legend(made, grid[0, 0], BELOW, columns=len(SHOWN) + 1)
-        style.write(made, PICTURES / f"convergence-{condition}.png")
+        style.write_png(made, PICTURES / f"convergence-{condition}.png")
 
 
 def _front(sets: Mapping[str, Any], condition: str) -> None:
@@ -71,7 +72,7 @@ def _front(sets: Mapping[str, Any], condition: str) -> None:
         for axes, (name, own) in zip(line, sets.items(), strict=True):
             _dots(axes, [row for row in own["rows"] if row["method"] in {*METHODS, ALONG}])
             _commonest(axes, own)
-            style.widen(axes, style.LEAST)
+            style.widen(axes, LEAST_POINTS)
             axes.set_title(SETS[name].title)
             axes.set_xscale("log")
             axes.set_xlim(3.5, 32)
@@ -80,7 +81,7 @@ def _front(sets: Mapping[str, Any], condition: str) -> None:
             axes.set_xlabel("peak above the model (MiB)")
         line[0].set_ylabel("test accuracy (%)")
         style.legend(made, line[0], BELOW, columns=(len(SHOWN) + 3) // 2)
-        style.write(made, PICTURES / f"convergence-front-{condition}.png")
+        style.write_png(made, PICTURES / f"convergence-front-{condition}.png")
 
 
 def _dots(axes: Axes, rows: list[Mapping[str, Any]]) -> None:
@@ -131,7 +132,7 @@ def _line(axes: Axes, place: int, label: str, x: list[float], after: list[dict[s
 def _commonest(axes: Axes, found: Mapping[str, Any]) -> None:
     commonest = 100 * found["rows"][0]["majority_accuracy"]
     if axes.get_ylim()[0] < commonest + NEAR:
-        axes.axhline(commonest, label="commonest class", zorder=0, **style.BASELINE)
+        axes.axhline(commonest, label="commonest class", zorder=0, **style.BASELINE_LINE)
 
 
 def _title(sets: Mapping[str, Any], condition: str) -> str:

@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from spry.compare.compare import FILE
+from spry.compare.compare import COMPARISON
 from spry.experiment.atomic import write_json
 
 RESULTS, PICTURES = Path("benchmarks/results"), Path("docs/pictures")
@@ -29,7 +29,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/demo"))
     folder = parser.parse_args().folder
-    rows = json.loads((folder / FILE).read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))["rows"]
     first = folder / f"{rows[0]['method']}-s{rows[0]['seeds'][0]}" / "meta.json"
     RESULTS.mkdir(parents=True, exist_ok=True)
     PICTURES.mkdir(parents=True, exist_ok=True)

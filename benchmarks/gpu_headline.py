@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from spry.experiment.provenance import provenance
-from spry.profile import Case, MeasuredMethod, Row, measure_in_subprocess
+from spry.profile import Case, CaseResult, MeasuredMethod, measure_in_subprocess
 
 GB = 1e9
 HEADLINE = {  # shape: batch, length, the target of Spry's total peak, and what the paper reports, in GB
@@ -50,7 +50,7 @@ def cases(device: str) -> list[Case]:
     return listed
 
 
-def record(row: Row) -> dict[str, object]:
+def record(row: CaseResult) -> dict[str, object]:
     """Add to a row the peak by category and whether the target was met.
 
     Args:

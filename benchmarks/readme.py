@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from readme_convergence import costs, every_method, headline, main_methods
+from readme_convergence import costs, every_method, headline, main_methods, short
 from readme_layout import MIB, origin, percent, size, table
 from readme_memory import memory, recipe, split, targets
 from readme_parts import conditions, differences, long_runs, longer, parts, servers, weights
 from readme_theory import basis, credit, signal
 
-RESULTS, README = Path("benchmarks/results"), Path("README.md")
+RESULTS, RESEARCH, README = Path("benchmarks/results"), Path("research/results"), Path("README.md")
+PAGE = Path("docs/results/README.md")
 
 
 def demo(result: dict[str, Any]) -> str:
@@ -80,10 +81,11 @@ def wire(result: dict[str, Any]) -> str:
 
 Write = Callable[[dict[str, Any]], str]
 TABLES: Sequence[tuple[Path, str, str, Write]] = (
-    (README, "demo", "demo", demo),
-    (README, "memory", "memory", memory),
-    (README, "wire", "wire", wire),
-    (README, "convergence", "convergence", headline),
+    (README, "short", "convergence", short),
+    (PAGE, "demo", "demo", demo),
+    (PAGE, "memory", "memory", memory),
+    (PAGE, "wire", "wire", wire),
+    (PAGE, "convergence", "convergence", headline),
     (Path("docs/comparing.md"), "main_methods", "convergence", main_methods),
     (Path("docs/comparing.md"), "every_method", "convergence", every_method),
     (Path("docs/comparing.md"), "parts", "convergence", parts),
@@ -97,9 +99,9 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (Path("docs/memory.md"), "targets", "memory", targets),
     (Path("docs/memory.md"), "split", "split", split),
     (Path("docs/memory.md"), "recipe", "recipe", recipe),
-    (Path("docs/theory.md"), "credit", "credit", credit),
-    (Path("docs/theory.md"), "signal", "signal_to_noise", signal),
-    (Path("docs/theory.md"), "basis", "basis", basis),
+    (Path("research/theory_notes.md"), "credit", "credit", credit),
+    (Path("research/theory_notes.md"), "signal", "signal_to_noise", signal),
+    (Path("research/theory_notes.md"), "basis", "basis", basis),
 )
 """Page, marker, result and how it is laid out."""
 
@@ -107,8 +109,8 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
 def main() -> None:
     """Replace what stands between the markers of each table."""
     for page, name, result, write in TABLES:
-        path = RESULTS / f"{result}.json"
-        if path.is_file():
+        path = next((p for folder in (RESULTS, RESEARCH) if (p := folder / f"{result}.json").is_file()), None)
+        if path is not None:
             body = write(json.loads(path.read_text(encoding="utf-8")))
             marked = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
             text = page.read_text(encoding="utf-8")

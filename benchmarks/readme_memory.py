@@ -36,7 +36,7 @@ def memory(result: dict[str, Any]) -> str:
         "Peak above the resident model, and processor time of a step against stock inference: LoRA r=1 on query and "
         f"value of all layers, float32, sdpa (torch forward AD: eager), {threads} thread{'s' * (threads > 1)}. "
         "Inference against itself shows the noise; empty: not measured. "
-        "Targets and misses: [docs/memory.md](docs/memory.md)."
+        "Targets and misses: [memory](../memory.md)."
     )
     return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/memory.py')}"
 

@@ -17,8 +17,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from spry.runtime.simulate import simulate
-
 from spry.core.params import nbytes
 from spry.experiment import log
 from spry.experiment.atomic import write_json
@@ -26,6 +24,7 @@ from spry.experiment.build import Experiment, build
 from spry.experiment.config import Config, load
 from spry.experiment.provenance import provenance
 from spry.experiment.run import run
+from spry.runtime.rounds import simulate
 
 EQUAL_WORK = {
     "data.partition": "iid",
@@ -59,7 +58,7 @@ def memory(config: Config, clients: int) -> int:
         experiment.task,
         experiment.clients,
         key=experiment.key,
-        schedule=experiment.schedule,
+        **experiment.schedule,
     )
     return next(rounds).peak_bytes
 

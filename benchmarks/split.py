@@ -26,7 +26,7 @@ from spry.experiment.provenance import provenance
 from spry.federated.split import contiguous, cyclic
 from spry.measure.meter import release_lazily, tensor_peak
 from spry.profile.case import Case
-from spry.profile.measure import prepare
+from spry.profile.measure import build_subject
 from spry.profile.steps import STEPS, Subject, inference_step
 
 SPLITS = {"cyclic": cyclic, "contiguous": contiguous}
@@ -90,7 +90,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/split.json"))
     out = parser.parse_args().out
-    whole = prepare(CASE)
+    whole = build_subject(CASE)
     units = layers(whole)
     release_lazily()
     subjects = {

@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from spry.runtime.simulate import simulate
 from wire_server import absorb_memory, replay_cost
 from wire_stand_in import StandIn
 
@@ -25,6 +24,7 @@ from spry.experiment.build import Experiment, build
 from spry.experiment.config import Config, load
 from spry.experiment.provenance import provenance
 from spry.runtime.records import Round
+from spry.runtime.rounds import simulate
 from spry.tasks.task import Task
 from spry.wire import tensors
 
@@ -86,7 +86,7 @@ def _rounds(experiment: Experiment, task: Task) -> Any:
         task,
         experiment.clients,
         key=experiment.key,
-        schedule=experiment.schedule,
+        **experiment.schedule,
         downlink=experiment.downlink,
     )
 
@@ -97,11 +97,11 @@ def _sizes(rounds: Sequence[Round]) -> list[tuple[int, int, int]]:
 
 def _besides_head(experiment: Experiment, up: float) -> float | None:
     """What a reply of slopes takes without the head's own tensors."""
-    measured = experiment.algorithm.measured
-    if measured is None:
+    exact = experiment.algorithm.slopes_exact
+    if exact is None:
         return None
     weights = experiment.task.init()
-    head = {name: value for name, value in weights.items() if name in measured.exact}
+    head = {name: value for name, value in weights.items() if name in exact}
     return up - len(tensors.pack(head, list(weights)))
 
 

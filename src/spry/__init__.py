@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # for type checkers and editors; tests/test_public.py compare
     from spry.forward.functional import jvp as jvp
     from spry.forward.registry import rule as rule
     from spry.profile.check import check_model as check_model
-    from spry.report.page import write as write_report
+    from spry.report.page import write_report as write_report
     from spry.runtime.records import Round as Round
     from spry.runtime.rounds import simulate as simulate
     from spry.tasks.classification import ClassificationTask as ClassificationTask
@@ -93,7 +93,6 @@ _NAMES = {
 _ALIASES = {
     "compare_methods": "compare",
     "load_config": "load_run",
-    "write_report": "write",
 }
 """Where a name is another one in its module, where it would say too little or too much here."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spry.profile import Case, Row
+from spry.profile import Case, CaseResult
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -26,7 +26,7 @@ def benchmarks(monkeypatch):
 
 def row(case: Case, peak: int, ratio: float, **values) -> dict:
     error = values.pop("error", None)
-    made = Row(
+    made = CaseResult(
         case=case, peak_bytes_above_model=peak, time_ratio=ratio, cpu_ratio=ratio, error=error, **values
     )
     return made.to_json()
@@ -102,7 +102,7 @@ def test_the_headlines_total_is_the_sum_of_its_categories(benchmarks):
     _, headline = benchmarks
     case = next(case for case in headline.cases("cuda") if case.method == "spry")
     resident = {"body": 3_000_000_000, "embeddings": 200_000_000}
-    made = Row(
+    made = CaseResult(
         case=case, peak_bytes_above_model=10**8, total_peak_bytes=3_340_000_000, resident_bytes=resident
     )
     sizes = headline.record(made)["gb"]

@@ -94,30 +94,3 @@ def test_tables_of_parts_have_a_row_for_each(table, monkeypatch):
 
     written = getattr(readme_parts, table)(result("convergence"))
     assert all(said in written for said in getattr(readme_parts, table.upper()).values())
-
-
-def test_b_along_gradients_holds_several_times_as_much_as_singular_vectors_and_rank_4_learns():
-    shares = {
-        (row["at"], row["basis"], row["rank"], row["maps"]): sum(row["shares"]) / len(row["shares"])
-        for row in result("basis")["rows"]
-    }
-    for at, maps in (("start", "query"), ("start", "value"), ("trained", "query"), ("trained", "value")):
-        ours, theirs = (
-            shares[at, basis, 16, maps]
-            for basis in ("gradients on random text", "singular vectors of the weight")
-        )
-        assert ours > 3 * theirs
-    rows = {
-        row["method"]: row["accuracy_mean"]
-        for row in result("convergence")["sets"]["sst2"]["alpha-1-exact"]["rows"]
-    }
-    assert rows["exact_g4"] > rows["exact_a4"] + 0.1
-
-
-def test_the_table_of_bases_has_a_row_for_each(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    import readme_theory
-
-    found = result("basis")
-    written = readme_theory.basis(found)
-    assert all(f"| {row['basis']} |" in written for row in found["rows"])

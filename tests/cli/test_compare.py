@@ -17,8 +17,10 @@ def test_compare_prints_its_tables_and_writes_the_report(spry, tiny_config):
     assert [row for row in rows if row in wanted] == [*wanted, *methods, *methods, *methods]
     page = Path("all/report/index.html")
     assert result.err.splitlines()[-1] == f"Report: {page}"
-    assert "Three sides of the same runs" in page.read_text(encoding="utf-8")
-    assert "Best test accuracy (%) under a budget" in Path("all/comparison.md").read_text(encoding="utf-8")
+    assert "After equal rounds, within equal budgets, to a target" in page.read_text(encoding="utf-8")
+    assert "Best test accuracy (%) within equal budgets" in Path("all/comparison.md").read_text(
+        encoding="utf-8"
+    )
     again = spry(*command, "--json")
     assert [row["method"] for row in again.document["rows"]] == ["head_only", "spry", "fedavg"]
     assert again.document["tuning"] is None

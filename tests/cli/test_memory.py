@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spry import profile as memory
-from spry.profile import Case, Row
+from spry.profile import Case, CaseResult
 
 
 @pytest.fixture
@@ -13,11 +13,11 @@ def asked(monkeypatch):
     """Answer every case with made-up rows, and remember the cases."""
     cases: list[Case] = []
 
-    def measured(case: Case) -> Row:
+    def measured(case: Case) -> CaseResult:
         cases.append(case)
         if case.method == "backprop":
-            return Row(case=case, error="ended by signal 9; 9 means out of memory as a rule")
-        return Row(
+            return CaseResult(case=case, error="ended by signal 9; 9 means out of memory as a rule")
+        return CaseResult(
             case=case,
             peak_bytes_above_model={"inference": 54, "spry": 98}[case.method] << 20,
             resident_bytes={"weights": 440 << 20},

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError
 
 import spry as package
+from spry.cli import failures
 
 
 def test_version(spry):
@@ -43,6 +46,7 @@ def test_datasets(spry):
         (["run", "quickstart", "--set", "schedule.rounds=many"], "schedule.rounds"),
         (["run", "quickstart", "--set", "data.name=nowhere.csv"], "nowhere.csv"),
         (["run", "quickstart", "--set", "method.name=sprry"], "Did you mean 'spry'?"),
+        (["run", "quickstart", "--set", "model.device=gpu"], "Allowed: cpu"),
         (["run", "quickstart", "--frob"], "--frob"),
         (["frob"], "frob"),
     ],
@@ -53,6 +57,30 @@ def test_bad_input_ends_with_one_message_and_code_2(spry, arguments, message):
     assert message in result.err
     assert "Traceback" not in result.err
     assert result.out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (AssertionError("Torch not compiled with CUDA enabled"), "model.device"),
+        (RuntimeError("PyTorch is not linked with support for mps devices"), "model.device"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), "resume the run"),
+        (MemoryError(), "model.max_length"),
+        (SafetensorError("Error while deserializing header: incomplete metadata"), "whole"),
+        (LocalEntryNotFoundError("cannot find the file in the cache"), "with a network"),
+        (OSError(13, "Permission denied", "here"), "here: Permission denied"),
+    ],
+)
+def test_failures_of_other_packages_are_a_line_with_a_remedy(error, says):
+    told = failures.explain(error)
+    assert told is not None and says in told and "\n" not in told
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("mat1 and mat2"), AssertionError(), KeyError("fedprox"), OSError("no number")]
+)
+def test_a_defect_is_not_explained_away(error):
+    assert failures.explain(error) is None
 
 
 def test_out_and_resume_exclude_each_other(spry, tiny_config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -32,9 +33,10 @@ def round_of(number, failed=None, test=None):
         number=number,
         state=ServerState(round=number + 1, weights={}, optimizer={}),
         clients=tuple(clients),
-        idle_units=(),
+        untrained_units=(),
         seconds=0.2,
         peak_bytes=31 << 20,
+        score_name="accuracy",
         test=test,
     )
 
@@ -73,6 +75,14 @@ def test_numbers_keep_the_last_evaluation():
 
 def test_a_resumed_run_says_where_it_goes_on(tmp_path):
     assert progress.opening("spry", started(tmp_path, done=7)).endswith("(going on after round 7)")
+
+
+def test_what_the_user_should_know_is_under_the_first_line(monkeypatch, tmp_path):
+    console = Console(file=StringIO(), width=100)
+    monkeypatch.setattr(screen, "err", lambda: console)
+    with Watch() as watch:
+        watch.show("spry", replace(started(tmp_path), notes=["torch was 1.0, is 2.0"]))
+    assert console.file.getvalue().splitlines()[1:] == ["torch was 1.0, is 2.0"]
 
 
 def test_numbers_that_are_not_finite_become_null(capsys):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
-from spry.core.errors import TrainingError
+from spry.core.errors import DiskError, TrainingError
 
 NUMBERS = {
     "method", "model", "dataset", "seed", "rounds", "test_accuracy", "generalized_accuracy",
-    "personalized_accuracy", "majority_accuracy", "peak_bytes_above_model", "seconds_per_round",
+    "personalized_accuracy", "score", "peak_bytes_above_model", "seconds_per_round",
     "bytes_up_per_client_round", "bytes_down_per_client_round", "failed_replies",
 }  # fmt: skip
 
@@ -51,7 +53,8 @@ def test_run_prints_a_table_and_where_the_folder_is(spry, tiny_config):
     assert {"config.toml", "meta.json", "rounds.jsonl", "summary.json", "adapter"} <= {
         path.name for path in folder.iterdir()
     }
-    started, ended = result.err.splitlines()
+    started, read, *_, ended = result.err.splitlines()
+    assert read.startswith("data: ") and "reviews.csv (CSV, 60 rows)" in read
     assert "4 clients, 2 a round, 4 rounds" in started
     assert str(folder) in ended
 
@@ -104,22 +107,83 @@ def test_a_stopped_run_goes_on_to_the_same_weights(spry, tiny_config, stopped, c
     assert weights(Path("half")) == weights(Path("whole"))
 
 
-def test_a_training_failure_says_how_to_go_on(spry, tiny_config, stopped):
+def test_a_training_failure_comes_again_so_that_nobody_is_sent_back_to_it(spry, tiny_config, stopped):
     stopped(TrainingError("round 3: no client's reply could be used"))
     result = spry("run", tiny_config, "--out", "half")
     assert result.code == 1
-    assert "no client's reply could be used" in result.err
+    assert result.err.endswith("Error: round 3: no client's reply could be used\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (DiskError("cannot write the checkpoint"), "cannot write the checkpoint"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), "client.micro_batch_size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "client.micro_batch_size"),
+        (OSError(28, "No space left on device"), "Make room"),
+    ],
+)
+def test_what_need_not_come_again_says_how_to_go_on(spry, tiny_config, stopped, error, says):
+    stopped(error)
+    result = spry("run", tiny_config, "--out", "half")
+    assert result.code == 1
+    assert says in result.err and "Traceback" not in result.err
     assert "Go on with: spry resume half" in result.err
 
 
+def test_debug_shows_the_trace(spry, tiny_config, stopped, monkeypatch):
+    stopped(torch.OutOfMemoryError("out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        spry("--debug", "run", tiny_config, "--out", "half")
+
+
+def test_an_unknown_failure_is_a_defect_and_keeps_its_trace(spry, tiny_config, stopped):
+    stopped(RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        spry("run", tiny_config)
+
+
+def test_what_is_stopped_while_it_loads_leaves_nothing_behind(spry, tiny_config, monkeypatch):
+    from spry.experiment import run
+
+    def interrupted(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "build", interrupted)
+    result = spry("run", tiny_config)
+    assert result.code == 130
+    assert result.err == "Stopped before the run began.\n"
+    assert not list(Path.cwd().iterdir())
+
+
 def test_a_folder_with_another_run_is_left_alone(spry, tiny_config):
-    assert spry("run", tiny_config, "--out", "here", "--set", "schedule.rounds=0").code == 0
+    other = ("--set", "schedule.rounds=1", "--set", "client.steps=1")
+    assert spry("run", tiny_config, "--out", "here", *other).code == 0
     before = Path("here/config.toml").read_text(encoding="utf-8")
     for options in (["--out", "here"], ["--resume", "here"]):
         result = spry("run", tiny_config, *options)
         assert result.code == 1
-        assert "schedule.rounds" in result.err
+        assert "client.steps was 1, is 2" in result.err
+        assert "only schedule.checkpoint_every, " in result.err
+        assert "Go on with" not in result.err
     assert Path("here/config.toml").read_text(encoding="utf-8") == before
+
+
+def test_a_finished_run_goes_on_for_more_rounds(spry, tiny_config):
+    assert spry("run", tiny_config, "--out", "here", "--set", "schedule.rounds=2").code == 0
+    result = spry("run", "--resume", "here", "--set", "schedule.rounds=4", "--json")
+    assert result.code == 0, result.err
+    assert "going on after round 2" in result.err
+    assert result.document["rounds"] == 4
+
+
+def test_changed_data_make_another_run(spry, tiny_config, tiny_csv):
+    shutil.copy(tiny_csv, "data.csv")
+    data = ("--json", "--set", "data.name=data.csv", "--set", "schedule.rounds=0")
+    assert spry("run", tiny_config, *data).document["folder"] == "runs/data-spry-s0"
+    with Path("data.csv").open("a", encoding="utf-8") as file:
+        file.write("a good film,positive,author-1\n")
+    assert spry("run", tiny_config, *data).document["folder"] == "runs/data-spry-s0-2"
 
 
 def test_the_installed_command_runs(tiny_config, tmp_path):
@@ -134,4 +198,7 @@ def test_the_installed_command_runs(tiny_config, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rounds"] == 1
-    assert len(done.stderr.splitlines()) == 1, done.stderr
+    opening, *data = done.stderr.splitlines()
+    assert "1 round" in opening and all(
+        line.split(":")[0] in {"data", "training part", "test part", "note"} for line in data
+    )

@@ -6,15 +6,16 @@ import json
 
 import pytest
 
-from spry.compare import compare as experiment
+from spry.compare import compare as module
 from spry.compare import fairness, grid, tune
-from spry.compare.compare import compare, plan, with_baseline
+from spry.compare.compare import compare, list_runs, with_baseline
 from spry.compare.costs import Budget
 from spry.core.errors import CheckpointError, ConfigError, TrainingError
 from spry.experiment import log
 from spry.experiment.build import build
 from spry.experiment.config import load
-from spry.experiment.run import CONFIG, Started
+from spry.experiment.folder import CONFIG
+from spry.experiment.run import Started
 from spry.federated.methods import METHODS
 
 
@@ -77,8 +78,8 @@ def test_tuning_comes_first_and_is_recorded(whole):
     for method, key in (("spry", "client.lr"), ("fedsgd", "server.lr")):
         found = tuning["methods"][method]
         assert [point["settings"] for point in found["points"]] == [{key: 1e-3}, {key: 3e-2}]
-        assert all(0 <= point["accuracy"] <= 1 and point["loss"] > 0 for point in found["points"])
-        best = max(found["points"], key=lambda point: (point["accuracy"], -point["loss"]))
+        assert all(0 <= point["score"] <= 1 and point["loss"] > 0 for point in found["points"])
+        best = max(found["points"], key=lambda point: (point["score"], -point["loss"]))
         assert found["chosen"] == best["settings"]
         assert found["at_edge"] == [key]
         for seed in (0, 1):
@@ -90,7 +91,7 @@ def test_tuning_comes_first_and_is_recorded(whole):
 def test_all_runs_share_everything_but_what_is_a_methods_own(whole):
     folder, _, _ = whole
     for runs in (folder.glob("*-s*"), (folder / "tuning").iterdir()):
-        seen = [fairness.shared(load(run / CONFIG)) for run in runs]
+        seen = [fairness.shared_settings(load(run / CONFIG)) for run in runs]
         assert len(seen) == 4
         assert all(each == seen[0] for each in seen)
         assert {"model.dtype", "model.dropout", "data.name", "data.alpha", "client.steps", "client.batch_size",
@@ -112,12 +113,12 @@ def test_runs_of_a_seed_ask_the_same_clients_and_take_as_many_steps(whole):
 
 def test_rows_and_views_are_there(whole):
     found = document(whole[0])
-    assert {"method", "seeds", "accuracy_mean", "accuracy_std", "peak_bytes_above_model", "client_seconds",
+    assert {"method", "seeds", "score_mean", "score_std", "peak_bytes_above_model", "client_seconds_per_round",
             "bytes_up_per_client_round", "bytes_down_per_client_round"} <= found["rows"][0].keys()  # fmt: skip
     assert [row["checkpointing"] for row in found["rows"]] == [None, True]
     assert found["views"]["equal_rounds"]["rounds"] == [1, 2]
-    final = found["views"]["equal_rounds"]["rows"][1]["after"][-1]["accuracy_mean"]
-    assert final == pytest.approx(found["rows"][1]["accuracy_mean"])
+    final = found["views"]["equal_rounds"]["rows"][1]["after"][-1]["score_mean"]
+    assert final == pytest.approx(found["rows"][1]["score_mean"])
     assert found["views"]["target"]["target"] == pytest.approx(0.97 * final)
 
 
@@ -158,7 +159,7 @@ def test_a_trial_that_breaks_down_has_failed_and_is_not_tried_again(tuned, tmp_p
     config = tuned.with_settings({"tune.rounds": 2})
     list(compare(config, ["spry"], [0], tmp_path / "all"))
     found = document(tmp_path / "all")["tuning"]["methods"]["spry"]
-    assert found["points"][1]["accuracy"] is None
+    assert found["points"][1]["score"] is None
     assert "no client" in found["points"][1]["failed"]
     assert found["chosen"] == {"client.lr": 1e-3}
     assert started(compare(config, ["spry"], [0], tmp_path / "all")) == []
@@ -167,22 +168,27 @@ def test_a_trial_that_breaks_down_has_failed_and_is_not_tried_again(tuned, tmp_p
         list(compare(nowhere, ["spry"], [0], tmp_path / "none"))
 
 
-def test_another_grid_sets_the_runs_aside_that_it_replaces(tuned, tmp_path):
+def test_another_grid_archives_the_runs_that_it_replaces(tuned, tmp_path):
     folder, one, other = tmp_path / "all", [1e-3], [1e-2]
     for grid_, new in ((one, 2), (other, 2), (one, 2)):
         config = tuned.with_settings({"tune.methods.spry": {"lr": grid_}})
         assert len(started(compare(config, ["spry"], [0], folder))) == new
         assert load(folder / "spry-s0" / CONFIG).client.lr == grid_[0]
-    aside = sorted(
-        place.parent.relative_to(folder / "set_aside") for place in folder.rglob("set_aside/**/config.toml")
+    archived = sorted(
+        place.parent.relative_to(folder / "archive") for place in folder.rglob("archive/**/config.toml")
     )
-    assert [str(place) for place in aside] == ["spry-s0-1", "spry-s0-2", "tuning/spry-0-1", "tuning/spry-0-2"]
-    with pytest.raises(CheckpointError, match=r"schedule\.rounds was 2, is 3"):
-        list(compare(config.with_settings({"schedule.rounds": 3}), ["spry"], [0], folder))
+    assert [str(place) for place in archived] == [
+        "spry-s0-1",
+        "spry-s0-2",
+        "tuning/spry-0-1",
+        "tuning/spry-0-2",
+    ]
+    with pytest.raises(CheckpointError, match=r"client\.batch_size was 4, is 3"):
+        list(compare(config.with_settings({"client.batch_size": 3}), ["spry"], [0], folder))
 
 
 def test_a_run_that_breaks_down_does_not_keep_the_others_from_running(config, tmp_path, monkeypatch):
-    real = experiment.run
+    real = module.run
 
     def broken(config, folder, *, resume):
         for event in real(config, folder, resume=resume):
@@ -190,15 +196,15 @@ def test_a_run_that_breaks_down_does_not_keep_the_others_from_running(config, tm
             if (config.method.name, config.seed) == ("spry", 0):
                 raise TrainingError("round 0: no client's reply could be used.")
 
-    monkeypatch.setattr(experiment, "run", broken)
+    monkeypatch.setattr(module, "run", broken)
     with pytest.raises(TrainingError, match=r"1 of 4 runs broke down, .* spry, seed 0: round 0"):
         list(compare(config, ["spry", "fedavg"], [0, 1], tmp_path / "all"))
-    monkeypatch.setattr(experiment, "run", real)
+    monkeypatch.setattr(module, "run", real)
     assert started(compare(config, ["spry", "fedavg"], [0, 1], tmp_path / "all")) == ["spry-s0"]
 
 
 def test_trials_are_judged_on_training_data_that_they_do_not_train_on(config, tuned):
-    tested, judged = build(config.for_method("spry", 0)), build(tune.trials(tuned, ["spry"])[0].config)
+    tested, judged = build(config.for_method("spry", 0)), build(tune.list_trials(tuned, ["spry"])[0].config)
     count = len(tested.clients.clients[0].data)
     held = sum(len(batch["labels"]) for batch in judged.clients.test)
     assert 0 < held <= round(0.1 * count) + 1
@@ -208,7 +214,7 @@ def test_trials_are_judged_on_training_data_that_they_do_not_train_on(config, tu
 def test_a_setting_that_is_no_methods_own_is_refused(config):
     uneven = config.with_settings({"methods.spry.client.steps": 5})
     with pytest.raises(ConfigError, match=r"fedavg has client\.steps = 1, spry has 5"):
-        plan(uneven, ["spry", "fedavg"], [0])
+        list_runs(uneven, ["spry", "fedavg"], [0])
 
 
 @pytest.mark.parametrize(
@@ -222,25 +228,27 @@ def test_a_setting_that_is_no_methods_own_is_refused(config):
         ({"tune.grid": {"client.rate": [0.1]}}, r"client\.rate cannot be tuned"),
         ({"tune.grid": {"schedule.rounds": [1, 2]}}, r"schedule\.rounds cannot be tuned"),
         ({"tune.grid": {"method.name": ["spry"]}}, r"method\.name cannot be tuned"),
-        ({"tune.grid": {"method.cuont": [1]}}, r"no setting 'method\.cuont'"),
+        ({"tune.grid": {"method.cuont": [1]}}, "no option 'cuont'"),
     ],
 )
 def test_a_bad_grid_is_refused_before_anything_runs(tuning, says, config):
     with pytest.raises(ConfigError, match=says):
-        plan(config.with_settings(tuning), ["spry", "baffle"], [0])
+        list_runs(config.with_settings(tuning), ["spry", "baffle"], [0])
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_step_size_of_whoever_steps_can_be_tuned_for_every_method(name, config):
-    (trial,) = tune.trials(config.with_settings({"tune.grid.lr": [0.5]}), [name])
+    (trial,) = tune.list_trials(config.with_settings({"tune.grid.lr": [0.5]}), [name])
     build(trial.config)
     assert list(trial.point.values()) == [0.5]
 
 
 @pytest.mark.parametrize(("chosen", "edges"), [(0.1, ["client.lr"]), (0.2, []), (0.3, ["client.lr"])])
 def test_the_edge_of_a_grid(chosen, edges):
-    tried = [{"client.lr": lr, "method.count": 1, "method.split": "cyclic"} for lr in (0.3, 0.1, 0.2)]
-    assert grid.at_edge({**tried[0], "client.lr": chosen}, tried) == edges
+    tried = [
+        {"client.lr": lr, "method.num_directions": 1, "method.split": "cyclic"} for lr in (0.3, 0.1, 0.2)
+    ]
+    assert grid.settings_at_edge({**tried[0], "client.lr": chosen}, tried) == edges
 
 
 def test_backpropagation_with_checkpointing_joins_where_it_is_missing(config):
@@ -248,7 +256,8 @@ def test_backpropagation_with_checkpointing_joins_where_it_is_missing(config):
     assert with_baseline(config, ["spry", "fedyogi"])[1] == ["spry", "fedyogi"]
     assert with_baseline(config, ["spry", "local"])[1] == ["spry", "local", "fedavg"]
     plain = config.with_settings({
-        "method.checkpoint": False, "methods.fedavg": {"client.lr": 0.5, "method": {"checkpoint": False}},
+        "methods.fedsgd.method.checkpoint": False,
+        "methods.fedavg": {"client.lr": 0.5, "method": {"checkpoint": False}},
         "tune.methods.fedavg.lr": [0.1],
     })  # fmt: skip
     wanted, names = with_baseline(plain, ["fedsgd"])
@@ -260,11 +269,11 @@ def test_backpropagation_with_checkpointing_joins_where_it_is_missing(config):
     kept, recomputed = (wanted.for_method(name, 0) for name in names)
     assert recomputed == kept.with_settings({"method.checkpoint": True})
     assert not kept.method.checkpoint
-    assert [trial.point for trial in tune.trials(wanted, names)] == [{"client.lr": 0.1}] * 2
+    assert [trial.point for trial in tune.list_trials(wanted, names)] == [{"client.lr": 0.1}] * 2
 
 
 def test_one_method_may_be_compared_with_itself_under_other_settings(config, tmp_path):
-    config = config.with_settings({"methods.many": {"method.name": "spry", "method.count": 4}})
+    config = config.with_settings({"methods.many": {"method.name": "spry", "method.num_directions": 4}})
     list(compare(config, ["spry", "many"], [0], tmp_path / "all"))
     rows = document(tmp_path / "all")["rows"]
     assert [(row["method"], row["algorithm"]) for row in rows] == [("spry", "spry"), ("many", "spry")]

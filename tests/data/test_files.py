@@ -107,7 +107,7 @@ def test_parquet_gives_the_values_that_were_written(tmp_path):
         ("a.csv.gz", gzip.compress(b"text,label\n" + b"x,1\n" * 999, mtime=0)[:-20], "cannot be read"),
         ("a.csv", b"", "is empty"),
         ("a.csv", b"\n \n", "is empty"),
-        ("a.csv.gz", gzip.compress(b""), "is empty"),
+        ("a.csv.gz", gzip.compress(b"", mtime=0), "is empty"),
         ("a.parquet", b"PAR1 and nothing else", "not a whole Parquet file"),
         ("a.parquet", b"what is this", "not a Parquet file"),
         ("a.json", b"what is this", "is not JSON; it begins with 'what is this'"),

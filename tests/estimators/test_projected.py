@@ -12,19 +12,19 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import dot
 from spry.estimators.backprop import backprop
-from spry.estimators.directions import basis, gaussian, orthogonal, rademacher
-from spry.estimators.projected import Measurement, expand, projected
+from spry.estimators.directions import coordinate, gaussian, orthogonal, rademacher
+from spry.estimators.projected import SlopeSpec, expand, projected
 from spry.estimators.slopes import central_difference, forward_mode
 
 DIRECTIONS = {  # and the error of their estimate, given d and K
     "gaussian": (gaussian, lambda d, k: (d + 1) / k),
     "rademacher": (rademacher, lambda d, k: (d - 1) / k),
     "orthogonal": (orthogonal, lambda d, k: d / k - 1),
-    "basis": (basis, lambda d, k: d / k - 1),
+    "coordinate": (coordinate, lambda d, k: d / k - 1),
 }
 INDEPENDENT = ["gaussian", "rademacher"]
 HEAD = ("head.weight", "head.bias")
-EXACT = Measurement(exact=frozenset(HEAD))
+EXACT = SlopeSpec(exact=frozenset(HEAD))
 DRAWS = 600
 
 
@@ -38,11 +38,11 @@ def test_mean_is_the_gradient_and_error_is_as_predicted(name, count):
     directions, error = DIRECTIONS[name]
     loss, w = problem.ProblemLoss(problem.batch(0)), problem.weights()
     true = flat(problem.gradient(loss, w))
-    estimate = projected(forward_mode, Measurement(directions=directions), count)
+    estimate = projected(forward_mode, SlopeSpec(directions=directions), count)
     draws = torch.stack([flat(estimate(loss, w, Key(i)).gradient) for i in range(DRAWS)])
     looks = (
         Key(9).normal("looks", (20, len(true))).double()
-    )  # basis hits a single weight too rarely for a z-value
+    )  # coordinate directions hit a single weight too rarely for a z-value
     seen = draws @ looks.T
     z = (seen.mean(0) - looks @ true) / (seen.std(0) / math.sqrt(DRAWS))
     assert z.abs().max() < 4.5
@@ -64,7 +64,7 @@ def test_the_exact_head_is_the_gradient(slope):
 
 def test_forward_slopes_are_the_directional_derivatives():
     loss, w = problem.ProblemLoss(problem.batch(0)), problem.weights()
-    estimate = projected(forward_mode, count=4)(loss, w, Key(5))
+    estimate = projected(forward_mode, num_directions=4)(loss, w, Key(5))
     true = problem.gradient(loss, w)
     for slope, v in zip(estimate.slopes, gaussian(Key(5), w, 4), strict=True):
         assert float(slope) == pytest.approx(dot(true, v), rel=1e-10)
@@ -86,7 +86,7 @@ def test_expanding_key_and_slopes_gives_the_same_bits(name, count):
     directions, _ = DIRECTIONS[name]
     w = {n: v.float() for n, v in problem.weights().items()}
     loss = problem.ProblemLoss(problem.Batch(problem.batch(0).x.float(), problem.batch(0).y))
-    estimate = projected(forward_mode, Measurement(directions=directions), count)(loss, w, Key(1))
+    estimate = projected(forward_mode, SlopeSpec(directions=directions), count)(loss, w, Key(1))
     assert estimate.slopes.dtype == torch.float32
     again = expand(estimate.slopes.clone(), directions(Key(1), w, count))
     assert all(torch.equal(estimate.gradient[n], again[n]) for n in w)
@@ -133,7 +133,7 @@ def test_backprop_is_autograd():
     assert all(torch.equal(got[n], true[n]) for n in w)
 
 
-@pytest.mark.parametrize("make", [lambda: projected(count=0), lambda: central_difference(0.0)])
+@pytest.mark.parametrize("make", [lambda: projected(num_directions=0), lambda: central_difference(0.0)])
 def test_senseless_settings_are_refused(make):
     with pytest.raises(ConfigError):
         make()

@@ -14,7 +14,7 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import dot
 from spry.estimators.directions import gaussian
-from spry.estimators.projected import Measurement, projected
+from spry.estimators.projected import SlopeSpec, projected
 from spry.estimators.slopes import central_difference, forward_difference, forward_mode
 from spry.forward.dropout import dropout
 
@@ -37,7 +37,7 @@ class Counted:
         self.seen.append(float(value.detach()))
         return value
 
-    def parts(self):
+    def microbatches(self):
         return [(1.0, self)]
 
 
@@ -57,13 +57,13 @@ def test_the_error_falls_with_h_to_its_order(name):
 def test_evaluations(name, count):
     difference, _, evaluations = DIFFERENCES[name]
     loss, w = Counted(problem.ProblemLoss(problem.batch(0))), problem.weights()
-    projected(difference(1e-3), Measurement(exact=frozenset(HEAD)), count)(loss, w, Key(0))
+    projected(difference(1e-3), SlopeSpec(exact=frozenset(HEAD)), count)(loss, w, Key(0))
     assert len(loss.seen) == evaluations(count)
 
 
 def test_a_forward_difference_reports_the_loss_and_the_head_at_the_weights_themselves():
     loss, w = problem.ProblemLoss(problem.batch(0)), problem.weights()
-    got = projected(forward_difference(1e-3), Measurement(exact=frozenset(HEAD)), 2)(loss, w, Key(0))
+    got = projected(forward_difference(1e-3), SlopeSpec(exact=frozenset(HEAD)), 2)(loss, w, Key(0))
     true = problem.gradient(loss, w)
     assert got.value == pytest.approx(float(loss(w)), rel=1e-12)
     assert all(torch.equal(got.gradient[n], true[n]) for n in HEAD)
@@ -83,7 +83,7 @@ class Dropping:
         self.masks.append(mask)
         return problem.ProblemLoss(problem.Batch(self.batch.x * mask, self.batch.y))(params)
 
-    def parts(self):
+    def microbatches(self):
         return [(1.0, self)]
 
 

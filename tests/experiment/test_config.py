@@ -39,15 +39,15 @@ def test_per_method_settings_reach_that_method_only(tmp_path):
 def test_a_run_takes_its_methods_own_settings_unless_they_are_overridden(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(
-        '[client]\nlr = 1.0\n[methods.spry]\nclient.lr = 2.0\npeft.head = "block"\n[methods.fedavg]\nclient.lr = 3.0\n'
+        '[client]\nlr = 1.0\n[methods.spry]\nclient.lr = 2.0\npeft.exact = "last_block"\n[methods.fedavg]\nclient.lr = 3.0\n'
     )
     spry, fedavg, asked = (
         load_run(path, overrides)
-        for overrides in ([], ["method.name=fedavg"], ["client.lr=4", "peft.head=layer"])
+        for overrides in ([], ["method.name=fedavg"], ["client.lr=4", "peft.exact=head"])
     )
-    assert (spry.client.lr, spry.peft.head) == (2.0, "block")
-    assert (fedavg.method.name, fedavg.client.lr, fedavg.peft.head) == ("fedavg", 3.0, "layer")
-    assert (asked.client.lr, asked.peft.head) == (4.0, "layer")
+    assert (spry.client.lr, spry.peft.exact) == (2.0, "last_block")
+    assert (fedavg.method.name, fedavg.client.lr, fedavg.peft.exact) == ("fedavg", 3.0, "head")
+    assert (asked.client.lr, asked.peft.exact) == (4.0, "head")
     path.write_text(spry.dump())
     assert load_run(path) == spry
 
@@ -55,7 +55,7 @@ def test_a_run_takes_its_methods_own_settings_unless_they_are_overridden(tmp_pat
 def test_the_quickstart_runs_the_recipe():
     recipe = load_run("quickstart")
     assert recipe == load("quickstart").for_method("spry", 0)
-    assert (recipe.peft.head, recipe.peft.rank, recipe.method.estimator) == ("block", 16, "activation")
+    assert (recipe.peft.exact, recipe.peft.rank) == ("last_block", 16)
     assert load_run("quickstart", ["method.name=head_only_block"]).method.name == "head_only"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -15,16 +14,17 @@ from spry.experiment.config import load
 from spry.experiment.run import resume, run
 from spry.federated.replay.catch_up import receive
 from spry.federated.replay.downlink import Downlink
-from spry.runtime import simulate as runtime
+from spry.runtime import client_runner
+from spry.runtime.rounds import simulate
 from spry.wire import frame
 from spry.wire.codec import decode_reply, encode_order, encode_reply
 
 MODES = {
     "weights": {"method.name": "fedfgd"},
     "slices": {"method.name": "spry"},
-    "slopes": {"method.name": "spry", "method.slopes_only": True, "method.downlink": "slopes"},
-    "averaged": {"method.name": "baffle", "method.downlink": "slopes", "server.average": 0.5},
-    "per-iteration": {"method.name": "spry_per_iteration", "method.downlink": "slopes"},
+    "slopes": {"method.name": "spry", "method.send": "slopes", "server.send": "slopes"},
+    "averaged": {"method.name": "baffle", "server.send": "slopes", "server.ema": 0.5},
+    "per-iteration": {"method.name": "spry_per_iteration", "server.send": "slopes"},
 }
 
 
@@ -64,21 +64,23 @@ def test_the_ledger_is_the_length_of_the_messages(mode, config, monkeypatch):
         assert len(encode_reply(decode_reply(data, order), order)) == len(data)
         return data
 
-    monkeypatch.setattr(runtime, "encode_reply", replies)
+    monkeypatch.setattr(client_runner, "encode_reply", replies)
     rounds = list(
-        runtime.simulate(
+        simulate(
             algorithm,
             experiment.task,
             experiment.clients,
             key=experiment.key,
-            schedule=replace(experiment.schedule, personalized=False),
+            rounds=6,
+            clients_per_round=3,
+            evaluate_every=9,
             downlink=Downlink(send=send, absorb=down.absorb),
         )
     )
     records = [record for round in rounds for record in round.clients]
     assert [record.bytes_down for record in records] == [len(data) for data in sent]
     assert [record.bytes_up for record in records] == [len(data) for data in replied]
-    assert any(frame.unpack(data).kind == 5 for data in sent) == ("downlink" in str(MODES[mode]))
+    assert any(frame.unpack(data).kind == 5 for data in sent) == ("server.send" in MODES[mode])
 
 
 def test_a_resumed_run_sends_what_the_whole_run_sends(config, tmp_path):
@@ -106,6 +108,6 @@ def len_of_weights(config):
 
 def test_methods_without_slopes_are_refused_before_anything_runs(config, tmp_path):
     for name in ("fedavg", "spry", "local"):
-        chosen = config.with_settings({"method.name": name, "method.downlink": "slopes"})
-        with pytest.raises(ConfigError, match=r"method\.slopes_only = true"):
+        chosen = config.with_settings({"method.name": name, "server.send": "slopes"})
+        with pytest.raises(ConfigError, match=r"method\.send = 'slopes'"):
             next(run(chosen, tmp_path / name))

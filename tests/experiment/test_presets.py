@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.laws import problem
+from tests.laws.test_methods import BUILT_IN
 
-from spry.experiment.build import build, settings
+from spry.core.keys import Key
+from spry.experiment.build import build, build_algorithm
 from spry.experiment.config import load
-from spry.federated.methods import METHODS
 from spry.optim.rules import adamw
 
 PAPER = {
     "model.max_length": 64, "model.dropout": True, "peft.kind": "lora", "peft.rank": 1, "peft.alpha": 1.0,
     "peft.dropout": 0.1, "peft.targets": [], "data.partition": "dirichlet", "data.alpha": 1.0, "data.clients": 100,
-    "data.held_out": 0.2, "method.name": "spry", "method.count": 1, "method.directions": "gaussian",
-    "method.exact_head": False, "method.sleep": False, "method.split": "cyclic",
+    "data.held_out": 0.2, "method.name": "spry", "method.num_directions": 1, "peft.exact": "nothing",
+    "method.split": "cyclic",
     "client.optimizer": "adamw", "client.lr": 1e-4, "client.batch_size": 8, "client.epochs": 1, "client.steps": None,
     "server.optimizer": None, "schedule.clients_per_round": 10,
 }  # fmt: skip
@@ -25,18 +27,29 @@ def test_paper(key):
     assert load("paper").flat()[key] == PAPER[key]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_method_can_be_set_up_from_it(name):
-    assert settings(load("paper").for_method(name, 0)).rounds == load("paper").schedule.rounds
+    algorithm = build_algorithm(load("paper").for_method(name, 0), problem.UNITS)
+    assert algorithm.name == name and algorithm.plan(
+        algorithm.init(problem.weights()), [0, 1], Key(0)
+    ).keys() == {0, 1}
 
 
 def test_the_client_optimizer_is_adamw():
-    made = settings(load("paper")).client
-    assert made is not None
-    w = {"w": torch.tensor([1.0, -2.0])}
-    ours, _ = made.update(w, made.init(w), w)
-    theirs, _ = adamw(1e-4).update(w, adamw(1e-4).init(w), w)
-    assert ours["w"].equal(theirs["w"])
+    """One step of one client along one direction is AdamW's step of 1e-4 by its rule, worked by hand."""
+    config = load("paper").with_settings({
+        "method.name": "fedavg",
+        "server.optimizer": "sgd",
+        "server.lr": 1.0,
+    })
+    algorithm = build_algorithm(config, problem.UNITS)
+    state = algorithm.init(problem.weights())
+    order = algorithm.plan(state, [0], Key(0))[0]
+    reply = algorithm.train(problem.loss_of, order, [problem.batch(0)], 1).reply
+    gradient = problem.gradient(problem.ProblemLoss(problem.batch(0)), problem.weights())
+    updates, _ = adamw(1e-4).update(gradient, adamw(1e-4).init(gradient), problem.weights())
+    for n, w in problem.weights().items():
+        torch.testing.assert_close(reply.payload.values[n], w + updates[n], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("dropout", [True, False])

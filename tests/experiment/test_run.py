@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,15 +13,17 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.laws.test_methods import BUILT_IN
 
 from spry.compare.compare import compare
-from spry.core.errors import CheckpointError, ConfigError, TrainingError
+from spry.core.errors import CheckpointError, ConfigError, DataError, ModelError, TrainingError
+from spry.data import datasets
 from spry.experiment import checkpoint, log
 from spry.experiment.build import build
 from spry.experiment.config import load
+from spry.experiment.folder import META, SUMMARY, is_finished, matches
 from spry.experiment.run import Started, resume, run
 from spry.federated.ema import delivered
-from spry.federated.methods import METHODS
 from spry.tasks.classification import ClassificationTask
 
 
@@ -44,20 +46,20 @@ def equal(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
 
 
-SUMMARY = {"method", "model", "dataset", "seed", "rounds", "test_accuracy", "generalized_accuracy"} | {
-    "personalized_accuracy", "majority_accuracy", "peak_bytes_above_model", "seconds_per_round",
+NUMBERS = {"method", "model", "dataset", "seed", "rounds", "test_accuracy", "generalized_accuracy"} | {
+    "personalized_accuracy", "score", "peak_bytes_above_model", "seconds_per_round",
     "bytes_up_per_client_round", "bytes_down_per_client_round", "failed_replies",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_method_runs_and_fills_its_folder(name, config, tmp_path):
     folder = tmp_path / "run"
     started, *rounds = run(config.for_method(name, 0), folder)
     assert isinstance(started, Started)
     assert [r.number for r in rounds] == [0, 1, 2, 3]
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary.keys() >= SUMMARY
+    assert summary.keys() >= NUMBERS
     assert 0 <= summary["test_accuracy"] <= 1
     assert summary["rounds"] == 4
     rounds = log.read(folder)
@@ -73,7 +75,7 @@ def test_every_method_runs_and_fills_its_folder(name, config, tmp_path):
 def test_the_mean_of_the_servers_weights_is_evaluated_and_kept(config, tmp_path):
     stepping = config.with_settings({"server.optimizer": "sgd", "server.lr": 1.0})
     *_, plain = run(stepping, tmp_path / "plain")
-    *_, last = run(stepping.with_settings({"server.average": 0.5}), tmp_path / "run")
+    *_, last = run(stepping.with_settings({"server.ema": 0.5}), tmp_path / "run")
     assert equal(plain.state.weights, last.state.weights)  # clients train as without it
     kept = delivered(last.state)
     assert not equal(kept, last.state.weights)
@@ -126,49 +128,6 @@ def test_a_stopped_run_resumes_to_the_same_bits(stop, config, tmp_path):
     assert losses[0] == losses[1]
 
 
-def test_a_resumed_run_keeps_the_frozen_weights_that_it_measured(config, tmp_path, monkeypatch):
-    """Where it goes on, LoRA's B would come out otherwise, as on another device or with another rounding."""
-    tapped = {"peft.kind": "lora_a", "peft.rank": 2, "peft.basis": "gradient", "method.amplitudes": "equal"}
-    config = config.with_settings({**tapped, "method.estimator": "activation"})
-    list(run(config, tmp_path / "whole"))
-    rounds = run(config, tmp_path / "cut")
-    for _ in range(3):
-        next(rounds)
-    rounds.close()
-    monkeypatch.setattr(
-        ClassificationTask, "_output_gradients", lambda self, names, key: dict.fromkeys(names, torch.eye(16))
-    )
-    list(resume(tmp_path / "cut"))
-    ends = [load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("whole", "cut")]
-    assert any("lora_B" in name for name in ends[0])
-    assert equal(*ends)
-
-
-def test_batches_and_directions_grow_and_a_resumed_run_goes_on_with_them(config, tmp_path):
-    growing = {"schedule.phases": 2, "client.batch_growth": 2, "method.count_growth": 2, "method.count": 1}
-    config = config.with_settings({**growing, "client.steps": None})
-    list(run(config, tmp_path / "whole"))
-    going = run(config, tmp_path / "cut")
-    for _ in range(4):
-        next(going)
-    going.close()
-    list(resume(tmp_path / "cut"))
-    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    experiment, rounds = build(config), log.read(tmp_path / "whole")
-    for entry, size in zip(rounds, (4, 4, 8, 8), strict=True):
-        for client in entry["clients"]:
-            assert client["steps"] == math.ceil(experiment.clients.examples(client["client"]) / size)
-    measured = [entry["clients"][0]["peak_bytes_above_model"] is not None for entry in rounds]
-    assert measured == [
-        True,
-        True,
-        True,
-        False,
-    ]  # at the start, once LoRA's A is awake, and once they have grown
-    peaks = [entry["peak_bytes_above_model"] for entry in rounds]
-    assert peaks == sorted(peaks) and peaks[2] == peaks[3] > peaks[1]
-
-
 def test_sigkill_at_any_moment_then_resume_gives_the_same_bits(config, tmp_path):
     config = config.with_settings({"schedule.rounds": 14})
     list(run(config, tmp_path / "whole"))
@@ -179,18 +138,18 @@ def test_sigkill_at_any_moment_then_resume_gives_the_same_bits(config, tmp_path)
         "list(run(load(sys.argv[1]), Path(sys.argv[2]), resume=True))"
     )
     (tmp_path / "killed.toml").write_text(config.dump())
-    kills = 0
-    for after in (2, 9):
-        process = subprocess.Popen([sys.executable, "-c", script, tmp_path / "killed.toml", folder])
-        deadline = time.monotonic() + 60
-        while process.poll() is None and len(log.read(folder)) < after and time.monotonic() < deadline:
-            time.sleep(0.002)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
+    process = subprocess.Popen([sys.executable, "-c", script, tmp_path / "killed.toml", folder])
+    deadline = time.monotonic() + 60
+    while process.poll() is None and len(log.read(folder)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGSTOP)
+    with pytest.raises(CheckpointError, match=f"written by process {process.pid} on"):
+        next(resume(folder))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 3 <= len(log.read(folder)) < 14
     list(resume(folder))
-    assert kills
+    assert [entry["round"] for entry in log.read(folder)] == list(range(14))
     assert equal(weights(tmp_path / "whole"), weights(folder))
 
 
@@ -202,6 +161,132 @@ def test_resuming_with_a_changed_configuration_is_refused(config, tmp_path):
         list(run(config, tmp_path / "run"))
     with pytest.raises(CheckpointError, match="no run folder"):
         list(resume(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["spry", "fedyogi", "fedmezo"])
+def test_a_run_may_go_on_for_more_rounds_as_if_it_had_never_ended(name, config, tmp_path):
+    config = config.for_method(name, 0)
+    list(run(config, tmp_path / "whole"))
+    list(run(config.with_settings({"schedule.rounds": 2}), tmp_path / "more"))
+    started, *rounds = run(config, tmp_path / "more", resume=True)
+    assert (started.resumed_at, len(rounds)) == (2, 2)
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "more"))
+    assert json.loads((tmp_path / "more" / SUMMARY).read_text())["rounds"] == 4
+    assert is_finished(config, tmp_path / "more")
+
+
+def test_a_longer_run_is_not_finished_until_it_is(config, tmp_path):
+    list(run(config.with_settings({"schedule.rounds": 1}), tmp_path / "run"))
+    going = run(config, tmp_path / "run", resume=True)
+    next(going), next(going)
+    going.close()
+    assert matches(config, tmp_path / "run") and not is_finished(config, tmp_path / "run")
+
+
+def test_fewer_rounds_and_steps_that_were_planned_are_refused(config, tmp_path):
+    list(run(config, tmp_path / "spry"))
+    with pytest.raises(CheckpointError, match=r"schedule\.rounds was 4, is 3.*rounds only grow"):
+        next(run(config.with_settings({"schedule.rounds": 3}), tmp_path / "spry", resume=True))
+    paced = config.for_method("fwdllm", 0)
+    list(run(paced.with_settings({"schedule.rounds": 1}), tmp_path / "fwdllm"))
+    with pytest.raises(CheckpointError, match=r"only schedule\.checkpoint_every, .*personalized may change"):
+        next(run(paced, tmp_path / "fwdllm", resume=True))
+
+
+def test_a_folder_has_one_writer(config, tmp_path):
+    going = run(config, tmp_path / "run")
+    next(going), next(going)
+    for again in (True, False):
+        with pytest.raises(CheckpointError, match=f"written by process {os.getpid()}"):
+            next(run(config, tmp_path / "run", resume=again))
+    assert [record.number for record in going] == [1, 2, 3]
+    assert [entry["round"] for entry in log.read(tmp_path / "run")] == [0, 1, 2, 3]
+
+
+def test_nothing_is_written_until_all_is_known_to_fit(config, tmp_path, monkeypatch):
+    for settings, error in (
+        ({"data.name": "nowhere.csv"}, DataError),
+        ({"model.name": "./nowhere"}, ModelError),
+        ({"data.column": "nobody", "data.partition": "column"}, DataError),
+        ({"schedule.clients_per_round": 7}, ConfigError),
+        ({"peft.targets": ["nothing"]}, ModelError),
+    ):
+        with pytest.raises(error):
+            next(run(config.with_settings(settings), tmp_path / "run"))
+    monkeypatch.setattr(
+        datasets, "load", lambda *_, **__: pytest.fail("data is loaded before settings are checked")
+    )
+    for settings, says in (
+        ({"client.optimizer": "adam_w", "client.lr": 0.1}, "Did you mean 'adamw'"),
+        ({"model.device": "gpu"}, "model.device is 'gpu'"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            next(run(config.with_settings(settings), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def own(config, tiny_model, tiny_csv, tmp_path):
+    """The configuration with a model and data that a test may change, and a run of it that was stopped."""
+    shutil.copytree(tiny_model, tmp_path / "model")
+    shutil.copy(tiny_csv, tmp_path / "data.csv")
+    named = {"model.name": str(tmp_path / "model"), "data.name": str(tmp_path / "data.csv")}
+    config = config.with_settings(named)
+    going = run(config, tmp_path / "run")
+    next(going), next(going)
+    going.close()
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "says"),
+    [
+        ("data.csv", b"bad", b"sad", r"other data: .*data\.csv was [0-9a-f]{12}, is [0-9a-f]{12}\. "),
+        ("model/config.json", b'"gelu"', b'"relu"', r"another base model: config\.json was"),
+        ("model/tokenizer.json", b'"good"', b'"food"', r"another base model: tokenizer\.json was"),
+    ],
+)
+def test_a_run_goes_on_with_the_model_and_data_that_it_began_with(name, old, new, says, own, tmp_path):
+    file = tmp_path / name
+    before = file.read_bytes()
+    assert old in before
+    file.write_bytes(before.replace(old, new))
+    assert not matches(own, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=says):
+        next(resume(tmp_path / "run"))
+    file.write_bytes(before)
+    assert matches(own, tmp_path / "run")
+    assert next(resume(tmp_path / "run")).notes == []
+
+
+def test_a_data_file_that_was_only_written_otherwise_is_the_same_data(own, tmp_path):
+    file = tmp_path / "data.csv"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert next(resume(tmp_path / "run")).resumed_at == 1
+
+
+def test_the_first_start_is_kept_and_resumptions_are_noted(own, tmp_path):
+    meta = tmp_path / "run" / META
+    first = json.loads(meta.read_text())
+    assert first["resumptions"] == []
+    first["versions"]["torch"] = "1.0"
+    meta.write_text(json.dumps(first))
+    started = next(resume(tmp_path / "run"))
+    (note,) = started.notes
+    assert f"torch was 1.0, is {torch.__version__}" in note
+    second = json.loads(meta.read_text())
+    (noted,) = second.pop("resumptions")
+    assert noted["versions"]["torch"] == torch.__version__
+    assert second == {name: value for name, value in first.items() if name != "resumptions"}
+
+
+def test_a_run_of_an_older_spry_without_fingerprints_goes_on(own, tmp_path):
+    meta = tmp_path / "run" / META
+    old = json.loads(meta.read_text())
+    del old["fingerprints"], old["resumptions"]
+    meta.write_text(json.dumps(old))
+    assert next(resume(tmp_path / "run")).resumed_at == 1
+    assert json.loads(meta.read_text())["fingerprints"].keys() == {"model", "data", "files"}
 
 
 def test_one_nan_client_is_dropped_and_reported(config, tmp_path, monkeypatch):
@@ -224,34 +309,28 @@ def test_all_nan_stops_with_the_last_good_checkpoint(config, tmp_path, monkeypat
 
 def poison(monkeypatch, *, every):
     """Make the loss of one client a round, or of all, NaN."""
-    from spry.tasks.classification import ClassificationTask
 
     real, hit = ClassificationTask.loss, set()
 
-    def loss(self, batch, key):
-        made = real(self, batch, key)
+    def loss(self, batch, key, base):
+        made = real(self, batch, key, base)
         at = dict(zip(key.path[::2], key.path[1::2], strict=False))
         hit.add((at["round"], at["client"])) if every or at["round"] not in {r for r, _ in hit} else None
         if (at["round"], at["client"]) not in hit:
             return made
         batch = {**batch, "attention_mask": batch["attention_mask"]}
-        broken = real(self, batch, key)
+        broken = real(self, batch, key, base)
 
         class Broken:
             def __call__(self, params, *, checkpoint=False):
                 return broken(params, checkpoint=checkpoint) * float("nan")
 
-            def parts(self):
+            def microbatches(self):
                 return [(1.0, self)]
 
         return Broken()
 
     monkeypatch.setattr(ClassificationTask, "loss", loss)
-
-
-def test_more_clients_a_round_than_there_are(config, tmp_path):
-    with pytest.raises(ConfigError, match="7 clients a round"):
-        list(run(config.with_settings({"schedule.clients_per_round": 7}), tmp_path / "run"))
 
 
 def test_compare_resumes_and_writes_rows(config, tmp_path):

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from spry.federated.recall import HINT
-from spry.federated.settings import Settings
 from tests.laws import problem
+from tests.laws.test_methods import VARIANTS, make
 
 from spry.core.errors import ConfigError, WireError
 from spry.core.keys import Key
-from spry.federated.methods import METHODS, method
+from spry.federated.methods import find
+from spry.federated.methods.fwdllm import GUESS
 from spry.federated.replay.catch_up import receive
 from spry.federated.replay.codec import decode_catch_up, encode_catch_up
 from spry.federated.replay.downlink import by_slopes, full
@@ -21,7 +21,7 @@ from spry.wire.codec import encode_order
 from spry.wire.messages import Answer
 
 KEY = Key(0)
-ALGORITHM = method("spry_per_iteration", problem.UNITS, Settings())
+ALGORITHM = make("spry_per_iteration")
 START = ALGORITHM.init({n: w.float() for n, w in problem.weights().items()})
 
 
@@ -44,13 +44,13 @@ def message(down, state, client=0, clients=(0, 1)):
     return down.send(state, ALGORITHM.plan(state, clients, KEY), KEY)(client)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_methods_that_send_no_slopes_are_refused(name):
-    algorithm = method(name, problem.UNITS, Settings())
+    algorithm = make(name)
     if name in {"spry_per_iteration", "baffle", "fwdllm"}:
         by_slopes(algorithm)
     else:
-        with pytest.raises(ConfigError, match=r"method\.downlink = 'slopes' needs replies of slopes"):
+        with pytest.raises(ConfigError, match=r"server\.send = 'slopes' needs replies of slopes"):
             by_slopes(algorithm)
 
 
@@ -72,17 +72,17 @@ def test_a_client_that_knows_more_than_the_server_thinks_skips_what_it_has():
 
 
 SETTINGS = [
-    Settings(exact_head=False),
-    Settings(exact_head=False, control="previous", server=sgd(0.1)),
-    Settings(exact_head=False, control="guided", count=2, server=sgd(0.1)),
-    Settings(exact_head=False, pool=3, server=sgd(0.1)),
+    ("spry_per_iteration", {}),
+    ("spry_control_variate", {"num_directions": 2, "server": sgd(0.1)}),
+    ("spry_control_variate", {"num_directions": 2, "variate": "guided", "server": sgd(0.1)}),
+    ("fwdllm", {"candidates": 3, "threshold": 1e12, "server": sgd(0.1)}),
 ]
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_the_state_after_catching_up_is_the_servers(settings):
-    """Moments and hints too, where no weight is exact."""
-    algorithm = method("spry_per_iteration", problem.UNITS, settings)
+@pytest.mark.parametrize(("name", "given"), SETTINGS)
+def test_the_state_after_catching_up_is_the_servers(name, given):
+    """Moments and guesses too, where no weight is exact."""
+    algorithm = find(name)(problem.units(exact=False), **given)
     assert algorithm.remembers  # so whoever was sent all weights does not know the round
     down, state = by_slopes(algorithm), START
     for _ in range(3):
@@ -95,8 +95,8 @@ def test_the_state_after_catching_up_is_the_servers(settings):
     _, got = receive(data, algorithm, START)
     for slot, tensors in state.optimizer.items():
         assert all(torch.equal(got.optimizer[slot][n], tensors[n]) for n in tensors)
-    for name, guess in state.memory.get(HINT, {}).items():
-        assert torch.equal(got.memory[HINT][name], guess)
+    for name, guess in state.memory.get(GUESS, {}).items():
+        assert torch.equal(got.memory[GUESS][name], guess)
 
 
 def test_what_does_not_follow_is_refused():

@@ -6,18 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from spry.core.growth import Growth
-from spry.federated.fwdllm import HALVES, HINT, PACE, Pacing, paced, probe, variance
-from spry.federated.settings import Settings
 from tests.laws import problem
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.units import Unit
 from spry.estimators.directions import gaussian
-from spry.estimators.projected import Measurement
 from spry.estimators.slopes import forward_mode
-from spry.federated.methods import method
+from spry.federated.methods import METHODS
+from spry.federated.methods.fwdllm import GUESS, HALVES, PACE, Pacing, paced, probe, variance
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer, Gradient, Reply
 
@@ -25,9 +22,9 @@ UNITS = (Unit(name="u", names=("A", "B")), Unit(name="head", names=("h",), head=
 WEIGHTS = {"A": torch.tensor([1.0]), "B": torch.tensor([2.0, 2.0]), "h": torch.tensor([0.0])}
 
 
-def algorithm(pacing, count=1, units=UNITS, pool=10):
+def algorithm(pacing, count=1, units=UNITS, candidates=10):
     return paced(
-        name="fwdllm", units=units, slope=forward_mode, measurement=Measurement(pool=pool), counts=Growth(start=count),
+        name="fwdllm", units=units, slope=forward_mode, num_directions=count, candidates=candidates,
         server=sgd(1.0), pacing=pacing,
     )  # fmt: skip
 
@@ -63,19 +60,19 @@ def test_a_pace_by_hand():
     made = algorithm(Pacing(threshold=1.0, devices=2, attempts=9))
     state = made.init(WEIGHTS)
     orders, state = attempt(made, state, {0: [2.0, 2.0], 1: [0.0, 0.0]})
-    assert [o.choices for o in orders.values()] == [{"count": 1, "half": 0}, {"count": 1, "half": 1}]
+    assert [(o.num_directions, o.group) for o in orders.values()] == [(1, 0), (1, 1)]
     assert torch.equal(state.weights["B"], WEIGHTS["B"])
-    assert state.round == 1 and int(state.memory[PACE]["attempts"]) == 1 and HINT not in state.memory
+    assert state.round == 1 and int(state.memory[PACE]["attempts"]) == 1 and GUESS not in state.memory
     assert [state.memory[half]["B"].tolist() for half in HALVES] == [[2.0, 2.0], [0.0, 0.0]]
     # halves are now (2 + 1 + 1) / 3 = 4/3 and (0 + 1 + 1) / 3 = 2/3: variance (2/3)^2 / 2 = 2/9 < 1, a step on 1
     orders, state = attempt(made, state, {4: [1.0, 1.0], 5: [1.0, 1.0], 6: [1.0, 1.0], 7: [1.0, 1.0]})
     assert state.round == 2 and PACE not in state.memory
-    assert state.memory[HINT]["B"].tolist() == pytest.approx([1.0, 1.0])
+    assert state.memory[GUESS]["B"].tolist() == pytest.approx([1.0, 1.0])
     assert state.weights["B"].tolist() == pytest.approx([1.0, 1.0])
     assert state.weights["A"].tolist() == [0.0]
     # the next round begins anew, and everyone is told the gradient
     orders, _ = attempt(made, state, {8: [1.0, 1.0], 9: [1.0, 1.0]})
-    assert all(order.hint is not None and order.choices["count"] == 1 for order in orders.values())
+    assert all(order.guess is not None and order.num_directions == 1 for order in orders.values())
 
 
 def test_devices_first_then_directions_then_the_cap():
@@ -84,7 +81,7 @@ def test_devices_first_then_directions_then_the_cap():
     for _ in range(8):
         before = state.weights
         orders, state = attempt(made, state, {0: [9.0, 9.0], 1: [-9.0, -8.0]})
-        counts.append(orders[0].choices["count"])
+        counts.append(orders[0].num_directions)
         stepped.append(not torch.equal(state.weights["B"], before["B"]))
     assert counts == [2, 2, 2, 4, 8, 16, 2, 2]
     assert stepped == [False] * 5 + [True] + [False] * 2
@@ -95,7 +92,7 @@ def test_every_direction_of_every_example_counts_the_same():
     made = algorithm(Pacing(threshold=1e-9, devices=1, attempts=2))
     _, state = attempt(made, made.init(WEIGHTS), {0: [0.0, 0.0], 1: [0.0, 1e-3]}, examples=5)
     _, state = attempt(made, state, {2: [3.0, 3.0], 3: [3.0, 3.0]}, examples=5)
-    assert state.memory[HINT]["B"][0].item() == pytest.approx(2.0)
+    assert state.memory[GUESS]["B"][0].item() == pytest.approx(2.0)
 
 
 def test_one_device_alone_cannot_agree_with_itself():
@@ -118,7 +115,7 @@ def test_more_directions_lower_the_variance_of_real_slopes():
     """The same clients with K = 1 and with K = 64: the variance on the probe falls, so the pacing can end."""
     found = {}
     for count in (1, 64):
-        made = algorithm(Pacing(threshold=1e-12, attempts=9), count=count, units=problem.UNITS, pool=1)
+        made = algorithm(Pacing(threshold=1e-12, attempts=9), count=count, units=problem.UNITS, candidates=1)
         state = made.init(problem.weights())
         orders = made.plan(state, list(range(8)), Key(0))
         answers = [
@@ -132,8 +129,8 @@ def test_more_directions_lower_the_variance_of_real_slopes():
 
 
 def test_clients_draw_ten_times_as_many_and_keep_what_follows_the_hint():
-    made = algorithm(Pacing(), units=problem.UNITS)
-    state = replace(made.init(problem.weights()), memory={HINT: problem.weights(1)})
+    made = algorithm(Pacing(), units=problem.units(exact=False))
+    state = replace(made.init(problem.weights()), memory={GUESS: problem.weights(1)})
     order = made.plan(state, [3], Key(0))[3]
     reply = made.train(problem.loss_of, order, [problem.batch(0)], 1).reply
     pool = gaussian(order.key.fold("step", 0), state.weights, 10)
@@ -155,7 +152,7 @@ def test_senseless_pacing_is_refused(given):
 
 def test_steps_warm_up_and_decay_by_hand():
     """20 rounds, a tenth of them to warm up, each a step: 1/3, 2/3, 1, then 17/18, 16/18 and so on down."""
-    made = method("fwdllm", UNITS, Settings(rounds=20, server=sgd(1.0), pacing=Pacing(threshold=1e9)))
+    made = METHODS.fwdllm(UNITS, rounds=20, server=sgd(1.0), threshold=1e9)
     state, moved = made.init(WEIGHTS), []
     for _ in range(5):
         before = state.weights["B"]

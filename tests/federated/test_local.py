@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from spry.federated.settings import Settings
 from tests.laws import problem
 
 from spry.core.keys import Key
-from spry.federated.methods import method
+from spry.federated.methods import METHODS
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer
 
@@ -19,7 +18,7 @@ def round_of(made, state, clients):
 
 
 def test_a_client_alone_is_gradient_descent_on_its_own_data():
-    made = method("local", problem.UNITS, Settings(client=sgd(0.1)))
+    made = METHODS.local(problem.UNITS, client=sgd(0.1))
     state, by_hand = made.init(problem.weights()), problem.weights()
     for others in ([3, 5], [5, 8], [3]):  # client 3 sits the second round out
         trained, state = round_of(made, state, others)
@@ -33,5 +32,5 @@ def test_a_client_alone_is_gradient_descent_on_its_own_data():
 
 
 def test_nothing_travels():
-    assert not method("local", problem.UNITS, Settings()).federated
-    assert method("fedavg", problem.UNITS, Settings()).federated
+    assert not METHODS.local(problem.UNITS).federated
+    assert METHODS.fedavg(problem.UNITS).federated

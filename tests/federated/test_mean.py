@@ -26,7 +26,7 @@ def test_union_by_hand():
     mean.take(10, values(a=5.0, head=1.0))
     mean.take(10, values(b=2.0, head=2.0))
     mean.take(30, values(b=6.0, head=3.0))
-    g = mean.step_from(OLD)
+    g = mean.pseudo_gradient(OLD)
     assert list(g) == ["a", "b", "head"]
     assert g["a"].item() == pytest.approx(1.0 - 5.0)
     assert g["b"].item() == pytest.approx(2.0 - (10 * 2.0 + 30 * 6.0) / 40)
@@ -43,7 +43,7 @@ def test_gradients_are_averaged_as_they_are():
 def test_a_client_without_examples_has_no_say():
     mean = ClientMean()
     mean.take(0, values(a=100.0))
-    assert mean.read(OLD) == mean.step_from(OLD) == {}
+    assert mean.read(OLD) == mean.pseudo_gradient(OLD) == {}
 
 
 def test_order_of_replies_does_not_matter():
@@ -53,7 +53,7 @@ def test_order_of_replies_does_not_matter():
         mean = ClientMean()
         for examples, tree in order:
             mean.take(examples, tree)
-        results.append(mean.step_from(OLD))
+        results.append(mean.pseudo_gradient(OLD))
     for other in results[1:]:
         for name, value in results[0].items():
             torch.testing.assert_close(other[name], value, rtol=1e-7, atol=0)

@@ -7,12 +7,11 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spry.federated.budget import budgeted
 
 from spry.core.errors import ConfigError
 from spry.core.units import Unit
-from spry.experiment.build import SPLITS
-from spry.federated.split import contiguous, cyclic, everything, head_only
+from spry.federated.methods.options import SPLITS
+from spry.federated.split import budgeted, contiguous, cyclic, everything, head_only
 
 HEAD = Unit(name="head", names=("head.w",), head=True)
 

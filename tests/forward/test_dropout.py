@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.forward.reference import CHUNKS, agree, drawn, dual, use_chunks
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.forward import dropout, jvp
+from tests.forward.reference import CHUNKS, agree, drawn, dual, use_chunks
 
 
 @pytest.fixture(autouse=True, params=CHUNKS)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.forward.reference import CHUNKS, agree, drawn, dual, use_chunks
 from torch.overrides import handle_torch_function, has_torch_function
 
 from spry.core.errors import ModelError
 from spry.forward import Dual, rule, track_fallbacks
+from tests.forward.reference import CHUNKS, agree, drawn, dual, use_chunks
 
 
 @pytest.fixture(autouse=True, params=CHUNKS)

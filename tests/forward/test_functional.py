@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.forward.reference import CHUNKS, drawn, use_chunks
 from torch import nn
 
 from spry.core.errors import ModelError
 from spry.core.params import dot, tree_map
 from spry.forward import call, jvp, track_fallbacks
+from tests.forward.reference import CHUNKS, drawn, use_chunks
 
 
 @pytest.fixture(autouse=True, params=CHUNKS)

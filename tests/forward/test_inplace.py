@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.forward.reference import agree, drawn, dual
 
 from spry.core.errors import ModelError
 from spry.forward import Dual
+from tests.forward.reference import agree, drawn, dual
 
 
 def edited(edit):

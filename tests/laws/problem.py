@@ -44,6 +44,10 @@ class ProblemLoss:
     micro: int | None = None
     base: Params = field(default_factory=dict)
 
+    @property
+    def mask(self) -> None:
+        return None
+
     def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
         return self.examples(params).mean()
 

@@ -7,29 +7,35 @@ method that secretly uses one direction, gives all clients the same, or scales s
 from __future__ import annotations
 
 import pytest
-from spry.estimators.aligned import cosine
-from spry.federated.fwdllm import Pacing
-from spry.federated.settings import Settings
 
 from spry.core.keys import Key
 from spry.core.params import dot, size
-from spry.federated.methods import method
-from spry.federated.split import everything
+from spry.estimators.slopes import central_difference
+from spry.federated.methods import METHODS
+from spry.federated.methods.aligned import cosine
+from spry.federated.methods.fwdllm import Pacing, paced
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer
 from tests.laws import problem
-from tests.laws.test_replay import PROJECTED
+
+PROJECTED = ["spry", "spry_per_iteration", "fedfgd", "fedmezo", "baffle", "fwdllm"]
 
 DRAWS = 120
 
 
 def estimate(name, clients, count, seed):
     """The aggregate after one batch, read off a step of size 1; all clients have the same data."""
-    settings = Settings(
-        client=sgd(1.0), server=sgd(1.0), split=everything, count=count, h=1e-5, exact_head=False,
-        pacing=Pacing(attempts=1),
-    )  # fmt: skip
-    algorithm = method(name, problem.UNITS, settings)
+    known = METHODS[name].option_names
+    wanted = {"split": "everything", "num_directions": count, "fd_step": 1e-5}
+    own = {option: value for option, value in wanted.items() if option in known}
+    units = problem.units(exact=False)
+    if name == "fwdllm":  # which steps at once only if it may not wait
+        algorithm = paced(
+            name=name, units=units, slope=central_difference(1e-5), num_directions=count, candidates=10,
+            server=sgd(1.0), pacing=Pacing(attempts=1),
+        )  # fmt: skip
+    else:
+        algorithm = METHODS[name](units, client=sgd(1.0), server=sgd(1.0), **own)
     state = algorithm.init(problem.weights())
     orders = algorithm.plan(state, list(range(clients)), Key(seed))
     answers = [

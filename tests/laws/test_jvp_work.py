@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 import transformers
 from peft import LoraConfig, get_peft_model
-from spry.forward.tap import tapped
 from torch.utils.flop_counter import FlopCounterMode
 
 from spry.forward import call, jvp
@@ -81,27 +79,3 @@ def test_nothing_is_computed_twice(monkeypatch, name, targets, size, batch, coun
 
     inference = products(torch.no_grad()(lambda: loss(params)))
     assert products(lambda: jvp(loss, params, directions)) <= law(count) * inference
-
-
-@pytest.mark.parametrize("size", CHUNKS)
-@pytest.mark.parametrize("targets", ["attention", "all-linear"])
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("count", [1, 4])
-def test_nor_along_activation_directions(monkeypatch, name, targets, size, count):
-    """The products that form the traces are batched ones: they are left out, as attention's are."""
-    use_chunks(monkeypatch, size)
-    model, words, params = built(name, targets, 3)
-
-    def noise(name, call, like):
-        return [drawn(*like.shape, seed=k, dtype=like.dtype) for k in range(count)]
-
-    def examples(p):
-        logits = call(model, p, input_ids=words).logits
-        return F.cross_entropy(logits, torch.zeros(3, dtype=torch.long), reduction="none")
-
-    def estimate():
-        return tapped(examples, {}, params, [{}] * count, noise, torch.ones_like(words))
-
-    inference = products(torch.no_grad()(lambda: examples(params)))
-    assert products(estimate) <= law(count) * inference
-    assert estimate().slopes.shape == (count, 3)

@@ -6,24 +6,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from spry.federated.fwdllm import Pacing
-from spry.federated.settings import Settings
 
 from spry.core.errors import CheckpointError
 from spry.experiment import checkpoint
-from spry.federated.methods import METHODS, method
 from tests.laws import problem
-from tests.laws.test_methods import run
+from tests.laws.test_methods import VARIANTS, make, run
 
 
 @pytest.mark.parametrize("stop", [1, 2, 4])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_through_a_checkpoint(name, stop, tmp_path):
-    settings = Settings(rounds=20)
-    whole = run(name, rounds=9, settings=settings)[0]
-    checkpoint.write(run(name, rounds=stop, settings=settings)[0], tmp_path)
-    fresh = method(name, problem.UNITS, settings).init(problem.weights())
-    rest = run(name, rounds=9, settings=settings, state=checkpoint.read(tmp_path, fresh))[0]
+    given = {"rounds": 20}
+    whole = run(name, rounds=9, given=given)[0]
+    checkpoint.write(run(name, rounds=stop, given=given)[0], tmp_path)
+    fresh = make(name, **given).init(problem.weights())
+    rest = run(name, rounds=9, given=given, state=checkpoint.read(tmp_path, fresh))[0]
     assert all(torch.equal(whole.weights[n], rest.weights[n]) for n in whole.weights)
     assert whole.memory.keys() == rest.memory.keys()
     for slot, tensors in whole.memory.items():
@@ -31,7 +28,7 @@ def test_through_a_checkpoint(name, stop, tmp_path):
 
 
 def test_a_memory_of_another_model_is_refused(tmp_path):
-    state = run("fwdllm", rounds=5, settings=Settings(pacing=Pacing(attempts=1)))[0]
+    state = run("fwdllm", rounds=5, given={"threshold": 1e12})[0]
     other = {slot: {n: v[:1] for n, v in tensors.items()} for slot, tensors in state.memory.items()}
     checkpoint.write(replace(state, memory=other), tmp_path)
     with pytest.raises(CheckpointError, match="does not fit"):

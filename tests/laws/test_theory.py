@@ -11,8 +11,8 @@ import torch
 from spry.core.keys import Key
 from spry.core.units import Unit
 from spry.estimators.backprop import backprop
-from spry.estimators.directions import basis, gaussian, orthogonal, rademacher
-from spry.estimators.projected import Measurement, projected
+from spry.estimators.directions import coordinate, gaussian, orthogonal, rademacher
+from spry.estimators.projected import SlopeSpec, projected
 from spry.estimators.slopes import forward_mode
 from spry.federated.algorithm import compose
 from spry.federated.split import contiguous, cyclic, everything
@@ -30,7 +30,7 @@ class Linear:
     def __call__(self, params, *, checkpoint=False):
         return sum((self.gradient[n] * w).sum() for n, w in params.items())
 
-    def parts(self):
+    def microbatches(self):
         return [(1.0, self)]
 
 
@@ -52,7 +52,10 @@ def aggregate(estimator, split, g, examples=None, round=0, seed=0):
     state = made.init({u.name: torch.zeros(SIZE, dtype=torch.float64) for u in UNITS})
     orders = made.plan(state, list(range(len(g))), Key(seed))
     answers = [
-        Answer(o, made.train(lambda loss, key: loss, o, [Linear(g[c])], (examples or [1] * len(g))[c]).reply)
+        Answer(
+            o,
+            made.train(lambda loss, key, base: loss, o, [Linear(g[c])], (examples or [1] * len(g))[c]).reply,
+        )
         for c, o in orders.items()
     ]
     return -flat(made.absorb(state, answers).weights)
@@ -96,7 +99,7 @@ def test_of_unequal_sizes_a_bias_is_left_over_all_deals():
     assert float(left.norm() / by_examples.norm()) > 0.1
 
 
-SIGNS = {gaussian: lambda k: 1, rademacher: lambda k: -1, orthogonal: lambda k: -k, basis: lambda k: -k}
+SIGNS = {gaussian: lambda k: 1, rademacher: lambda k: -1, orthogonal: lambda k: -k, coordinate: lambda k: -k}
 
 
 @pytest.mark.parametrize("directions", SIGNS)
@@ -105,7 +108,7 @@ SIGNS = {gaussian: lambda k: 1, rademacher: lambda k: -1, orthogonal: lambda k: 
 def test_one_step_identity(directions, count, m, dealt):
     """E|g_hat - g|^2 / |g|^2 = (d + s c) / (M K): s = 1, -1 or -K, c = min(M, L) slices or 1 without a split."""
     g = [{u.name: torch.ones(SIZE, dtype=torch.float64) for u in UNITS}] * m
-    estimator = projected(forward_mode, Measurement(directions=directions), count)
+    estimator = projected(forward_mode, SlopeSpec(directions=directions), count)
     true, d = flat(g[0]), L * SIZE
     found = [
         aggregate(estimator, cyclic if dealt else everything, g, seed=seed)

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from spry.federated.settings import Settings
 
 from spry.core.keys import Key
 from spry.core.units import Unit
-from spry.federated.methods import method
-from spry.federated.split import contiguous, cyclic
+from spry.federated.methods import METHODS
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer
 
@@ -27,7 +25,7 @@ class Tilted:
     def __call__(self, params, *, checkpoint=False):
         return self.slope * sum(w.sum() for w in params.values())
 
-    def parts(self):
+    def microbatches(self):
         return [(1.0, self)]
 
 
@@ -39,17 +37,17 @@ def units(count):
 
 
 @pytest.mark.parametrize("lost", [(), (0,), (1, 2)])
-@pytest.mark.parametrize("split", [cyclic, contiguous])
+@pytest.mark.parametrize("split", ["cyclic", "contiguous"])
 @pytest.mark.parametrize(("count", "m"), [(2, 5), (5, 3), (4, 4), (1, 4), (6, 4)])
 def test_each_weight_is_the_mean_over_its_owners(count, m, split, lost):
-    made = method("fedavg_split", units(count), Settings(client=sgd(1.0), server=sgd(1.0), split=split))
+    made = METHODS.fedavg(units(count), client=sgd(1.0), server=sgd(1.0), split=split)
     state = made.init({
         name: torch.zeros(2, dtype=torch.float64) for name in [*(f"u{i}" for i in range(count)), "h"]
     })
     orders = made.plan(state, list(range(m)), Key(0))
     kept = [c for c in orders if c not in lost]
     answers = [
-        Answer(orders[c], made.train(lambda b, key: Tilted(b + 1), orders[c], [c], 10 * (c + 1)).reply)
+        Answer(orders[c], made.train(lambda b, key, base: Tilted(b + 1), orders[c], [c], 10 * (c + 1)).reply)
         for c in kept
     ]
     after = made.absorb(state, answers)
@@ -66,11 +64,11 @@ def test_each_weight_is_the_mean_over_its_owners(count, m, split, lost):
 
 def test_by_hand():
     """Two units, three clients of 10, 20 and 30 examples, round 0: u0 has clients 0 and 2, u1 has client 1."""
-    made = method("fedavg_split", units(2), Settings(client=sgd(1.0), server=sgd(1.0)))
+    made = METHODS.fedavg(units(2), client=sgd(1.0), server=sgd(1.0), split="cyclic")
     state = made.init({name: torch.zeros(1, dtype=torch.float64) for name in ("u0", "u1", "h")})
     orders = made.plan(state, [0, 1, 2], Key(0))
     answers = [
-        Answer(o, made.train(lambda b, key: Tilted(b + 1), o, [c], 10 * (c + 1)).reply)
+        Answer(o, made.train(lambda b, key, base: Tilted(b + 1), o, [c], 10 * (c + 1)).reply)
         for c, o in orders.items()
     ]
     after = made.absorb(state, answers).weights

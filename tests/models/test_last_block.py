@@ -169,6 +169,7 @@ def test_a_kind_without_maps_is_refused(backbone):
 
 
 TINY = {
+    "max_position_embeddings": 40,
     "d_model": 16,
     "encoder_layers": 2,
     "decoder_layers": 2,
@@ -180,6 +181,7 @@ ODD = {
     "t5": {"d_model": 16, "num_layers": 2, "num_heads": 2, "d_kv": 8, "d_ff": 24},
     "xlnet": {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24},
     "longformer": {
+        "max_position_embeddings": 40,
         "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "attention_window": 4,
     },
 }  # fmt: skip
@@ -195,7 +197,6 @@ def test_models_that_pool_at_an_end_token_or_put_positions_first(kind, tiny_toke
 
     sizes = {
         "vocab_size": 32,
-        "max_position_embeddings": 40,
         "pad_token_id": 0,
         "bos_token_id": 2,
         "eos_token_id": 3,

@@ -8,9 +8,9 @@ import torch
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
+from spry.models import sources
 from spry.models.load import load
 from spry.models.targets import find
-from spry.models import sources
 
 
 def test_the_head_comes_from_the_key_and_nothing_else(tiny_model, capfd):

@@ -13,14 +13,14 @@ from spry.core.errors import ConfigError
 from spry.profile import (
     MEASURED_METHODS,
     Case,
-    Row,
+    CaseResult,
     measure_all,
     measure_in_subprocess,
     parse_bytes,
     what_fits,
 )
 from spry.profile.architectures import build_model
-from spry.profile.measure import prepare
+from spry.profile.measure import build_subject
 from spry.profile.steps import STEPS, exact_slopes
 from spry.profile.weight_bytes import weight_bytes
 
@@ -31,7 +31,7 @@ SMALL = Case(model="minilm", method="spry", batch=2, length=24, layers=2, repeat
 @pytest.mark.parametrize("settings", [{}, {"slice": "last"}, {"micro_batch": 1}, {"directions": 3}])
 def test_slopes_agree_with_autograd_and_the_model_is_unchanged(method, settings):
     case = replace(SMALL, method=method, dtype="float64", **settings)
-    subject = prepare(case)
+    subject = build_subject(case)
     before = {name: weight.detach().clone() for name, weight in subject.model.named_parameters()}
     slopes = STEPS[method](subject)
     if method in {"spry", "forward-ad", "fedmezo"}:
@@ -52,7 +52,7 @@ def test_slopes_agree_with_autograd_and_the_model_is_unchanged(method, settings)
 def test_micro_batches_add_up_to_the_batchs_gradient(method):
     gradients = []
     for rows in (None, 2):
-        subject = prepare(replace(SMALL, method=method, dtype="float64", batch=3, micro_batch=rows))
+        subject = build_subject(replace(SMALL, method=method, dtype="float64", batch=3, micro_batch=rows))
         STEPS[method](subject)
         gradients.append({name: weight.grad for name, weight in subject.params.items()})
     for name, gradient in gradients[0].items():
@@ -60,7 +60,7 @@ def test_micro_batches_add_up_to_the_batchs_gradient(method):
 
 
 def test_the_last_slice_is_the_last_layers_lora_and_the_head():
-    names = prepare(replace(SMALL, slice="last")).params
+    names = build_subject(replace(SMALL, slice="last")).params
     assert len([name for name in names if "lora" in name]) == 4
     assert all(".1." in name for name in names if "lora" in name)
     assert any("classifier" in name for name in names)
@@ -75,7 +75,7 @@ def test_a_row_comes_from_a_fresh_process_and_survives_json():
         assert row.step_seconds > 0
         assert row.predicted_bytes > 0
         record = json.loads(json.dumps(row.to_json()))
-        assert Row.from_json(record) == row
+        assert CaseResult.from_json(record) == row
         named = {
             "shape",
             "method",

@@ -6,7 +6,7 @@ import pytest
 
 from spry.measure.meter import tensor_peak
 from spry.profile.case import Case
-from spry.profile.measure import prepare
+from spry.profile.measure import build_subject
 from spry.profile.predict import predict_peak
 from spry.profile.steps import STEPS
 
@@ -23,7 +23,7 @@ OFF = {
 
 def compare(**settings):
     case = Case(**{"batch": 2, "length": 128, "layers": 3, **settings})
-    subject = prepare(case)
+    subject = build_subject(case)
     step = STEPS[case.method]
     step(subject)
     return predict_peak(case, subject.model), tensor_peak(lambda: step(subject))

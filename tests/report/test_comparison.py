@@ -8,11 +8,11 @@ import pytest
 
 from spry.core.errors import DataError
 from spry.report import comparison
-from spry.report.tables import markdown, plain
+from spry.report.tables import markdown, text_table
 
 
 def accuracy(mean, std=0.0):
-    return {"accuracy_mean": mean, "accuracy_std": std}
+    return {"score_mean": mean, "score_std": std}
 
 
 DOCUMENT = {
@@ -67,8 +67,8 @@ def folder(tmp_path):
 
 
 def test_equal_rounds_show_a_few_and_the_last(folder):
-    rounds, *_ = comparison.tables(folder)
-    assert len(rounds.columns) == 1 + comparison.MOST
+    rounds, *_ = comparison.comparison_tables(folder)
+    assert len(rounds.columns) == 1 + comparison.MAX_COLUMNS
     assert rounds.columns[-1] == "after 20 rounds"
     spry, fedavg = rounds.rows
     assert fedavg[0].text == "fedavg + checkpointing"
@@ -78,11 +78,11 @@ def test_equal_rounds_show_a_few_and_the_last(folder):
 def test_one_seed_has_no_spread(folder):
     rows = [{**row, "seeds": [0]} for row in DOCUMENT["rows"]]
     (folder / "comparison.json").write_text(json.dumps({**DOCUMENT, "rows": rows}))
-    assert comparison.tables(folder)[0].rows[0][-1].text == "69.0"
+    assert comparison.comparison_tables(folder)[0].rows[0][-1].text == "69.0"
 
 
 def test_what_does_not_fit_is_marked(folder):
-    _, budget, *_ = comparison.tables(folder)
+    _, budget, *_ = comparison.comparison_tables(folder)
     assert [[cell.text for cell in row[3:]] for row in budget.rows] == [
         ["60.0 ± 0.0", "7 MiB"],
         ["–", "9 MiB: does not fit"],
@@ -92,13 +92,13 @@ def test_what_does_not_fit_is_marked(folder):
 
 
 def test_what_is_not_reached_is_said(folder):
-    target = comparison.tables(folder)[2]
-    assert target.title == "Cost to 65.0 % test accuracy"
+    target = comparison.comparison_tables(folder)[2]
+    assert target.title == "Cost of reaching 65.0 % test accuracy"
     assert [row[1].text for row in target.rows] == ["15.5 (2 of 3 seeds)", "not reached"]
 
 
 def test_tuning_shows_what_was_tried_and_where_the_grid_ends(folder):
-    tuning = comparison.tables(folder)[3]
+    tuning = comparison.comparison_tables(folder)[3]
     assert [[cell.text for cell in row[1:]] for row in tuning.rows] == [
         ["client.lr, method.count", "0.1, 4: 50.0;  0.2, 4: broke down", "0.1, 4", "client.lr"],
         ["client.lr", "0.0001: 70.0", "0.0001", "no"],
@@ -106,16 +106,16 @@ def test_tuning_shows_what_was_tried_and_where_the_grid_ends(folder):
 
 
 def test_everything_goes_into_the_markdown(folder):
-    text = comparison.write(folder, [plain("Outcomes", ["a"], [["1"]])]).read_text()
-    for table in comparison.tables(folder):
+    text = comparison.write_markdown(folder, [text_table("Outcomes", ["a"], [["1"]])]).read_text()
+    for table in comparison.comparison_tables(folder):
         assert markdown(table) in text
     assert text.startswith("**Outcomes**")
 
 
 def test_other_folders_and_older_comparisons_have_no_views(tmp_path):
-    assert comparison.tables(tmp_path) == []
+    assert comparison.comparison_tables(tmp_path) == []
     (tmp_path / "comparison.json").write_text('{"rows": []}')
-    assert comparison.tables(tmp_path) == []
+    assert comparison.comparison_tables(tmp_path) == []
     (tmp_path / "comparison.json").write_text('{"rows": [')
     with pytest.raises(DataError, match="damaged"):
-        comparison.tables(tmp_path)
+        comparison.comparison_tables(tmp_path)

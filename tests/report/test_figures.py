@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tests.report.made import MadeRun, comparison
 
-from spry.report import costs, curves, style, tradeoff
-from spry.report.groups import sections
-from spry.report.load import find
+from spry.report import bars, curves, style, tradeoff
+from spry.report.groups import group_runs
+from spry.report.read import read_runs
 
 HOSTILE = {
     "one run": [MadeRun()],
@@ -24,25 +24,27 @@ HOSTILE = {
 
 
 def section_of(tmp_path, runs):
-    (section,), _ = sections(find([run.write(tmp_path / str(place)) for place, run in enumerate(runs)]))
+    (section,), _ = group_runs(
+        read_runs([run.write(tmp_path / str(place)) for place, run in enumerate(runs)])
+    )
     return section
 
 
 def test_a_curve_is_the_mean_over_seeds_where_known(tmp_path):
     section = section_of(tmp_path, [MadeRun(seed=seed) for seed in range(3)])
-    found = curves.curve(section.groups[0], curves.rounds, "test_accuracy")
+    found = curves.average_curve(section.groups[0], curves.finished_rounds, "test_accuracy")
     values = [
         [round["test_accuracy"] for round in run.rounds if round["test_accuracy"]] for run in section.runs
     ]
     np.testing.assert_array_equal(found.x, [5, 10, 15, 20])
     np.testing.assert_allclose(found.mean, np.mean(values, axis=0))
-    np.testing.assert_allclose(found.spread, np.std(values, axis=0, ddof=1))
+    np.testing.assert_allclose(found.std, np.std(values, axis=0, ddof=1))
 
 
 def test_places_on_the_x_axes_add_up(tmp_path):
     run = section_of(tmp_path, [MadeRun(up=1000, seconds=2.0)]).runs[0]
-    assert curves.bytes_up(run)[-1] == 20 * 10 * 1000
-    assert curves.client_seconds(run)[-1] == pytest.approx(20 * 0.97 * 2.0)
+    assert curves.cumulative_bytes_up(run)[-1] == 20 * 10 * 1000
+    assert curves.cumulative_seconds(run)[-1] == pytest.approx(20 * 0.97 * 2.0)
 
 
 def test_a_round_in_which_memory_was_measured_counts_as_the_others(tmp_path):
@@ -50,18 +52,18 @@ def test_a_round_in_which_memory_was_measured_counts_as_the_others(tmp_path):
     for client in (client for round in run.rounds[1:] for client in round["clients"]):
         client["peak_bytes_above_model"] = None
     run.rounds[0]["client_seconds"] = 100.0
-    np.testing.assert_allclose(np.diff(curves.client_seconds(run), prepend=0.0), 0.97 * 2.0)
+    np.testing.assert_allclose(np.diff(curves.cumulative_seconds(run), prepend=0.0), 0.97 * 2.0)
 
 
 def test_a_trailing_mean_begins_short(tmp_path):
     group = section_of(tmp_path, [MadeRun()]).groups[0]
-    losses = curves.curve(group, curves.rounds, "loss").mean
-    smooth = curves.curve(group, curves.rounds, "loss", window=5).mean
+    losses = curves.average_curve(group, curves.finished_rounds, "loss").mean
+    smooth = curves.average_curve(group, curves.finished_rounds, "loss", window=5).mean
     np.testing.assert_allclose(smooth, [losses[max(0, k - 4) : k + 1].mean() for k in range(20)])
 
 
 @pytest.mark.parametrize(
-    "draw", [curves.draw, costs.draw, tradeoff.draw], ids=["curves", "costs", "tradeoff"]
+    "draw", [curves.draw_curves, bars.draw_costs, tradeoff.draw_tradeoff], ids=["curves", "costs", "tradeoff"]
 )
 @pytest.mark.parametrize("runs", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.filterwarnings("error")
@@ -71,8 +73,8 @@ def test_figures_survive_every_log(tmp_path, draw, runs):
 
 
 def test_legends_and_labels(tmp_path):
-    section = sections(find([comparison(tmp_path / "all")]))[0][0]
-    figure = curves.draw(section)
+    section = group_runs(read_runs([comparison(tmp_path / "all")]))[0][0]
+    figure = curves.draw_curves(section)
     figure.draw_without_rendering()
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
@@ -85,7 +87,7 @@ def test_legends_and_labels(tmp_path):
 
 def test_an_svg_is_the_same_each_time(tmp_path):
     section = section_of(tmp_path, [MadeRun()])
-    assert style.svg(costs.draw(section)) == style.svg(costs.draw(section))
+    assert style.svg(bars.draw_costs(section)) == style.svg(bars.draw_costs(section))
 
 
 def test_marks_differ():

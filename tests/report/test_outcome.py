@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from io import StringIO
 
 import pytest
 from rich.console import Console
 from tests.report.made import MadeRun, comparison
 
-from spry.report.groups import sections
-from spry.report.load import find
-from spry.report.outcome import MAIN, MORE, outcome, settings
+from spry.report.groups import group_runs
+from spry.report.outcome import MORE, main_columns, outcome_table, settings_tables
+from spry.report.read import read_runs
 from spry.report.tables import markdown, terminal
 
 
 @pytest.fixture
 def section(tmp_path):
-    return sections(find([comparison(tmp_path / "all")]))[0][0]
+    return group_runs(read_runs([comparison(tmp_path / "all")]))[0][0]
 
 
 def texts(table):
@@ -24,7 +25,7 @@ def texts(table):
 
 
 def test_the_demo_table(section):
-    rows = texts(outcome(section))
+    rows = texts(outcome_table(section))
     assert [row[0] for row in rows] == ["majority class", "head_only", "spry", "fedavg + checkpointing"]
     assert rows[0][1:] == ["42.4", "–", "–", "–", "–", "–"]
     accuracy = section.groups[1].runs[0].summary["test_accuracy"]
@@ -33,9 +34,9 @@ def test_the_demo_table(section):
 
 
 def test_the_best_accuracies_are_marked_and_costs_are_drawn(section):
-    table = outcome(section, (*MAIN, *MORE))
+    table = outcome_table(section, MORE)
     assert [[cell.best for cell in row].count(True) for row in table.rows] == [0, 0, 0, 3]
-    peak = 1 + [column.key for column in MAIN].index("peak_bytes_above_model")
+    peak = 1 + [column.key for column in main_columns(section.score)].index("peak_bytes_above_model")
     assert [row[peak].share for row in table.rows] == [
         None,
         pytest.approx(20 / 96),
@@ -46,8 +47,10 @@ def test_the_best_accuracies_are_marked_and_costs_are_drawn(section):
 
 def test_seeds_and_progress_are_told(tmp_path):
     going = MadeRun(method="fedsgd", finished=False, rounds=3)
-    (section,), _ = sections(find([comparison(tmp_path / "all", seeds=2), going.write(tmp_path / "going")]))
-    rows = texts(outcome(section))
+    (section,), _ = group_runs(
+        read_runs([comparison(tmp_path / "all", seeds=2), going.write(tmp_path / "going")])
+    )
+    rows = texts(outcome_table(section))
     assert "±" in rows[1][1]
     assert rows[-1][0] == "fedsgd + checkpointing (1 seed, in progress)"
     assert rows[-1][1] == "–"
@@ -56,7 +59,7 @@ def test_seeds_and_progress_are_told(tmp_path):
 
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_the_terminal_shows_every_number(section, width):
-    table = outcome(section)
+    table = outcome_table(section)
     screen = Console(file=StringIO(), width=width)
     screen.print(terminal(table))
     shown = screen.file.getvalue()
@@ -67,19 +70,39 @@ def test_the_terminal_shows_every_number(section, width):
 
 
 def test_markdown_has_a_row_each(section):
-    lines = markdown(outcome(section)).splitlines()
+    lines = markdown(outcome_table(section)).splitlines()
     assert len(lines) == 2 + 2 + 4
     assert len({line.count("|") for line in lines[2:]}) == 1
 
 
 def test_settings_are_divided_into_common_and_differing(section):
-    common, differing = settings(section)
+    common, differing = settings_tables(section)
     assert ["data.alpha", "1.0"] in texts(common)
-    assert ["method.checkpoint", "yes"] in texts(common)
-    assert texts(differing) == [["method.name", "head_only", "spry", "fedavg"]]
+    assert texts(differing) == [
+        ["method.name", "head_only", "spry", "fedavg"],
+        ["method.clients_step", "yes", "–", "–"],
+        ["method.num_directions", "–", "1", "–"],
+        ["method.checkpoint", "–", "–", "yes"],
+    ]
     assert not any(row[0] == "seed" for row in texts(common))
 
 
 def test_one_run_differs_in_nothing(tmp_path):
-    (section,), _ = sections(find([MadeRun().write(tmp_path / "run")]))
-    assert settings(section)[1] is None
+    (section,), _ = group_runs(read_runs([MadeRun().write(tmp_path / "run")]))
+    assert settings_tables(section)[1] is None
+
+
+def test_medians_of_rounds_and_the_sum_of_the_run_are_told_apart(tmp_path):
+    folder = MadeRun(rounds=4).write(tmp_path / "run")
+    lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    for line, seconds in zip(lines, (1.0, 1.0, 1.0, 97.0), strict=True):
+        line["client_seconds"] = seconds
+        for client in line["clients"]:
+            client["peak_bytes_above_model"] = None
+    (folder / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "summary.json").unlink()
+    (section,), _ = group_runs(read_runs([folder]))
+    table = outcome_table(section, MORE)
+    row = dict(zip(table.columns, (cell.text for cell in table.rows[-1]), strict=True))
+    assert row["client compute per round, median"] == "1.00 s"
+    assert row["client compute, whole run"] == "1 min 40 s"

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from tests.report.made import MadeRun, comparison
 
-from spry.report.page import write
+from spry.report.page import write_report
 
 VOID = {"meta", "img", "br", "link"}
 
@@ -31,7 +31,7 @@ class Balance(HTMLParser):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     folder = comparison(tmp_path_factory.mktemp("page") / "all", seeds=2)
-    return write([folder], folder / "report")
+    return write_report([folder], folder / "report")
 
 
 def test_every_file_is_there(report):
@@ -65,7 +65,7 @@ def test_the_page_says_what_was_run_with_which_versions(report):
 
 def test_names_are_escaped(tmp_path):
     run = MadeRun(dataset="<b>&data</b>").write(tmp_path / "run")
-    page = write([run], tmp_path / "report").page.read_text()
+    page = write_report([run], tmp_path / "report").page.read_text()
     assert "<b>" not in page
     assert "&lt;b&gt;&amp;data" in page
 
@@ -73,7 +73,7 @@ def test_names_are_escaped(tmp_path):
 def test_data_sets_have_sections_and_figures_of_their_own(tmp_path):
     runs = [MadeRun(dataset=name).write(tmp_path / name) for name in ("tweets", "bbc-news")]
     repeated = MadeRun(dataset="tweets").write(tmp_path / "again")
-    report = write([*runs, repeated], tmp_path / "report")
+    report = write_report([*runs, repeated], tmp_path / "report")
     page = report.page.read_text()
     assert page.count("<section>") == 2
     assert len(report.images) == 6
@@ -81,5 +81,5 @@ def test_data_sets_have_sections_and_figures_of_their_own(tmp_path):
 
 
 def test_a_page_can_be_written_before_the_first_round_ends(tmp_path):
-    report = write([MadeRun(rounds=0, finished=False).write(tmp_path / "run")], tmp_path / "report")
+    report = write_report([MadeRun(rounds=0, finished=False).write(tmp_path / "run")], tmp_path / "report")
     assert "in progress" in report.page.read_text()

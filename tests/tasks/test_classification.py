@@ -124,12 +124,12 @@ def test_evaluation_counts_every_example_once(task, batch, weights):
     with torch.no_grad():
         logits = task.logits(weights, batch)
     right = int((logits.argmax(1) == batch["labels"]).sum())
-    assert (found.count, found.correct) == (5, right)
+    assert (found.examples, found.correct) == (5, right)
     assert found.loss == pytest.approx(task.loss(batch, Key(0))(weights).item(), rel=1e-6)
     assert found.confusion.sum(axis=1).tolist() == [2, 2, 1]
     rows = [{name: value[row : row + 1] for name, value in batch.items()} for row in range(5)]
     merged = task.evaluate(weights, rows)
-    assert (merged.count, merged.correct) == (found.count, found.correct)
+    assert (merged.examples, merged.correct) == (found.examples, found.correct)
     assert merged.loss == pytest.approx(found.loss, rel=1e-6)
     assert not task.evaluate(weights, [])
 
@@ -226,7 +226,7 @@ def test_half_precision_gives_full_precision_losses(tiny_model, reviews):
     batch = task.encode(reviews, max_length=16).batch(range(5))
     assert task.backbone.model.dtype == torch.bfloat16
     assert task.loss(batch, Key(0))(task.init()).dtype == torch.float32
-    assert task.evaluate(task.init(), [batch]).count == 5
+    assert task.evaluate(task.init(), [batch]).examples == 5
 
 
 def test_every_architecture_has_exact_slopes(folder, kind, reviews):

@@ -38,7 +38,7 @@ def test_the_parts_add_up_to_the_whole_however_they_are_cut(cuts):
     bounds = [0, *sorted(cuts), 30]
     parts = [classified(losses[a:b], labels[a:b], logits[a:b]) for a, b in pairwise(bounds)]
     whole, merged = classified(losses, labels, logits), sum(parts, start=ClassificationMetrics())
-    assert (merged.count, merged.correct) == (whole.count, whole.correct)
+    assert (merged.examples, merged.correct) == (whole.examples, whole.correct)
     assert np.array_equal(merged.confusion, whole.confusion)
     assert merged.loss_sum == pytest.approx(whole.loss_sum, rel=1e-12)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tracemalloc
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,15 +25,17 @@ def tree(dtype=torch.float32, seed=0):
     return {name: Key(seed).normal(name, shape).to(dtype) for name, shape in shapes.items()}
 
 
-def order(dtype=torch.float32, hint=False):
+def order(dtype=torch.float32, guess=False, count=1):
     return Order(
         round=12,
         client=345,
         weights=tree(dtype),
         trained=(NAMES[0], NAMES[2]),
         key=Key(7).fold("round", 12, "client", 345),
-        hint={NAMES[0]: tree(dtype, 1)[NAMES[0]]} if hint else None,
-        choices={"count": 4, "half": 1} if hint else {},
+        guess={NAMES[0]: tree(dtype, 1)[NAMES[0]]} if guess else None,
+        num_directions=count,
+        max_steps=13 if guess else None,
+        group=int(guess),
     )
 
 
@@ -73,16 +77,16 @@ def test_a_reply_survives(kind, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("hint", [False, True])
-def test_an_order_survives(hint, dtype):
-    sent = order(dtype, hint)
+@pytest.mark.parametrize("guess", [False, True])
+def test_an_order_survives(guess, dtype):
+    sent = order(dtype, guess)
     assert same(codec.decode_order(codec.encode_order(sent), tree() | tree(dtype)), sent)
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (1, 1), (1, 8), (100, 3)])
 def test_slopes_of_any_shape(shape):
-    sent = reply("slopes", shape=shape)
-    assert same(codec.decode_reply(codec.encode_reply(sent, order()), order()), sent)
+    sent, asked = reply("slopes", shape=shape), order(count=shape[1])
+    assert same(codec.decode_reply(codec.encode_reply(sent, asked), asked), sent)
 
 
 def test_small_replies_are_small():
@@ -159,8 +163,9 @@ def test_orders_are_checked_too():
         (rewrap(good, w=[0, 9]), "place from 0 to 2"),
         (rewrap(good, k=["seed"]), "seed"),
         (rewrap(good, k=None), "key"),
-        (rewrap(good, o={"count": 10**9}), "choices"),
-        (rewrap(good, o=[1]), "choices"),
+        (rewrap(good, d=10**9), "d = 1000000000"),
+        (rewrap(good, m="many"), "m = 'many'"),
+        (rewrap(good, g=-1), "g = -1"),
         (good[:-5], "truncated|damaged"),
         (GOOD["weights"], "not an order"),
     ):
@@ -189,7 +194,7 @@ def test_fuzzed_bytes_are_read_or_refused_and_nothing_else(kind, data):
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_fuzzed_orders_are_read_or_refused_and_nothing_else(data):
-    for sent in damaged(codec.encode_order(order(hint=True)), data):
+    for sent in damaged(codec.encode_order(order(guess=True)), data):
         with contextlib.suppress(SpryError):
             codec.decode_order(sent, tree())
 
@@ -205,3 +210,24 @@ def test_fuzzed_headers_are_read_or_refused_and_nothing_else(header):
     for kind in range(6):
         with contextlib.suppress(SpryError):
             codec.decode_reply(frame.PREFIX.pack(b"SPRY", 1, kind, len(text)) + text + b"\0" * 40, order())
+
+
+@pytest.mark.parametrize(
+    ("shape", "limits"),
+    [((1, 1000), {"count": 1}), ((1, 1), {"count": 2}), ((10**6, 1), {}), ((14, 1), {"max_steps": 13})],
+)
+def test_slopes_that_nobody_ordered_are_refused_before_they_are_read(shape, limits):
+    """Replaying them would cost the server their directions: 2^20 steps of 2^4 are hours."""
+    asked = replace(order(count=limits.get("count", 1)), max_steps=limits.get("max_steps", 13))
+    data = rewrap(codec.encode_reply(reply("bare slopes", shape=(1, 1)), asked), s=list(shape))
+    tracemalloc.start()
+    with pytest.raises(WireError, match="ordered were at most"):
+        codec.decode_reply(data, asked)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_more_local_steps_than_ordered_are_refused_for_weights_too():
+    asked = replace(order(), max_steps=12)
+    with pytest.raises(WireError, match="t = 13"):
+        codec.decode_reply(codec.encode_reply(reply("weights"), asked), asked)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from spry import __version__
-from spry.cli import catalog, check, compare, memory, report, runs, screen
+from spry.cli import catalog, check, compare, failures, memory, report, runs, screen
 from spry.core.errors import ConfigError, DataError, ModelError, SpryError
 
 BAD_INPUT, FAILED = 2, 1
@@ -58,8 +58,9 @@ def _options(
     _version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")] = False,
 ) -> None:
-    pass
+    screen.debug = debug
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def main() -> None:
     Raises:
         SystemExit: Always, with 0 after success, 2 for input that cannot be used, 1 where training or files
             failed, 130 after Ctrl-C.
-        OSError: If the system fails in something that is not about a file of the user's: a defect of ours.
+        Exception: If something failed that is not known to be about the user's input: a defect of ours.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -78,11 +79,11 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         app()
-    except SpryError as error:
-        screen.complain(error)
-        sys.exit(BAD_INPUT if isinstance(error, (ConfigError, DataError, ModelError)) else FAILED)
-    except OSError as error:
-        if error.filename is None:
+    except Exception as error:
+        told = str(error) if isinstance(error, SpryError) else failures.explain(error)
+        if told is None or screen.debug:
             raise
-        screen.complain(f"{error.filename}: {error.strerror}.")
-        sys.exit(FAILED)
+        screen.complain(told, getattr(error, "__notes__", ()))
+        if not isinstance(error, SpryError):
+            screen.say("For the whole trace: spry --debug ...")
+        sys.exit(BAD_INPUT if isinstance(error, (ConfigError, DataError, ModelError)) else FAILED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 from collections.abc import Mapping, Sequence
 
 from rich import box
@@ -14,13 +13,12 @@ from spry.cli.runs import Json
 
 
 def methods(as_json: Json = False) -> None:
-    """List the methods."""
+    """List the methods, those of plugins among them."""
+    from spry.core.plugins import load_plugins
     from spry.federated.methods import METHODS
 
-    rows = [
-        {"name": name, "about": (inspect.getdoc(method) or "").split("\n\n")[0]}
-        for name, method in METHODS.items()
-    ]
+    load_plugins()
+    rows = [{"name": name, "about": info.summary, "paper": info.paper} for name, info in METHODS.items()]
     _print("methods", rows, as_json=as_json)
 
 

@@ -65,7 +65,7 @@ def _table(found: ModelCheck) -> Table:
         ]
         for unit in found.checked.units
     ]
-    return tables.plain(f"{found.model}, {found.dtype}, attention {found.attention}", headings, texts)
+    return tables.text_table(f"{found.model}, {found.dtype}, attention {found.attention}", headings, texts)
 
 
 def _explain(found: ModelCheck) -> None:

@@ -44,7 +44,9 @@ def compare(
     ] = None,
     target: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Accuracy to reach. Default: 97 % of the best backpropagated one."),
+        typer.Option(
+            help="Score to reach, such as an accuracy of 0.8. Default: near the best backpropagated one."
+        ),
     ] = None,
     backprop: Annotated[
         bool, typer.Option(help="Add fedavg with checkpointing if no method is backpropagation with it.")
@@ -53,8 +55,8 @@ def compare(
 ) -> None:
     """Run several methods over several seeds on the same data, and report on them.
 
-    Each method is tuned first if the configuration has a grid in its table "tune". What is done in the folder is not
-    done again; a run that was stopped goes on.
+    Each method is tuned first if the configuration has a grid in its table "tune". Finished runs in the folder are
+    reused; a run that was stopped goes on.
     """
     from spry.cli import folders
     from spry.cli.progress import Watch
@@ -68,7 +70,7 @@ def compare(
         wanted, names = _with_baseline(wanted, names)
     _say_overruled(wanted, names, settings or ())
     numbers = [wanted.seed + k for k in range(SEEDS)] if seeds is None else _numbers(seeds)
-    runs = comparison.plan(wanted, names, numbers)
+    runs = comparison.list_runs(wanted, names, numbers)
     folder = out or folders.choose(f"{folders.dataset(wanted)}-compare", runs)
     budget = Budget(
         peak_bytes_above_model=budget_mib and budget_mib * 2**20,
@@ -82,18 +84,20 @@ def compare(
 
 
 def _print(folder: Path, runs: list[Path], *, as_json: bool) -> None:
-    from spry.report import comparison, page, tables
+    from spry.report.comparison import COMPARISON, comparison_tables, write_markdown
+    from spry.report.page import write_report
+    from spry.report.tables import terminal
 
-    views = comparison.tables(folder)
-    report = page.write(runs, folder / "report", views)
-    text = comparison.write(folder, report.tables)
+    views = comparison_tables(folder)
+    report = write_report(runs, folder / "report", views)
+    text = write_markdown(folder, report.tables)
     if as_json:
-        found = json.loads((folder / comparison.FILE).read_text(encoding="utf-8"))
+        found = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
         places = {"folder": str(folder), "report": str(report.page), "markdown": str(text)}
         screen.document({**places, **found})
         return
     for table in (*report.tables, *views):
-        screen.out().print(tables.terminal(table))
+        screen.out().print(terminal(table))
     screen.say(f"Report: {report.page}")
 
 
@@ -122,14 +126,17 @@ def _say_overruled(wanted: Config, names: list[str], settings: Sequence[str]) ->
 
 
 def _names(methods: str, wanted: Config) -> list[str]:
+    from spry.core.plugins import load_plugins
+    from spry.experiment.retired import RETIRED_METHODS
     from spry.federated.methods import METHODS
 
+    load_plugins()
     known = {*METHODS, *wanted.methods}
     names = [name.strip() for name in methods.split(",") if name.strip()]
     if not names:
         raise ConfigError("--methods names no method. Write them with commas, such as --methods spry,fedavg")
     for name in names:
-        if name not in known:
+        if name not in known and name not in RETIRED_METHODS:  # of those the configuration says what became
             raise ConfigError(f"no method {name!r}. {nearest(name, known)}")
     return list(dict.fromkeys(names))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spry.core.errors import ConfigError
 from spry.experiment.config import Config
-from spry.experiment.run import CONFIG, matches
+from spry.experiment.folder import CONFIG, matches
 
 RUNS = Path("runs")
 

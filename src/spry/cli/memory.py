@@ -11,7 +11,7 @@ from spry.cli.runs import Json
 from spry.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from spry.profile import Case, MeasuredMethod, Row
+    from spry.profile import Case, CaseResult, MeasuredMethod
     from spry.report.tables import Table
 
 
@@ -72,10 +72,10 @@ def memory(
     _complain(rows)
 
 
-def _measured(cases: list[Case]) -> list[Row]:
+def _measured(cases: list[Case]) -> list[CaseResult]:
     from spry.profile import measure_all
 
-    rows: list[Row] = []
+    rows: list[CaseResult] = []
     with screen.err().status(f"measuring {cases[0].method} ...") as status:
         for row in measure_all(cases):
             rows.append(row)
@@ -108,10 +108,10 @@ def _fit(cases: list[Case], budget: str, *, as_json: bool) -> None:
     ]
     headings = ("method", "layers trained", "largest micro-batch", "predicted in all", "measured in all")
     title = f"{cases[0].model}, {cases[0].batch} × {cases[0].length} tokens, in {formats.size(size)}"
-    screen.out().print(tables.terminal(tables.plain(title, headings, texts)))
+    screen.out().print(tables.terminal(tables.text_table(title, headings, texts)))
 
 
-def _complain(rows: list[Row]) -> None:
+def _complain(rows: list[CaseResult]) -> None:
     failed = [row for row in rows if row.error]
     for row in failed:
         screen.complain(f"{row.case.method}: {row.error}")
@@ -119,7 +119,7 @@ def _complain(rows: list[Row]) -> None:
         raise typer.Exit(1)
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[CaseResult]) -> Table:
     from spry.report import formats, tables
 
     case = rows[0].case
@@ -147,7 +147,7 @@ def _table(rows: list[Row]) -> Table:
     ]
     resident = max((sum(row.resident_bytes.values()) for row in rows), default=0)
     title = f"{case.model}, {case.batch} × {case.length} tokens, {case.dtype}, model {formats.size(resident)}"
-    return tables.plain(title, headings, texts)
+    return tables.text_table(title, headings, texts)
 
 
 def _architecture(model: str) -> str:

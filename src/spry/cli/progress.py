@@ -13,7 +13,6 @@ from spry.cli import screen
 from spry.experiment.run import Started
 from spry.report import formats
 from spry.runtime.records import Round
-from spry.tasks.task import Metrics
 
 
 class Watch:
@@ -32,6 +31,7 @@ class Watch:
         self._numbers = Numbers()
         self._live = Live(console=self.console, refresh_per_second=4, transient=True)
         self._dropped = 0
+        self._told: set[str] = set()
 
     def __enter__(self) -> Watch:
         """Begin to show.
@@ -62,6 +62,13 @@ class Watch:
         """
         if isinstance(event, Started):
             self._print(opening(name, event))
+            for line, look in [
+                *((line, "dim") for line in event.data),
+                *((note, "yellow") for note in event.notes),
+            ]:
+                if line not in self._told:  # the runs of a comparison read the same data
+                    self._told.add(line)
+                    self._print(line, look)
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)
             self._bars.add_task(name, total=event.config.schedule.rounds, completed=event.resumed_at)
@@ -83,6 +90,7 @@ class Numbers:
     def __init__(self) -> None:
         self.loss: float | None = None
         self.peak: int | None = None
+        self.score = ""
         self.scores: dict[str, float] = {}
 
     def take(self, round: Round) -> None:
@@ -92,11 +100,12 @@ class Numbers:
             round: The round.
         """
         self.loss, self.peak = round.loss, round.peak_bytes
-        known: dict[str, Metrics | None] = {
+        self.score = round.score_name
+        known = {
             "test": round.test, "generalized": round.generalized, "personalized": round.personalized,
         }  # fmt: skip
-        scores = {name: m.values()[round.score_name] for name, m in known.items() if m is not None}
-        self.scores |= {name: value for name, value in scores.items() if value is not None}
+        values = {part: found.values()[self.score] for part, found in known.items() if found is not None}
+        self.scores |= {part: value for part, value in values.items() if value is not None}
 
     def text(self) -> Text:
         """Write the numbers in a line.
@@ -105,7 +114,10 @@ class Numbers:
             Loss, scores and peak memory, as far as they are known.
         """
         told = [] if self.loss is None else [f"loss {self.loss:.3f}"]
-        told += [f"{name} {formats.accuracy(value)} %" for name, value in self.scores.items()]
+        unit = " %" if self.score in formats.SHARES else ""
+        told += [
+            f"{part} {formats.score_value(value, self.score)}{unit}" for part, value in self.scores.items()
+        ]
         told += [] if self.peak is None else [f"peak {formats.size(self.peak)}"]
         return Text("   ".join(told), "dim")
 

@@ -23,10 +23,12 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a page with curves and tables, and the figures as PNG; also of runs in progress."""
-    from spry.report import comparison, page, tables
+    from spry.report.comparison import comparison_tables
+    from spry.report.page import write_report
+    from spry.report.tables import terminal
 
-    views = [table for folder in folders for table in comparison.tables(folder)]
-    written = page.write(folders, out or _beside(folders) / "report", views)
+    views = [table for folder in folders for table in comparison_tables(folder)]
+    written = write_report(folders, out or _beside(folders) / "report", views)
     if as_json:
         screen.document({
             "page": str(written.page),
@@ -35,7 +37,7 @@ def report(
         })
         return
     for table in (*written.tables, *views):
-        screen.out().print(tables.terminal(table))
+        screen.out().print(terminal(table))
     screen.say(f"Report: {written.page}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spry.cli import screen
-from spry.core.errors import CheckpointError, ConfigError, TrainingError
+from spry.core.errors import CheckpointError, ConfigError, DiskError, SpryError
 
 if TYPE_CHECKING:
     from spry.experiment.config import Config
@@ -33,7 +33,10 @@ def run(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. Default: one in runs/.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Go on with the run of this folder.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Go on with the run of this folder; --set schedule.rounds=N makes it longer."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -59,27 +62,30 @@ def resume(
 
 
 @contextmanager
-def resumable(command: str) -> Generator[None]:
-    """Say how to go on if the body is stopped or fails half-way.
+def resumable(command: str, begun: Callable[[], bool] = lambda: True) -> Generator[None]:
+    """Say how to go on if the body is stopped, or fails in a way that need not come again.
+
+    A run is deterministic: what training or settings refuse once, they refuse again, so there nothing is said.
 
     Args:
         command: What the user may type then.
+        begun: Whether there is something to go on with.
 
     Yields:
         Nothing.
 
     Raises:
         Exit: After Ctrl-C, with 130.
-        TrainingError: As the body raised it, with a note how to go on.
-        CheckpointError: Likewise.
+        Exception: As the body raised it, with a note how to go on.
     """
     try:
         yield
     except KeyboardInterrupt as error:
-        screen.say(f"Stopped. Go on with: {command}")
+        screen.say(f"Stopped. Go on with: {command}" if begun() else "Stopped before the run began.")
         raise typer.Exit(130) from error
-    except (TrainingError, CheckpointError) as error:
-        error.add_note(f"What is done is kept. Go on with: {command}")
+    except Exception as error:
+        if begun() and (isinstance(error, DiskError) or not isinstance(error, SpryError)):
+            error.add_note(f"What is done is kept. Go on with: {command}")
         raise
 
 
@@ -99,32 +105,37 @@ def _default(wanted: Config) -> Path:
 def _run(wanted: Config, folder: Path, *, resume: bool, as_json: bool) -> None:
     from spry.cli.progress import Watch
     from spry.experiment import run as experiment
+    from spry.experiment.folder import CONFIG, is_finished
 
-    if resume and experiment.is_finished(wanted, folder):
+    if resume and is_finished(wanted, folder):
         screen.say(
             f"{folder} is finished; this is its result. For another run, choose another folder with --out."
         )
     else:
-        with resumable(shlex.join(["spry", "resume", str(folder)])), Watch() as watch:
+        command = shlex.join(["spry", "resume", str(folder)])
+        with resumable(command, begun=(folder / CONFIG).is_file), Watch() as watch:
             for event in experiment.run(wanted, folder, resume=resume):
                 watch.show(wanted.method.name, event)
     _print(folder, as_json=as_json)
 
 
 def _print(folder: Path, *, as_json: bool) -> None:
-    from spry.report import groups, load, outcome, tables
+    from spry.report.groups import group_runs
+    from spry.report.outcome import outcome_table
+    from spry.report.read import read_run
+    from spry.report.tables import terminal
 
-    done = load.load(folder)
+    done = read_run(folder)
     if as_json:
         screen.document({"folder": str(folder), **(done.summary or {})})
         return
-    sections, _ = groups.sections([done])
-    screen.out().print(tables.terminal(outcome.outcome(sections[0])))
+    (section,), _ = group_runs([done])
+    screen.out().print(terminal(outcome_table(section)))
     screen.say(f"Run folder: {folder}. Curves and tables: {shlex.join(['spry', 'report', str(folder)])}")
 
 
 def _written(folder: Path) -> Path:
-    from spry.experiment.run import CONFIG
+    from spry.experiment.folder import CONFIG
 
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} is no run folder (it has no {CONFIG}). Give the folder of a run.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -13,6 +13,8 @@ from rich.text import Text
 
 WIDE = 200
 """Columns where the output is no terminal, so that nothing is folded in a file."""
+debug = False
+"""Whether errors are shown with their trace; ``spry --debug`` sets it."""
 
 
 def out() -> Console:
@@ -43,14 +45,9 @@ def say(message: str) -> None:
     err().print(Text(message), soft_wrap=True)
 
 
-def complain(error: Exception | str) -> None:
-    """Print an error on standard error.
-
-    Args:
-        error: What went wrong; its notes say how to go on.
-    """
-    notes = getattr(error, "__notes__", [])
-    err().print(Text.assemble(("Error: ", "bold red"), "\n".join([str(error), *notes])), soft_wrap=True)
+def complain(message: str, notes: Sequence[str] = ()) -> None:
+    """Print an error on standard error, and under it how to go on."""
+    err().print(Text.assemble(("Error: ", "bold red"), "\n".join([message, *notes])), soft_wrap=True)
 
 
 def document(content: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the runs of a comparison have to share, and what may be a method's own."""
+"""What the runs of a comparison have to share, and what each method may set for itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from spry.core.errors import ConfigError
 from spry.experiment.config import Config
 
-OWN = (
+METHOD_SETTINGS = (
     "method.",
     "client.optimizer",
     "client.lr",
@@ -17,40 +17,37 @@ OWN = (
     "peft.rank",
     "peft.alpha",
     "peft.targets",
-    "peft.head",
-    "peft.basis",
+    "peft.exact",
 )
 """Settings, or beginnings of settings, that may differ: how a method steps, and which weights it trains. Model,
 precision, dropout, data, batches, local steps and rounds are not among them."""
 
 
-def shared(config: Config) -> dict[str, object]:
-    """List what a run has to have in common with those it is compared with.
-
-    Args:
-        config: The configuration of one run.
-
-    Returns:
-        Settings by dotted key; the seed is not among them.
-    """
-    return {key: value for key, value in config.alone().flat().items() if not key.startswith(("seed", *OWN))}
+def shared_settings(config: Config) -> dict[str, object]:
+    """List what a run must have in common with the runs it is compared with, by dotted key, without the seed."""
+    return {
+        key: value
+        for key, value in config.alone().flat().items()
+        if not key.startswith(("seed", *METHOD_SETTINGS))
+    }
 
 
-def check(runs: Mapping[str, Config]) -> None:
+def check_fairness(runs: Mapping[str, Config]) -> None:
     """Make sure that runs may be compared.
 
     Args:
         runs: Configurations by the names of their methods.
 
     Raises:
-        ConfigError: If they differ in a setting that is no method's own.
+        ConfigError: If they differ in a setting that all methods must share.
     """
     (first, *others) = runs
-    wanted = shared(runs[first])
+    wanted = shared_settings(runs[first])
     for name in others:
-        for key, value in shared(runs[name]).items():
+        for key, value in shared_settings(runs[name]).items():
             if value != wanted.get(key):
                 raise ConfigError(
-                    f"{name} has {key} = {value!r}, {first} has {wanted.get(key)!r}: what is compared shares model, "
-                    f"data and rounds. Set {key} for all methods. A method's own may be: {', '.join(OWN)}"
+                    f"{name} has {key} = {value!r}, {first} has {wanted.get(key)!r}: methods are compared on the same "
+                    f"model, data and rounds. Set {key} for all methods. Each method may set: "
+                    f"{', '.join(METHOD_SETTINGS)}"
                 )

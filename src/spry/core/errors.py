@@ -30,6 +30,10 @@ class CheckpointError(SpryError, RuntimeError):
     """A checkpoint cannot be written, read or continued."""
 
 
+class DiskError(CheckpointError):
+    """The disk is full or refuses: what was written before is kept, and the run can go on from there."""
+
+
 class WireError(SpryError, ValueError):
     """A message is truncated, malformed or does not fit the weights it speaks of."""
 

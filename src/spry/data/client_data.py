@@ -74,6 +74,7 @@ class ClientData:
             batch_size=self.batch_size,
             epochs=self.epochs,
             steps=self.steps,
+            notes=tuple(train.notes()),
         )
 
 

@@ -125,7 +125,7 @@ class Splits:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256, in hex, of all texts, labels, classes and client ids in their order, and the files' sizes."""
+        """The SHA-256, in hex, of all texts, labels, classes and client ids in their order."""
         digest = hashlib.sha256()
         for part in (self.train, self.test):
             content = None if part is None else _content(part)
@@ -134,6 +134,5 @@ class Splits:
 
 
 def _content(part: Dataset) -> tuple[object, ...]:
-    size = part.reading.size if part.reading else None
     groups = None if part.groups is None else list(part.groups)
-    return (list(part.texts), list(part.labels), part.label_names, groups, size)
+    return (list(part.texts), list(part.labels), part.label_names, groups)

@@ -21,6 +21,7 @@ class Federation:
         batch_size: Examples per training batch, >= 1.
         epochs: Passes over a client's examples in a round, >= 1.
         steps: Batches a round, >= 1, in place of ``epochs``.
+        notes: What a user should know of how texts became tokens.
     """
 
     clients: Sequence[Client]
@@ -28,6 +29,7 @@ class Federation:
     batch_size: int
     epochs: int = 1
     steps: int | None = None
+    notes: tuple[str, ...] = ()
 
     def trainable(self) -> list[int]:
         """Numbers of the clients that have training examples."""

@@ -94,7 +94,7 @@ def orthogonal(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
     return [_shaped(column, params) for column in turned.unbind(1)]
 
 
-def basis(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
+def coordinate(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
     """Draw coordinates without replacement, ``v_k = sqrt(d) e_i(k)``; relative squared error ``d/K - 1`` for K <= d.
 
     The estimate is ``d/K`` times the gradient on the drawn coordinates, and the gradient itself at K = d, up to the
@@ -118,7 +118,7 @@ def basis(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
     return [_shaped(zeros.index_fill(0, torch.tensor(i), d**0.5), params) for i in chosen]
 
 
-JOINT: tuple[Directions, ...] = (orthogonal, basis)
+JOINT: tuple[Directions, ...] = (orthogonal, coordinate)
 """Those whose numbers depend on each other, and on which weights are drawn for."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -14,9 +15,11 @@ from spry.core.units import Unit
 from spry.data import datasets
 from spry.data.client_data import TEST_SHARE, ClientData, LabelledText
 from spry.data.dataset import Splits
+from spry.data.facts import Facts
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out
 from spry.experiment.config import Config
+from spry.experiment.device import check_device
 from spry.federated.algorithm import Algorithm
 from spry.federated.ema import averaged
 from spry.federated.replay.downlink import Downlink, by_slopes, full
@@ -39,14 +42,22 @@ class Experiment:
         downlink: How orders reach clients.
         task: Owner of the model.
         clients: Owner of the data.
+        schedule: What ``simulate`` is told of rounds and evaluations.
         key: Where every draw comes from.
+        facts: What was read of the data.
+        fingerprint: Of the data, for a resumed run.
+        notes: What a user should know before the first round.
     """
 
     algorithm: Algorithm
     downlink: Downlink
     task: ClassificationTask
     clients: Federation
+    schedule: Mapping[str, Any]
     key: Key
+    facts: Facts
+    fingerprint: str
+    notes: tuple[str, ...]
 
 
 def build(config: Config) -> Experiment:
@@ -55,6 +66,8 @@ def build(config: Config) -> Experiment:
     Raises:
         SpryError: If data, model or settings cannot be used as asked.
     """
+    check_device(config.model.device)
+    optimizers = _optimizers(config)  # before the minutes that loading may take
     key = Key(config.seed)
     splits = _numbered(_splits(config), config.model.name)
     task = ClassificationTask(
@@ -69,34 +82,53 @@ def build(config: Config) -> Experiment:
         device=config.model.device,
         baseline=_majority(splits),
     )
-    algorithm = build_algorithm(config, task.units)
+    algorithm = build_algorithm(config, task.units, optimizers)
+    clients = _dealt(config, splits, key).encode(task, max_length=config.model.max_length)
     return Experiment(
         algorithm=algorithm,
         downlink=DOWNLINKS[config.server.send](algorithm),
         task=task,
-        clients=_dealt(config, splits, key).encode(task, max_length=config.model.max_length),
+        clients=clients,
+        schedule={name: value for name, value in config.schedule if name != "checkpoint_every"},
         key=key,
+        facts=splits.facts,
+        fingerprint=splits.fingerprint,
+        notes=(*clients.notes, *task.backbone.notes),
     )
 
 
-def build_algorithm(config: Config, units: tuple[Unit, ...]) -> Algorithm:
+Optimizers = tuple[Transform | None, Transform | None]
+"""The clients' and the server's; None leaves it to the method."""
+
+
+def build_algorithm(
+    config: Config, units: tuple[Unit, ...], optimizers: Optimizers | None = None
+) -> Algorithm:
     """Make the method that a configuration names, for the units of a task.
 
     Raises:
         ConfigError: If an optimizer is unknown, or named without its step size.
     """
-    info = config.method.info
+    client, server = optimizers or _optimizers(config)
     transforms: tuple[UpdateTransform, ...] = (Clip(config.client.clip),) if config.client.clip else ()
-    algorithm = info(
+    algorithm = config.method.info(
         units,
-        client=_optimizer("client", config.client.optimizer, config.client.lr, info.client),
-        server=_optimizer("server", config.server.optimizer, config.server.lr, info.server),
+        client=client,
+        server=server,
         rounds=config.schedule.rounds,
         max_steps=config.client.steps,
         transforms=transforms,
         **(config.method.model_extra or {}),
     )
     return averaged(algorithm, config.server.ema) if config.server.ema else algorithm
+
+
+def _optimizers(config: Config) -> Optimizers:
+    info = config.method.info
+    return (
+        _optimizer("client", config.client.optimizer, config.client.lr, info.client),
+        _optimizer("server", config.server.optimizer, config.server.lr, info.server),
+    )
 
 
 def _optimizer(section: str, name: str | None, lr: float | None, own: Named | None) -> Transform | None:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from spry.core.errors import CheckpointError
+from spry.core.errors import CheckpointError, DiskError
 from spry.experiment.atomic import replace_file
 from spry.federated.algorithm import ServerState
 
@@ -27,7 +27,7 @@ def write(state: ServerState, folder: Path) -> None:
         folder: The run folder.
 
     Raises:
-        CheckpointError: If the disk is full or refuses; the last checkpoint is still there.
+        DiskError: If the disk is full or refuses; the last checkpoint is still there.
     """
     tensors = {f"weights/{name}": value for name, value in state.weights.items()}
     for slot, slots in state.optimizer.items():
@@ -43,7 +43,7 @@ def write(state: ServerState, folder: Path) -> None:
         kept = (
             f"the checkpoint before it is kept in {target}" if target.exists() else "there is no earlier one"
         )
-        raise CheckpointError(
+        raise DiskError(
             f"cannot write the checkpoint of round {state.round} ({error}); {kept}. Make room, then resume the run."
         ) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from spry.experiment.schema import (
     ServerSettings,
     TuneSettings,
 )
+from spry.experiment.values import annotation_of, annotation_of_option, parse_value
+from spry.federated.methods import METHODS
 
 PRESETS = ("quickstart", "paper")
 FREE = (["tune", "grid"], ["tune", "methods"])
@@ -107,7 +110,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         source: A TOML file, or the name of a preset such as ``quickstart``.
-        overrides: Settings ``key=value`` with dotted keys; values are TOML, bare words are text.
+        overrides: Settings ``key=value`` with dotted keys; a value is read as the type of its setting says.
 
     Returns:
         The configuration.
@@ -154,18 +157,29 @@ def _parse(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"setting {override!r} has no '='. Write key=value, for example client.lr=1e-3")
+    key = key.strip()
+    plain = (
+        key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
+    )  # a method's own
+    table, _, option = plain.partition(".")
+    own = table == "method" and option != "name"
+    annotation = (
+        annotation_of_option((info.options for info in METHODS.values()), option)
+        if own
+        else annotation_of(Config, plain)
+    )
     try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), text.strip()
+        return key, parse_value(text, annotation)
+    except ValueError as error:
+        raise ConfigError(f"setting {key} is {text.strip()!r}: {error}") from error
 
 
 def _place(tree: dict[str, Any], key: str, value: Any) -> None:
-    _refuse_retired(key)
     *path, last = key.split(".")
     if path == ["method"]:  # its own options are checked by the method
         tree["method"][last] = value
         return
+    _refuse_retired(key)
     node: Any = tree
     free = path[:1] == ["methods"] or path[:2] in FREE  # the keys in them are checked when used
     for part in path:
@@ -193,6 +207,13 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _unknown_options(tree: Mapping[str, Any]) -> list[str]:
+    """All settings but those options that the tree's own method has today."""
+    info = METHODS.get(tree.get("method", {}).get("name", "spry"))
+    own = {f"method.{option}" for option in info.option_names} if info else set[str]()
+    return [key for key in flatten(tree) if key not in own]
+
+
 def _refuse_retired(key: str) -> None:
     plain = key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
     if plain in retired.RETIRED_KEYS:
@@ -204,11 +225,11 @@ def _keys() -> list[str]:
 
 
 def _validate(tree: Mapping[str, Any]) -> Config:
-    for key in flatten(tree):
-        _refuse_retired(key)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
+        for key in _unknown_options(tree):
+            _refuse_retired(key)
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         if key == "method" and first["type"] == "value_error":  # the method's own words
@@ -216,5 +237,17 @@ def _validate(tree: Mapping[str, Any]) -> Config:
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}") from error
         raise ConfigError(
-            f"setting {key} is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}"
+            f"setting {key} is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}{_spelling(first)}"
         ) from error
+
+
+def _spelling(error: Mapping[str, Any]) -> str:
+    """How to write in a file what was written as another type."""
+    name, given = error["loc"][-1], error.get("input")
+    match error["type"]:
+        case "string_type" if isinstance(given, (int, float, date)):
+            return f'. Write it in quotes: {name} = "{given}"'
+        case "list_type" if isinstance(given, str):
+            return f'. Write it in brackets: {name} = ["{given}"]'
+        case _:
+            return ""

@@ -1,12 +1,14 @@
-"""The log of a run: one line of JSON a round, in ``rounds.jsonl``."""
+"""The log of a run: one line of JSON a round, in ``rounds.jsonl``, each round once and in order."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
+from spry.core.errors import CheckpointError, DiskError
 from spry.experiment.atomic import replace_file
 from spry.runtime.records import ClientRecord, Round
 from spry.tasks.task import Metrics
@@ -41,43 +43,83 @@ def to_json(record: Round) -> dict[str, Any]:
     }
 
 
-def append(record: Round, folder: Path) -> None:
-    """Append a round to the log.
+class Writer:
+    """Appends rounds to the log of a folder, in order.
 
     Args:
-        record: The round.
         folder: The run folder.
+        rounds: How many rounds the checkpoint has; those that came after it are forgotten and run again.
+
+    Raises:
+        CheckpointError: If the log lacks a round that the checkpoint has.
     """
-    with (folder / FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(to_json(record)) + "\n")
+
+    def __init__(self, folder: Path, rounds: int) -> None:
+        self.path, self.next = folder / FILE, rounds
+        kept = [entry for entry in read(folder) if entry["round"] < rounds]
+        lost = sorted(set(range(rounds)) - {entry["round"] for entry in kept})
+        if lost:
+            raise CheckpointError(
+                f"{self.path} lacks round {lost[0]}, which the checkpoint of {rounds} rounds has. Put the whole file "
+                "back, or start the run anew in another folder."
+            )
+        data = "".join(json.dumps(entry) + "\n" for entry in kept).encode()
+        replace_file(self.path, data)
+        self._size = len(data)
+
+    def append(self, record: Round) -> None:
+        """Write the next round.
+
+        Raises:
+            CheckpointError: If somebody else wrote the log since, as two processes can where nothing can be locked.
+            DiskError: If the disk is full or refuses.
+        """
+        assert record.number == self.next, (record.number, self.next)
+        line = (json.dumps(to_json(record)) + "\n").encode()
+        try:
+            self._write(line, record.number)
+        except OSError as error:
+            raise DiskError(
+                f"cannot write round {record.number} into {self.path} ({error}). Make room, then resume the run."
+            ) from error
+        self._size += len(line)
+        self.next += 1
+
+    def _write(self, line: bytes, number: int) -> None:
+        with self.path.open("ab") as file:
+            if file.tell() != self._size:
+                raise CheckpointError(
+                    f"{self.path} was changed while this run wrote it, before round {number}. Stop the other process, "
+                    "then resume the run."
+                )
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint must not survive a power cut that its rounds do not
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """Read the log up to its last whole line.
 
-    Args:
-        folder: The run folder.
-
     Returns:
-        One JSON object a round.
+        One JSON object a round: the first, should an older Spry have written a round twice.
+
+    Raises:
+        CheckpointError: If a line is damaged.
     """
     path = folder / FILE
     if not path.exists():
         return []
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def rewind(folder: Path, rounds: int) -> None:
-    """Forget the rounds that came after a checkpoint; they are run again.
-
-    Args:
-        folder: The run folder.
-        rounds: How many rounds the checkpoint has.
-    """
-    kept = [entry for entry in read(folder) if entry["round"] < rounds]
-    text = "".join(json.dumps(entry) + "\n" for entry in kept)
-    replace_file(folder / FILE, text.encode())
+    whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
+    rounds: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            rounds.setdefault(entry["round"], entry)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{path}, line {number}, is damaged ({error}). Start the run anew."
+            ) from error
+    return list(rounds.values())
 
 
 def _score(metrics: Metrics | None, record: Round) -> float | None:

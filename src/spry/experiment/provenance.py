@@ -28,7 +28,7 @@ def provenance() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "machine": {
             "platform": platform.platform(),
             "cpu": _cpu(),
@@ -40,6 +40,11 @@ def provenance() -> dict[str, Any]:
         "commit": _commit(),
         "command": [Path(sys.argv[0]).name, *map(_portable, sys.argv[1:])],
     }
+
+
+def versions() -> dict[str, str | None]:
+    """List the versions of the packages that numbers depend on; null where one is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _portable(argument: str) -> str:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spry.core.errors import CheckpointError
 from spry.core.params import restrict, size
 from spry.core.units import names_of
-from spry.experiment import checkpoint, log
-from spry.experiment.atomic import replace_file, write_json
-from spry.experiment.build import build
+from spry.experiment import checkpoint, fingerprint, lock, log
+from spry.experiment.atomic import write_json
+from spry.experiment.build import Experiment, build
 from spry.experiment.config import Config, load
-from spry.experiment.provenance import provenance
+from spry.experiment.folder import (
+    ADAPTER,
+    CONFIG,
+    SUMMARY,
+    changed_versions,
+    check,
+    check_fingerprints,
+    prepare_folder,
+)
 from spry.experiment.summary import Facts, summarize
 from spry.federated.ema import delivered
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
-
-CONFIG, META, SUMMARY, ADAPTER = "config.toml", "meta.json", "summary.json", "adapter"
+from spry.runtime.sampling import sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +41,8 @@ class Started:
         units: How many units are dealt, the head left out.
         trainable_weights: How many scalar weights are trained.
         resumed_at: Rounds that were already done.
+        data: What was read of the data, in lines.
+        notes: What the user should know before the first round.
     """
 
     config: Config
@@ -43,10 +52,14 @@ class Started:
     units: int
     trainable_weights: int
     resumed_at: int
+    data: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Started | Round]:
     """Run a configuration, writing its run folder as it goes.
+
+    Nothing is written before model and data are loaded and the settings are known to fit them.
 
     Args:
         config: The configuration.
@@ -57,14 +70,43 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
         First what was started, then each finished round.
 
     Raises:
-        CheckpointError: If the folder holds another run, or a checkpoint cannot be written or read.
+        CheckpointError: If the folder holds another run, another process writes it, model or data have changed, or a
+            checkpoint cannot be written or read.
     """
-    _claim(config, folder, resume=resume)
+    if (folder / CONFIG).is_file():
+        lock.probe(folder)
+    check(config, folder, resume=resume)
     experiment = build(config)
+    if config.schedule.rounds:
+        sample(experiment.clients.trainable(), config.schedule.clients_per_round, 0, experiment.key)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.exclusive(folder) as note:
+        check(config, folder, resume=resume)  # again: another process may have begun it while this one loaded
+        going_on = resume and checkpoint.exists(folder)
+        yield from _run(
+            config,
+            folder,
+            experiment,
+            going_on=going_on,
+            notes=[*experiment.notes, *([note] if note else [])],
+        )
+
+
+def _run(
+    config: Config, folder: Path, experiment: Experiment, *, going_on: bool, notes: list[str]
+) -> Iterator[Started | Round]:
     state = experiment.algorithm.init(experiment.task.init())
-    if resume and checkpoint.exists(folder):
+    found = {
+        "model": fingerprint.of_model(config, experiment.task.module),
+        "data": {config.data.name: experiment.fingerprint},
+        "files": fingerprint.data_files(config),
+    }
+    if going_on:
+        check_fingerprints(folder, found)
+        notes += changed_versions(folder)
         state = checkpoint.read(folder, state)
-    log.rewind(folder, state.round)
+    written = log.Writer(folder, state.round)
+    prepare_folder(config, folder, found, experiment.facts.as_dict(), anew=not going_on)
     facts = Facts(
         score=experiment.task.score,
         trainable_weights=size(restrict(state.weights, names_of(experiment.algorithm.units))),
@@ -77,22 +119,21 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
         units=sum(not unit.head for unit in experiment.algorithm.units),
         trainable_weights=facts.trainable_weights,
         resumed_at=state.round,
+        data=experiment.facts.lines(),
+        notes=notes,
     )
     for record in simulate(
         experiment.algorithm,
         experiment.task,
         experiment.clients,
         key=experiment.key,
-        rounds=config.schedule.rounds,
-        clients_per_round=config.schedule.clients_per_round,
-        evaluate_every=config.schedule.evaluate_every,
-        personalized=config.schedule.personalized,
+        **experiment.schedule,
         state=state,
         downlink=experiment.downlink,
         device=config.model.device,
     ):
         state = record.state
-        log.append(record, folder)
+        written.append(record)
         if state.round % config.schedule.checkpoint_every == 0 or state.round == config.schedule.rounds:
             checkpoint.write(state, folder)
         yield record
@@ -115,52 +156,3 @@ def resume(folder: Path) -> Iterator[Started | Round]:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} is no run folder (it has no {CONFIG}). Give the folder of a run.")
     return run(load(folder / CONFIG), folder, resume=True)
-
-
-def is_finished(config: Config, folder: Path) -> bool:
-    """Tell whether a folder holds the finished run of a configuration.
-
-    Args:
-        config: The configuration.
-        folder: A run folder.
-
-    Returns:
-        True if there is nothing left to do.
-    """
-    return (folder / SUMMARY).is_file() and matches(config, folder)
-
-
-def matches(config: Config, folder: Path) -> bool:
-    """Tell whether a folder holds the run of a configuration, finished or not.
-
-    Args:
-        config: The configuration.
-        folder: A run folder.
-
-    Returns:
-        True if all that concerns the run is the same.
-    """
-    return (folder / CONFIG).is_file() and load(folder / CONFIG).alone() == config.alone()
-
-
-def _claim(config: Config, folder: Path, *, resume: bool) -> None:
-    """Make the folder this run's own, or make sure that it already is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = folder / CONFIG
-    if written.is_file():
-        if not matches(config, folder):
-            raise CheckpointError(
-                f"{folder} holds a run with another configuration ({', '.join(_changes(load(written), config))}). "
-                f"Resume it with the configuration in {written}, or choose another folder."
-            )
-        if not resume and checkpoint.exists(folder):
-            raise CheckpointError(f"{folder} already holds this run. Resume it, or choose another folder.")
-    replace_file(written, config.dump().encode())
-    write_json(folder / META, provenance())
-
-
-def _changes(old: Config, new: Config) -> list[str]:
-    before, after = old.alone().flat(), new.alone().flat()
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    shown = [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in names[:3]]
-    return shown + ([f"and {len(names) - 3} more"] if len(names) > 3 else [])

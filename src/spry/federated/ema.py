@@ -35,7 +35,7 @@ def averaged(algorithm: Algorithm, decay: float) -> Algorithm:
         Polyak & Juditsky 1992 for the mean, with exponential weights and the bias correction of Kingma & Ba 2015.
     """
     if not 0 <= decay < 1:
-        raise ConfigError(f"server.average = {decay} was given; it is a decay in [0, 1), such as 0.75")
+        raise ConfigError(f"server.ema = {decay} was given; it is a decay in [0, 1), such as 0.75")
 
     def absorb(state: ServerState, answers: Iterable[Answer]) -> ServerState:
         after = algorithm.absorb(state, answers)

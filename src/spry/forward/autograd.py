@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from spry.forward.dual import Dual, primal
-from spry.forward.fallback import compute
+from spry.forward.fallback import fallback
 
 
 def any_requires_grad(values: Iterable[Any]) -> bool:
@@ -29,7 +29,7 @@ def any_requires_grad(values: Iterable[Any]) -> bool:
     return False
 
 
-def with_autograd(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def with_autograd(func: Callable[..., Any], rule: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
     """Compute a function of values that require grad: its value under autograd, its tangents by rule or fallback.
 
     Returns:
@@ -38,7 +38,7 @@ def with_autograd(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     plain_args, plain_kwargs = tree_map(primal, (args, kwargs))
     value = func(*plain_args, **plain_kwargs)
     args, kwargs = tree_map(_detached, (args, kwargs))
-    dual = compute(func, args, kwargs)
+    dual = rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
     return tree_map(lambda d, v: Dual(v, d.tangents) if isinstance(d, Dual) else v, dual, value)
 
 

@@ -14,9 +14,9 @@ from spry.core.errors import ModelError
 from spry.forward.autograd import any_requires_grad, with_autograd
 from spry.forward.diagnostics import count_dropped, name_of
 from spry.forward.dual import Dual, handler, primal
-from spry.forward.fallback import compute
+from spry.forward.fallback import fallback
 from spry.forward.inplace import in_place, writes
-from spry.forward.registry import apply_lazy_rule, named
+from spry.forward.registry import RULES, apply_lazy_rule, named
 
 
 def _properties(names: str) -> list[Callable[..., Any]]:
@@ -46,7 +46,7 @@ METADATA = frozenset(
 
 REFUSED = frozenset(
     _properties("data _data")
-    + [getattr(Tensor, name).__set__ for name in ("data", "grad", "requires_grad")]
+    + [getattr(Tensor, name).__set__ for name in ("data", "grad", "requires_grad", "real", "imag")]
     + named(*[
         "item",
         "tolist",
@@ -57,6 +57,8 @@ REFUSED = frozenset(
         "share_memory_",
         "set_",
         "resize_",
+        "resize_as_",
+        "normal_",
         "backward",
     ])
     + named(
@@ -68,6 +70,8 @@ REFUSED = frozenset(
         "__index__",
         "__complex__",
         "__dlpack__",
+        "__reduce_ex__",
+        "__deepcopy__",
     )
 )
 """Functions that would lose a tangent without a word, or write past it."""
@@ -109,9 +113,10 @@ def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     lazy = apply_lazy_rule(func, args, kwargs)
     if lazy is not NotImplemented:
         return lazy
+    rule = RULES.get(func)
     if any_requires_grad(args) or any_requires_grad(kwargs.values()):
-        return with_autograd(func, args, kwargs)
-    return compute(func, args, kwargs)
+        return with_autograd(func, rule, args, kwargs)
+    return rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
 
 
 def _stop(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.forward.attention.attend import attend, broadcast
+from spry.forward.attention.attend import attend, broadcast, fold
 from spry.forward.attention.kernel import Block
 from spry.forward.dual import Dual
 
@@ -88,6 +88,9 @@ class Masks(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
+        if any(x.dim() != 4 for x in (query, key, value)):
+            operands, shape = fold(query, key, value, attn_mask, enable_gqa)
+            return self._attention(*operands, dropout_p, is_causal, scale).reshape(shape)
         query, key, value = broadcast(query, key, value)
         tiles = Tiles(self._next(), query, key, dropout_p)
         if any(isinstance(x, Dual) for x in (query, key, value, attn_mask)):

@@ -129,6 +129,11 @@ def handler(function: Handler) -> Handler:
     return function
 
 
+def has_derivative(value: Any) -> bool:
+    """Whether a value may move with the weights: a tensor of real or complex numbers, not of integers or booleans."""
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+
+
 def primal(value: Any) -> Any:
     """Strip the tangents from a value, if it has any."""
     return value.primal if isinstance(value, Dual) else value
@@ -137,11 +142,6 @@ def primal(value: Any) -> Any:
 def plain(value: Any) -> Any:
     """Strip the tangents from a value, or from the items of a tuple or list."""
     return type(value)(map(primal, value)) if type(value) in {tuple, list} else primal(value)
-
-
-def is_differentiable(value: Tensor) -> bool:
-    """Tell whether a tensor's dtype can carry a derivative: real and complex numbers can, integers cannot."""
-    return value.is_floating_point() or value.is_complex()
 
 
 def num_tangents(*values: Any) -> int:

@@ -12,16 +12,28 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from spry.core.errors import ModelError
 from spry.forward.custom_ops import custom_rule
 from spry.forward.diagnostics import count_fallback, name_of
-from spry.forward.dual import Dual, Tangents, is_differentiable, num_tangents, primal
-from spry.forward.registry import RULES, call_or
+from spry.forward.dual import Dual, Tangents, has_derivative, num_tangents, primal
 
 
-def compute(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Compute a function of duals by its rule, or by the fallback if it has none that takes these arguments."""
-    rule = RULES.get(func)
-    if rule is None:
-        return fallback(func, args, kwargs)
-    return call_or(rule, args, kwargs, lambda: fallback(func, args, kwargs))
+DISTRUSTED = {
+    "as_strided_scatter",
+    "linear_cross_entropy",
+    "logcumsumexp",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
+}
+"""Functions whose forward-mode derivative in PyTorch 2.13 is not the product with their gradient, or far from it."""
+
+
+def _refuse_distrusted(func: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    name = getattr(func, "__name__", "")
+    products = name.startswith("scatter_reduce") and any(arg == "prod" for arg in (*args, *kwargs.values()) if isinstance(arg, str))
+    if name in DISTRUSTED or products:
+        raise ModelError(
+            f"PyTorch's forward-mode derivative of {name_of(func)!r} disagrees with its gradient, so slopes through it "
+            "would be wrong; register a rule with spry.forward.rule"
+        )
 
 
 def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -35,7 +47,7 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         kwargs: Keyword arguments, likewise.
 
     Returns:
-        What ``func`` returns, with each real or complex tensor a ``Dual``.
+        What ``func`` returns, with each tensor of real or complex numbers a ``Dual``.
 
     Raises:
         ModelError: If PyTorch has no forward-mode derivative for the function.
@@ -56,14 +68,20 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
     random = Replay(plain[duals[0]].device)
     out, out_spec = run(*(plain[i] for i in duals))
-    moved = [j for j, leaf in enumerate(out) if isinstance(leaf, Tensor) and is_differentiable(leaf)]
+    moved = [j for j, leaf in enumerate(out) if has_derivative(leaf)]
     if not moved:
         return tree_unflatten(out, out_spec)
+    _refuse_distrusted(func, args, kwargs)
     count_fallback(func)
+
+    def movable(*values: Tensor) -> tuple[Tensor, ...]:
+        results, _ = run(*values)
+        return tuple(results[j] for j in moved)
+
     columns = []
     for k in range(num_tangents(*leaves)):
-        random.rewind()  # dropout and its aliases: one draw for the value and all derivatives
-        columns.append(_differentiate(func, lambda *v: tuple(run(*v)[0][j] for j in moved), leaves, duals, k))
+        random.rewind()  # dropout and its kin: one draw for the value and all derivatives
+        columns.append(_differentiate(func, movable, leaves, duals, k))
     for j, tangents in zip(moved, zip(*columns, strict=True), strict=True):
         out[j] = Dual(out[j], (t.to(out[j].dtype) for t in tangents))
     return tree_unflatten(out, out_spec)
@@ -97,7 +115,7 @@ def _differentiate(
     duals: list[int],
     k: int,
 ) -> Tangents:
-    """Tangents of all real and complex results along direction ``k``."""
+    """Tangents of all results that have them, along direction ``k``."""
     primals = tuple(leaves[i].primal.detach().contiguous() for i in duals)  # torch.func refuses expanded ones
     tangents = tuple(leaves[i].tangents[k].contiguous() for i in duals)
     try:

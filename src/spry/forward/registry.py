@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -64,27 +63,7 @@ def lazy_rule(*functions: Callable[..., Any]) -> Callable[[LazyRule], LazyRule]:
 def apply_lazy_rule(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Append a call to a row-wise program, or return NotImplemented if it is to be computed now."""
     lazy = LAZY_RULES.get(func)
-    if lazy is None or not args:
-        return NotImplemented
-    return call_or(lazy, (func, *args), kwargs, lambda: NotImplemented)
-
-
-def call_or(rule: Rule, args: Any, kwargs: Any, otherwise: Callable[[], Any]) -> Any:
-    """Call a rule, or something else where its signature does not take these arguments."""
-    try:
-        return rule(*args, **kwargs)
-    except TypeError:
-        if _takes(rule, args, kwargs):
-            raise
-        return otherwise()
-
-
-def _takes(rule: Rule, args: Any, kwargs: Any) -> bool:
-    try:
-        inspect.signature(rule).bind(*args, **kwargs)
-    except TypeError:
-        return False
-    return True
+    return NotImplemented if lazy is None or not args else lazy(func, *args, **kwargs)
 
 
 def family(functions: Iterable[Callable[..., Any]]) -> Callable[[Rule], Rule]:

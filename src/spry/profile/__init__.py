@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from spry.profile.budget import Fit, parse_bytes, what_fits
-from spry.profile.case import MEASURED_METHODS, Case, MeasuredMethod, Row
+from spry.profile.case import MEASURED_METHODS, Case, CaseResult, MeasuredMethod
 from spry.profile.subprocess import measure_all, measure_in_subprocess
 
 __all__ = [
-    "MEASURED_METHODS", "Case", "Fit", "MeasuredMethod", "Row", "measure_all", "measure_in_subprocess", "parse_bytes",
+    "MEASURED_METHODS",
+    "Case",
+    "CaseResult",
+    "Fit",
+    "MeasuredMethod",
+    "measure_all",
+    "measure_in_subprocess",
+    "parse_bytes",
     "what_fits",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 
 from spry.core.errors import ConfigError
 from spry.profile.architectures import build_model
-from spry.profile.case import Case, MeasuredMethod, Row, Slice
+from spry.profile.case import Case, CaseResult, MeasuredMethod, Slice
 from spry.profile.predict import predict_peak
 from spry.profile.subprocess import measure_in_subprocess
 from spry.profile.weight_bytes import weight_bytes
@@ -119,7 +119,7 @@ def _largest(case: Case, room: int, layout: torch.nn.Module) -> int:
 def _confirm(fit: Fit, case: Case, budget: int) -> Fit:
     rows = fit.micro_batch
     while rows:
-        row: Row = measure_in_subprocess(replace(case, batch=rows, micro_batch=None))
+        row: CaseResult = measure_in_subprocess(replace(case, batch=rows, micro_batch=None))
         fit = replace(fit, measured_bytes=row.total_peak_bytes, error=row.error, fits=False)
         if row.total_peak_bytes is not None and row.total_peak_bytes <= budget:
             return replace(fit, micro_batch=rows, fits=True)

@@ -62,7 +62,7 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class CaseResult:
     """What one case took, measured in a fresh process.
 
     Args:
@@ -102,8 +102,8 @@ class Row:
         return {"shape": settings.pop("model"), **settings, **record}
 
     @staticmethod
-    def from_json(record: Mapping[str, Any]) -> Row:
+    def from_json(record: Mapping[str, Any]) -> CaseResult:
         values = dict(record)
         settings = {"model": values.pop("shape")}
         settings |= {name: values.pop(name) for name in Case.__dataclass_fields__ if name in values}
-        return Row(case=Case(**settings), **values)
+        return CaseResult(case=Case(**settings), **values)

@@ -17,9 +17,9 @@ from spry.core.params import Params
 from spry.forward import call
 from spry.measure.meter import Meter, release_lazily, release_promptly, release_unused, tensor_peak
 from spry.profile.architectures import build_model, example_batch
-from spry.profile.case import Case, Row
+from spry.profile.case import Case, CaseResult
 from spry.profile.predict import predict_peak
-from spry.profile.steps import STEPS, Batch, Subject, exact_slopes, inference_step
+from spry.profile.steps import STEPS, Inputs, Subject, exact_slopes, inference_step
 from spry.profile.weight_bytes import weight_bytes
 
 KEY = Key(0).fold("memory")
@@ -27,14 +27,14 @@ SLOW = 10.0
 """From this many seconds on, a step's peak is measured once instead of twice."""
 
 
-def measure_case(case: Case) -> Row:
+def measure_case(case: Case) -> CaseResult:
     """Measure the peak memory, time and accuracy of one method's step.
 
     The order is: build the model and take the peak with freed memory given back at once; then, with malloc as
     usual, the timed steps in alternation with inference; then the slopes against autograd.
     """
     release_promptly()
-    subject = prepare(case)
+    subject = build_subject(case)
     step = partial(STEPS[case.method], subject)
     begun = time.perf_counter()
     slopes = step()  # warms up: libraries load their code and scratch on first use
@@ -44,7 +44,7 @@ def measure_case(case: Case) -> Row:
     counted = tensor_peak(step) if case.device == "cpu" and not slow else None
     release_lazily()
     steps, bases = _alternate(step, partial(inference_step, subject), case)
-    return Row(
+    return CaseResult(
         case=case,
         peak_bytes_above_model=peak,
         total_peak_bytes=peak + (sum(weights.values()) if case.device == "cpu" else start),
@@ -60,7 +60,7 @@ def measure_case(case: Case) -> Row:
     )
 
 
-def prepare(case: Case) -> Subject:
+def build_subject(case: Case) -> Subject:
     """Build the model, the batch and the directions of a case."""
     model = build_model(
         case.model,
@@ -101,8 +101,8 @@ def _slice(model: nn.Module, last: bool) -> Params:
     return kept
 
 
-def _loss(model: nn.Module) -> Callable[[Params, Batch], Tensor]:
-    def loss(params: Params, batch: Batch) -> Tensor:
+def _loss(model: nn.Module) -> Callable[[Params, Inputs], Tensor]:
+    def loss(params: Params, batch: Inputs) -> Tensor:
         return call(model, params, **batch).loss
 
     return loss

@@ -14,7 +14,7 @@ from spry.core.params import Params, dot, tree_map
 from spry.forward import jvp
 from spry.profile.case import MeasuredMethod
 
-Batch = Mapping[str, Tensor]
+Inputs = Mapping[str, Tensor]
 Step = Callable[[], Tensor | None]
 """Runs one step and returns the slopes, shape (K,), or None where the method has none."""
 
@@ -32,8 +32,8 @@ class Subject:
     """
 
     model: nn.Module
-    parts: Sequence[tuple[float, Batch]]
-    loss: Callable[[Params, Batch], Tensor]
+    parts: Sequence[tuple[float, Inputs]]
+    loss: Callable[[Params, Inputs], Tensor]
     params: Params
     directions: Sequence[Params]
 
@@ -65,7 +65,7 @@ def forward_ad_step(subject: Subject) -> Tensor:
     with with_attention(subject.model, "eager"), torch.no_grad():
         for share, batch in subject.parts:
 
-            def loss(weights: dict[str, Tensor], batch: Batch = batch) -> Tensor:
+            def loss(weights: dict[str, Tensor], batch: Inputs = batch) -> Tensor:
                 return torch.func.functional_call(subject.model, weights, kwargs=dict(batch)).loss
 
             for k, direction in enumerate(subject.directions):

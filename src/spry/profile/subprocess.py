@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
-from spry.profile.case import Case, Row
+from spry.profile.case import Case, CaseResult
 
 
-def measure_in_subprocess(case: Case, timeout: float | None = None) -> Row:
+def measure_in_subprocess(case: Case, timeout: float | None = None) -> CaseResult:
     """Measure one case in a fresh Python process; a failure becomes the row's ``error``.
 
     Args:
@@ -33,14 +33,16 @@ def measure_in_subprocess(case: Case, timeout: float | None = None) -> Row:
             env=environment,
         )
     except subprocess.TimeoutExpired:
-        return Row(case=case, error=f"took longer than {timeout:g} s")
+        return CaseResult(case=case, error=f"took longer than {timeout:g} s")
     if done.returncode == 0:
-        return Row.from_json(json.loads(done.stdout.splitlines()[-1]))
+        return CaseResult.from_json(json.loads(done.stdout.splitlines()[-1]))
     if done.returncode < 0:
-        return Row(case=case, error=f"ended by signal {-done.returncode}; 9 means out of memory as a rule")
-    return Row(case=case, error="\n".join(done.stderr.strip().splitlines()[-8:]))
+        return CaseResult(
+            case=case, error=f"ended by signal {-done.returncode}; 9 means out of memory as a rule"
+        )
+    return CaseResult(case=case, error="\n".join(done.stderr.strip().splitlines()[-8:]))
 
 
-def measure_all(cases: Iterable[Case], timeout: float | None = None) -> Iterator[Row]:
+def measure_all(cases: Iterable[Case], timeout: float | None = None) -> Iterator[CaseResult]:
     for case in cases:
         yield measure_in_subprocess(case, timeout)

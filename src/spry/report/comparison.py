@@ -1,68 +1,85 @@
-"""The tables of a comparison: three sides of the same runs, and what was tuned."""
+"""The tables of a comparison: after equal rounds, within equal budgets, cost of a target, and the tuning."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spry.core.errors import DataError
 from spry.report import formats
-from spry.report.tables import Cell, Table, markdown, plain
+from spry.report.schema1 import upgrade_comparison
+from spry.report.tables import Cell, Table, markdown, text_table
+from spry.tasks.score import Score
 
-FILE, MARKDOWN = "comparison.json", "comparison.md"
-MOST = 6
-"""Columns of the table at equal rounds, at most."""
+COMPARISON, MARKDOWN = "comparison.json", "comparison.md"
+MAX_COLUMNS = 6
+"""Of the table after equal rounds."""
 
 Json = Mapping[str, Any]
 
 
-def tables(folder: Path) -> list[Table]:
+def comparison_tables(folder: Path) -> list[Table]:
     """Tabulate what ``comparison.json`` says beyond its rows.
 
     Args:
         folder: A comparison folder, or any other.
 
     Returns:
-        Quality at equal rounds, under a budget, cost to a target, and the tuning, as far as they are there.
+        Scores after equal rounds and within a budget, cost of a target, and the tuning, as far as they are there.
 
     Raises:
         DataError: If the file is damaged.
     """
-    path = folder / FILE
+    path = folder / COMPARISON
     if not path.is_file():
         return []
     try:
-        comparison = json.loads(path.read_text(encoding="utf-8"))
+        comparison = upgrade_comparison(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise DataError(
             f"{path} is damaged: {error}. Run the comparison again; its runs are kept."
         ) from error
-    views = comparison.get("views")
+    views, tuning = comparison.get("views"), comparison.get("tuning")
     if not views:
         return []
-    names = {row["method"]: _name(row) for row in comparison["rows"]}
-    several = any(len(row["seeds"]) > 1 for row in comparison["rows"])
-    made = [_equal_rounds(views["equal_rounds"], names, several), _budget(views["budget"], names, several)]
-    made += [_target(views["target"], names)] if views["target"] else []
-    return made + ([_tuning(comparison["tuning"], names)] if comparison["tuning"] else [])
+    shown = _Shown(
+        score=Score.of_summary(comparison),
+        names={row["method"]: _name(row) for row in comparison["rows"]},
+        several=any(len(row["seeds"]) > 1 for row in comparison["rows"]),
+    )
+    made = [_equal_rounds(views["equal_rounds"], shown), _budget(views["budget"], shown)]
+    made += [_target(views["target"], shown)] if views["target"] else []
+    return made + ([_tuning(tuning, shown)] if tuning else [])
 
 
-def write(folder: Path, outcomes: Sequence[Table]) -> Path:
-    """Write all tables of a comparison as Markdown.
-
-    Args:
-        folder: The comparison folder.
-        outcomes: The tables of outcomes, which come first.
-
-    Returns:
-        The file.
-    """
+def write_markdown(folder: Path, outcomes: Sequence[Table]) -> Path:
+    """Write all tables of a comparison as Markdown, those of outcomes first."""
     path = folder / MARKDOWN
-    text = "\n\n".join(markdown(table) for table in (*outcomes, *tables(folder)))
+    text = "\n\n".join(markdown(table) for table in (*outcomes, *comparison_tables(folder)))
     path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """What the tables of a comparison have in common."""
+
+    score: Score
+    names: Mapping[str, str]
+    several: bool
+
+    @property
+    def label(self) -> str:
+        return formats.score_label(self.score.name, "test")
+
+    def text(self, found: Json | None) -> str:
+        if found is None:
+            return formats.NONE
+        std = found["score_std"] if self.several else None
+        return formats.score_value(found["score_mean"], self.score.name, std)
 
 
 def _name(row: Json) -> str:
@@ -70,42 +87,39 @@ def _name(row: Json) -> str:
     return f"{row['method']} + checkpointing" if told else row["method"]
 
 
-def _accuracy(found: Json | None, several: bool) -> str:
-    if found is None:
-        return formats.NONE
-    return formats.accuracy(found["accuracy_mean"], found["accuracy_std"] if several else None)
-
-
 def _ranked(
     title: str,
     columns: Sequence[str],
     rows: Sequence[tuple[str, Sequence[Json | None], Sequence[str]]],
-    several: bool,
+    shown: _Shown,
 ) -> Table:
-    """Put accuracies, the best of each column marked, before columns of plain text."""
+    """Put scores, the best of each column marked, before columns of plain text."""
     best = [
-        max((found["accuracy_mean"] for found in column if found), default=None)
-        for column in zip(*(accuracies for _, accuracies, _ in rows), strict=True)
+        shown.score.best(found["score_mean"] for found in column if found)
+        for column in zip(*(scores for _, scores, _ in rows), strict=True)
     ]
     made = []
-    for name, accuracies, texts in rows:
+    for name, scores, texts in rows:
         cells = [
-            Cell(text=_accuracy(found, several), best=found is not None and found["accuracy_mean"] == most)
-            for found, most in zip(accuracies, best, strict=True)
+            Cell(text=shown.text(found), best=found is not None and found["score_mean"] == top)
+            for found, top in zip(scores, best, strict=True)
         ]
         made.append((Cell(text=name), *cells, *(Cell(text=text) for text in texts)))
     return Table(title=title, columns=("method", *columns), rows=tuple(made))
 
 
-def _equal_rounds(view: Json, names: Mapping[str, str], several: bool) -> Table:
+def _equal_rounds(view: Json, shown: _Shown) -> Table:
     count = len(view["rounds"])
-    shown = sorted({round((k + 1) * count / min(MOST, count)) - 1 for k in range(min(MOST, count))})
-    columns = [f"after {view['rounds'][place]} rounds" for place in shown]
-    rows = [(names[row["method"]], [row["after"][place] for place in shown], ()) for row in view["rows"]]
-    return _ranked("Test accuracy (%) at equal rounds", columns, rows, several)
+    columns = min(MAX_COLUMNS, count)
+    chosen = sorted({round((k + 1) * count / columns) - 1 for k in range(columns)})
+    rows = [
+        (shown.names[row["method"]], [row["after"][index] for index in chosen], ()) for row in view["rows"]
+    ]
+    headings = [f"after {view['rounds'][index]} rounds" for index in chosen]
+    return _ranked(f"{_capital(shown.label)} after equal rounds", headings, rows, shown)
 
 
-def _budget(view: Json, names: Mapping[str, str], several: bool) -> Table:
+def _budget(view: Json, shown: _Shown) -> Table:
     budget = view["budget"]
     memory = budget["peak_bytes_above_model"]
     limits = [
@@ -117,53 +131,60 @@ def _budget(view: Json, names: Mapping[str, str], several: bool) -> Table:
     for row in view["rows"]:
         peak = formats.size(row["peak_bytes_above_model"])
         fits = peak if row["fits"] else f"{peak}: does not fit"
-        rows.append((
-            names[row["method"]],
-            [row["within_seconds"], row["within_bytes"], row["within_all"]],
-            [fits],
-        ))
-    told = "peak memory above the model" + (f" (limit {formats.size(memory)})" if memory else "")
-    return _ranked("Best test accuracy (%) under a budget", (*limits, told), rows, several)
+        scores = [row["within_seconds"], row["within_bytes"], row["within_all"]]
+        rows.append((shown.names[row["method"]], scores, [fits]))
+    told = f"{'highest ' if shown.several else ''}peak memory above the model"
+    told += f" (limit {formats.size(memory)})" if memory else ""
+    return _ranked(f"Best {shown.label} within equal budgets", (*limits, told), rows, shown)
 
 
-def _target(view: Json, names: Mapping[str, str]) -> Table:
+def _target(view: Json, shown: _Shown) -> Table:
     rows = []
     for row in view["rows"]:
         if not row["reached"]:
-            rows.append([names[row["method"]], "not reached", formats.NONE, formats.NONE])
+            rows.append([shown.names[row["method"]], "not reached", formats.NONE, formats.NONE])
             continue
         part = f" ({row['reached']} of {row['seeds']} seeds)" if row["reached"] < row["seeds"] else ""
         rows.append([
-            names[row["method"]],
+            shown.names[row["method"]],
             f"{row['rounds']:.3g}{part}",
             formats.duration(row["client_seconds"]),
             formats.size(row["bytes_per_client"]),
         ])
     columns = ["method", "rounds", "client compute, all clients", "bytes per client, up and down"]
-    return plain(f"Cost to {formats.accuracy(view['target'])} % test accuracy", columns, rows)
+    value = formats.score_value(view["target"], shown.score.name)
+    name = shown.label.removesuffix(" (%)")
+    target = f"{value} % {name}" if shown.score.name in formats.SHARES else f"a {name} of {value}"
+    return text_table(f"Cost of reaching {target}", columns, rows)
 
 
-def _tuning(tuning: Json, names: Mapping[str, str]) -> Table:
+def _tuning(tuning: Json, shown: _Shown) -> Table:
+    score = shown.score.name
     rows = []
     for method, found in tuning["methods"].items():
-        keys = list(found["chosen"])
+        tried = (f"{_values(point['settings'])}: {_scored(point, score)}" for point in found["points"])
         rows.append([
-            names[method],
-            ", ".join(keys),
-            ";  ".join(f"{_values(point['settings'])}: {_scored(point)}" for point in found["points"]),
+            shown.names[method],
+            ", ".join(found["chosen"]),
+            ";  ".join(tried),
             _values(found["chosen"]),
             ", ".join(found["at_edge"]) or "no",
         ])
     title = (
-        f"Tuning: validation accuracy (%) at {tuning['points']} points each, {tuning['rounds']} rounds, seed "
-        f"{tuning['seed']}, {100 * tuning['validation']:.3g} % of the training part for validation"
+        f"Tuning: {formats.score_label(score, 'validation')} at {tuning['points']} points each, "
+        f"{tuning['rounds']} rounds, seed {tuning['seed']}, {100 * tuning['validation']:.3g} % of the training part "
+        "for validation"
     )
-    return plain(title, ["method", "settings", "tried", "chosen", "at the grid's edge"], rows)
+    return text_table(title, ["method", "settings", "tried", "chosen", "at the grid's edge"], rows)
 
 
 def _values(settings: Json) -> str:
     return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in settings.values())
 
 
-def _scored(point: Json) -> str:
-    return "broke down" if point["accuracy"] is None else formats.accuracy(point["accuracy"])
+def _scored(point: Json, score: str) -> str:
+    return "broke down" if point["score"] is None else formats.score_value(point["score"], score)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""What a reader needs to judge and repeat a run: where it ran, what failed, who trained what."""
+"""Details of runs: where they ran, which replies failed, which units were trained."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from collections.abc import Iterable, Sequence
 
 from spry.report import formats
 from spry.report.groups import Section
-from spry.report.load import Run
-from spry.report.tables import Table, plain
+from spry.report.read import PARTS, Run
+from spry.report.tables import Table, text_table
 
-KINDS = {"lora": "LoRA"}
+PEFT_NAMES = {"lora": "LoRA"}
 
 
 def origins(runs: Sequence[Run]) -> list[str]:
-    """Say with which versions, where, when and by which commands runs were made.
-
-    Args:
-        runs: The runs.
-
-    Returns:
-        Sentences; what is the same for all runs is said once.
-    """
+    """Versions, machines, dates and commands of runs; what is the same for all is said once."""
     versions = _each(_versions(run) for run in runs)
     machines = _each(_machine(run) for run in runs)
     dates = sorted(filter(None, (str(run.meta.get("date", "")).replace("T", " ") for run in runs)))
@@ -32,14 +25,7 @@ def origins(runs: Sequence[Run]) -> list[str]:
 
 
 def setting(section: Section) -> str:
-    """Say in a line what the runs of a section have in common.
-
-    Args:
-        section: Runs of one model on one data set.
-
-    Returns:
-        Clients, partition, PEFT kind and seeds, as far as all runs agree.
-    """
+    """Clients, partition, PEFT kind and seeds of a section's runs, as far as all runs agree."""
     said = {_told(run) for run in section.runs}
     seeds = sorted({run.config["seed"] for run in section.runs})
     told = [said.pop()] if len(said) == 1 else []
@@ -47,60 +33,45 @@ def setting(section: Section) -> str:
 
 
 def evaluations(run: Run) -> Table:
-    """Tabulate the rounds in which a run was evaluated.
-
-    Args:
-        run: The run.
-
-    Returns:
-        One row a round.
-    """
-    keys = ("test_accuracy", "generalized_accuracy", "personalized_accuracy")
-    seen = [round for round in run.rounds if any(round.get(key) is not None for key in keys)]
+    """Tabulate the rounds in which a run was evaluated."""
+    name, keys = run.score.name, list(map(run.score.key, PARTS))
     rows = [
-        [str(round["round"] + 1), f"{round['loss']:.4f}", *(formats.accuracy(round.get(key)) for key in keys)]
-        for round in seen
+        [
+            str(entry["round"] + 1),
+            f"{entry['loss']:.4f}",
+            *(formats.score_value(entry.get(key), name) for key in keys),
+        ]
+        for entry in run.rounds
+        if any(entry.get(key) is not None for key in keys)
     ]
-    headings = ("round", "training loss", "test accuracy (%)", "generalized (%)", "personalized (%)")
-    return plain("evaluations", headings, rows)
+    headings = ("round", "training loss", *(formats.score_label(name, part) for part in PARTS))
+    return text_table("evaluations", headings, rows)
 
 
 def failures(run: Run) -> Table:
-    """Tabulate the replies that were dropped.
-
-    Args:
-        run: The run.
-
-    Returns:
-        One row a reply.
-    """
+    """Tabulate the replies that were dropped."""
     rows = [
-        [str(round["round"] + 1), str(client["client"]), str(client["failed"])]
-        for round in run.rounds
-        for client in round["clients"]
+        [str(entry["round"] + 1), str(client["client"]), str(client["failed"])]
+        for entry in run.rounds
+        for client in entry["clients"]
         if client.get("failed")
     ]
-    return plain("dropped replies", ("round", "client", "reason"), rows)
+    return text_table("dropped replies", ("round", "client", "reason"), rows)
 
 
 def units(run: Run) -> Table:
-    """Tabulate how often each unit was trained.
-
-    Args:
-        run: The run.
-
-    Returns:
-        One row a unit, in the order in which they first appear.
-    """
-    owners: Counter[str] = Counter()
-    idle: Counter[str] = Counter()
-    for round in run.rounds:
-        owners.update(
-            unit for client in round["clients"] if not client.get("failed") for unit in client["units"]
+    """Tabulate how often each unit was trained, in the order in which units first appear."""
+    trained: Counter[str] = Counter()
+    untrained: Counter[str] = Counter()
+    for entry in run.rounds:
+        trained.update(
+            unit for client in entry["clients"] if not client.get("failed") for unit in client["units"]
         )
-        idle.update(round["untrained_units"])
-    rows = [[unit, str(owners[unit]), str(idle[unit])] for unit in dict.fromkeys([*owners, *idle])]
-    return plain("units", ("unit", "replies that trained it", "rounds without one"), rows)
+        untrained.update(entry["untrained_units"])
+    rows = [
+        [unit, str(trained[unit]), str(untrained[unit])] for unit in dict.fromkeys([*trained, *untrained])
+    ]
+    return text_table("units", ("unit", "replies that trained it", "rounds without one"), rows)
 
 
 def _versions(run: Run) -> str:
@@ -116,16 +87,24 @@ def _machine(run: Run) -> str:
 
 def _told(run: Run) -> str:
     get = run.config.get
-    dealt = {"dirichlet": f"Dirichlet {get('data.alpha')}", "column": f"by column {get('data.column')}"}
-    split = str(get("data.partition", ""))
     told = [
-        f"{get('data.clients')} clients ({dealt.get(split, split)})" if get("data.clients") else "",
+        _clients(run),
         f"{get('schedule.clients_per_round')} a round" if get("schedule.clients_per_round") else "",
-        f"{KINDS.get(str(get('peft.kind')), get('peft.kind'))} of rank {get('peft.rank')}"
+        f"{PEFT_NAMES.get(str(get('peft.kind')), get('peft.kind'))} of rank {get('peft.rank')}"
         if get("peft.kind")
         else "",
     ]
     return ", ".join(filter(None, told))
+
+
+def _clients(run: Run) -> str:
+    """How many clients there were and how data was dealt; a column of ids decides the number, not the setting."""
+    get = run.config.get
+    partition = str(get("data.partition", ""))
+    dealt = {"dirichlet": f"Dirichlet {get('data.alpha')}", "column": f"by column {get('data.column')}"}
+    number = run.outcome.get("clients", None if partition == "column" else get("data.clients"))
+    counted = "clients" if number is None else f"{number} clients"
+    return f"{counted} ({dealt.get(partition, partition)})" if number or partition == "column" else ""
 
 
 def _each(texts: Iterable[str]) -> list[str]:

@@ -1,43 +1,54 @@
-"""Numbers as people read them; what is not known is a dash."""
+"""Numbers as people read them; an unknown number is a dash."""
 
 from __future__ import annotations
 
 import math
 
+from spry.tasks.score import Score
+
 NONE = "–"
+SHARES = frozenset({"accuracy", "balanced_accuracy", "exact_match", "f1", "macro_f1"})
+"""Scores that are shares of 1, and so are written in percent; all others are written as they are."""
 
 
-def accuracy(share: float | None, spread: float | None = None) -> str:
-    """Write an accuracy in percent.
+def factor(score: str) -> float:
+    """What a score's value is multiplied by before it is shown."""
+    return 100.0 if score in SHARES else 1.0
 
-    Args:
-        share: Between 0 and 1.
-        spread: Its standard deviation, if there are several seeds.
 
-    Returns:
-        Text with one decimal, without the percent sign.
+def score_value(value: float | None, score: str, std: float | None = None) -> str:
+    """Write a score without its unit, with its standard deviation if there is one.
 
-    Example:
-        >>> accuracy(0.6712), accuracy(0.6712, 0.004), accuracy(None)
-        ('67.1', '67.1 ± 0.4', '–')
+    >>> score_value(0.6712, "accuracy"), score_value(0.6712, "accuracy", 0.004), score_value(None, "accuracy")
+    ('67.1', '67.1 ± 0.4', '–')
+    >>> score_value(0.67123, "rmse"), score_value(12.34567, "rmse", 0.1234)
+    ('0.6712', '12.35 ± 0.12')
     """
-    if share is None or math.isnan(share):
+    if value is None or math.isnan(value):
         return NONE
-    return f"{100 * share:.1f}" if spread is None else f"{100 * share:.1f} ± {100 * spread:.1f}"
+    if score in SHARES:
+        return f"{100 * value:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+    return f"{value:.4g}" + ("" if std is None else f" ± {std:.2g}")
+
+
+def score_label(score: str, part: str = "") -> str:
+    """Name a score and its unit, for headings and axes.
+
+    >>> score_label("accuracy", "test"), score_label("rmse", "test"), score_label("exact_match")
+    ('test accuracy (%)', 'test rmse', 'exact match (%)')
+    """
+    return f"{part} {score.replace('_', ' ')}".strip() + (" (%)" if score in SHARES else "")
+
+
+def baseline_label(score: Score) -> str:
+    return "majority class" if score.name == "accuracy" else "without training"
 
 
 def size(nbytes: float | None) -> str:
     """Write a number of bytes with three digits and a binary unit.
 
-    Args:
-        nbytes: At least 0.
-
-    Returns:
-        Text such as ``85.3 MiB``.
-
-    Example:
-        >>> size(0), size(1000), size(89_500_000), size(1023.9 * 2**20)
-        ('0 B', '1000 B', '85.4 MiB', '1024 MiB')
+    >>> size(0), size(1000), size(89_500_000), size(1023.9 * 2**20)
+    ('0 B', '1000 B', '85.4 MiB', '1024 MiB')
     """
     if nbytes is None:
         return NONE
@@ -47,30 +58,16 @@ def size(nbytes: float | None) -> str:
 
 
 def size_unit(nbytes: float) -> tuple[str, int]:
-    """Choose the binary unit in which a number of bytes reads best.
-
-    Args:
-        nbytes: At least 0; for an axis, the largest.
-
-    Returns:
-        The unit's name and its bytes.
-    """
+    """Choose the binary unit in which a number of bytes, or the largest on an axis, reads best."""
     units = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)]
     return max((unit for unit in units if unit[1] <= max(nbytes, 1)), key=lambda unit: unit[1])
 
 
 def duration(seconds: float | None) -> str:
-    """Write a time.
+    """Write a time in milliseconds, seconds, minutes or hours.
 
-    Args:
-        seconds: At least 0.
-
-    Returns:
-        Text in milliseconds, seconds, minutes or hours.
-
-    Example:
-        >>> duration(0.0042), duration(0.524), duration(75), duration(7500)
-        ('4.2 ms', '0.52 s', '1 min 15 s', '2 h 5 min')
+    >>> duration(0.0042), duration(0.524), duration(75), duration(7500)
+    ('4.2 ms', '0.52 s', '1 min 15 s', '2 h 5 min')
     """
     if seconds is None or math.isnan(seconds):
         return NONE
@@ -87,31 +84,16 @@ def duration(seconds: float | None) -> str:
 def count(number: float | None) -> str:
     """Write a whole number with separators.
 
-    Args:
-        number: A count.
-
-    Returns:
-        Text.
-
-    Example:
-        >>> count(22713216)
-        '22,713,216'
+    >>> count(22713216)
+    '22,713,216'
     """
     return NONE if number is None else f"{number:,.0f}"
 
 
 def ratio(value: float | None, base: float | None) -> str:
-    """Write how many times as large a value is as another.
+    """Write how many times as large a value is as another, with three digits.
 
-    Args:
-        value: The value.
-        base: What it is compared with.
-
-    Returns:
-        Text with three digits.
-
-    Example:
-        >>> ratio(98, 54), ratio(98, None), ratio(98, 0)
-        ('1.81', '–', '–')
+    >>> ratio(98, 54), ratio(98, None), ratio(98, 0)
+    ('1.81', '–', '–')
     """
     return NONE if value is None or not base else f"{value / base:.3g}"

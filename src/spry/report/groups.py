@@ -1,15 +1,16 @@
-"""Sorts runs for showing: by data set and model, then by everything but the seed."""
+"""Sorts runs for showing: by data set, model and score, then by all settings but the seed."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
-from spry.federated.traits import BACKPROPAGATING
-from spry.report.load import Run
+from spry.report.read import Run
+from spry.tasks.score import Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,48 +28,26 @@ class Group:
 
     @property
     def method(self) -> str:
-        """The method's name."""
         return self.runs[0].method
 
     def values(self, key: str) -> list[float]:
-        """List one number of the outcomes.
-
-        Args:
-            key: A key of ``summary.json``.
-
-        Returns:
-            The runs' values, as far as they are known.
-        """
+        """The runs' values of a number of the outcomes, as far as they are known."""
         return [value for run in self.runs if (value := run.outcome.get(key)) is not None]
 
     def mean(self, key: str) -> float | None:
-        """Average one number of the outcomes over the seeds.
-
-        Args:
-            key: A key of ``summary.json``.
-
-        Returns:
-            The mean; None if no run knows it.
-        """
+        """Mean over the seeds; None if no run knows the number."""
         values = self.values(key)
         return fmean(values) if values else None
 
-    def spread(self, key: str) -> float | None:
-        """Measure how far the seeds differ.
-
-        Args:
-            key: A key of ``summary.json``.
-
-        Returns:
-            The sample standard deviation; None for fewer than two runs.
-        """
+    def std(self, key: str) -> float | None:
+        """Sample standard deviation over the seeds; None for fewer than two runs."""
         values = self.values(key)
         return stdev(values) if len(values) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What may be compared: runs of one model on one data set.
+    """Runs that may be compared: of one model on one data set, judged by one score.
 
     Args:
         dataset: The data set.
@@ -82,24 +61,29 @@ class Section:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """All runs."""
         return tuple(run for group in self.groups for run in group.runs)
 
-    @property
-    def majority(self) -> float | None:
-        """The accuracy of always guessing the most frequent class; None if no run knows it yet."""
-        known = [value for group in self.groups for value in group.values("majority_accuracy")]
-        return fmean(known) if known else None
+    @cached_property
+    def score(self) -> Score:
+        """What the runs are judged by; the baseline is the mean of those that the runs know."""
+        first = next((run for run in self.runs if run.summary is not None), self.runs[0]).score
+        known = [run.score.baseline for run in self.runs if run.score.baseline is not None]
+        return replace(first, baseline=fmean(known) if known else None)
 
     @property
-    def accuracy(self) -> str:
-        """Which accuracy to show first: on the test split, where there is one."""
-        tested = any(run.outcome.get("test_accuracy") is not None for run in self.runs)
-        return "test_accuracy" if tested else "generalized_accuracy"
+    def part(self) -> str:
+        """On what to show the score first: the test part, where there is one."""
+        tested = any(run.outcome.get(self.score.key("test")) is not None for run in self.runs)
+        return "test" if tested else "generalized"
+
+    @property
+    def key(self) -> str:
+        """The number of the outcomes to show first."""
+        return self.score.key(self.part)
 
 
-def sections(runs: Iterable[Run]) -> tuple[list[Section], list[Run]]:
-    """Sort runs.
+def group_runs(runs: Iterable[Run]) -> tuple[list[Section], list[Run]]:
+    """Sort runs into sections, and within them into groups.
 
     Args:
         runs: Any runs.
@@ -115,12 +99,12 @@ def sections(runs: Iterable[Run]) -> tuple[list[Section], list[Run]]:
         if key in kept:
             repeated.append(run)
         kept.setdefault(key, run)
-    places: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    together: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in kept.values():
-        places[run.config["data.name"], run.config["model.name"]].append(run)
+        together[run.config["data.name"], run.config["model.name"], run.score.name].append(run)
     return [
         Section(dataset=dataset, model=model, groups=tuple(_groups(members)))
-        for (dataset, model), members in places.items()
+        for (dataset, model, _), members in together.items()
     ], repeated
 
 
@@ -146,9 +130,9 @@ def _label(run: Run, same_method: Sequence[Run]) -> str:
     name, names = run.method, [_compared_as(other) for other in same_method]
     if len(names) > 1 and None not in names and len(set(names)) == len(names):
         name, differing = names[same_method.index(run)] or name, []
-    if run.method in BACKPROPAGATING:
-        name += " + checkpointing" if run.config.get("method.checkpoint") else ""
-        differing = [key for key in differing if key != "method.checkpoint"]
+    if run.config.get("method.checkpoint"):
+        name += " + checkpointing"
+    differing = [key for key in differing if key != "method.checkpoint"]
     return ", ".join([
         name,
         *(f"{key.removeprefix('method.')}={_shown(run.config.get(key))}" for key in differing),
@@ -156,7 +140,7 @@ def _label(run: Run, same_method: Sequence[Run]) -> str:
 
 
 def _compared_as(run: Run) -> str | None:
-    """Under which name a comparison has the run, in a folder NAME-sSEED; None elsewhere."""
+    """The name that a comparison gave the run, in a folder NAME-sSEED; None elsewhere."""
     name, _, seed = run.folder.name.rpartition("-s")
     return name if name and seed == str(run.config["seed"]) else None
 

@@ -1,15 +1,17 @@
-"""The tables of a report: what methods reached at which cost, and what was run."""
+"""The tables of a report: what methods reached at which cost, and their settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from spry.report import formats
 from spry.report.groups import Group, Section
-from spry.report.tables import Cell, Table, plain
+from spry.report.tables import Cell, Table, text_table
+from spry.tasks.score import Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,20 +19,16 @@ class Column:
     """A column of the outcome table.
 
     Args:
-        key: The number's key in ``summary.json``.
+        key: The number's key in a run's outcome.
         title: The heading.
-        kind: An accuracy (the higher the better), a cost (drawn as a bar), or neither.
+        kind: A score, a cost (drawn as a bar), or neither.
         text: Writes the number.
     """
 
     key: str
     title: str
-    kind: Literal["accuracy", "cost", "fact"]
+    kind: Literal["score", "cost", "fact"]
     text: Callable[[float | None], str]
-
-
-def _accuracy(key: str, title: str) -> Column:
-    return Column(key=key, title=title, kind="accuracy", text=formats.accuracy)
 
 
 def _cost(key: str, title: str, text: Callable[[float | None], str]) -> Column:
@@ -41,59 +39,64 @@ def _fact(key: str, title: str) -> Column:
     return Column(key=key, title=title, kind="fact", text=formats.count)
 
 
-MAIN = (
-    _accuracy("test_accuracy", "test accuracy (%)"),
-    _accuracy("generalized_accuracy", "generalized (%)"),
-    _accuracy("personalized_accuracy", "personalized (%)"),
+COSTS = (
     _cost("peak_bytes_above_model", "peak memory above the model", formats.size),
-    _cost("seconds_per_round", "time per round", formats.duration),
+    _cost("seconds_per_round", "time per round, median", formats.duration),
     _cost("bytes_up_per_client_round", "bytes up per client and round", formats.size),
 )
-"""What the terminal shows."""
+"""What the terminal shows beside the scores."""
 
 MORE = (
     _cost("bytes_down_per_client_round", "bytes down per client and round", formats.size),
-    _cost("client_seconds_per_round", "client compute per round", formats.duration),
+    _cost("client_seconds_per_round", "client compute per round, median", formats.duration),
+    _cost("client_seconds_total", "client compute, whole run", formats.duration),
     _fact("trainable_weights", "trainable weights"),
     _fact("rounds", "rounds"),
     _fact("failed_replies", "failed replies"),
 )
-"""What the page shows beside."""
-
-MAJORITY = "majority class"
+"""What the page adds."""
 
 
-def outcome(section: Section, columns: Sequence[Column] = MAIN) -> Table:
+def main_columns(score: Score) -> tuple[Column, ...]:
+    """The scores and the main costs."""
+    text = partial(formats.score_value, score=score.name)
+    unit = " (%)" if score.name in formats.SHARES else ""
+    titles = {
+        "test": formats.score_label(score.name, "test"),
+        "generalized": f"generalized{unit}",
+        "personalized": f"personalized{unit}",
+    }
+    scores = (
+        Column(key=score.key(part), title=told, kind="score", text=text) for part, told in titles.items()
+    )
+    return (*scores, *COSTS)
+
+
+def outcome_table(section: Section, more: Sequence[Column] = ()) -> Table:
     """Tabulate what each method reached at which cost.
 
     Args:
-        section: Runs of one model on one data set.
-        columns: What to show.
+        section: The runs.
+        more: Columns beside the main ones.
 
     Returns:
-        A row for always guessing the most frequent class, where that is known, and one for each group.
+        A row for the answer that needs no training, where its score is known, and one for each group.
     """
+    score, columns = section.score, (*main_columns(section.score), *more)
     rows = []
-    if section.majority is not None:
-        guess = formats.accuracy(section.majority)
-        cells = [Cell(text=guess if column.key == "test_accuracy" else formats.NONE) for column in columns]
-        rows.append((Cell(text=MAJORITY), *cells))
+    if score.baseline is not None:
+        known = formats.score_value(score.baseline, score.name)
+        cells = [Cell(text=known if column.key == score.key("test") else formats.NONE) for column in columns]
+        rows.append((Cell(text=formats.baseline_label(score)), *cells))
     across = [[_cell(group, column, section) for group in section.groups] for column in columns]
     for index, group in enumerate(section.groups):
-        rows.append((Cell(text=name(group, section)), *(cells[index] for cells in across)))
+        rows.append((Cell(text=group_name(group, section)), *(cells[index] for cells in across)))
     headings = ("method", *(column.title for column in columns))
-    return Table(title=title(section), columns=headings, rows=tuple(rows))
+    return Table(title=section_title(section), columns=headings, rows=tuple(rows))
 
 
-def title(section: Section) -> str:
-    """Name a section.
-
-    Args:
-        section: Runs of one model on one data set.
-
-    Returns:
-        Data set and model, and how many seeds there are if all groups have as many.
-    """
+def section_title(section: Section) -> str:
+    """Data set and model, and the number of seeds if all groups have the same."""
     seeds = {len(group.runs) for group in section.groups}
     told = f", {seeds.pop()} seeds" if len(seeds) == 1 and seeds != {1} else ""
     return f"{_short(section.dataset)}, {_short(section.model)}{told}"
@@ -104,16 +107,8 @@ def _short(name: str) -> str:
     return path.name if path.is_absolute() else name
 
 
-def name(group: Group, section: Section) -> str:
-    """Name a group.
-
-    Args:
-        group: One of the section's groups.
-        section: Where it is shown.
-
-    Returns:
-        Its label, how many seeds it has where groups differ in that, and whether it is in progress.
-    """
+def group_name(group: Group, section: Section) -> str:
+    """A group's label, its number of seeds where groups differ in that, and whether it is in progress."""
     uneven = len({len(other.runs) for other in section.groups}) > 1
     notes = [f"{len(group.runs)} seeds" if len(group.runs) > 1 else "1 seed"] if uneven else []
     notes += ["in progress"] if any(run.summary is None for run in group.runs) else []
@@ -123,31 +118,32 @@ def name(group: Group, section: Section) -> str:
 def _cell(group: Group, column: Column, section: Section) -> Cell:
     value = group.mean(column.key)
     known = [mean for other in section.groups if (mean := other.mean(column.key)) is not None]
-    if column.kind == "accuracy":
-        best = value is not None and len(known) > 1 and value == max(known)
-        return Cell(text=formats.accuracy(value, group.spread(column.key)), best=best)
+    if column.kind == "score":
+        best = value is not None and len(known) > 1 and value == section.score.best(known)
+        return Cell(text=formats.score_value(value, section.score.name, group.std(column.key)), best=best)
     share = value / max(known) if column.kind == "cost" and value is not None and max(known) > 0 else None
     return Cell(text=column.text(value), share=share)
 
 
-def settings(section: Section) -> tuple[Table, Table | None]:
-    """Tabulate the settings.
-
-    Args:
-        section: Runs of one model on one data set.
-
-    Returns:
-        What all groups have in common, and what they differ in, if anything.
-    """
+def settings_tables(section: Section) -> tuple[Table, Table | None]:
+    """Tabulate the settings that all groups have in common, and those in which they differ, if any."""
     configs = [group.runs[0].config for group in section.groups]
     keys = list(dict.fromkeys(key for config in configs for key in config if key != "seed"))
     shared = [key for key in keys if all(config.get(key) == configs[0].get(key) for config in configs)]
-    common = plain("in common", ["setting", "value"], [[key, _value(configs[0].get(key))] for key in shared])
+    common = text_table(
+        "in common", ["setting", "value"], [[key, _value(configs[0].get(key))] for key in shared]
+    )
     differing = [key for key in keys if key not in shared]
     if not differing:
         return common, None
-    rows = [[key, *(_value(config.get(key)) for config in configs)] for key in differing]
-    return common, plain("differing", ["setting", *(group.label for group in section.groups)], rows)
+    rows = [[key, *(_setting(config, key) for config in configs)] for key in differing]
+    return common, text_table("differing", ["setting", *(group.label for group in section.groups)], rows)
+
+
+def _setting(config: Mapping[str, Any], key: str) -> str:
+    if key.startswith("method.") and key not in config:  # another method's option
+        return formats.NONE
+    return _value(config.get(key))
 
 
 def _value(value: object) -> str:

@@ -11,26 +11,32 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from spry.report import costs, curves, details, style, tradeoff
-from spry.report.groups import Section, sections
-from spry.report.load import find
-from spry.report.outcome import MAIN, MORE, outcome, settings, title
+from spry.report import details, formats, style
+from spry.report.bars import draw_costs
+from spry.report.curves import draw_curves
+from spry.report.groups import Section, group_runs
+from spry.report.outcome import MORE, outcome_table, section_title, settings_tables
+from spry.report.read import read_runs
 from spry.report.tables import Table, markdown
+from spry.report.tradeoff import draw_tradeoff
 
 FIGURES: Mapping[str, tuple[Callable[[Section], Figure], str]] = {
     "curves": (
-        curves.draw,
-        "Accuracy and training loss against rounds, compute of all clients together, and bytes they sent.",
+        draw_curves,
+        "{score} and training loss against rounds, compute of all clients together, and bytes they sent.",
     ),
-    "costs": (costs.draw, "What a round costs."),
-    "tradeoff": (tradeoff.draw, "Accuracy at the end against peak memory: up is better, left is cheaper."),
+    "costs": (draw_costs, "Costs of a round."),
+    "tradeoff": (
+        draw_tradeoff,
+        "{score} at the end against peak memory: {better} is better, left is cheaper.",
+    ),
 }
 """Each figure's drawing and caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was written.
+    """The files of a report.
 
     Args:
         page: The HTML page.
@@ -45,8 +51,8 @@ class Report:
     tables: tuple[Table, ...]
 
 
-def write(folders: Sequence[Path], out: Path, views: Sequence[Table] = ()) -> Report:
-    """Report on runs.
+def write_report(folders: Sequence[Path], out: Path, views: Sequence[Table] = ()) -> Report:
+    """Report on runs: one page with figures and tables, the figures as PNG, the tables as Markdown.
 
     Args:
         folders: Run folders or comparison folders, also of runs in progress.
@@ -54,12 +60,12 @@ def write(folders: Sequence[Path], out: Path, views: Sequence[Table] = ()) -> Re
         views: Tables of comparisons that stand at the end of the page.
 
     Returns:
-        What was written.
+        The files.
 
     Raises:
         DataError: If a folder holds no run, or a file in it is damaged.
     """
-    found, repeated = sections(find(folders))
+    found, repeated = group_runs(read_runs(folders))
     out.mkdir(parents=True, exist_ok=True)
     images: list[Path] = []
     parts = []
@@ -68,9 +74,9 @@ def write(folders: Sequence[Path], out: Path, views: Sequence[Table] = ()) -> Re
         suffix = f"-{number}" if len(found) > 1 else ""
         for name, figure in drawn.items():
             images.append(out / f"{name}{suffix}.png")
-            style.write(figure, images[-1])
+            style.write_png(figure, images[-1])
         parts.append(_part(section, drawn))
-    tables = tuple(outcome(section) for section in found)
+    tables = tuple(outcome_table(section) for section in found)
     page, text = out / "index.html", out / "tables.md"
     left_out = [run.folder for run in repeated]
     page.write_text(_template().render(parts=parts, views=views, repeated=left_out), encoding="utf-8")
@@ -79,15 +85,17 @@ def write(folders: Sequence[Path], out: Path, views: Sequence[Table] = ()) -> Re
 
 
 def _part(section: Section, drawn: Mapping[str, Figure]) -> dict[str, Any]:
-    common, differing = settings(section)
-    colours = [style.mark(place)["color"] for place in range(len(section.groups))]
+    common, differing = settings_tables(section)
+    colours = [style.mark(index)["color"] for index in range(len(section.groups))]
+    score = section.score
     return {
-        "title": title(section),
+        "title": section_title(section),
         "setting": details.setting(section),
         "origins": details.origins(section.runs),
-        "outcome": outcome(section, (*MAIN, *MORE)),
-        "colours": colours if section.majority is None else [style.BASELINE["color"], *colours],
-        "figures": [(name, FIGURES[name][1], _embedded(figure)) for name, figure in drawn.items()],
+        "outcome": outcome_table(section, MORE),
+        "colours": colours if score.baseline is None else [style.BASELINE_LINE["color"], *colours],
+        "figures": [(name, _caption(name, section), _embedded(figure)) for name, figure in drawn.items()],
+        "best": "highest" if score.higher_is_better else "lowest",
         "spread": any(len(group.runs) > 1 for group in section.groups),
         "common": common,
         "differing": differing,
@@ -103,6 +111,12 @@ def _part(section: Section, drawn: Mapping[str, Figure]) -> dict[str, Any]:
             for run in section.runs
         ],
     }
+
+
+def _caption(figure: str, section: Section) -> str:
+    score = formats.score_label(section.score.name).removesuffix(" (%)")
+    better = "up" if section.score.higher_is_better else "down"
+    return FIGURES[figure][1].format(score=score[:1].upper() + score[1:], better=better)
 
 
 def _embedded(figure: Figure) -> str:

@@ -16,11 +16,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4
 
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-LEAST = 5.0
-"""Points of accuracy that an axis spans at least, lest noise look like a difference."""
-
 INK = "#24292f"
-BASELINE = {"color": "#8b949e", "linewidth": 1.2, "linestyle": (0, (1, 2))}
+BASELINE_LINE = {"color": "#8b949e", "linewidth": 1.2, "linestyle": (0, (1, 2))}
 
 LOOK: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -50,27 +47,12 @@ LOOK: dict[Any, Any] = {
 
 
 def mark(index: int) -> dict[str, Any]:
-    """Choose the colour and the dashes of a group's line.
-
-    Args:
-        index: The group's place, from 0.
-
-    Returns:
-        Keyword arguments for ``plot``; no two of the first 28 places look alike.
-    """
+    """Choose the colour and dashes of the line of group ``index``; no two of the first 28 look alike."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
 
 
 def figure(width: float, height: float) -> Figure:
-    """Make an empty figure without a window.
-
-    Args:
-        width: In inches.
-        height: In inches.
-
-    Returns:
-        The figure, to be filled within ``mpl.rc_context(LOOK)``.
-    """
+    """Make an empty figure without a window, of inches, to be filled within ``mpl.rc_context(LOOK)``."""
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
     return made
@@ -92,36 +74,18 @@ def legend(made: Figure, axes: Axes, place: str = "outside upper left", columns:
 
 
 def widen(axes: Axes, least: float) -> None:
-    """Make the y axis span a least range around what it shows.
-
-    Args:
-        axes: Axes with their lines drawn.
-        least: The range, in the axis's units.
-    """
+    """Make the y axis span at least ``least``, in its units, around what it shows."""
     low, high = axes.get_ylim()
     missing = max(0.0, least - (high - low)) / 2
     axes.set_ylim(low - missing, high + missing)
 
 
-def write(made: Figure, path: Path) -> None:
-    """Write a figure as PNG.
-
-    Args:
-        made: The figure.
-        path: The file.
-    """
+def write_png(made: Figure, path: Path) -> None:
     made.savefig(path, dpi=200, facecolor="white", metadata={"Software": None})
 
 
 def svg(made: Figure) -> bytes:
-    """Draw a figure as SVG.
-
-    Args:
-        made: The figure.
-
-    Returns:
-        The document, the same bytes each time.
-    """
+    """Draw a figure as an SVG document, the same bytes each time."""
     buffer = BytesIO()
     with mpl.rc_context(LOOK):
         made.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})

@@ -41,30 +41,14 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Make a table of texts.
-
-    Args:
-        title: What it shows.
-        columns: Headings.
-        rows: Texts.
-
-    Returns:
-        The table.
-    """
+def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Make a table of texts."""
     cells = tuple(tuple(Cell(text=text) for text in row) for row in rows)
     return Table(title=title, columns=tuple(columns), rows=cells)
 
 
 def terminal(table: Table) -> RichTable:
-    """Write a table for the terminal.
-
-    Args:
-        table: The table.
-
-    Returns:
-        What rich prints.
-    """
+    """Lay a table out for the terminal."""
     look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0), "title_justify": "left"}
     shown = RichTable(title=table.title, title_style="bold", **look)
     for place, heading in enumerate(table.columns):
@@ -79,19 +63,12 @@ def terminal(table: Table) -> RichTable:
 def markdown(table: Table) -> str:
     r"""Write a table as Markdown.
 
-    Args:
-        table: The table.
-
-    Returns:
-        Its title and its rows.
-
-    Example:
-        >>> print(markdown(plain("Colours", ["name", "share"], [["red|blue", "5 %"]])))
-        **Colours**
-        <BLANKLINE>
-        | name | share |
-        | :--- | ---: |
-        | red\|blue | 5 % |
+    >>> print(markdown(text_table("Colours", ["name", "share"], [["red|blue", "5 %"]])))
+    **Colours**
+    <BLANKLINE>
+    | name | share |
+    | :--- | ---: |
+    | red\|blue | 5 % |
     """
     marks = [":---", *["---:"] * (len(table.columns) - 1)]
     rows = [[f"**{cell.text}**" if cell.best else cell.text for cell in row] for row in table.rows]

@@ -1,4 +1,4 @@
-"""What accuracy costs in memory: one dot a method."""
+"""Score against peak memory: one dot a method."""
 
 from __future__ import annotations
 
@@ -7,37 +7,30 @@ from matplotlib.figure import Figure
 
 from spry.report import formats, style
 from spry.report.groups import Section
-from spry.report.outcome import MAJORITY, name
+from spry.report.outcome import group_name
+from spry.report.score_axis import draw_baseline, finish_score_axis
 
 
-def draw(section: Section) -> Figure:
-    """Draw accuracy against peak memory.
-
-    Args:
-        section: Runs of one model on one data set.
-
-    Returns:
-        A figure with one axes: up is better, left is cheaper; whiskers are one deviation over seeds.
-    """
+def draw_tradeoff(section: Section) -> Figure:
+    """Draw score against peak memory; whiskers are one standard deviation over the seeds."""
     peaks = [group.mean("peak_bytes_above_model") for group in section.groups]
     unit, scale = formats.size_unit(max((peak for peak in peaks if peak is not None), default=1.0))
+    factor = formats.factor(section.score.name)
     with mpl.rc_context(style.LOOK):
         made = style.figure(7.2, 3.2)
         axes = made.subplots()
-        for place, (group, peak) in enumerate(zip(section.groups, peaks, strict=True)):
-            right = group.mean(section.accuracy)
-            if right is None or peak is None:
+        for index, (group, peak) in enumerate(zip(section.groups, peaks, strict=True)):
+            score = group.mean(section.key)
+            if score is None or peak is None:
                 continue
-            spread = 100 * (group.spread(section.accuracy) or 0.0)
-            colour = style.mark(place)["color"]
-            marker = style.MARKERS[place % len(style.MARKERS)]
-            look = {"fmt": marker, "color": colour, "markersize": 7, "label": name(group, section)}
-            axes.errorbar(peak / scale, 100 * right, yerr=spread or None, **look)
-        if section.majority is not None and section.accuracy == "test_accuracy":
-            axes.axhline(100 * section.majority, label=MAJORITY, **style.BASELINE)
+            std = factor * (group.std(section.key) or 0.0)
+            marker = style.MARKERS[index % len(style.MARKERS)]
+            look = {"fmt": marker, "color": style.mark(index)["color"], "markersize": 7}
+            name = group_name(group, section)
+            axes.errorbar(peak / scale, factor * score, yerr=std or None, label=name, **look)
+        draw_baseline(axes, section)
         axes.set_xlim(0, 1.1 * max((peak for peak in peaks if peak), default=1.0) / scale)
-        style.widen(axes, style.LEAST)
         axes.set_xlabel(f"peak memory above the model ({unit})")
-        axes.set_ylabel(f"{section.accuracy.removesuffix('_accuracy')} accuracy (%)")
+        finish_score_axis(axes, section)
         style.legend(made, axes, "outside right upper", columns=1)
         return made

@@ -76,6 +76,7 @@ class ClassificationTask:
         self.backbone = backbone
         self.module = adapted.module
         self.units: tuple[Unit, ...] = adapted.units
+        self._types = {name: self.module.get_parameter(name).dtype for name in names_of(self.units)}
         self.micro_batch_size = micro_batch_size
         self.dropout = dropout
         self.device = torch.device(device)
@@ -132,7 +133,7 @@ class ClassificationTask:
 
     def _computed_with(self, params: Params) -> Params:
         """Cast weights to the types that the model computes in: small steps would round away if they were kept so."""
-        types = {name: self.module.get_parameter(name).dtype for name in params}
+        types = {name: self._types.get(name, w.dtype) for name, w in params.items()}
         return {name: w if w.dtype == types[name] else w.to(types[name]) for name, w in params.items()}
 
     @contextmanager

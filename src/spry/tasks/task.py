@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -12,26 +11,9 @@ from spry.core.params import Params
 from spry.core.units import Unit
 from spry.data.encoded import Batch
 from spry.estimators.loss import Loss
+from spry.tasks.score import Score
 
-__all__ = ["Batch", "Task"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """What a task is judged by.
-
-    Args:
-        name: Such as accuracy; logs have it as ``test_accuracy``.
-        higher_is_better: Which way is up.
-        baseline: The score on the test part of an answer that needs no training; None if there is none.
-    """
-
-    name: str
-    higher_is_better: bool = True
-    baseline: float | None = None
-
-    def better(self, new: float, old: float) -> bool:
-        return new > old if self.higher_is_better else new < old
+__all__ = ["Batch", "Metrics", "Score", "Task"]
 
 
 class Metrics(Protocol):

@@ -6,26 +6,18 @@ import math
 
 import pytest
 import torch
-from spry.estimators.activation import activation, maps, narrow
+from tests.laws import problem
+from tests.models.setting import setting
 
+from spry.contrib.activation.estimator import activation, maps, narrow, places
+from spry.contrib.lora_frozen_b import LoraA
+from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import restrict
 from spry.estimators.backprop import backprop
-from spry.estimators.directions import rademacher
-from spry.estimators.projected import Measurement
-from spry.models.adapters.lora import Lora, LoraA
-from spry.tasks.classification import ClassificationTask
+from spry.models.adapters import Lora
 
 DRAWS = 60
-
-
-def setting(folder, reviews, method, micro=None):
-    task = ClassificationTask(
-        str(folder), labels=3, key=Key(3), method=method, dtype=torch.float64, micro_batch_size=micro
-    )
-    weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape), like=w) for n, w in task.init().items()}
-    loss = task.loss(task.encode(reviews, max_length=16).batch(range(5)), Key(0))
-    return task, loss, weights
 
 
 def flat(tree):
@@ -46,7 +38,7 @@ def check_unbiased(estimate, loss, weights):
 def test_unbiased_on_every_architecture(folder, reviews):
     task, loss, weights = setting(folder, reviews, LoraA(rank=2))
     head = frozenset(task.units[-1].names)
-    estimate = activation(Measurement(directions=rademacher, exact=head), 8)
+    estimate = activation(head, 8, maps, tied=False)
     drawn, true = check_unbiased(estimate, loss, weights)
     exact = slice(-sum(weights[n].numel() for n in task.units[-1].names), None)
     torch.testing.assert_close(drawn[0][exact], true[exact])
@@ -56,9 +48,7 @@ def test_unbiased_on_every_architecture(folder, reviews):
 @pytest.mark.parametrize("choice", [maps, narrow])
 def test_unbiased_for_a_client_s_slice_of_lora(folder, reviews, choice, kind):
     task, loss, weights = setting(folder, reviews, Lora(rank=2))
-    estimate = activation(
-        Measurement(directions=rademacher, exact=frozenset(task.units[-1].names)), 4, choice
-    )
+    estimate = activation(task.units[-1].names, 4, choice, tied=False)
     own = {**restrict(weights, task.units[1].names), **restrict(weights, task.units[-1].names)}
     check_unbiased(estimate, Fixed(loss, weights), own)
 
@@ -73,8 +63,8 @@ class Fixed:
     def examples(self, params):
         return self.loss.examples({**self.weights, **params})
 
-    def parts(self):
-        return [(share, Fixed(part, self.weights)) for share, part in self.loss.parts()]
+    def microbatches(self):
+        return [(share, Fixed(part, self.weights)) for share, part in self.loss.microbatches()]
 
 
 @pytest.mark.parametrize("kind", ["bert", "deberta-v2", "gpt2"])
@@ -82,7 +72,7 @@ def test_micro_batches_change_nothing(folder, reviews, kind):
     results = []
     for micro in (None, 2):
         _, loss, weights = setting(folder, reviews, LoraA(), micro)
-        results.append(activation(Measurement(directions=rademacher), 2)(loss, weights, Key(0)).gradient)
+        results.append(activation((), 2, tied=False)(loss, weights, Key(0)).gradient)
     torch.testing.assert_close(flat(results[1]), flat(results[0]))
 
 
@@ -95,11 +85,30 @@ def test_the_model_s_own_examples_have_the_mean_loss(folder, reviews, kind):
         torch.testing.assert_close(losses.mean(), loss(weights))
 
 
-def test_a_probe_is_a_batch_of_its_own_key(folder, reviews):
-    task, *_ = setting(folder, reviews, Lora())
-    probe, again, other = (task.probe(Key(seed), examples=6, tokens=8) for seed in (0, 0, 1))
-    assert len(probe["labels"]) == 6
-    assert int(probe["labels"].max()) < 3
-    assert 1 <= probe["attention_mask"].sum(1).min() <= probe["attention_mask"].sum(1).max() <= 16
-    assert all(torch.equal(probe[name], again[name]) for name in probe)
-    assert any(probe[name].shape != other[name].shape or not probe[name].equal(other[name]) for name in probe)
+@pytest.mark.parametrize("kind", ["bert"])
+def test_one_token_a_place_is_unbiased_also_tied(folder, reviews, kind):
+    """Texts of three tokens have one token at each place: tied and untied are then the same estimator."""
+    task, _, weights = setting(folder, reviews, LoraA(rank=2))
+    short = task.encode(reviews, max_length=3).batch(range(5))
+    loss = task.loss(short, Key(0))
+    check_unbiased(activation(task.units[-1].names, 8), loss, weights)
+
+
+def test_places_are_first_last_and_between():
+    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 0, 0, 0, 0], [0, 1, 1, 0, 0]])
+    first, last, between = places(mask).unbind(-1)
+    assert first.tolist() == [[True, *[False] * 4], [True, *[False] * 4], [False, True, *[False] * 3]]
+    assert last.nonzero().tolist() == [[0, 3], [2, 2]]
+    assert between.nonzero().tolist() == [[0, 1], [0, 2]]
+
+
+def test_a_loss_that_tells_no_examples_apart_is_refused():
+    class Whole:
+        def __call__(self, params, *, checkpoint=False):
+            return problem.ProblemLoss(problem.batch(0))(params)
+
+        def microbatches(self):
+            return [(1.0, self)]
+
+    with pytest.raises(ModelError, match="losses of single examples"):
+        activation()(Whole(), problem.weights(), Key(0))

@@ -7,7 +7,7 @@ import gc
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.estimators import causal
+from tests.forward import causal
 from tests.forward.reference import drawn
 
 from spry.core.keys import Key
@@ -127,7 +127,7 @@ class Tokens:
 
         return call(self.model, params, **self.inputs).loss
 
-    def parts(self):
+    def microbatches(self):
         return [(1.0, self)]
 
 
@@ -153,7 +153,7 @@ def test_it_keeps_no_logits(vocabulary, width, tokens, monkeypatch):
         def __call__(self, params, *, checkpoint=False):
             return F.cross_entropy(F.linear(h, params["head"]), target)
 
-        def parts(self):
+        def microbatches(self):
             return [(1.0, self)]
 
     def peak(estimator):

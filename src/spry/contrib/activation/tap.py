@@ -2,23 +2,21 @@
 
 A map ``z_t = A x_t`` is shared by all tokens of all examples. Moving ``A`` itself gives one slope a batch; moving each
 example's ``z`` gives one slope an example, and what turns the slopes into a gradient of ``A`` is formed during the
-pass: the trace ``V_b = sum_t u_t x_t'``, of the shape of ``A``, of all tokens or of each of a few segments of them. No
-input is stored. Tokens may be moved together in M groups; then M sums of inputs make up the trace.
+pass: the trace ``V_b = sum_t u_t x_t'``, of the shape of ``A``. No input is stored. Tokens may be moved together in M groups; then M sums of inputs make up the trace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from spry.forward.trace import Trace
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from spry.contrib.activation.trace import Trace
 from spry.core.errors import ModelError
 from spry.core.params import Params
 from spry.forward.diagnostics import count_dropped, track_fallbacks
@@ -33,8 +31,8 @@ class Tapped(NamedTuple):
     """What one pass with taps gave.
 
     Args:
-        losses: The examples' losses, shape (B,), or their positions', shape (B, T).
-        slopes: The slope of each of them along each direction, shape (K, B) or (K, B, T).
+        losses: The examples' losses, shape (B,).
+        slopes: The slope of each of them along each direction, shape (K, B).
         traces: For each tapped weight of shape (R, D) its ``V``, of zero examples if the map was never used.
     """
 
@@ -50,8 +48,6 @@ def tapped(
     directions: Sequence[Params],
     noise: Noise,
     mask: Tensor | None = None,
-    amplitudes: Mapping[str, Tensor] | None = None,
-    starts: Sequence[int] = (0,),
     together: Tensor | None = None,
 ) -> Tapped:
     """Move the outputs of some maps, and some other weights, along K directions in one pass.
@@ -61,19 +57,15 @@ def tapped(
     ``E[s_b V_b] = dL_b/dA``.
 
     Args:
-        examples: Gives the examples' losses, shape (B,), or their positions', shape (B, T), for the weights; runs on
+        examples: Gives the examples' losses, shape (B,), for the weights; runs on
             dual numbers.
         params: The weights that ``directions`` move; may be empty.
         taps: Weights of shape (R, D) whose outputs are moved; each may only enter ``torch.nn.functional.linear``.
         directions: K mappings of the names of ``params`` to tensors of their shapes.
         noise: Draws what is added to the outputs.
         mask: 1 for tokens and 0 for padding, shape (B, T); padding is not moved.
-        amplitudes: For tapped names, how far each token is moved, shape (B, T), above 0: the outputs move by
-            ``a_t u_t``, and the trace is ``V_b = sum_t u_t x_t' / a_t``.
-        starts: First positions of the C segments that have a trace of their own, ascending from 0; rows that are no
-            tokens, as after pooling, belong to the first.
         together: How tokens move together, shape (B, T, M), 0 for padding: ``u_t = sum_m together_tm w_m``, where
-            ``noise`` draws w, shape (B, M, R). There is one segment. Without it each token moves by itself.
+            ``noise`` draws w, shape (B, M, R). Without it each token moves by itself.
 
     Returns:
         Losses, slopes and traces. The losses carry autograd's graph of operations on closed-over tensors that require
@@ -88,11 +80,7 @@ def tapped(
     """
     mask = None if mask is None else mask.to(next(iter(taps.values()), mask).device)
     moved: dict[str, Tensor] = {
-        name: _tap(
-            _Site(
-                name, w.detach(), len(directions), noise, mask, (amplitudes or {}).get(name), starts, together
-            )
-        )
+        name: _tap(_Site(name, w.detach(), len(directions), noise, mask, together))
         for name, w in taps.items()
     }
     moved |= {name: Dual(w.detach(), [v[name] for v in directions]) for name, w in params.items()}
@@ -117,8 +105,6 @@ class _Site:
     count: int
     noise: Noise
     mask: Tensor | None
-    amplitude: Tensor | None
-    starts: Sequence[int]
     together: Tensor | None
     calls: int = 0
     trace: Trace | None = None
@@ -147,7 +133,7 @@ class Tap(Dual):
         """
         raise ModelError(
             f"weight {self.site.name!r} is used in another way than as the weight of torch.nn.functional.linear, "
-            f"so its outputs cannot be moved; estimate it with weight directions (method.estimator = 'weight')"
+            f"so its outputs cannot be moved; estimate it with weight directions (method.name = 'spry')"
         )
 
     def gathered(self) -> Trace:
@@ -158,7 +144,7 @@ class Tap(Dual):
         """
         site = self.site
         if site.trace is None:
-            return Trace.of(site.weight.new_zeros(site.count, 0, len(site.starts), *self.shape))
+            return Trace.of(site.weight.new_zeros(site.count, 0, *self.shape))
         return site.trace
 
     def apply(self, input: Any, bias: Any) -> Tensor:
@@ -188,40 +174,27 @@ class Tap(Dual):
     def _noises(self, x: Tensor, out: Tensor) -> list[Tensor]:
         site = self.site
         rows = self._by_example(x)
-        kept, far, together = self._tokens(rows.shape[1], out)
+        kept, together = self._tokens(rows.shape[1], out)
         like = out.detach().new_empty(
             len(rows), rows.shape[1] if together is None else together.shape[2], out.shape[-1]
         )
         drawn = torch.stack(list(site.noise(site.name, site.calls, like)))
         if together is None:
             drawn *= kept
-            trace = self._segmented(drawn / far, rows)
+            trace = Trace.of(drawn.mT @ rows)  # formed at once: inputs are not stored
         else:
-            trace = Trace(drawn.unsqueeze(2), ((together / far).mT @ rows)[None, :, None]).smaller()
+            trace = Trace(drawn, (together.mT @ rows)[None]).smaller()
             drawn = together @ drawn
         site.trace = trace if site.trace is None else site.trace.plus(trace)
         site.calls += 1
-        return list(drawn * far)
+        return list(drawn)
 
-    def _segmented(self, moved: Tensor, rows: Tensor) -> Trace:
-        """The trace of tokens that each move by themselves, (K, B, T, R), formed at once: inputs are not stored."""
-        segments = self._segments(rows.shape[1])
-        return Trace.of(torch.stack([moved[:, :, s].mT @ rows[:, s] for s in segments], 2))
-
-    def _tokens(self, count: int, like: Tensor) -> tuple[Tensor | float, Tensor | float, Tensor | None]:
-        """Which tokens are moved and how far, (B, T, 1), and how together; 1, 1, None where rows are no tokens."""
-        mask, amplitude, together = self.site.mask, self.site.amplitude, self.site.together
+    def _tokens(self, count: int, like: Tensor) -> tuple[Tensor | float, Tensor | None]:
+        """Which tokens are moved, (B, T, 1), and how together; 1, None where rows are no tokens."""
+        mask, together = self.site.mask, self.site.together
         if mask is None or mask.shape[1] != count:
-            return 1.0, 1.0, None
-        far = 1.0 if amplitude is None else amplitude.to(like).unsqueeze(-1)
-        return mask.to(like).unsqueeze(-1), far, None if together is None else together.to(like)
-
-    def _segments(self, count: int) -> list[slice]:
-        """The segments' rows; all rows are the first segment's where they are no tokens."""
-        starts, mask = self.site.starts, self.site.mask
-        if mask is None or mask.shape[1] != count:
-            starts = [0, *[count] * (len(starts) - 1)]
-        return [slice(*ends) for ends in pairwise((*starts, count))]
+            return 1.0, None
+        return mask.to(like).unsqueeze(-1), None if together is None else together.to(like)
 
     def _by_example(self, x: Tensor) -> Tensor:
         """The inputs as (B, T, D)."""
@@ -229,7 +202,7 @@ class Tap(Dual):
         if x.dim() < 2 or (len(x) != count and (x.dim() != 2 or len(x) % count)):
             raise ModelError(
                 f"the input of {self.site.name!r} has shape {tuple(x.shape)}, which does not lie example by example in "
-                f"a batch of {count}; estimate its gradient with weight directions (method.estimator = 'weight')"
+                f"a batch of {count}; estimate its gradient with weight directions (method.name = 'spry')"
             )
         return x.reshape(count, -1, x.shape[-1])
 

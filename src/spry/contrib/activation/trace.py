@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class Trace(NamedTuple):
-    """``V = U' X`` of each direction, example and segment, of the shape (R, D) of a map.
+    """``V = U' X`` of each direction, example, of the shape (R, D) of a map.
 
     M is the number of rows that were moved apart from each other. Where it is small the factors are smaller than their
     product; where it is not, U is the identity and X the product.
 
     Args:
-        moved: U, shape (K, B, C, M, R).
-        inputs: X, shape (K, B, C, M, D), or (1, B, C, M, D) if all directions share it.
+        moved: U, shape (K, B, M, R).
+        inputs: X, shape (K, B, M, D), or (1, B, M, D) if all directions share it.
     """
 
     moved: Tensor
@@ -27,7 +27,7 @@ class Trace(NamedTuple):
         """Keep a product.
 
         Args:
-            product: V, shape (K, B, C, R, D).
+            product: V, shape (K, B, R, D).
 
         Returns:
             The trace; its U takes no memory beyond (R, R).
@@ -40,7 +40,7 @@ class Trace(NamedTuple):
         """Multiply the factors.
 
         Returns:
-            V, shape (K, B, C, R, D).
+            V, shape (K, B, R, D).
         """
         return self.moved.mT @ self.inputs
 
@@ -50,27 +50,27 @@ class Trace(NamedTuple):
         Returns:
             The same V.
         """
-        whole = self.moved.shape[:3].numel() * self.moved.shape[-1] * self.inputs.shape[-1]
+        whole = self.moved.shape[:2].numel() * self.moved.shape[-1] * self.inputs.shape[-1]
         return self if self.moved.numel() + self.inputs.numel() < whole else Trace.of(self.product())
 
     def plus(self, other: Trace) -> Trace:
         """Add the trace of another use of the same map.
 
         Args:
-            other: Of the same K, B, C, R and D.
+            other: Of the same K, B, R and D.
 
         Returns:
             ``V + V'``.
         """
         count = max(len(self.inputs), len(other.inputs))
         inputs = [t.inputs.expand(count, *t.inputs.shape[1:]) for t in (self, other)]
-        return Trace(torch.cat([self.moved, other.moved], 3), torch.cat(inputs, 3)).smaller()
+        return Trace(torch.cat([self.moved, other.moved], 2), torch.cat(inputs, 2)).smaller()
 
     def weighted(self, slopes: Tensor) -> Tensor:
-        """Sum the traces, each times its slope: ``sum_kbc s_kbc V_kbc``.
+        """Sum the traces, each times its slope: ``sum_kb s_kb V_kb``.
 
         Args:
-            slopes: Shape (K, B, C).
+            slopes: Shape (K, B).
 
         Returns:
             Shape (R, D).
@@ -78,4 +78,4 @@ class Trace(NamedTuple):
         moved = slopes[..., None, None] * self.moved
         if len(self.inputs) < len(moved):
             moved = moved.sum(0, keepdim=True)
-        return moved.flatten(0, 3).T @ self.inputs.flatten(0, 3)
+        return moved.flatten(0, 2).T @ self.inputs.flatten(0, 2)

@@ -8,17 +8,30 @@ lies along h is then exact whatever its length, and the rest of g is estimated w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from spry.core.keys import Key
 from spry.core.params import Params, dot, tree_map
+from spry.estimators.directions import Directions, gaussian
+from spry.estimators.estimate import Estimate, Estimator
+from spry.estimators.loss import Loss
+from spry.estimators.projected import SlopeSpec, expand
 
-Control = Literal["previous", "guided"]
+
+def guided_directions(guess: Params | None) -> Directions:
+    """Draw gaussian directions of which the first is a guess of the gradient; without one, all are random."""
+
+    def draw(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
+        if guess is None or count < 2 or not any(guess[n].any() for n in params):
+            return gaussian(key, params, count)
+        return guided(gaussian(key, params, count - 1), guess)
+
+    return draw
 
 
-def guided(drawn: Sequence[Params], hint: Params) -> list[dict[str, Tensor]]:
+def guided(drawn: Sequence[Params], guess: Params) -> list[dict[str, Tensor]]:
     """Put a guess of the gradient before some directions, and turn these away from it.
 
     ``v_0 = sqrt(K) u`` and ``v_k = sqrt(K / (K - 1)) (v - u <u, v>)`` with ``u = h / |h|``, so that
@@ -26,13 +39,12 @@ def guided(drawn: Sequence[Params], hint: Params) -> list[dict[str, Tensor]]:
 
     Args:
         drawn: K - 1 directions with ``E[v v'] = I``.
-        hint: ``h``, not zero, with at least the names of the directions.
+        guess: ``h``, not zero, with at least the names of the directions.
 
     Returns:
         K directions.
     """
-    names = list(drawn[0])
-    own = {name: hint[name] for name in names}
+    own = {name: guess[name] for name in drawn[0]}
     length = dot(own, own) ** 0.5
     unit = tree_map(lambda h: h / length, own)
     count = len(drawn) + 1
@@ -44,15 +56,26 @@ def guided(drawn: Sequence[Params], hint: Params) -> list[dict[str, Tensor]]:
     return [tree_map(lambda u: u * count**0.5, unit), *rest]
 
 
-def residual(slopes: Tensor, drawn: Sequence[Params], hint: Params) -> Tensor:
-    """Take from each slope what the guess foresaw, ``s_k - <h, v_k>``.
+def corrected(estimator: Estimator, spec: SlopeSpec, guess: Params | None) -> Estimator:
+    """Let an estimate from slopes err as one of ``g - h`` would: ``g_hat + h - 1/K sum_k <h, v_k> v_k``.
 
     Args:
-        slopes: Shape (K,).
-        drawn: K directions.
-        hint: ``h``, with at least the names of the directions.
-
-    Returns:
-        Shape (K,).
+        estimator: Measures slopes, or takes recorded ones, along the directions of ``spec``.
+        spec: The directions, which are drawn again here.
+        guess: ``h``; without one nothing is corrected.
     """
-    return slopes.double() - torch.tensor([dot(v, hint) for v in drawn], dtype=torch.float64)
+
+    def estimate(loss: Loss, params: Params, key: Key) -> Estimate:
+        found = estimator(loss, params, key)
+        directions = spec.draw(key, params, len(found.slopes))
+        if guess is None or not directions:
+            return found
+        foreseen = torch.tensor([dot(v, guess) for v in directions], dtype=torch.float64)
+        residual = expand(found.slopes.double() - foreseen, directions)
+        return Estimate(
+            value=found.value,
+            gradient={**found.gradient, **tree_map(torch.add, residual, guess)},
+            slopes=found.slopes,
+        )
+
+    return estimate

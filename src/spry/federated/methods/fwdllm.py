@@ -35,7 +35,7 @@ SUMMED = ("summed 0", "summed 1")
 """Names in the slot ``pace``, beside ``attempts``: how many examples x directions each half's sum holds."""
 
 
-@method("fwdllm", paper="Xu et al. 2024, arXiv 2308.13894", server=Named("sgd", 0.1))
+@method("fwdllm", paper="Xu et al. 2024, arXiv 2308.13894", server=Named("sgd", 0.1), plans_rounds=True)
 @dataclass(frozen=True, kw_only=True)
 class FwdLlm(DirectionOptions):
     """Central differences along well-chosen directions, collected until two halves agree."""
@@ -45,7 +45,7 @@ class FwdLlm(DirectionOptions):
         float, Field(gt=0, description="Variance between the halves below which the server steps.")
     ] = 0.1
     candidates: Annotated[
-        int, Field(ge=1, description="DirectionOptions drawn for each that is kept, by the last gradient.")
+        int, Field(ge=1, description="Directions drawn for each that is kept, by the last gradient.")
     ] = 10
 
     @property

@@ -72,6 +72,7 @@ class MethodInfo:
         client: The clients' default optimizer; None if they take no steps.
         server: The server's default optimizer; None if it takes no step.
         backpropagates: Whether clients run a backward pass through the whole model.
+        plans_rounds: Whether its steps depend on how many rounds there will be, so that a run cannot be made longer.
         reference: Whether it is no rival but a bound: it does not train the backbone, or does not federate.
     """
 
@@ -81,6 +82,7 @@ class MethodInfo:
     client: Named | None = None
     server: Named | None = None
     backpropagates: bool = False
+    plans_rounds: bool = False
     reference: bool = False
 
     @property

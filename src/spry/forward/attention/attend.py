@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spry.core.errors import ModelError
 from spry.forward.attention.blocks import blocks, slice_dual
 from spry.forward.attention.kernel import Block, Drop, attend_block
 from spry.forward.dual import Dual, num_tangents
@@ -42,10 +43,11 @@ def attend(
     Returns:
         Shape (B, G R, L, E), in the memory order of (B, L, G R, E).
     """
+    query, key, value = broadcast(query, key, value)
     batch, heads, queries, width = query.shape
     groups = key.shape[1]
     factor = width**-0.5 if scale is None else scale
-    mask = None if mask is None else _grouped(mask, groups)
+    mask = None if mask is None else _grouped(mask, groups, (batch, heads, queries, key.shape[2]))
     sizes = (batch, queries, groups, heads // groups, value.shape[-1])
     count = 1 + _directions(query, key, value, mask)
     results = [torch.empty(sizes, dtype=query.dtype, device=query.device) for _ in range(count)]
@@ -59,30 +61,35 @@ def attend(
     return Dual(out, tangents)
 
 
+def fold(query: Any, key: Any, value: Any, mask: Any, enable_gqa: bool) -> tuple[list[Any], tuple[int, ...]]:
+    """Fold all leading dimensions into the batch, with one head; the operands and the shape of the result."""
+    if enable_gqa and query.dim() > 2:
+        key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+    lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    folded = [x.expand(*lead, *x.shape[-2:]).reshape(-1, 1, *x.shape[-2:]) for x in (query, key, value)]
+    sizes = (query.shape[-2], key.shape[-2])
+    mask = None if mask is None else mask.expand(*lead, *sizes).reshape(-1, 1, *sizes)
+    return [*folded, mask], (*lead, sizes[0], value.shape[-1])
+
+
 def broadcast(query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
-    """Expand examples and heads of four-dimensional operands to those that ``attend`` asks for.
-
-    Key heads stay fewer than query heads where they divide them: the queries of a group share them.
-    """
-    batch = torch.broadcast_shapes(query.shape[:1], key.shape[:1], value.shape[:1])[0]
-    heads = max(x.shape[1] for x in (query, key, value))
-    groups = max(key.shape[1], value.shape[1])
-    counts = (heads, groups, groups)
-    return tuple(
-        x if x.shape[:2] == (batch, count) else _repeated(x, batch, count)
-        for x, count in zip((query, key, value), counts, strict=True)
-    )
+    """Give query, key and value one batch, and key and value one number of heads, as PyTorch does."""
+    batches, heads = zip(*(x.shape[:2] for x in (query, key, value)), strict=True)
+    if len(set(batches)) > 1:
+        batch = torch.broadcast_shapes(*((size,) for size in batches))[0]
+        query, key, value = (x.expand(batch, -1, -1, -1) for x in (query, key, value))
+    if heads[1] != heads[2]:
+        key, value = (x.repeat_interleave(max(heads) // x.shape[1], 1) for x in (key, value))
+    if heads[0] == 1 < key.shape[1]:
+        query = query.expand(-1, key.shape[1], -1, -1)
+    return query, key, value
 
 
-def _repeated(x: Any, batch: int, heads: int) -> Any:
-    if x.shape[1] not in {1, heads}:  # grouped: each head in turn
-        x = x.repeat_interleave(heads // x.shape[1], 1)
-    return x.expand(batch, heads, *x.shape[2:])
-
-
-def _grouped(mask: Any, groups: int) -> Any:
+def _grouped(mask: Any, groups: int, scores: tuple[int, ...]) -> Any:
     """Shape (B, G, R, L, T), ones where the mask broadcasts."""
     mask = mask[(None,) * (4 - mask.dim())]
+    if any(size not in {1, whole} for size, whole in zip(mask.shape, scores, strict=True)):
+        raise ModelError(f"an attention mask of shape {tuple(mask.shape)} does not fit scores of shape {scores}")
     return mask.unflatten(1, (groups, -1)) if mask.shape[1] > 1 else mask.unsqueeze(2)
 
 

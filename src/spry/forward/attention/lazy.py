@@ -39,6 +39,7 @@ def can_be_lazy(query: Any, key: Any, value: Any, mask: Any, *, causal: bool) ->
         not isinstance(mask, Dual)
         and not (causal and mask is not None)
         and len(key) == len(query) == len(value)
+        and query.shape[1] >= key.shape[1] == value.shape[1]
     )
 
 

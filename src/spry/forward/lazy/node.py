@@ -100,7 +100,7 @@ class Node:
         args = [values[x] if isinstance(x, Node) else x for x in self.args]
         dual = any(isinstance(x, Dual) for x in (*args, *self.kwargs.values()))
         if dual and self.requires_grad:
-            return with_autograd(self.func, args, self.kwargs)
+            return with_autograd(self.func, RULES[self.func], args, self.kwargs)
         return (RULES[self.func] if dual else self.func)(*args, **self.kwargs)
 
     def _check(self) -> None:

@@ -22,12 +22,13 @@ because its siblings (query, key, value) will read the same input, a wider one b
 An exact head's layers always continue: they have no siblings, and most of their rows may never be read."""
 
 
-def _begins(x: Any, width: int) -> bool:
-    """Whether a result of some width continues a program, or is large enough to start one."""
+def _begins(x: Any, width: int | None = None) -> bool:
+    """Whether a result of some width, by default that of its argument, continues a program or may start one."""
     if is_lazy(x):
         return True
-    if not isinstance(x, Dual) or x.dim() < 2 or x.is_complex() or not x.is_contiguous():
+    if not isinstance(x, Dual) or x.dim() < 2 or not x.is_contiguous() or x.is_complex():
         return False
+    width = x.shape[-1] if width is None else width
     nbytes = math.prod(x.shape[:-1]) * width * x.dtype.itemsize * (1 + num_tangents(x))
     return nbytes >= max(1, by_device(MIN_LAZY_BYTES, x.device))
 
@@ -50,7 +51,7 @@ def _begins(x: Any, width: int) -> bool:
     )
 )
 def _map(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
-    if not _begins(x, x.shape[-1]):
+    if not _begins(x):
         return NotImplemented
     return append_op(func, (x, *args), kwargs, (0,), x.shape[-1], x.dtype)
 
@@ -68,7 +69,7 @@ def _cast(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
         dtype = dtype.dtype
     if dtype == x.dtype:
         return x
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point or not _begins(x, x.shape[-1]):
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point or not _begins(x):
         return NotImplemented
     return append_op(Tensor.to, (x, dtype), {}, (0,), x.shape[-1], dtype)
 
@@ -79,11 +80,11 @@ def _cast(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
 def _zip(func: LazyRule, x: Any, y: Any = None, **kwargs: Any) -> Any:
     pair = (x, y)
     power = "pow" in func.__name__ and not isinstance(y, Tensor)
-    if kwargs or not (any(is_lazy(z) for z in pair) or (power and _begins(x, x.shape[-1]))):
+    if kwargs or not (any(is_lazy(z) for z in pair) or (power and _begins(x))):
         return NotImplemented
-    # numbers do not count for shape or type
     if any(isinstance(z, complex) or (isinstance(z, Tensor) and z.is_complex()) for z in pair):
         return NotImplemented
+    # numbers do not count for shape or type
     arrays = [z for z in pair if isinstance(z, Tensor) and z.dim() > 0]
     widths = {z.shape[-1] for z in arrays} - {1}
     if len(widths) > 1:
@@ -102,14 +103,12 @@ def _linear(func: LazyRule, x: Any, weight: Any, bias: Any = None) -> Any:
 
 @lazy_rule(torch.addmm)
 def _addmm(func: LazyRule, bias: Any, x: Any = None, weight: Any = None, **kwargs: Any) -> Any:
-    return (
-        NotImplemented if kwargs or weight is None else _affine(func, (bias, x, weight), 1, weight.shape[1])
-    )
+    return NotImplemented if kwargs else _affine(func, (bias, x, weight), 1, weight.shape[1])
 
 
 @lazy_rule(*named("matmul", "__matmul__", "mm"))
 def _matmul(func: LazyRule, x: Any, weight: Any = None, **kwargs: Any) -> Any:
-    if kwargs or weight is None or weight.dim() != 2:
+    if kwargs or weight.dim() != 2:
         return NotImplemented
     return _affine(func, (x, weight), 0, weight.shape[1])
 
@@ -131,7 +130,7 @@ def _affine(func: LazyRule, args: tuple[Any, ...], at: int, width: int) -> Any:
 
 @lazy_rule(F.layer_norm, torch.layer_norm, *named("rms_norm"))
 def _norm(func: LazyRule, x: Any, normalized_shape: Any, *args: Any, **kwargs: Any) -> Any:
-    if tuple(normalized_shape) != tuple(x.shape[-1:]) or not _begins(x, x.shape[-1]):
+    if tuple(normalized_shape) != tuple(x.shape[-1:]) or not _begins(x):
         return NotImplemented
     return append_op(func, (x, normalized_shape, *args), kwargs, (0,), x.shape[-1], x.dtype)
 
@@ -143,7 +142,7 @@ def _dropout(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
 
 @lazy_rule(*named("softmax", "log_softmax"))
 def _softmax(func: LazyRule, x: Any, dim: Any = None, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
-    if args or dim not in {-1, x.dim() - 1} or not _begins(x, x.shape[-1]):
+    if args or dim not in {-1, x.dim() - 1} or not _begins(x):
         return NotImplemented
     return append_op(func, (x, -1), {"dtype": dtype}, (0,), x.shape[-1], dtype or x.dtype)
 

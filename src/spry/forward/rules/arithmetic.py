@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from spry.forward.dual import Dual, num_tangents, primal
-from spry.forward.fallback import fallback
 from spry.forward.registry import family, named, rule
 
 
@@ -82,18 +81,18 @@ def _rdiv(input: Any, other: Any) -> Any:
 def _pow(input: Any, exponent: Any) -> Dual:
     x, p = primal(input), primal(exponent)
     out = torch.pow(x, p)
-    if out.is_complex():
-        return fallback(torch.pow, (input, exponent), {})
 
     def base(t: Tensor) -> Tensor:
-        if isinstance(p, Tensor):
-            return t * torch.where(p == 0, 0.0, p * torch.pow(x, p - 1))
-        return (t * x).mul_(2) if p == 2 else t * (p * torch.pow(x, p - 1) if p != 0 else 0)
+        if not isinstance(p, Tensor) and p == 2:
+            return (t * x).mul_(2)
+        if not isinstance(p, Tensor):
+            return t * (p * torch.pow(x, p - 1) if p != 0 else 0)
+        return t * torch.where(p == 0, 0, p * torch.pow(x, p - 1))  # 0 ** -1 is infinite
 
     def power(t: Tensor) -> Tensor:
-        log = torch.log(torch.as_tensor(x, dtype=out.dtype, device=out.device))
-        still = torch.as_tensor(x == 0, device=out.device) & (p >= 0)  # 0 for each exponent from 0 on
-        return t * torch.where(still, 0.0, out * log)
+        base = torch.as_tensor(x, dtype=out.dtype, device=out.device)
+        flat = (base == 0) & (torch.as_tensor(p).real >= 0)  # where the logarithm is infinite
+        return t * torch.where(flat, 0, out * torch.log(base))
 
     return combine(out, (input, base), (exponent, power))
 

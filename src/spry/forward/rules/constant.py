@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from spry.forward.dual import Dual, is_differentiable, num_tangents, plain
-from spry.forward.fallback import fallback
-from spry.forward.registry import family, named
+from torch import Tensor
+
+from spry.core.errors import ModelError
+from spry.forward.diagnostics import name_of
+from spry.forward.dual import Dual, has_derivative, num_tangents, plain, primal
+from spry.forward.registry import family, named, rule
 
 CONSTANTS = (
-    named("rand_like", "randn_like", "randint_like", "new_tensor", "argmax", "argmin", "argsort", "nonzero")
+    named("rand_like", "randn_like", "randint_like", "argmax", "argmin", "argsort", "nonzero")
     + named(
         "eq",
         "ne",
@@ -49,11 +52,6 @@ def _constant(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return func(*map(plain, args), **{name: plain(arg) for name, arg in kwargs.items()})
 
 
-@family(named("sgn"))
-def _direction(func: Callable[..., Any], input: Dual) -> Any:
-    return fallback(func, (input,), {}) if input.is_complex() else func(input.primal)
-
-
 @family(
     named(
         "zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"
@@ -61,8 +59,19 @@ def _direction(func: Callable[..., Any], input: Dual) -> Any:
 )
 def _fresh(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     # such tensors are often made to be written into: a dual one can take a derivative
+    if any(isinstance(arg, Dual) for arg in (*args[1:], *kwargs.values())):
+        raise ModelError(
+            f"{name_of(func)!r} would turn a value that depends on the trained weights into a plain number; "
+            f"use .expand(...)"
+        )
     out = _constant(func, *args, **kwargs)
-    if not is_differentiable(out):
+    if not has_derivative(out):
         return out
     k = num_tangents(*args, *kwargs.values())
     return Dual(out, [out.new_zeros(()).expand(out.shape)] * k)
+
+
+@rule(Tensor.new_tensor)
+def _new_tensor(self: Any, data: Any, **kwargs: Any) -> Any:
+    data = data.detach() if isinstance(data, Dual) else data  # a copy that stops the derivative, as in autograd
+    return primal(self).new_tensor(data, **kwargs)

@@ -11,7 +11,12 @@ from spry.forward.dual import Dual
 from spry.forward.registry import rule
 
 
-@rule(F.dropout, torch.dropout)
+@rule(torch.dropout)
+def _torch_dropout(input: Dual, p: float, train: bool) -> Any:
+    return _dropout(input, p, train)
+
+
+@rule(F.dropout)
 def _dropout(input: Dual, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     if not training or p == 0:
         return input

@@ -55,12 +55,11 @@ PUSHES: dict[str, Push] = {
 _ALIASES = {"absolute": "abs", "__abs__": "abs", "expit": "sigmoid"}
 
 
-def _apply(func: Callable[..., Tensor], push: Push, *args: Any, inplace: bool = False, **kwargs: Any) -> Any:
+def _apply(func: Callable[..., Tensor], push: Push, *args: Any, inplace: bool = False, **kwargs: Any) -> Dual:
     x, *rest = args or (kwargs.pop("input"),)
-    if x.is_complex():
-        return fallback(func, (x, *rest), kwargs)
-    rest = [option for option in rest if not isinstance(option, bool)]  # ``inplace``, which is False here
     value, tangents = x.pair()
+    if value.is_complex():  # f' is not symmetric there, and |z| has none
+        return fallback(func, (x, *rest), kwargs)
     y = func(value, *rest, **kwargs)
     if len(tangents) == 1:
         return Dual(y, [push(tangents[0], value, y, *rest, **kwargs)])
@@ -78,8 +77,10 @@ def _register() -> None:
 _register()
 
 
-def _clamp(func: Callable[..., Tensor], x: Dual, *bounds: Any, **named_bounds: Any) -> Dual:
-    value, tangents = x.pair()
+def _clamp(func: Callable[..., Tensor], input: Any, *bounds: Any, **named_bounds: Any) -> Dual:
+    if any(isinstance(bound, Dual) for bound in (*bounds, *named_bounds.values())):
+        return fallback(func, (input, *bounds), named_bounds)
+    value, tangents = input.pair()
     y = func(value, *bounds, **named_bounds)
     inside = y == value  # at a bound, too, as in autograd
     return Dual(y, [t * inside for t in tangents])

@@ -49,7 +49,7 @@ def has_class_labels(
     reduce: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
-    ignore_index: int = -100,
+    **_: Any,
 ) -> bool:
     """Tell whether a cross-entropy is that of rows of logits with one label each, all classes alike.
 
@@ -61,14 +61,15 @@ def has_class_labels(
         reduce: A deprecated reduction.
         reduction: ``none``, ``sum`` or ``mean``.
         label_smoothing: Share of the labels spread over all classes.
-        ignore_index: Changes nothing.
+        **_: ``ignore_index``, which changes nothing.
 
     Returns:
         True if ``row_losses`` computes it.
     """
-    classes = not isinstance(target, Dual) and not target.is_floating_point() and input.dim() == 2
-    known = reduction in {"none", "sum", "mean"} and size_average is None and reduce is None
-    return classes and known and weight is None and not label_smoothing
+    if isinstance(target, Dual) or target.is_floating_point() or input.dim() != 2:
+        return False
+    plain = weight is None and not label_smoothing and size_average is None and reduce is None
+    return plain and target.shape == input.shape[:1] and reduction in {"none", "sum", "mean"}
 
 
 def reduce_losses(losses: Dual, target: Tensor, ignore_index: int, reduction: str) -> Any:

@@ -39,10 +39,11 @@ def product_rule(func: Callable[..., Tensor], *factors: Any) -> Dual:
 
 
 @family(named("matmul", "__matmul__", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger", "kron"))
-def _product(func: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
-    if kwargs or len(args) != 2:  # a type of the result, or an argument by name
-        return fallback(func, args, kwargs)
-    return product_rule(func, *args)
+def _product(func: Callable[..., Tensor], *args: Any, **named_args: Any) -> Any:
+    factors = (*args, *(named_args[name] for name in sorted(named_args)))  # input, then mat2, other, tensor or vec
+    if not all(isinstance(x, Tensor) for x in factors):  # out_dtype
+        return fallback(func, args, named_args)
+    return product_rule(func, *factors)
 
 
 @family(named("__rmatmul__"))
@@ -62,10 +63,9 @@ _PRODUCTS = {"addmm": torch.mm, "baddbmm": torch.bmm, "addmv": torch.mv, "addr":
 
 @family(named(*_PRODUCTS))
 def _add_product(
-    func: Callable[..., Tensor], input: Any, *factors: Any, beta: Any = 1, alpha: Any = 1, **others: Any
+    func: Callable[..., Tensor], input: Any, *args: Any, beta: Any = 1, alpha: Any = 1, **named_args: Any
 ) -> Any:
-    if others or len(factors) != 2:
-        return fallback(func, (input, *factors), {"beta": beta, "alpha": alpha, **others})
+    factors = (*args, *(named_args[name] for name in sorted(named_args)))  # mat1 and mat2, mat and vec, ...
     product: Any = _PRODUCTS[func.__name__](*factors)
     product = product if alpha == 1 else product * alpha
     if beta == 0:  # the input counts for its shape only

@@ -24,7 +24,7 @@ def _layer_norm(
     weight: Any = None,
     bias: Any = None,
     eps: float = 1e-5,
-    *_: Any,
+    cudnn_enable: bool = True,
 ) -> Any:
     if isinstance(input, Dual):
         y: Any = _standardized(input, normalized_shape, eps)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spry.core.errors import ModelError
-from spry.forward.dual import Dual, is_differentiable, num_tangents, plain, primal
+from spry.forward.dual import Dual, has_derivative, num_tangents, plain, primal
 from spry.forward.registry import family, named, rule
 
 MOVES = (
@@ -52,12 +52,11 @@ MOVES = (
         "__getitem__",
     )
     + named("sum", "mean", "cumsum", "neg", "negative", "positive", "trace", "rot90")
-    + named("view_as_real", "view_as_complex", "conj", "conj_physical", "resolve_conj", "resolve_neg")
-    + named("real", "imag", "cfloat", "cdouble")
-    + [getattr(torch.fft, name) for name in torch.fft.__all__ if "freq" not in name]
+    + named("real", "imag", "view_as_real", "view_as_complex", "resolve_conj", "resolve_neg")
+    + named("conj", "conj_physical", "cfloat", "cdouble", "chalf")
     + [getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH", "real", "imag")]
 )
-"""Functions linear, over the reals, in their first argument; the others are sizes, indices, or tensors whose shape or dtype counts."""
+"""Functions linear in their first argument, over the real numbers; the others are sizes, indices, or tensors whose shape or dtype counts."""
 
 
 @family(MOVES)
@@ -73,8 +72,10 @@ def _move(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return x
     columns = (func(t, *rest, **kwargs) for t in tangents)
     if isinstance(out, Tensor):
-        if not is_differentiable(out):
+        if not has_derivative(out):
             return out
+        if func.__name__ == "view" and any(isinstance(arg, torch.dtype) for arg in (*rest, *kwargs.values())):
+            raise ModelError("'view' with a dtype reads the bits of a number, which have no derivative; use .to(dtype)")
         return _related(x, out, Dual(out, columns))
     columns = list(columns)
     parts = [Dual(part, (column[i] for column in columns)) for i, part in enumerate(out)]
@@ -107,17 +108,17 @@ def _join(func: Callable[..., Any], tensors: Any, *args: Any, **kwargs: Any) -> 
 
 
 @rule(*named("where"))
-def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
-    if input is None:
-        return torch.where(primal(condition))
-    if not (isinstance(input, Dual) or isinstance(other, Dual)):
-        return torch.where(primal(condition), input, other)
+def _where(condition: Any, *choice: Any, **named_choice: Any) -> Any:
+    choices = (*choice, *(named_choice[name] for name in sorted(named_choice)))  # input and other, or neither
+    if not any(isinstance(x, Dual) for x in choices):
+        return torch.where(primal(condition), *choices)
+    input, other = choices
     condition = primal(condition)
     out = torch.where(condition, primal(input), primal(other))
 
     def column(k: int) -> Tensor:
         left, right = (x.tangents[k].to(out.dtype) if isinstance(x, Dual) else 0.0 for x in (input, other))
-        return torch.where(condition, left, right).to(out.dtype)
+        return torch.where(condition, left, right).to(out.dtype).expand(out.shape)
 
     return Dual(out, (column(k) for k in range(num_tangents(input, other))))
 
@@ -168,6 +169,9 @@ def _as_strided(input: Dual, size: Any, stride: Any, storage_offset: int | None 
         same = torch.empty_strided(value.shape, value.stride(), dtype=t.dtype, device=t.device).copy_(t)
         return same.as_strided(size, stride, offset)
 
-    dual = Dual(out, map(column, tangents))
+    try:
+        dual = Dual(out, map(column, tangents))
+    except RuntimeError as error:
+        raise ModelError(f"'as_strided' reads memory around a tensor, or one entry twice: {error}") from error
     input.register_alias(dual)
     return dual

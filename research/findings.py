@@ -1,0 +1,91 @@
+"""Writes the tables of research/README.md from the results beside it.
+
+    python research/findings.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+HERE = Path(__file__).parent
+CONVERGENCE = HERE.parent / "benchmarks" / "results" / "convergence.json"
+
+
+def read(path: str | Path) -> Any:
+    return json.loads((HERE / path).read_text(encoding="utf-8"))
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{fmean(values):.1f} ± {stdev(values):.1f}"
+
+
+def activation() -> str:
+    """Accuracy of what lies below an exact last block, and differences seed by seed."""
+    lines = ["| rounds | last block alone | activation below | weights below | activation - alone | activation - weights |"]
+    lines.append("|---|---|---|---|---|---|")
+    for rounds, part in read("activation/rank16.json")["comparisons"].items():
+        found = {row["method"]: [100 * a for a in row["accuracies"]] for row in part["rows"]}
+        differences = [
+            [a - b for a, b in zip(found["activation"], found[other], strict=True)] for other in ("block", "weights")
+        ]
+        cells = [spread(found[name]) for name in ("block", "activation", "weights")]
+        lines.append(f"| {rounds.split()[0]} | {' | '.join([*cells, *map(spread, differences)])} |")
+    return "\n".join(lines)
+
+
+def parts() -> str:
+    """What single parts of the old recipe did on SST-2."""
+    rows = read(CONVERGENCE)["sets"]["sst2"]["alpha-1-parts"]["rows"]
+    named = {row["method"]: row for row in rows}
+    told = {
+        "part_none": "plain Spry (weights, K = 1)",
+        "part_four": "four directions",
+        "part_tied": "activation directions, tied",
+        "part_block": "exact last block, weights below",
+        "whole": "exact last block, activation below",
+        "whole_head": "exact last block, nothing below",
+    }
+    lines = ["| SST-2, alpha 1, rank 1, 3 seeds | accuracy |", "|---|---|"]
+    lines += [f"| {text} | {spread([100 * a for a in named[name]['accuracies']])} |" for name, text in told.items()]
+    return "\n".join(lines)
+
+
+def errors() -> str:
+    """Relative squared errors of estimates, as medians over what was measured."""
+    control = {(row["kind"], row["control"]): row for row in read("results/control_variates.json")["rows"]}
+    kind = next(iter(control))[0]
+    signal = [row for row in read("results/signal_to_noise.json")["rows"] if row["estimator"] == "backprop"]
+    credit = {(row["maps"], row["C"]): row for row in read("results/credit.json")["rows"]}
+    most = max(c for maps, c in credit if maps == "layer")
+    lines = ["| what | relative squared error |", "|---|---|"]
+    lines += [
+        f"| control variate `{name}`, {kind} | {control[kind, name]['error']:,.0f} |"
+        for name in ("none", "previous", "guided")
+    ]
+    lines += [
+        f"| credit by position, one layer, {c} segment{'s' * (c > 1)} | {credit['layer', c]['error']:,.0f} |"
+        for c in (1, most)
+    ]
+    lines.append(
+        f"| exact gradients of ten clients of 8 examples, median map | {median(r['all_clients'] for r in signal):.1f} |"
+    )
+    lines.append(f"| exact gradient of one of them | {median(r['one_client'] for r in signal):.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    page = HERE / "README.md"
+    text = page.read_text(encoding="utf-8")
+    for table in (activation, parts, errors):
+        marked = rf"(<!-- {table.__name__}:begin -->\n).*?(<!-- {table.__name__}:end -->)"
+        text = re.sub(marked, lambda m, body=table(): f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)
+    page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""A run folder: which run it holds, whether it may be written, and how each start of it is noted down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spry.core.errors import CheckpointError, ModelError
+from spry.experiment import checkpoint, fingerprint
+from spry.experiment.atomic import replace_file, write_json
+from spry.experiment.config import Config, load
+from spry.experiment.provenance import provenance, versions
+
+CONFIG, META, SUMMARY, ADAPTER = "config.toml", "meta.json", "summary.json", "adapter"
+ROUNDS = "schedule.rounds"
+LOOSE = {ROUNDS, "schedule.evaluate_every", "schedule.checkpoint_every", "schedule.personalized"}
+"""Settings that no weights depend on, so that a run may go on with others."""
+NUMERIC = ("torch", "transformers", "peft")
+"""Packages whose versions may change the last bits of a run."""
+
+Fingerprints = Mapping[str, fingerprint.Fingerprint]
+"""Of the base model's files (``model``), of the examples (``data``), of data files that settings name (``files``)."""
+
+
+def matches(config: Config, folder: Path) -> bool:
+    """Tell whether a folder holds the run of a configuration, finished or not, without loading model or data.
+
+    Returns:
+        True if the settings are the same, and the files that they name have not changed, as far as they are here.
+    """
+    written = folder / CONFIG
+    return (
+        written.is_file() and load(written).alone() == config.alone() and not _changed_files(config, folder)
+    )
+
+
+def is_finished(config: Config, folder: Path) -> bool:
+    """Tell whether a folder holds the finished run of a configuration."""
+    return (folder / SUMMARY).is_file() and matches(config, folder)
+
+
+def check(config: Config, folder: Path, *, resume: bool) -> None:
+    """Refuse a folder that holds another run; nothing is written.
+
+    Raises:
+        CheckpointError: If the folder holds another run, or holds this one and it shall not be resumed.
+    """
+    if not (folder / CONFIG).is_file():
+        return
+    before, after = load(folder / CONFIG).alone().flat(), config.alone().flat()
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    begun = checkpoint.exists(folder)
+    if not resume and begun and not changed:
+        raise CheckpointError(
+            f"{folder} already holds this run. Resume it with spry resume {folder}, or choose another folder."
+        )
+    if not changed or (resume and set(changed) <= _loose(config) and after[ROUNDS] >= before[ROUNDS]):
+        return
+    shown = [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in changed[:3]]
+    shown += [f"and {len(changed) - 3} more"] if len(changed) > 3 else []
+    raise CheckpointError(
+        f"{folder} holds a run with another configuration ({', '.join(shown)}). {_advice(config, folder)}"
+    )
+
+
+def check_fingerprints(folder: Path, now: Fingerprints) -> None:
+    """Make sure that a run goes on with the model and the data that it began with.
+
+    Raises:
+        CheckpointError: If a file of the model, or the data, has changed.
+    """
+    known: Fingerprints = read_meta(folder).get("fingerprints", {})
+    for what, told, remedy in (("model", "another base model", "its files"), ("data", "other data", "it")):
+        changed = fingerprint.changes(known[what], now[what]) if what in known else []
+        if changed:
+            raise CheckpointError(
+                f"{folder} began with {told}: {'; '.join(changed)}. A resumed run gives the same weights as an "
+                f"unbroken one, bit for bit, so put {remedy} back, or start a new run in another folder."
+            )
+
+
+def changed_versions(folder: Path) -> list[str]:
+    """Say which packages are not those that a run began with; that stops no run."""
+    old, new = read_meta(folder).get("versions", {}), versions()
+    changed = [
+        f"{name} was {old[name]}, is {new[name]}" for name in NUMERIC if old.get(name, new[name]) != new[name]
+    ]
+    told = f"The last bits of weights may differ from those of an unbroken run: {', '.join(changed)}."
+    return [told] if changed else []
+
+
+def prepare_folder(
+    config: Config, folder: Path, fingerprints: Fingerprints, data: Mapping[str, Any], *, anew: bool
+) -> None:
+    """Make a folder this run's, or note down that the run goes on: when, where and by which command."""
+    (folder / SUMMARY).unlink(missing_ok=True)  # of fewer rounds; it comes back when the run is finished
+    now = provenance()
+    meta = {} if anew else read_meta(folder)
+    noted = (
+        {**meta, "resumptions": [*meta.get("resumptions", []), now]} if meta else {**now, "resumptions": []}
+    )
+    replace_file(folder / CONFIG, config.dump().encode())
+    write_json(folder / META, {**noted, "fingerprints": fingerprints, "data": data})
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Read what was noted down; nothing if that is missing or damaged, which stops no run."""
+    try:
+        return json.loads((folder / META).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _loose(config: Config) -> set[str]:
+    return LOOSE - {ROUNDS} if config.method.info.plans_rounds else LOOSE
+
+
+def _advice(config: Config, folder: Path) -> str:
+    free = sorted(_loose(config))
+    return (
+        f"A run keeps its settings; only {', '.join(free)} may change when it is resumed, and rounds only grow. "
+        f"Go on as it was with spry resume {folder}, or choose another folder."
+    )
+
+
+def _changed_files(config: Config, folder: Path) -> Sequence[str]:
+    known: Fingerprints = read_meta(folder).get("fingerprints", {})
+    try:
+        model = fingerprint.model_files(config)
+    except ModelError:  # the model is not here any more, which a finished run does not need
+        model = {}
+    now = {"model": model, "files": fingerprint.data_files(config)}
+    return [
+        change
+        for what, files in now.items()
+        if files and what in known
+        for change in fingerprint.changes(known[what], files)
+    ]

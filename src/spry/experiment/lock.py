@@ -1,0 +1,81 @@
+"""One writer per folder: a lock that the operating system takes back when its process ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+from spry.core.errors import CheckpointError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
+
+FILE = ".lock"
+
+
+@contextmanager
+def exclusive(folder: Path) -> Generator[str | None]:
+    """Keep other processes from writing a folder for as long as the context is open.
+
+    Yields:
+        None; on a file system that cannot lock, a sentence that says so.
+
+    Raises:
+        CheckpointError: If another process writes the folder, or this one does already.
+    """
+    with ExitStack() as held:
+        yield _hold(folder, held)
+
+
+def probe(folder: Path) -> None:
+    """Refuse a folder that another process writes now, before the minutes that loading a model may take.
+
+    Raises:
+        CheckpointError: If another process writes the folder.
+    """
+    with exclusive(folder):
+        pass
+
+
+def _hold(folder: Path, held: ExitStack) -> str | None:
+    try:
+        file = held.enter_context((folder / FILE).open("a+", encoding="utf-8"))
+        _flock(file)
+    except BlockingIOError:
+        raise CheckpointError(
+            f"{folder} is written by {_holder(folder)} now. Wait until it ends or stop it, or choose another folder."
+        ) from None
+    except OSError as error:  # a network file system without locks, or a folder of somebody else's
+        return f"{folder} cannot be locked ({error.strerror or error}): see to it that no other process writes it."
+    _sign(file, {"pid": os.getpid(), "host": socket.gethostname()})
+    held.callback(_sign, file, {})
+    return None
+
+
+def _flock(file: IO[str]) -> None:
+    if fcntl is None:
+        raise OSError("this system has no flock")
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sign(file: IO[str], holder: dict[str, object]) -> None:
+    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same, without a name
+        file.truncate(0)
+        file.write(json.dumps(holder) + "\n")
+        file.flush()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        known = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return f"process {known['pid']} on {known['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"

@@ -1,0 +1,187 @@
+"""Reads run folders, also of runs in progress."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from spry.core.errors import DataError
+from spry.measure.seconds import client_seconds
+from spry.report.schema1 import upgrade_config, upgrade_round
+from spry.tasks.score import Score
+
+RoundEntry = Mapping[str, Any]
+"""One line of ``rounds.jsonl``."""
+
+PARTS = ("test", "generalized", "personalized")
+LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "perplexity", "rmse"})
+"""Until a run's summary says which way its score is good, it is guessed from the name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run folder's content.
+
+    Args:
+        folder: Where it lies.
+        text: ``config.toml`` as it is written.
+        meta: Versions, machine, date and command.
+        rounds: The finished rounds, in order.
+        summary: What the run came to; None while it is in progress.
+    """
+
+    folder: Path
+    text: str
+    meta: Mapping[str, Any]
+    rounds: tuple[RoundEntry, ...]
+    summary: Mapping[str, Any] | None
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The settings by dotted key, without those of comparisons."""
+        tree = tomllib.loads(self.text)
+        return upgrade_config(
+            _flatten({name: part for name, part in tree.items() if name not in {"methods", "tune"}})
+        )
+
+    @property
+    def method(self) -> str:
+        return self.config["method.name"]
+
+    @cached_property
+    def score(self) -> Score:
+        """What the run is judged by."""
+        if self.summary is not None:
+            return Score.of_summary(self.summary)
+        keys = [key for key in (self.rounds[0] if self.rounds else ()) if key.startswith("test_")]
+        name = next((key.removeprefix("test_") for key in keys if key != "test_loss"), "accuracy")
+        return Score(name=name, higher_is_better=name not in LOWER_IS_BETTER)
+
+    @cached_property
+    def outcome(self) -> Mapping[str, Any]:
+        """The summary, or as much of it as the rounds so far tell; with all clients' seconds of the whole run."""
+        total = sum(client_seconds(self.rounds)) if self.rounds else None
+        return {**(self.summary or _so_far(self)), "client_seconds_total": total}
+
+
+def read_runs(folders: Iterable[Path]) -> list[Run]:
+    """Read run folders and comparison folders.
+
+    Args:
+        folders: Each a run folder, or a folder with run folders in it, such as ``spry compare`` writes.
+
+    Returns:
+        All runs found, each once, in the order given; within a comparison, in its order of methods.
+
+    Raises:
+        DataError: If a folder holds no run.
+    """
+    found: dict[Path, Run] = {}
+    for folder in folders:
+        places = [folder] if _is_run(folder) else _compared(folder)
+        if not places:
+            what = "holds no run" if folder.is_dir() else "is no folder"
+            raise DataError(f"{folder} {what}. Give a folder that 'spry run' or 'spry compare' wrote.")
+        found |= {place.resolve(): read_run(place) for place in places if place.resolve() not in found}
+    return list(found.values())
+
+
+def read_run(folder: Path) -> Run:
+    """Read what a run folder holds so far; only ``config.toml`` must be there.
+
+    A last line of ``rounds.jsonl`` that is still being written is left out.
+
+    Raises:
+        DataError: If the folder is no run, or a file in it is damaged.
+    """
+    if not _is_run(folder):
+        raise DataError(f"{folder} is no run: it has no config.toml. Give a folder that 'spry run' wrote.")
+    text = (folder / "config.toml").read_text(encoding="utf-8")
+    try:
+        run = Run(
+            folder=folder,
+            text=text,
+            meta=_json(folder / "meta.json") or {},
+            rounds=tuple(_lines(folder / "rounds.jsonl")),
+            summary=_json(folder / "summary.json"),
+        )
+        for key in ("method.name", "data.name", "model.name", "seed"):
+            run.config[key]
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{folder / 'config.toml'} is not TOML: {error}. Run it anew.") from error
+    except KeyError as error:
+        raise DataError(f"{folder / 'config.toml'} has no setting {error}; it is not a run's.") from error
+    return run
+
+
+def _compared(folder: Path) -> list[Path]:
+    comparison = _json(folder / "comparison.json") or {}
+    methods = [row["method"] for row in comparison.get("rows", [])]
+
+    def rank(place: Path) -> int:
+        method = place.name.rpartition("-s")[0]
+        return methods.index(method) if method in methods else len(methods)
+
+    return sorted(sorted(filter(_is_run, folder.glob("*/"))), key=rank)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "config.toml").is_file()
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}. Remove it, or run it anew.") from error
+
+
+def _lines(path: Path) -> list[RoundEntry]:
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.is_file() else ""
+    rounds = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            rounds.append(upgrade_round(json.loads(line)))
+        except ValueError as error:
+            raise DataError(
+                f"{path}: line {number} is damaged ({error}). Resume the run or run it anew."
+            ) from error
+    return rounds
+
+
+def _so_far(run: Run) -> dict[str, Any]:
+    rounds = run.rounds
+    replies = sum(len(round["clients"]) for round in rounds)
+    outcome: dict[str, Any] = {
+        "rounds": len(rounds),
+        "failed_replies": sum(_column(rounds, "failed_replies")),
+    }
+    outcome |= {key: (_column(rounds, key) or [None])[-1] for key in map(run.score.key, PARTS)}
+    if rounds:
+        outcome |= {
+            "peak_bytes_above_model": max(_column(rounds, "peak_bytes_above_model")),
+            "seconds_per_round": median(_column(rounds, "seconds")),
+            "client_seconds_per_round": median(_column(rounds, "client_seconds")),
+            "bytes_up_per_client_round": sum(_column(rounds, "bytes_up")) / max(replies, 1),
+            "bytes_down_per_client_round": sum(_column(rounds, "bytes_down")) / max(replies, 1),
+        }
+    return outcome
+
+
+def _column(rounds: Sequence[RoundEntry], key: str) -> list[Any]:
+    return [round[key] for round in rounds if round.get(key) is not None]
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
