@@ -170,6 +170,15 @@ def test_random_functions_draw_once_for_value_and_derivatives():
     assert not torch.get_rng_state().equal(before)
 
 
+def test_a_random_function_of_several_results_draws_once_for_all_of_them():
+    def drawing(x):
+        torch.manual_seed(1)
+        return torch.svd_lowrank(x, q=2)[1:]
+
+    with torch.random.fork_rng(devices=[]):
+        agree(lambda x: drawing(x)[0], drawn(4, 3))
+
+
 def test_operators_reached_past_the_functions_are_refused():
     x = dual(drawn(3))
     with torch._C.DisableTorchFunctionSubclass(), pytest.raises(ModelError, match=r"'aten\.mul\.Tensor'"):

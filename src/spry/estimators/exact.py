@@ -11,6 +11,7 @@ from spry.core.params import Params, tree_map
 from spry.estimators.backprop import autograd_gradient
 from spry.estimators.estimate import Estimator
 from spry.forward.dual import Dual, primal
+from spry.forward.promotion import forward_pass
 
 
 def exact_head() -> Estimator:
@@ -43,5 +44,5 @@ def evaluate_lazily(
         What ``evaluate`` gives, a plain tensor; without a graph if there is no head.
     """
     waiting = tree_map(lambda w: Dual(w, ()), head)
-    with torch.set_grad_enabled(bool(head)):
+    with torch.set_grad_enabled(bool(head)), forward_pass():
         return primal(evaluate({**(others or {}), **waiting}))

@@ -61,15 +61,17 @@ def attend(
     return Dual(out, tangents)
 
 
-def fold(query: Any, key: Any, value: Any, mask: Any, enable_gqa: bool) -> tuple[list[Any], tuple[int, ...]]:
-    """Fold all leading dimensions into the batch, with one head; the operands and the shape of the result."""
+def fold(
+    query: Any, key: Any, value: Any, mask: Any, enable_gqa: bool
+) -> tuple[tuple[Any, Any, Any, Any], tuple[int, ...]]:
+    """Fold all leading dimensions into the batch, with one head; give the operands and the shape of the result."""
     if enable_gqa and query.dim() > 2:
         key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
     lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
-    folded = [x.expand(*lead, *x.shape[-2:]).reshape(-1, 1, *x.shape[-2:]) for x in (query, key, value)]
+    q, k, v = (x.expand(*lead, *x.shape[-2:]).reshape(-1, 1, *x.shape[-2:]) for x in (query, key, value))
     sizes = (query.shape[-2], key.shape[-2])
     mask = None if mask is None else mask.expand(*lead, *sizes).reshape(-1, 1, *sizes)
-    return [*folded, mask], (*lead, sizes[0], value.shape[-1])
+    return (q, k, v, mask), (*lead, sizes[0], value.shape[-1])
 
 
 def broadcast(query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
@@ -89,7 +91,9 @@ def _grouped(mask: Any, groups: int, scores: tuple[int, ...]) -> Any:
     """Shape (B, G, R, L, T), ones where the mask broadcasts."""
     mask = mask[(None,) * (4 - mask.dim())]
     if any(size not in {1, whole} for size, whole in zip(mask.shape, scores, strict=True)):
-        raise ModelError(f"an attention mask of shape {tuple(mask.shape)} does not fit scores of shape {scores}")
+        raise ModelError(
+            f"an attention mask of shape {tuple(mask.shape)} does not fit scores of shape {scores}"
+        )
     return mask.unflatten(1, (groups, -1)) if mask.shape[1] > 1 else mask.unsqueeze(2)
 
 

@@ -73,5 +73,7 @@ def _fresh(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 @rule(Tensor.new_tensor)
 def _new_tensor(self: Any, data: Any, **kwargs: Any) -> Any:
-    data = data.detach() if isinstance(data, Dual) else data  # a copy that stops the derivative, as in autograd
+    data = (
+        data.detach() if isinstance(data, Dual) else data
+    )  # a copy that stops the derivative, as in autograd
     return primal(self).new_tensor(data, **kwargs)
