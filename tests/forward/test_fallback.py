@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.overrides import handle_torch_function, has_torch_function
 
 from spry.core.errors import ModelError
-from spry.forward import Dual, rule, track_fallbacks
+from spry.forward import Dual, jvp, rule, track_fallbacks
 from tests.forward.reference import CHUNKS, agree, drawn, dual, use_chunks
 
 
@@ -124,6 +124,23 @@ def test_reports_nest_and_belong_to_their_thread():
 def test_what_would_lose_the_tangent_is_refused_by_name(name, use):
     with pytest.raises(ModelError, match=f"'{name}'"):
         use(dual(drawn(3)))
+
+
+def scripted(x):
+    return torch.jit.trace(torch.square, torch.ones(3))(x)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("nn.Parameter", torch.nn.Parameter),
+        ("torch.jit", scripted),
+    ],
+)
+def test_what_pytorch_itself_cannot_do_on_a_dual_is_refused_with_advice(name, use):
+    with pytest.raises(ModelError, match=name):
+        jvp(lambda p: use(p["w"]).sum(), {"w": drawn(3)}, [{"w": drawn(3)}])
 
 
 def test_what_stops_the_derivative_on_purpose_is_counted():

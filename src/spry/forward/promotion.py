@@ -23,13 +23,35 @@ from spry.forward.dual import Dual, has_derivative, window
 _promoted: ContextVar[list[weakref.ref[Dual]] | None] = ContextVar("spry_forward_promoted", default=None)
 
 
+_FAILURES = {
+    "Creating a Parameter from an instance of type Dual": (
+        "'nn.Parameter' was made of a value that depends on the trained weights, and a parameter starts a derivative "
+        "of its own; keep the value as it is, or pass its .detach() where the derivative is meant to stop"
+    ),
+    "failed in the TorchScript interpreter": (
+        "a function of torch.jit.script or torch.jit.trace was called on a value that depends on the trained weights, "
+        "where its derivative cannot be followed; call the Python function that it was made of"
+    ),
+}
+"""Marks of PyTorch's own errors about duals, and what to say instead."""
+
+
 @contextmanager
 def forward_pass() -> Generator[None]:
-    """Let plain tensors become duals; those that outlive the pass, as buffers do, are plain again after it."""
+    """Let plain tensors become duals; those that outlive the pass, as buffers do, are plain again after it.
+
+    Raises:
+        ModelError: Where PyTorch itself fails on a dual, with what to do instead.
+    """
     promoted: list[weakref.ref[Dual]] = []
     token = _promoted.set(promoted)
     try:
         yield
+    except RuntimeError as error:
+        advice = next((text for mark, text in _FAILURES.items() if mark in str(error)), None)
+        if advice is None:
+            raise
+        raise ModelError(advice) from error
     finally:
         _promoted.reset(token)
         while promoted:

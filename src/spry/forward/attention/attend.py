@@ -44,11 +44,9 @@ def attend(
         Shape (B, G R, L, E), in the memory order of (B, L, G R, E).
     """
     query, key, value = broadcast(query, key, value)
-    batch, heads, queries, width = query.shape
-    groups = key.shape[1]
-    factor = width**-0.5 if scale is None else scale
-    mask = None if mask is None else _grouped(mask, groups, (batch, heads, queries, key.shape[2]))
-    sizes = (batch, queries, groups, heads // groups, value.shape[-1])
+    groups, factor = key.shape[1], query.shape[-1] ** -0.5 if scale is None else scale
+    mask = None if mask is None else _grouped(mask, groups, (*query.shape[:3], key.shape[2]))
+    sizes = (len(query), query.shape[2], groups, query.shape[1] // groups, value.shape[-1])
     count = 1 + _directions(query, key, value, mask)
     results = [torch.empty(sizes, dtype=query.dtype, device=query.device) for _ in range(count)]
     for block, q, k, v in blocks(query, key, value, is_causal=is_causal):

@@ -54,6 +54,7 @@ MOVES = (
     + named("sum", "mean", "cumsum", "neg", "negative", "positive", "trace", "rot90")
     + named("real", "imag", "view_as_real", "view_as_complex", "resolve_conj", "resolve_neg")
     + named("conj", "conj_physical", "cfloat", "cdouble", "chalf")
+    + [getattr(torch.fft, name) for name in torch.fft.__all__ if "freq" not in name]
     + [getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH", "real", "imag")]
 )
 """Functions linear in their first argument, over the real numbers.
