@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.overrides import handle_torch_function, has_torch_function
 
 from spry.core.errors import ModelError
-from spry.forward import Dual, rule, track_fallbacks
+from spry.forward import Dual, jvp, rule, track_fallbacks
 from tests.forward.reference import CHUNKS, agree, drawn, dual, use_chunks
 
 
@@ -126,6 +126,23 @@ def test_what_would_lose_the_tangent_is_refused_by_name(name, use):
         use(dual(drawn(3)))
 
 
+def scripted(x):
+    return torch.jit.trace(torch.square, torch.ones(3))(x)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("nn.Parameter", torch.nn.Parameter),
+        ("torch.jit", scripted),
+    ],
+)
+def test_what_pytorch_itself_cannot_do_on_a_dual_is_refused_with_advice(name, use):
+    with pytest.raises(ModelError, match=name):
+        jvp(lambda p: use(p["w"]).sum(), {"w": drawn(3)}, [{"w": drawn(3)}])
+
+
 def test_what_stops_the_derivative_on_purpose_is_counted():
     x = dual(drawn(3))
     with track_fallbacks() as report:
@@ -168,6 +185,15 @@ def test_random_functions_draw_once_for_value_and_derivatives():
     for t, u in zip(out.tangents, x.tangents, strict=True):
         torch.testing.assert_close(t, 2 * u * kept)
     assert not torch.get_rng_state().equal(before)
+
+
+def test_a_random_function_of_several_results_draws_once_for_all_of_them():
+    def drawing(x):
+        torch.manual_seed(1)
+        return torch.svd_lowrank(x, q=2)[1:]
+
+    with torch.random.fork_rng(devices=[]):
+        agree(lambda x: drawing(x)[0], drawn(4, 3))
 
 
 def test_operators_reached_past_the_functions_are_refused():

@@ -81,20 +81,67 @@ def test_a_plain_tensor_cannot_be_given_a_derivative(name, edit):
     assert plain.eq(0).all()
 
 
-def test_a_view_made_before_is_not_used_after():
-    x = dual(drawn(2, 3)) * 1
-    first = x[0]
-    x.add_(1)
-    assert (x * 1).primal.shape == (2, 3)
-    with pytest.raises(ModelError, match="'add_' wrote in place"):
-        first * 2
+def view_made_before(x, y):
+    z = x * 1
+    first, whole = z[0], z.T.unsqueeze(0)
+    z.add_(y)
+    return first * whole[0, :, 1] + z[1]
 
 
-def test_the_base_of_a_written_view_is_not_used_after():
+def base_of_a_view(x, y):
+    z = x * 1
+    z[0].mul_(2)
+    z.T[1:].copy_(y.T[:2])
+    return z * y
+
+
+def views_of_views(x, y):
+    z = x * 1
+    rows = z.transpose(0, 1)
+    rows[1].select(0, 1).mul_(y[0, 0])
+    rows[:, 0].add_(y[0])
+    a, b = z.split([1, 2], 1)
+    b.mul_(a)
+    z.unbind(0)[1].exp_()
+    return z + rows.T, b
+
+
+def fresh_and_filled(x, y):
+    z = x.new_empty(2, 5)
+    z[..., :3].copy_(x)
+    z[..., 3:].copy_(torch.ones(2, 2))
+    z.as_strided((2, 2), (5, 1), 1).mul_(y[:, :2])
+    return z
+
+
+@pytest.mark.parametrize("function", [view_made_before, base_of_a_view, views_of_views, fresh_and_filled])
+@pytest.mark.parametrize("moving", [(0,), (0, 1)])
+def test_views_and_their_base_change_together(function, moving):
+    agree(function, drawn(2, 3), drawn(2, 3, seed=1), moving=moving)
+
+
+def test_a_view_that_repeats_entries_cannot_be_written_to():
+    x = dual(drawn(1, 3)) * 1
+    with pytest.raises(ModelError, match="a view of a tensor cannot be written to"):
+        x.expand(2, 3).add_(1)
+
+
+def test_a_write_that_would_lose_the_imaginary_part_is_refused():
     x = dual(drawn(2, 3)) * 1
-    x[0].mul_(2)
-    with pytest.raises(ModelError, match="'mul_' wrote in place"):
-        x.sum()
+    with pytest.raises(ModelError, match="writes torch"):
+        x.mul_(1j)
+
+
+def test_random_numbers_and_detach_stop_the_derivative():
+    for edit in (
+        lambda x: x.normal_(),
+        lambda x: x.uniform_(0, 1),
+        lambda x: x.bernoulli_(0.5),
+        torch.Tensor.detach_,
+    ):
+        x = dual(drawn(2, 3)) * 1
+        assert edit(x) is x
+        assert all(t.eq(0).all() for t in x.tangents)
 
 
 def test_a_detached_value_in_use_forbids_writing():

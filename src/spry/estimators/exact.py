@@ -11,6 +11,7 @@ from spry.core.params import Params, tree_map
 from spry.estimators.backprop import autograd_gradient
 from spry.estimators.estimate import Estimator
 from spry.forward.dual import Dual, primal
+from spry.forward.promotion import forward_pass
 
 
 def exact_head() -> Estimator:
@@ -39,5 +40,5 @@ def evaluate_lazily(
         others: Weights that stay plain; the model keeps its own for the rest.
     """
     waiting = tree_map(lambda w: Dual(w, ()), head)
-    with torch.set_grad_enabled(bool(head)):
+    with torch.set_grad_enabled(bool(head)), forward_pass():
         return primal(evaluate({**(others or {}), **waiting}))

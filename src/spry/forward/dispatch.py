@@ -58,7 +58,6 @@ REFUSED = frozenset(
         "set_",
         "resize_",
         "resize_as_",
-        "normal_",
         "backward",
     ])
     + named(
@@ -78,6 +77,10 @@ REFUSED = frozenset(
 
 STOPS = frozenset(named("detach", "stop_gradient"))
 """Functions that stop the derivative on purpose, as autograd defines them."""
+
+ORDINARY = frozenset({"GeLUFunction"})
+"""Custom autograd functions, by name, whose forward pass is made of ordinary operations and whose backward pass is the
+derivative of it: Bloom's activation."""
 
 
 @handler
@@ -121,6 +124,9 @@ def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 def _stop(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     custom = None if torch.is_grad_enabled() else _custom_function()
+    if custom in ORDINARY:
+        with torch.enable_grad():
+            return dispatch(func, args, kwargs)
     if custom is not None:
         raise ModelError(
             f"the custom autograd function {custom!r} computes on plain values, so the derivative through it would be "

@@ -14,28 +14,6 @@ from spry.forward.custom_ops import custom_rule
 from spry.forward.diagnostics import count_fallback, name_of
 from spry.forward.dual import Dual, Tangents, has_derivative, num_tangents, primal
 
-DISTRUSTED = {
-    "as_strided_scatter",
-    "linear_cross_entropy",
-    "logcumsumexp",
-    "max_unpool1d",
-    "max_unpool2d",
-    "max_unpool3d",
-}
-"""Functions whose forward-mode derivative in PyTorch 2.13 is not the product with their gradient, or far from it."""
-
-
-def _refuse_distrusted(func: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    name = getattr(func, "__name__", "")
-    products = name.startswith("scatter_reduce") and any(
-        arg == "prod" for arg in (*args, *kwargs.values()) if isinstance(arg, str)
-    )
-    if name in DISTRUSTED or products:
-        raise ModelError(
-            f"PyTorch's forward-mode derivative of {name_of(func)!r} disagrees with its gradient, so slopes through it "
-            "would be wrong; register a rule with spry.forward.rule"
-        )
-
 
 def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Compute a function's value and differentiate it along each direction by PyTorch's own forward mode.
@@ -72,7 +50,6 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     moved = [j for j, leaf in enumerate(out) if has_derivative(leaf)]
     if not moved:
         return tree_unflatten(out, out_spec)
-    _refuse_distrusted(func, args, kwargs)
     count_fallback(func)
 
     def movable(*values: Tensor) -> tuple[Tensor, ...]:
@@ -83,8 +60,8 @@ def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     for k in range(num_tangents(*leaves)):
         random.rewind()  # dropout and its kin: one draw for the value and all derivatives
         columns.append(_differentiate(func, movable, leaves, duals, k))
-    for j, tangents in zip(moved, zip(*columns, strict=True), strict=True):
-        out[j] = Dual(out[j], (t.to(out[j].dtype) for t in tangents))
+    for i, j in enumerate(moved):
+        out[j] = Dual(out[j], [column[i].to(out[j].dtype) for column in columns])
     return tree_unflatten(out, out_spec)
 
 

@@ -14,6 +14,7 @@ from spry.core.errors import ModelError, nearest
 from spry.core.params import Params
 from spry.forward.diagnostics import track_fallbacks
 from spry.forward.dual import Dual
+from spry.forward.promotion import forward_pass
 
 _locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _locks_lock = threading.Lock()
@@ -45,13 +46,15 @@ def jvp(
         (9.0, [6.0])
     """
     moved = _duals(params, directions)
-    with track_fallbacks() as report, torch.inference_mode(False), torch.enable_grad():
+    with track_fallbacks() as report, torch.inference_mode(False), torch.enable_grad(), forward_pass():
         value = loss({**params, **moved})
         if value.numel() != 1:
             raise ModelError(f"the loss must be a scalar, it has shape {tuple(value.shape)}")
+        if value.is_complex():
+            raise ModelError("the loss must be a real number, it is complex")
         value = value.reshape(())
-    if isinstance(value, Dual):
-        return value.primal, torch.stack(value.tangents)
+        if isinstance(value, Dual):
+            return value.primal, torch.stack(value.tangents)
     if report.dropped:
         raise ModelError(
             f"the loss does not depend on the weights: the derivative was stopped by {dict(report.dropped)}"

@@ -9,13 +9,28 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from spry.core.errors import ModelError
-from spry.forward.diagnostics import name_of
+from spry.forward.diagnostics import count_dropped, name_of
 from spry.forward.dual import Dual, num_tangents, primal
 from spry.forward.fallback import fallback
+from spry.forward.promotion import promote
 
 _PURE = frozenset({"requires_grad_", "retains_grad_"})
+
+_STILL = frozenset({
+    "detach_",
+    "bernoulli_",
+    "cauchy_",
+    "exponential_",
+    "geometric_",
+    "log_normal_",
+    "normal_",
+    "random_",
+    "uniform_",
+})
+"""Operations whose result does not move with what they write to."""
 
 _DUNDER = {f"__i{name}__": name for name in ("add", "sub", "mul", "pow")}
 _DUNDER |= {
@@ -83,12 +98,11 @@ def in_place(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return args[0]
     target = args[0] if args and kwargs.get("out") is None else None
     if not isinstance(target, Dual):
-        raise ModelError(
-            f"{name!r} writes a value that depends on the trained weights into a tensor that does not; "
-            f"build the result out of place (torch.where, torch.cat, torch.index_add, ...)"
-        )
+        target = promote(target, num_tangents(*tree_leaves((args, kwargs))), name)
     result = _result(func, name, target, args[1:], kwargs)
     result = result if isinstance(result, Dual) else constant(result, num_tangents(target))
+    if not torch.can_cast(result.dtype, target.dtype):
+        raise ModelError(f"{name!r} writes {result.dtype} into a tensor of {target.dtype}")
     if result.shape != target.shape:
         raise ModelError(
             f"{name!r} changes a tensor's shape in place from {tuple(target.shape)} to {tuple(result.shape)}"
@@ -113,6 +127,9 @@ def constant(value: Tensor, k: int) -> Dual:
 def _result(func: Callable[..., Any], name: str, target: Dual, args: Any, kwargs: Any) -> Any:
     if func is Tensor.__setitem__:
         return _assigned(target, *args)
+    if name in _STILL:
+        count_dropped(func)
+        return func(target.primal.detach().clone(), *map(primal, args), **kwargs)
     if name == "copy_":
         source = args[0]
         return torch.zeros_like(target) + (source.to(target.dtype) if isinstance(source, Tensor) else source)

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tests.forward.reference import agree, drawn, dual
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.forward import Dual, chunking, dropout
 
@@ -93,6 +95,38 @@ def test_other_numbers_of_dimensions(lead):
     torch.testing.assert_close(out.primal, F.scaled_dot_product_attention(q, k, v))
 
 
+@pytest.mark.parametrize("lead", [(1, 1), (1, 4), (2, 1)])
+@pytest.mark.parametrize("one", [(0,), (1,), (2,), (1, 2)])
+def test_examples_and_heads_broadcast(one, lead):
+    shapes = [(*(lead if i in one else (2, 4)), 3, 4) for i in range(3)]
+    operands = [drawn(*shape, seed=i) for i, shape in enumerate(shapes)]
+
+    def attended(*x):
+        if isinstance(x[0], Dual):
+            return F.scaled_dot_product_attention(*x)
+        lead = torch.broadcast_shapes(*(y.shape[:2] for y in x))
+        return textbook(*(y.expand(*lead, -1, -1) for y in x))
+
+    agree(attended, *operands)
+    moved = [dual(x) for x in operands]
+    with dropout(Key(0)):
+        out = F.scaled_dot_product_attention(*moved, dropout_p=0.4)
+    with dropout(Key(0)):
+        plain = F.scaled_dot_product_attention(*operands, dropout_p=0.4)
+    torch.testing.assert_close(out.primal, plain)
+
+
+def test_grouped_queries_without_a_batch():
+    q, k, v = drawn(4, 3, 5), drawn(2, 3, 5, seed=1), drawn(2, 3, 5, seed=2)
+
+    def attended(*x):
+        if isinstance(x[0], Dual):
+            return F.scaled_dot_product_attention(*x, enable_gqa=True)
+        return textbook(*(y[None] for y in x))[0]
+
+    agree(attended, q, k, v)
+
+
 @pytest.mark.parametrize("shape", [(0, 2, 3, 4), (2, 2, 0, 4)])
 def test_empty(shape):
     out = F.scaled_dot_product_attention(dual(drawn(*shape)), drawn(*shape), dual(drawn(*shape)))
@@ -127,3 +161,47 @@ def test_dropout_from_a_key_does_not_depend_on_blocks():
 
         tangents = tuple(dual(x).tangents[n] for x in (q, k, v))
         torch.testing.assert_close(out.tangents[n], torch.func.jvp(masked, (q, k, v), tangents)[1])
+
+
+BROADCAST = [
+    ((1, 2, 3, 4), (2, 2, 5, 4), (2, 2, 5, 4)),
+    ((2, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)),
+    ((2, 2, 3, 4), (2, 2, 5, 4), (1, 2, 5, 4)),
+    ((1, 2, 3, 4), (1, 2, 5, 4), (2, 2, 5, 4)),
+    ((2, 1, 3, 4), (2, 2, 5, 4), (2, 2, 5, 4)),
+    ((2, 2, 3, 4), (2, 1, 5, 4), (2, 2, 5, 4)),
+    ((2, 2, 3, 4), (2, 2, 5, 4), (2, 1, 5, 4)),
+    ((3, 4), (2, 5, 4), (2, 5, 4)),
+    ((2, 2, 3, 4), (2, 5, 4), (1, 5, 4)),
+]
+
+
+@pytest.mark.parametrize("moving", [(0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("shapes", BROADCAST, ids=str)
+def test_batch_and_heads_broadcast(shapes, moving):
+    with sdpa_kernel(SDPBackend.MATH):
+        agree(
+            F.scaled_dot_product_attention, *(drawn(*s, seed=i) for i, s in enumerate(shapes)), moving=moving
+        )
+
+
+@pytest.mark.parametrize("shapes", BROADCAST[:7], ids=str)
+def test_dropout_is_the_same_for_what_is_broadcast(shapes):
+    q, k, v = (drawn(*s, seed=i) for i, s in enumerate(shapes))
+    with dropout(Key(0)):
+        plain = F.scaled_dot_product_attention(q, k, v, dropout_p=0.4)
+    with dropout(Key(0)):
+        moved = F.scaled_dot_product_attention(dual(q), k, v, dropout_p=0.4)
+    torch.testing.assert_close(moved.primal, plain)
+
+
+def test_grouped_heads_of_three_dimensions():
+    q, k, v = drawn(4, 3, 4), drawn(2, 5, 4, seed=1), drawn(2, 5, 4, seed=2)
+    with sdpa_kernel(SDPBackend.MATH):
+        agree(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True), q, k, v)
+
+
+def test_a_mask_of_another_batch_is_refused():
+    q = dual(drawn(1, 2, 3, 4))
+    with pytest.raises(ModelError, match="does not fit scores of shape"):
+        F.scaled_dot_product_attention(q, q, q, torch.ones(2, 1, 3, 3, dtype=torch.bool))

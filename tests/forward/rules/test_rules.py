@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import io
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +18,7 @@ from spry.forward.rules.elementwise import PUSHES
 
 quick = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 lengths = st.sampled_from([1, 2, 3, 5])
-shapes = st.lists(st.sampled_from([0, 1, 2, 3, 5]), min_size=1, max_size=4).map(tuple)
+shapes = st.lists(st.sampled_from([0, 1, 2, 3, 5]), min_size=0, max_size=4).map(tuple)
 layouts = st.sampled_from(["contiguous", "transposed", "strided", "expanded"])
 
 
@@ -81,7 +84,7 @@ def test_elementwise(name, shape, layout):
     ],
 )  # fmt: skip
 @quick
-@given(shape=shapes.filter(lambda s: s[-1] > 0), layout=layouts)
+@given(shape=shapes.filter(lambda s: s and s[-1] > 0), layout=layouts)
 def test_functions_of_one_argument(function, shape, layout):
     agree(function, laid(drawn(*shape), layout), rtol=1e-5 if "float" in function.__code__.co_names else 1e-9)
 
@@ -213,20 +216,67 @@ def test_cross_entropy_of_the_rarer_kinds(options):
     agree(lambda x: F.cross_entropy(x, drawn(3, 5).softmax(-1)), drawn(3, 5))
 
 
-@pytest.mark.parametrize("base", [0.0, 1.5])
-@pytest.mark.parametrize("moving", [(0,), (0, 1)])
-def test_powers_of_zero(base, moving):
-    agree(torch.pow, torch.full((4,), base, dtype=torch.float64), torch.arange(4.0).double(), moving=moving)
+OPTIONS = [
+    {"size_average": False},
+    {"size_average": True},
+    {"reduce": False},
+    {"reduction": "sum"},
+    {"ignore_index": 4},
+    {"weight": drawn(5, positive=True), "ignore_index": 0},
+]
 
 
-def test_options_by_place_and_by_name_of_the_rarer_kinds():
-    x, y = drawn(3, 3), drawn(3, 3, seed=1)
-    agree(lambda x: torch.softmax(x, -1, torch.float32).double(), x, rtol=1e-6)
-    agree(lambda x: F.relu(x, False) + F.leaky_relu(x, 0.1, False) + F.hardtanh(x, -1.0, 0.5, False), x)
-    agree(lambda x, y: torch.mm(x, mat2=y) + torch.addmm(x, mat2=x, mat1=y), x, y)
-    agree(lambda x: torch.where(condition=x > 0, input=x, other=0.0) + torch.mul(input=x, other=x), x)
-    with pytest.raises(ModelError, match="max_norm"):
-        F.embedding(torch.tensor([0]), dual(x), max_norm=1.0)
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.filterwarnings("ignore:size_average")
+def test_no_option_of_a_loss_is_lost_in_the_rarer_kinds(options):
+    labels = torch.tensor([0, 4, 2])
+    agree(lambda x: F.cross_entropy(x, labels, **options), drawn(3, 5))
+    agree(lambda x: F.nll_loss(x, labels, **options), drawn(3, 5))
+    if "weight" not in options and "ignore_index" not in options:
+        losses = (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.kl_div, F.soft_margin_loss)
+        for loss in losses:
+            agree(lambda x, loss=loss: loss(x, drawn(3, 5, seed=1).sigmoid(), **options), drawn(3, 5))
+
+
+def test_labels_of_another_number_than_rows_are_an_error_as_in_pytorch():
+    with pytest.raises(ValueError, match="batch_size"):
+        F.cross_entropy(dual(drawn(3, 5)), torch.tensor([1]))
+    with pytest.raises(ValueError, match="not a valid value for reduction"):
+        F.cross_entropy(dual(drawn(3, 5)), torch.tensor([1, 2, 3]), reduction="bad")
+
+
+def test_powers_at_zero():
+    exponents = torch.tensor([0.0, 1, 2, 3], dtype=torch.float64)
+    zero = torch.zeros(4, dtype=torch.float64)
+    agree(torch.pow, zero, exponents, moving=(0,))
+    agree(torch.pow, zero, exponents)
+    agree(lambda x: x**0 + x**1.0 + x**2 + torch.pow(0.0, x + 1), zero)
+
+
+def test_bounds_of_clamp_may_move_in_rarer_cases():
+    low, high = drawn(3, seed=1) - 1, drawn(2, 3, seed=2) + 1
+    agree(lambda x, a, b: torch.clamp(x, a, b) + x.clamp(max=b.mean()), drawn(2, 3), low, high)
+    agree(lambda a, b: torch.clamp(drawn(2, 3), min=a).clamp_max(b), low, high)
+    agree(lambda x: torch.clamp(input=x, min=low) + torch.clamp(x, max=0.1), drawn(2, 3))
+
+
+def test_arguments_by_name():
+    x, y, z = drawn(3, 4), drawn(4, 2), drawn(3, 2)
+    agree(lambda x, y: torch.mm(input=x, mat2=y) + torch.matmul(x, other=y), x, y)
+    agree(
+        lambda x, y, z: torch.addmm(z, mat2=y, mat1=x) + torch.addmm(input=z, mat1=x, mat2=y, alpha=2),
+        x,
+        y,
+        z,
+    )
+    agree(lambda x: torch.dot(x[0], tensor=x[1]) + torch.outer(x[0], vec2=x[1]).sum(), x)
+    agree(
+        lambda x: torch.softmax(x, -1, torch.float32) + torch.log_softmax(x, 0, dtype=torch.float32),
+        x,
+        rtol=1e-5,
+    )
+    agree(lambda x: torch.where(condition=x > 0, input=x, other=2 * x) + x[torch.where(x > 0)].sum(), x)
+    agree(lambda x: torch.dropout(x, 0.5, train=False) + torch.layer_norm(x, (4,), cudnn_enable=False), x)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -242,3 +292,28 @@ def test_half_precision_stays_near_float64(dtype):
     assert got.dtype == dtype
     for a, b in zip((want.primal, *want.tangents), (got.primal, *got.tangents), strict=True):
         assert (b.double() - a).norm() <= 30 * torch.finfo(dtype).eps * a.norm()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.full_like(x, x.mean()),
+        lambda x: x.new_full((2,), fill_value=x.mean()),
+        lambda x: x.view(torch.float32),
+        lambda x: F.embedding(torch.tensor([0]), x, scale_grad_by_freq=True),
+        lambda x: x.scatter_reduce(0, torch.zeros(1, 3, dtype=torch.long), x[:1], "prod"),
+        lambda x: torch.save(x, io.BytesIO()),
+        copy.deepcopy,
+    ],
+)
+def test_what_would_lose_the_derivative_without_a_word_is_refused(function):
+    with pytest.raises(ModelError):
+        function(dual(drawn(2, 3)))
+
+
+def test_a_copy_of_the_value_counts_as_a_dropped_derivative():
+    x = dual(drawn(3))
+    with track_fallbacks() as report:
+        assert type(x.new_tensor(x)) is torch.Tensor
+        assert type(x.new_tensor([1.0])) is torch.Tensor
+    assert report.dropped == {"detach": 1}

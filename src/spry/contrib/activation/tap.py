@@ -22,6 +22,7 @@ from spry.core.errors import ModelError
 from spry.core.params import Params
 from spry.forward.diagnostics import count_dropped, track_fallbacks
 from spry.forward.dual import Dual, primal
+from spry.forward.promotion import forward_pass
 
 Noise = Callable[[str, int, Tensor], Sequence[Tensor]]
 """``(name, call, like) -> u_1 .. u_K``: draws K tensors like one of shape (B, T, R), or (B, M, R) where tokens move
@@ -85,11 +86,18 @@ def tapped(
         for name, w in taps.items()
     }
     moved |= {name: Dual(w.detach(), [v[name] for v in directions]) for name, w in params.items()}
-    with track_fallbacks() as report, torch.inference_mode(False), torch.enable_grad(), _Taps():
+    with (
+        track_fallbacks() as report,
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        forward_pass(),
+        _Taps(),
+    ):
         losses = examples(moved)
+        moving = (losses.primal, torch.stack(losses.tangents)) if isinstance(losses, Dual) else None
     traces = {name: tap.gathered() for name, tap in moved.items() if isinstance(tap, Tap)}
-    if isinstance(losses, Dual):
-        return Tapped(losses.primal, torch.stack(losses.tangents), traces)
+    if moving is not None:
+        return Tapped(*moving, traces)
     if report.dropped:
         raise ModelError(
             f"the losses do not depend on the weights: the derivative was stopped by {dict(report.dropped)}"

@@ -44,37 +44,32 @@ def attend(
         Shape (B, G R, L, E), in the memory order of (B, L, G R, E).
     """
     query, key, value = broadcast(query, key, value)
-    mask = None if mask is None else _grouped(mask, key.shape[1], (*query.shape[:3], key.shape[2]))
-    results = _results(query, key, value, mask)
-    factor: float = query.shape[-1] ** -0.5 if scale is None else scale
+    groups, factor = key.shape[1], query.shape[-1] ** -0.5 if scale is None else scale
+    mask = None if mask is None else _grouped(mask, groups, (*query.shape[:3], key.shape[2]))
+    sizes = (len(query), query.shape[2], groups, query.shape[1] // groups, value.shape[-1])
+    count = 1 + _directions(query, key, value, mask)
+    results = [torch.empty(sizes, dtype=query.dtype, device=query.device) for _ in range(count)]
     for block, q, k, v in blocks(query, key, value, is_causal=is_causal):
         open_to = None if mask is None else slice_dual(mask, _mask_index(mask, block))
-        causal_from = block.rows.start if is_causal else None
-        found = attend_block(q, k, v, open_to, causal_from, factor, drop(block) if drop else None)
+        kept = None if drop is None else drop(block)
+        found = attend_block(q, k, v, open_to, block.rows.start if is_causal else None, factor, kept)
         for result, piece in zip(results, found, strict=True):
             result[block.examples, block.rows, block.groups] = piece.permute(0, 3, 1, 2, 4)
     out, *tangents = (result.flatten(2, 3).transpose(1, 2) for result in results)
     return Dual(out, tangents)
 
 
-def _results(query: Any, key: Any, value: Any, mask: Any) -> list[Tensor]:
-    """Room for the values and each direction's tangents."""
-    batch, heads, queries, _ = query.shape
-    groups = key.shape[1]
-    sizes = (batch, queries, groups, heads // groups, value.shape[-1])
-    count = 1 + _directions(query, key, value, mask)
-    return [torch.empty(sizes, dtype=query.dtype, device=query.device) for _ in range(count)]
-
-
-def fold(query: Any, key: Any, value: Any, mask: Any, enable_gqa: bool) -> tuple[list[Any], tuple[int, ...]]:
-    """Fold all leading dimensions into the batch, with one head; the operands and the shape of the result."""
+def fold(
+    query: Any, key: Any, value: Any, mask: Any, enable_gqa: bool
+) -> tuple[tuple[Any, Any, Any, Any], tuple[int, ...]]:
+    """Fold all leading dimensions into the batch, with one head; give the operands and the shape of the result."""
     if enable_gqa and query.dim() > 2:
         key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
     lead = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
-    folded = [x.expand(*lead, *x.shape[-2:]).reshape(-1, 1, *x.shape[-2:]) for x in (query, key, value)]
+    q, k, v = (x.expand(*lead, *x.shape[-2:]).reshape(-1, 1, *x.shape[-2:]) for x in (query, key, value))
     sizes = (query.shape[-2], key.shape[-2])
     mask = None if mask is None else mask.expand(*lead, *sizes).reshape(-1, 1, *sizes)
-    return [*folded, mask], (*lead, sizes[0], value.shape[-1])
+    return (q, k, v, mask), (*lead, sizes[0], value.shape[-1])
 
 
 def broadcast(query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:

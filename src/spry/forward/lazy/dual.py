@@ -74,7 +74,8 @@ class LazyDual(Dual):
         return super().pair()
 
     def primal_requires_grad(self) -> bool:
-        return self.node.requires_grad if is_lazy(self) else super().primal_requires_grad()
+        # rows that a program of others computed on its way are not asked for yet
+        return self.node.requires_grad if self._pair is None else super().primal_requires_grad()
 
     def assign(self, new: Dual, writer: str) -> None:
         """Take over another dual's value and derivatives; the program ends here."""

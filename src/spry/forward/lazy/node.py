@@ -104,7 +104,7 @@ class Node:
         return (RULES[self.func] if dual else self.func)(*args, **self.kwargs)
 
     def _check(self) -> None:
-        if any(x._version != version for x, version in self._versions):
+        if any(type(x) is not Tensor or x._version != version for x, version in self._versions):
             raise ModelError(
                 "a tensor was written to in place before a lazy result of a function called on it was computed; "
                 "write it out of place"

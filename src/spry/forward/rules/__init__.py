@@ -5,6 +5,7 @@ from __future__ import annotations
 from spry.forward.rules import (
     arithmetic,
     attention,
+    composite,
     constant,
     dropout,
     elementwise,
@@ -20,6 +21,7 @@ from spry.forward.rules import (
 __all__ = [
     "arithmetic",
     "attention",
+    "composite",
     "constant",
     "dropout",
     "elementwise",

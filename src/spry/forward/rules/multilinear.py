@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spry.forward.custom_ops import register_custom_op
 from spry.forward.dual import Dual, num_tangents, primal
 from spry.forward.fallback import fallback
 from spry.forward.registry import family, named
@@ -65,6 +66,34 @@ def _einsum(func: Any, equation: str, *operands: Any) -> Dual:
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
     return product_rule(lambda *xs: torch.einsum(equation, *xs), *operands)
+
+
+@family(named("grouped_mm", "_grouped_mm"))
+def _grouped_mm(
+    func: Callable[..., Tensor],
+    mat_a: Any,
+    mat_b: Any,
+    offs: Any = None,
+    bias: Any = None,
+    out_dtype: Any = None,
+) -> Any:
+    def product(
+        a: Tensor, b: Tensor
+    ) -> Tensor:  # the kernel is particular about memory: as the values lie, or in rows
+        a, b = _laid_like(a, primal(mat_a)), _laid_like(b, primal(mat_b))
+        return func(a, b, offs=offs, out_dtype=out_dtype)
+
+    out = product_rule(product, mat_a, mat_b)
+    return out if bias is None else out + bias
+
+
+def _laid_like(x: Tensor, other: Tensor) -> Tensor:
+    return x if x.stride() == other.stride() else torch.empty_like(other).copy_(x)
+
+
+@register_custom_op("transformers::grouped_mm_fallback")
+def _grouped_mm_fallback(func: Callable[..., Tensor], input: Any, weight: Any, offs: Tensor) -> Dual:
+    return product_rule(lambda a, b: func(a, b, offs), input, weight)
 
 
 _PRODUCTS = {"addmm": torch.mm, "baddbmm": torch.bmm, "addmv": torch.mv, "addr": torch.outer}

@@ -28,8 +28,10 @@ def _functional_log_softmax(
 
 
 def _dimension(input: Dual, dim: int | None) -> int:
-    """The dimension that PyTorch takes, which it warns of, where none is given."""
-    return F._get_softmax_dim("softmax", input.dim(), 5) if dim is None else dim  # pyright: ignore[reportAttributeAccessIssue]
+    """The dimension, by default the one that PyTorch used to take where none is given."""
+    if dim is not None:
+        return dim
+    return 0 if input.dim() in {0, 1, 3} else 1
 
 
 @rule(torch.softmax, Tensor.softmax, torch.special.softmax)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spry.core.errors import ModelError
-from spry.forward.dual import Dual, has_derivative, num_tangents, plain, primal
+from spry.forward.dual import Dual, View, has_derivative, num_tangents, plain, primal, window
 from spry.forward.registry import family, named, rule
 
 MOVES = (
@@ -54,11 +54,12 @@ MOVES = (
     + named("sum", "mean", "cumsum", "neg", "negative", "positive", "trace", "rot90")
     + named("real", "imag", "view_as_real", "view_as_complex", "resolve_conj", "resolve_neg")
     + named("conj", "conj_physical", "cfloat", "cdouble", "chalf")
+    + [getattr(torch.fft, name) for name in torch.fft.__all__ if "freq" not in name]
     + [getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH", "real", "imag")]
 )
 """Functions linear in their first argument, over the real numbers.
 
-The others are sizes, indices, or tensors whose shape or dtype counts.
+The other arguments are sizes, indices, or tensors whose shape or dtype counts.
 """
 
 
@@ -81,16 +82,17 @@ def _move(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             raise ModelError(
                 "'view' with a dtype reads the bits of a number, which have no derivative; use .to(dtype)"
             )
-        return _related(x, out, Dual(out, columns))
+        return _related(x, Dual(out, columns), lambda t: func(t, *rest, **kwargs))
     columns = list(columns)
     parts = [Dual(part, (column[i] for column in columns)) for i, part in enumerate(out)]
-    return type(out)(_related(x, part.primal, part) for part in parts)
+    views = (lambda t, i=i: func(t, *rest, **kwargs)[i] for i in range(len(parts)))
+    return type(out)(map(_related, [x] * len(parts), parts, views))
 
 
-def _related(x: Dual, out: Tensor, dual: Dual) -> Dual:
-    if out._is_view():
-        x.register_alias(dual)
-    return dual
+def _related(x: Dual, out: Dual, view: View) -> Dual:
+    if out.primal._is_view():
+        x.register_alias(out, view)
+    return out
 
 
 @rule(Tensor.__iter__)
@@ -150,13 +152,19 @@ def _pad(input: Dual, pad: Any, mode: str = "constant", value: float | None = No
 
 @rule(F.embedding)
 def _embedding(
-    input: Tensor, weight: Dual, padding_idx: int | None = None, *args: Any, **kwargs: Any
+    input: Tensor,
+    weight: Dual,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
 ) -> Dual:
-    if (args[0] if args else kwargs.get("max_norm")) is not None:
+    if scale_grad_by_freq:
         raise ModelError(
-            "an embedding with max_norm rewrites its weight, which is trained here; drop max_norm"
+            "'embedding' with scale_grad_by_freq has a gradient that is no derivative; switch it off"
         )
-    out = F.embedding(input, weight.primal, padding_idx, *args, **kwargs)
+    out = F.embedding(input, weight.primal, padding_idx, max_norm, norm_type)
     tangents = [F.embedding(input, t) for t in weight.tangents]
     if padding_idx is not None:  # autograd holds this row constant, so do we
         padding = (input == padding_idx % weight.shape[0]).unsqueeze(-1)
@@ -168,15 +176,12 @@ def _embedding(
 def _as_strided(input: Dual, size: Any, stride: Any, storage_offset: int | None = None) -> Dual:
     value, tangents = input.pair()
     out = value.as_strided(size, stride, storage_offset)
-    offset = 0 if storage_offset is None else storage_offset - value.storage_offset()
+    strides, offset = value.stride(), 0 if storage_offset is None else storage_offset - value.storage_offset()
 
-    def column(t: Tensor) -> Tensor:  # a tangent need not lie in memory as its primal does
-        same = torch.empty_strided(value.shape, value.stride(), dtype=t.dtype, device=t.device).copy_(t)
-        return same.as_strided(size, stride, offset)
+    def view(t: Tensor) -> Tensor:
+        return window(t, strides, size, stride, offset)
 
     try:
-        dual = Dual(out, map(column, tangents))
+        return _related(input, Dual(out, map(view, tangents)), view)
     except RuntimeError as error:
         raise ModelError(f"'as_strided' reads memory around a tensor, or one entry twice: {error}") from error
-    input.register_alias(dual)
-    return dual
