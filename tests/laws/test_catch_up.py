@@ -12,8 +12,9 @@ import torch
 from spry.core.errors import WireError
 from spry.core.keys import Key
 from spry.federated.methods import METHODS
-from spry.federated.replay import downlink
+from spry.federated.replay import downlink, log
 from spry.federated.replay.catch_up import receive
+from spry.federated.replay.codec import decode_catch_up
 from spry.federated.replay.downlink import by_slopes
 from spry.federated.replay.log import KNOWN
 from spry.federated.transforms import Clip
@@ -72,6 +73,10 @@ def compare(ordered, got, exact):
         assert name in exact or torch.equal(value, got.guess[name])
 
 
+def catch_ups(sent):
+    return [(number, data) for number, _, data, _ in sent if read_kind(data) is Kind.CATCH_UP]
+
+
 def kinds(sent):
     return Counter(read_kind(data) is Kind.CATCH_UP for _, _, data, _ in sent)
 
@@ -121,6 +126,18 @@ def test_replies_too_many_to_be_of_use_are_not_kept():
     sent, end = play("spry", num_directions=200, played=5)
     assert set(end.memory[downlink.SLOT]) == {KNOWN}
     assert kinds(sent[4:])[True] == 0
+
+
+def test_what_a_client_would_refuse_is_not_sent(monkeypatch):
+    monkeypatch.setattr(log, "MAX_ROUNDS", 1)
+    sent, _ = play("spry", server=sgd(1.0))
+    like = {n: w.float() for n, w in problem.weights().items()}
+    told = {len(decode_catch_up(data, like).rounds) for _, data in catch_ups(sent)}
+    assert told == {0, 1}
+    monkeypatch.setattr(downlink, "MAX_ASKED", 3)
+    monkeypatch.setattr(log, "MAX_ASKED", 3)
+    sent, end = play("spry")
+    assert not catch_ups(sent) and set(end.memory[downlink.SLOT]) == {KNOWN}
 
 
 @pytest.mark.parametrize(("server", "again"), [(sgd(1.0), True), (yogi(0.01), False)])

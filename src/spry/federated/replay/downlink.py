@@ -13,7 +13,7 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import digest
 from spry.federated.algorithm import Algorithm, ServerState
-from spry.federated.replay.codec import DIGEST_BYTES, CatchUp, encode_catch_up
+from spry.federated.replay.codec import DIGEST_BYTES, MAX_ASKED, CatchUp, encode_catch_up
 from spry.federated.replay.log import Log, Recorder, max_order_bytes
 from spry.wire.codec import encode_order
 from spry.wire.messages import Answer, Order
@@ -106,7 +106,7 @@ class _Offer:
     def _short(self, client: int) -> bytes | None:
         since = self.log.known.get(client, self._at_first)
         rounds = None if since is None else self.log.since(since, self._round)
-        if since is None or rounds is None:
+        if since is None or rounds is None or len(self._orders) > MAX_ASKED:
             return None
         message = CatchUp(
             client=client,

@@ -11,14 +11,12 @@ from torch import Tensor
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.federated.algorithm import Algorithm
-from spry.federated.replay.codec import Recorded, encode_round
+from spry.federated.replay.codec import MAX_ASKED, MAX_ROUNDS, Recorded, encode_round
 from spry.wire.codec import MAX_DIRECTIONS, MAX_STEPS, encode_order
 from spry.wire.messages import Answer, Order, Slopes
 
 KNOWN = "known"
 """The name in the log's slot of who knows which round; the others are rounds."""
-
-
 KEY_BYTES = 256
 """Room for the run's key in a message."""
 
@@ -67,7 +65,7 @@ class Recorder:
 
     def round(self) -> bytes | None:
         """Read the round; None if its bytes are too many to be of use."""
-        if self._slope_bytes > self._max_bytes:
+        if self._slope_bytes > self._max_bytes or len(self._asked) > MAX_ASKED:
             return None
         data = encode_round(self._asked, self._replies)
         return data if len(data) <= self._max_bytes else None
@@ -100,9 +98,10 @@ class Log:
         return {KNOWN: known, **rounds}
 
     def since(self, round: int, now: int) -> tuple[bytes, ...] | None:
-        """List the rounds from ``round`` until the one that begins now; None if one of them was dropped."""
+        """List the rounds from ``round`` until the one that begins now; None if they are not all there, or too many."""
         wanted = range(round, now)
-        return tuple(self.rounds[n] for n in wanted) if self.rounds.keys() >= set(wanted) else None
+        there = len(wanted) <= MAX_ROUNDS and self.rounds.keys() >= set(wanted)
+        return tuple(self.rounds[n] for n in wanted) if there else None
 
     def after(self, number: int, data: bytes | None, knowing: Iterable[int], max_bytes: int) -> Log:
         """Add a round.
