@@ -20,6 +20,17 @@ def test_check_a_model_from_a_folder(tiny_model):
     assert "5 of 5 units passed" in table.output
 
 
+def test_check_takes_targets(tiny_model):
+    options = ["check", str(tiny_model), "--no-differences", "--json", "--targets"]
+    result = CliRunner().invoke(app, [*options, "attention.output.dense, key"])
+    assert result.exit_code == 0, result.output
+    names = [unit["unit"] for unit in json.loads(result.stdout)["units"][:-1]]
+    assert len(names) == 4
+    assert all(name.endswith(("key", "attention.output.dense")) for name in names)
+    assert CliRunner().invoke(app, [*options, "nothing_like_it"]).exit_code != 0
+    assert CliRunner().invoke(app, ["check", "minilm", "--targets", "key"]).exit_code != 0
+
+
 def test_check_fails_for_a_folder_that_is_no_model(tmp_path):
     result = CliRunner().invoke(app, ["check", str(tmp_path)])
     assert result.exit_code != 0

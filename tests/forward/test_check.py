@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -108,6 +111,71 @@ def test_a_derivative_that_autograd_is_not_told_shows_in_the_differences_of_the_
     assert not below.passed
     assert above.passed
     assert "detach" in found.dropped
+
+
+class Dead(nn.Module):
+    """Hides the layers below it: its result is zero, and so is its derivative."""
+
+    def forward(self, x):
+        return torch.relu(-x.abs())
+
+
+def test_a_unit_of_which_nothing_can_be_told_is_not_passed():
+    found = run(model(Dead()))
+    below, above = found.units
+    assert found.passed  # half of the units are enough
+    assert not dataclasses.replace(found, units=(below, below, above)).passed
+    assert below.is_still
+    assert not below.passed
+    assert above.passed
+    assert not above.is_still
+
+
+class Rounded(nn.Module):
+    """Computes in float32 whatever the model's type, and adds and takes away a large number: noise."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        y = x.float() * 0.01
+        still = y.detach()
+        return ((self.factor * (y - still) + still + 30) - 30).to(x.dtype)
+
+
+def test_noise_of_the_model_is_no_wrong_slope_and_hides_none():
+    noisy = run(model(Rounded()))
+    assert noisy.passed, noisy
+    assert noisy.units[0].difference_error > 1e-3
+    for factor in (1.2, 1.5):
+        wrong = run(model(Rounded(factor)))
+        assert not wrong.units[0].passed
+        assert wrong.units[1].passed
+
+
+class SingleOnly(nn.Module):
+    """Has a kernel for other types than float64 only."""
+
+    def forward(self, x):
+        if x.dtype == torch.float64:
+            raise RuntimeError("Expected mat_a to be Float32\nmore")
+        return x * x
+
+
+class NotFinite(nn.Module):
+    def forward(self, x):
+        return x * (torch.nan if x.dtype == torch.float64 else 2.0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"), [(SingleOnly, "Expected mat_a to be Float32$"), (NotFinite, "not finite in float64")]
+)
+def test_a_model_that_does_not_run_in_float64_is_checked_without_differences(layer, reason):
+    found = run(model(layer()))
+    assert found.passed
+    assert all(unit.difference_error is None for unit in found.units)
+    assert re.search(reason, found.no_differences)
 
 
 def test_a_custom_function_beside_an_open_path_is_not_passed_over():

@@ -31,17 +31,30 @@ def check_command(
     differences: Annotated[
         bool, typer.Option(help="Compare with finite differences in float64 too; takes a copy of the model.")
     ] = True,
+    targets: Annotated[
+        str,
+        typer.Option(
+            help="Modules to adapt, by endings of their names, with commas. Default: query and value projections."
+        ),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Check that the forward engine runs a model and differentiates it correctly, one unit at a time.
 
-    Ends with status 1 if a unit's slope is wrong or a module cannot be run.
+    Ends with status 1 if a unit's slope is wrong, most slopes are zero, or a module cannot be run.
     """
     from spry.profile.check import check_model
     from spry.report import tables
 
     with screen.err().status(f"checking {model} ..."):
-        found = check_model(model, dtype=dtype, device=device, layers=layers, differences=differences)
+        found = check_model(
+            model,
+            dtype=dtype,
+            device=device,
+            layers=layers,
+            differences=differences,
+            targets=[name.strip() for name in targets.split(",") if name.strip()],
+        )
     if as_json:
         screen.document(found.to_json())
     else:
@@ -61,7 +74,7 @@ def _table(found: ModelCheck) -> ReportTable:
             f"{unit.slope:+.2e}",
             f"{unit.gradient_error:.0e}",
             formats.NONE if unit.difference_error is None else f"{unit.difference_error:.0e}",
-            "yes" if unit.passed else "NO",
+            "yes" if unit.passed else "zero" if unit.is_still else "NO",
         ]
         for unit in found.checked.units
     ]
@@ -81,6 +94,13 @@ def _explain(found: ModelCheck) -> None:
         screen.say(f"{name} stops the derivative ({count} calls), as it does for autograd.")
     for module in checked.unsupported:
         screen.complain(f"{module.module} ({module.kind}): {module.reason}. {module.remedy}.")
+    if checked.no_differences:
+        screen.say(f"No finite differences of this model: {checked.no_differences}.")
+    if still := sum(unit.is_still for unit in checked.units):
+        screen.complain(
+            f"Nothing can be told of {still} units: their gradient is zero on this batch. "
+            "They are not used, or the model's weights make it so."
+        )
     passed = sum(unit.passed for unit in checked.units)
     screen.say(
         f"{passed} of {len(checked.units)} units passed, {len(checked.unsupported)} unsupported modules."

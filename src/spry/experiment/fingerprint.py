@@ -17,7 +17,7 @@ WEIGHTS = ("*.safetensors", "*.bin")
 """A model folder's weights: the first of these that it has."""
 BESIDE = ("config.json", "*token*", "vocab*", "merges.txt", "*.model")
 """What else decides a model's outputs: its shape and its tokenizer."""
-SHORT = 12
+DIGITS_SHOWN = 12
 """Digits of a hash that are shown."""
 
 Fingerprint = Mapping[str, str]
@@ -52,7 +52,7 @@ def changes(old: Fingerprint, new: Fingerprint) -> list[str]:
     def told(name: str) -> str:
         before, after = old.get(name), new.get(name)
         if before and after:
-            return f"{name} was {before[:SHORT]}, is {after[:SHORT]}"
+            return f"{name} was {before[:DIGITS_SHOWN]}, is {after[:DIGITS_SHOWN]}"
         return f"{name} is gone" if before else f"{name} is new"
 
     return [told(name) for name in {**old, **new} if old.get(name) != new.get(name)]

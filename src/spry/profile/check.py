@@ -15,6 +15,7 @@ from spry.core.params import Params
 from spry.core.units import Unit
 from spry.forward import call
 from spry.forward.check import Checked, check
+from spry.models.adapters import Lora
 from spry.profile.architectures import ARCHITECTURES, HeadKind, build_model, example_batch
 from spry.tasks.classification import ClassificationTask
 
@@ -51,6 +52,7 @@ def check_model(
     layers: int | None = None,
     head: HeadKind = "classification",
     four_bit: bool = False,
+    targets: Sequence[str] = (),
     batch: int = 3,
     length: int = 24,
     differences: bool = True,
@@ -65,13 +67,21 @@ def check_model(
         layers: Depth of an architecture; None for its own.
         head: Head of an architecture.
         four_bit: Whether to keep an architecture's linear layers in 4 bits.
+        targets: Names or endings of names of the modules to adapt; none finds query and value projections.
         batch: Rows, >= 2.
         length: Tokens of a row, >= 2.
         differences: Whether to compare with finite differences in float64 too.
         seed: Of the tokens, directions and an architecture's weights.
+
+    Raises:
+        ModelError: If the model cannot be loaded, a target is not found, or targets are given for an architecture.
     """
     key, options = Key(seed).fold("check"), {"dtype": getattr(torch, dtype), "device": device}
     if model in ARCHITECTURES:
+        if targets:
+            raise ModelError(
+                f"the architecture {model!r} has its own targets; give targets for a model to load"
+            )
         module = build_model(
             model, layers=layers, head=head, four_bit=four_bit, key=key, length=length, **options
         )
@@ -80,7 +90,7 @@ def check_model(
         params = {name: weight.detach() for name, weight in module.named_parameters() if weight.requires_grad}
         units = _units(params)
     else:
-        module, inputs, params, units = _loaded(model, batch, length, key, options)
+        module, inputs, params, units = _loaded(model, targets, batch, length, key, options)
     found = check(module, _loss(inputs), params, units, key, differences=differences)
     attention = str(cast(Any, module).config._attn_implementation)
     return ModelCheck(
@@ -89,10 +99,11 @@ def check_model(
 
 
 def _loaded(
-    model: str, batch: int, length: int, key: Key, options: dict[str, Any]
+    model: str, targets: Sequence[str], batch: int, length: int, key: Key, options: dict[str, Any]
 ) -> tuple[nn.Module, dict[str, Tensor], Params, Sequence[Unit]]:
     """Load a model and move its weights off LoRA's start, where half of the slopes would be zero."""
-    task = ClassificationTask(model, labels=2, key=key, **options)
+    adapter = Lora(targets=tuple(targets) or None)
+    task = ClassificationTask(model, labels=2, key=key, adapter=adapter, **options)
     inputs = {
         name: value.to(task.device) for name, value in task.probe(key, examples=batch, tokens=length).items()
     }
