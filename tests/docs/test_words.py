@@ -12,7 +12,7 @@ import typer
 
 from spry.cli.app import app
 from spry.core.plugins import load_plugins
-from spry.experiment.config import Config, load_run
+from spry.experiment.config import Config, load_config
 from spry.experiment.retired import RETIRED_KEYS, RETIRED_METHODS
 from spry.federated.methods import METHODS
 
@@ -69,4 +69,4 @@ def test_commands_are_taken(path):
         options = {o for p in known[name].params for o in p.opts}
         assert {w for w in words if w.startswith("--")} <= options, line
         if name == "run" and "--resume" not in words:
-            assert load_run("quickstart", [b for a, b in pairwise(words) if a == "--set"])
+            assert load_config("quickstart", [b for a, b in pairwise(words) if a == "--set"])
