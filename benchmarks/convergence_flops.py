@@ -50,9 +50,7 @@ def _counted(config: Config) -> float:
 
     schedule = {**experiment.schedule, "rounds": 2, "evaluate_every": 2, "personalized": False}
     algorithm = replace(experiment.algorithm, train=counted)
-    for _ in simulate(
-        algorithm, experiment.task, experiment.clients, key=Key(config.seed), **schedule
-    ):
+    for _ in simulate(algorithm, experiment.task, experiment.clients, key=Key(config.seed), **schedule):
         pass
     return config.client.steps * fmean(
         counter.get_total_flops() for counter in counters[schedule["clients_per_round"] :]

@@ -1,4 +1,4 @@
-"""Federated fine-tuning of language models at about the memory and compute of inference.
+"""Federated fine-tuning of language models at about the memory of inference.
 
 >>> import peft, spry
 >>> data = spry.load_dataset("tweets").partition(clients=100, alpha=1.0, key=spry.Key(0), steps=1)

@@ -125,11 +125,11 @@ def _decoded(content: bytes, encoding: str | None, source: str) -> str:
             raise DataError(f"{source}: is not text. Give a file of CSV, TSV, JSON or Parquet.") from error
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{source}: is not {chosen} text (line {line}, byte {error.start}). Give its encoding, which is 'cp1252' "
-            "for most files made on Windows, or convert it to UTF-8."
+            f"{source}: is not {chosen} text (line {line}, byte {error.start}). Convert it to UTF-8, "
+            "as `iconv -f cp1252 -t utf-8` does with most files made on Windows."
         ) from error
     if "\0" in text:
-        raise DataError(f"{source}: is not text, or is UTF-16. Give its encoding, 'utf-16-le' perhaps.")
+        raise DataError(f"{source}: is not text, or is UTF-16. Convert it with `iconv -f utf-16 -t utf-8`.")
     return text.removeprefix("\ufeff")
 
 

@@ -25,7 +25,9 @@ class ModelSettings(Settings):
     """Which model, and how it is run."""
 
     name: str = Field(default="minilm", description="A friendly name, a folder, package:NAME, or a hub name.")
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
+        default="float32", description="Of the frozen weights; trained ones are float32 or wider."
+    )
     device: str = Field(default="cpu", description="cpu, cuda or cuda:N.")
     max_length: int = Field(default=64, ge=1, description="Tokens after which a text is cut.")
     dropout: bool = Field(
@@ -68,12 +70,14 @@ class DataSettings(Settings):
         default=["text"], min_length=1, max_length=2, description="One text column, or a pair."
     )
     label: str = Field(default="label", description="The column of classes.")
-    partition: Literal["iid", "dirichlet", "column"] = "dirichlet"
+    partition: Literal["iid", "dirichlet", "column"] = Field(
+        default="dirichlet", description="How examples are dealt to clients: alike, by class, or by a column."
+    )
     alpha: float = Field(default=1.0, gt=0, description="Dirichlet's concentration: small is uneven.")
     column: str | None = Field(
         default=None, description="The column of natural client ids, for partition = column."
     )
-    clients: int = Field(default=100, ge=1)
+    clients: int = Field(default=100, ge=1, description="How many there are; a column has its own.")
     held_out: float = Field(
         default=0.2, ge=0, lt=1, description="Share of each client's examples kept for evaluation."
     )
@@ -117,15 +121,15 @@ class ClientSettings(Settings):
     """How a client trains."""
 
     optimizer: str | None = Field(default=None, description="The method's own if unset.")
-    lr: float | None = Field(default=None, gt=0)
+    lr: float | None = Field(default=None, gt=0, description="Step size; the method's own if unset.")
     clip: float | None = Field(
         default=None, gt=0, description="Norm to which a client's update is shortened; off if unset."
     )
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=8, ge=1, description="Examples of a local step.")
     micro_batch_size: int | None = Field(
         default=None, ge=1, description="Examples in memory at once; the batch if unset."
     )
-    epochs: int = Field(default=1, ge=1)
+    epochs: int = Field(default=1, ge=1, description="Passes over a client's examples in a round.")
     steps: int | None = Field(default=None, ge=1, description="Local steps a round, instead of epochs.")
 
 
@@ -133,7 +137,7 @@ class ServerSettings(Settings):
     """How the server steps, and what it sends."""
 
     optimizer: str | None = Field(default=None, description="The method's own if unset.")
-    lr: float | None = Field(default=None, gt=0)
+    lr: float | None = Field(default=None, gt=0, description="Step size; the method's own if unset.")
     ema: float = Field(
         default=0,
         ge=0,
@@ -150,10 +154,12 @@ class ServerSettings(Settings):
 class ScheduleSettings(Settings):
     """How long, how many, how often."""
 
-    rounds: int = Field(default=30, ge=0)
-    clients_per_round: int = Field(default=10, ge=1)
-    evaluate_every: int = Field(default=5, ge=1)
-    checkpoint_every: int = Field(default=5, ge=1)
+    rounds: int = Field(default=30, ge=0, description="Rounds of the run.")
+    clients_per_round: int = Field(default=10, ge=1, description="Clients asked in a round.")
+    evaluate_every: int = Field(default=5, ge=1, description="Rounds from one evaluation to the next.")
+    checkpoint_every: int = Field(
+        default=5, ge=1, description="Rounds from one checkpoint to the next; more are lost to a crash."
+    )
     personalized: bool = Field(
         default=True, description="Whether each client's model is evaluated after local training, too."
     )

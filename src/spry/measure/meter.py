@@ -15,6 +15,7 @@ import ctypes
 import gc
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -147,12 +148,16 @@ def peak_of(step: Callable[[], object], device: torch.device | str = "cpu") -> i
     return meter.peak_bytes
 
 
+_PROFILER = threading.Lock()
+"""torch's profiler belongs to the process: two of them at once crash it."""
+
+
 def tensor_peak(step: Callable[[], object]) -> int:
     """Count the peak of live CPU tensor bytes allocated within a step, from the allocator's own events.
 
     The step's result is kept alive until the count ends. Scratch inside oneDNN and MKL is not seen.
     """
-    with profile(use_kineto=True, profile_memory=True) as events:
+    with _PROFILER, profile(use_kineto=True, profile_memory=True) as events:
         kept = step()
     del kept
     results: Any = vars(events)["kineto_results"]
