@@ -29,11 +29,11 @@ from convergence_data import FIRST, SETS, files
 from convergence_flops import flops
 
 from spry.compare import tune
-from spry.compare.compare import COMPARISON, compare
+from spry.compare.compare import COMPARISON, compare_methods
 from spry.compare.costs import Budget
 from spry.core.errors import ConfigError
 from spry.experiment.atomic import write_json
-from spry.experiment.config import Config, load
+from spry.experiment.config import Config, read_config
 from spry.experiment.folder import META, SUMMARY, matches
 from spry.experiment.run import Started
 from spry.tasks.score import Score
@@ -58,7 +58,7 @@ def main() -> None:
         config = _config(args, name, condition, methods)
         folder, seeds = args.out / name / condition, args.seeds[: CONDITIONS[condition].seeds]
         known = found.get(name, {}).get(condition) if set(methods) < set(all_methods) else None
-        for place, event in compare(config, methods, seeds, folder, **_held_to(known)):
+        for place, event in compare_methods(config, methods, seeds, folder, **_held_to(known)):
             if isinstance(event, Started):
                 print(f"{name}, {CONDITIONS[condition].title}: {place}", flush=True)
         if args.results:
@@ -132,7 +132,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _config(args: argparse.Namespace, name: str, condition: str, methods: Sequence[str]) -> Config:
     """Say what is compared on one data set and what each method may still try there."""
-    shared = load(CONFIG).with_settings(CONDITIONS[TUNED].settings)
+    shared = read_config(CONFIG).with_settings(CONDITIONS[TUNED].settings)
     own = shared.with_settings({**SETS[name].settings, **files(name, args.data, args.out)})
     asked = CONDITIONS[condition]
     if condition == TUNED:

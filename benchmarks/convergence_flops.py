@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from spry.core.keys import Key
 from spry.experiment.atomic import write_json
 from spry.experiment.build import build
-from spry.experiment.config import Config, load
+from spry.experiment.config import Config, read_config
 from spry.experiment.folder import CONFIG
 from spry.runtime.rounds import simulate
 
@@ -34,7 +34,7 @@ def flops(folder: Path) -> float:
     """
     kept = folder / FILE
     if not kept.is_file():
-        write_json(kept, {"flops_per_client_round": _counted(load(folder / CONFIG))})
+        write_json(kept, {"flops_per_client_round": _counted(read_config(folder / CONFIG))})
     return json.loads(kept.read_text(encoding="utf-8"))["flops_per_client_round"]
 
 

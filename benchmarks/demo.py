@@ -14,6 +14,7 @@ from spry.compare.compare import COMPARISON
 from spry.experiment.atomic import write_json
 
 RESULTS, PICTURES = Path("benchmarks/results"), Path("docs/pictures")
+PROVENANCE = ("date", "python", "versions", "machine", "commit", "command")
 LABELS = {
     "head_only": "frozen backbone, head only",
     "head_only_block": "head and the last block, exact gradients",
@@ -31,12 +32,13 @@ def main() -> None:
     folder = parser.parse_args().folder
     rows = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))["rows"]
     first = folder / f"{rows[0]['method']}-s{rows[0]['seeds'][0]}" / "meta.json"
+    meta = json.loads(first.read_text(encoding="utf-8"))
     RESULTS.mkdir(parents=True, exist_ok=True)
     PICTURES.mkdir(parents=True, exist_ok=True)
     write_json(
         RESULTS / "demo.json",
         {
-            "provenance": json.loads(first.read_text(encoding="utf-8")),
+            "provenance": {key: meta[key] for key in PROVENANCE},
             "rows": [{"label": LABELS.get(row["method"], row["method"]), **row} for row in rows],
         },
     )

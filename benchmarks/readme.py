@@ -1,6 +1,6 @@
 """Writes the tables of README and docs from the results that the other scripts left in benchmarks/results.
 
-    python benchmarks/readme.py
+    python benchmarks/readme.py [--check]
 
 A table whose results are missing is left as it is.
 """
@@ -9,28 +9,33 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from readme_convergence import costs, every_method, headline, main_methods, short
+from convergence_data import SETS
+from readme_convergence import costs, data_set, every_method, headline, short
 from readme_layout import MIB, origin, percent, size, table
 from readme_memory import memory, recipe, split, targets
 from readme_parts import conditions, differences, long_runs, longer, parts, servers, weights
+from readme_recipe import recipes, today
 from readme_theory import basis, credit, signal
 
-RESULTS, RESEARCH, README = Path("benchmarks/results"), Path("research/results"), Path("README.md")
-PAGE = Path("docs/results/README.md")
+FOLDERS = (Path("benchmarks/results"), Path("research/results"), Path("research/activation"))
+README, PAGES = Path("README.md"), Path("docs/results")
+PAGE, MEMORY, FIRST_SET, WIRE = (PAGES / f"{name}.md" for name in ("README", "memory", "sst2", "wire"))
 
 
 def demo(result: dict[str, Any]) -> str:
     """What each method of the demo reached and cost."""
-    rows = [["always the commonest class", percent(result["rows"][0]["majority_accuracy"]), "", "", "", ""]]
+    rows = [["always the commonest class", percent(result["rows"][0]["baseline"]), "", "", "", ""]]
     rows += [
         [
             row["label"],
-            percent(row["accuracy_mean"]),
-            percent(row["personalized_accuracy_mean"]),
+            percent(row["score_mean"]),
+            percent(row["personalized_score_mean"]),
             f"{row['peak_bytes_above_model'] / MIB:.0f} MiB",
             f"{row['seconds_per_round']:.1f} s",
             f"{row['bytes_up_per_client_round'] / 1024:.1f} KiB",
@@ -82,23 +87,25 @@ def wire(result: dict[str, Any]) -> str:
 Write = Callable[[dict[str, Any]], str]
 TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (README, "short", "convergence", short),
-    (PAGE, "demo", "demo", demo),
-    (PAGE, "memory", "memory", memory),
-    (PAGE, "wire", "wire", wire),
+    (README, "today", "rank16", today),
     (PAGE, "convergence", "convergence", headline),
-    (Path("docs/comparing.md"), "main_methods", "convergence", main_methods),
-    (Path("docs/comparing.md"), "every_method", "convergence", every_method),
-    (Path("docs/comparing.md"), "parts", "convergence", parts),
-    (Path("docs/comparing.md"), "weights", "convergence", weights),
-    (Path("docs/comparing.md"), "servers", "convergence", servers),
-    (Path("docs/comparing.md"), "conditions", "convergence", conditions),
-    (Path("docs/comparing.md"), "costs", "convergence", costs),
-    (Path("docs/comparing.md"), "differences", "convergence", differences),
-    (Path("docs/comparing.md"), "longer", "convergence", longer),
-    (Path("docs/comparing.md"), "long_runs", "convergence", long_runs),
-    (Path("docs/memory.md"), "targets", "memory", targets),
-    (Path("docs/memory.md"), "split", "split", split),
-    (Path("docs/memory.md"), "recipe", "recipe", recipe),
+    (PAGE, "recipes", "rank16", recipes),
+    (PAGE, "demo", "demo", demo),
+    *((PAGES / f"{name}.md", "data_set", "convergence", partial(data_set, name=name)) for name in SETS),
+    *((PAGES / f"{name}.md", "differences", "convergence", partial(differences, name=name)) for name in SETS),
+    *((PAGES / f"{name}.md", "costs", "convergence", partial(costs, name=name)) for name in SETS),
+    (FIRST_SET, "every_method", "convergence", every_method),
+    (FIRST_SET, "parts", "convergence", parts),
+    (FIRST_SET, "weights", "convergence", weights),
+    (FIRST_SET, "servers", "convergence", servers),
+    (FIRST_SET, "conditions", "convergence", conditions),
+    (FIRST_SET, "longer", "convergence", longer),
+    (FIRST_SET, "long_runs", "convergence", long_runs),
+    (MEMORY, "memory", "memory", memory),
+    (MEMORY, "targets", "memory", targets),
+    (MEMORY, "split", "split", split),
+    (MEMORY, "recipe", "recipe", recipe),
+    (WIRE, "wire", "wire", wire),
     (Path("research/theory_notes.md"), "credit", "credit", credit),
     (Path("research/theory_notes.md"), "signal", "signal_to_noise", signal),
     (Path("research/theory_notes.md"), "basis", "basis", basis),
@@ -106,16 +113,34 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
 """Page, marker, result and how it is laid out."""
 
 
-def main() -> None:
-    """Replace what stands between the markers of each table."""
+def pages() -> dict[Path, str]:
+    """Every page with its tables as the results say."""
+    made: dict[Path, str] = {}
     for page, name, result, write in TABLES:
-        path = next((p for folder in (RESULTS, RESEARCH) if (p := folder / f"{result}.json").is_file()), None)
+        path = next((p for folder in FOLDERS if (p := folder / f"{result}.json").is_file()), None)
         if path is not None:
             body = write(json.loads(path.read_text(encoding="utf-8")))
+            text = made.get(page) or page.read_text(encoding="utf-8")
             marked = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
-            text = page.read_text(encoding="utf-8")
-            text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)
-            page.write_text(text, encoding="utf-8")
+            made[page], count = re.subn(
+                marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL
+            )
+            assert count == 1, f"{page} has {count} places for the table {name}"
+    return made
+
+
+def main() -> None:
+    """Replace what stands between the markers of each table, or name the pages where that would change something."""
+    made = pages()
+    stale = [page for page, text in made.items() if page.read_text(encoding="utf-8") != text]
+    if "--check" in sys.argv:
+        sys.exit(
+            f"run python benchmarks/readme.py: {', '.join(map(str, stale))} are not up to date"
+            if stale
+            else 0
+        )
+    for page in stale:
+        page.write_text(made[page], encoding="utf-8")
 
 
 if __name__ == "__main__":

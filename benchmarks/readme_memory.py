@@ -35,8 +35,7 @@ def memory(result: dict[str, Any]) -> str:
     note = (
         "Peak above the resident model, and processor time of a step against stock inference: LoRA r=1 on query and "
         f"value of all layers, float32, sdpa (torch forward AD: eager), {threads} thread{'s' * (threads > 1)}. "
-        "Inference against itself shows the noise; empty: not measured. "
-        "Targets and misses: [memory](../memory.md)."
+        "Inference against itself shows the noise; empty: not measured."
     )
     return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/memory.py')}"
 
@@ -65,8 +64,8 @@ def recipe(result: dict[str, Any]) -> str:
     ]
     note = (
         "Peak above the resident model of a client's step, and its processor time against inference: rank 16, float32, "
-        "1 thread. Inference is the stock model's, with FedAvg's adapters and with the recipe's, of which those of the "
-        "last block's MLP widen what PEFT keeps. Empty: not measured."
+        "1 thread. Inference is the stock model's: first with FedAvg's adapters, then with the recipe's, whose "
+        "adapters of the last block's MLP make PEFT keep more. Empty: not measured."
     )
     heading = ["batch x tokens", "inference", *heads.values()]
     return table(heading, rows) + f"\n\n{note} {origin(result, 'benchmarks/recipe.py')}"

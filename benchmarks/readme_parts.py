@@ -104,20 +104,20 @@ def conditions(result: dict[str, Any]) -> str:
     return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
 
 
-def differences(result: dict[str, Any]) -> str:
+def differences(result: dict[str, Any], name: str) -> str:
     """What forward mode adds to the block, and how far it is from backpropagation: differences seed by seed."""
-    pairs = [
-        ("spry_block", "head_only_block"),
-        ("spry_block", "fedavg"),
-        (ALONG, "spry_block"),
-    ]
+    pairs = [("spry_block", "head_only_block"), ("spry_block", "fedavg"), (ALONG, "spry_block")]
     rows = []
-    for (name, at), own in found_in(result).items():
+    for (where, at), own in found_in(result).items():
         cells = [_difference(own.get(one), own.get(other)) for one, other in pairs]
-        if any(cells) and at != MICRO:
-            rows.append([f"{SETS[name].title}, {CONDITIONS[at].title}", *cells])
-    heads = ["", *(f"{one} - {other}" for one, other in pairs)]
-    return table(heads, rows) + f"\n\n{origin(result, SOURCE)}"
+        if where == name and any(cells) and at != MICRO:
+            rows.append([CONDITIONS[at].title, *cells])
+    used = [i for i in range(len(pairs)) if any(row[i + 1] for row in rows)]
+    heads = ["", *(f"{pairs[i][0]} - {pairs[i][1]}" for i in used)]
+    return (
+        table(heads, [[row[0], *(row[i + 1] for i in used)] for row in rows])
+        + f"\n\n{origin(result, SOURCE)}"
+    )
 
 
 def _difference(one: Row | None, other: Row | None) -> str:

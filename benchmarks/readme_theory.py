@@ -1,4 +1,4 @@
-"""The tables of docs/theory.md."""
+"""The tables of research/theory_notes.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def credit(result: dict[str, Any]) -> str:
         f"squared error against autograd, mean and standard error of {result['draws']} draws, and the formula's."
     )
     heads = ["segments", "moved", "error", "predicted"]
-    return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/credit.py')}"
+    return table(heads, rows) + f"\n\n{note} {origin(result, 'research/credit.py')}"
 
 
 def signal(result: dict[str, Any]) -> str:
@@ -48,7 +48,7 @@ def signal(result: dict[str, Any]) -> str:
         f"backpropagation over {setting['examples_of_true']} other examples."
     )
     heads = ["map", "who estimates", *estimators]
-    return table(heads, lines) + f"\n\n{note} {origin(result, 'benchmarks/signal_to_noise.py')}"
+    return table(heads, lines) + f"\n\n{note} {origin(result, 'research/signal_to_noise.py')}"
 
 
 def basis(result: dict[str, Any]) -> str:
@@ -74,4 +74,4 @@ def basis(result: dict[str, Any]) -> str:
         f"and over five value layers of MiniLM on SST-2, {setting['examples']} examples, {setting['texts']} random "
         "texts; without `anew` these saw the model as it was at the start."
     )
-    return table(heads, lines) + f"\n\n{note} {origin(result, 'benchmarks/basis.py')}"
+    return table(heads, lines) + f"\n\n{note} {origin(result, 'research/basis.py')}"

@@ -26,14 +26,14 @@ from typing import Any
 import torch
 
 from spry.core.keys import Key
-from spry.data.datasets import load
+from spry.data.datasets import load_splits
 from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment
 from spry.experiment.build import build as put_together
-from spry.experiment.config import load_run
+from spry.experiment.config import load_config
 from spry.experiment.provenance import provenance
 from spry.measure.meter import peak_of, release_lazily, release_promptly
-from spry.models.load import load as load_model
+from spry.models.load import load_model
 from spry.profile.architectures import build
 from spry.wire.messages import Answer
 
@@ -89,7 +89,7 @@ def measure(settings: Sequence[str], repeats: int) -> dict[str, Any]:
         the processor times.
     """
     release_promptly()
-    experiment = put_together(load_run("quickstart", settings))
+    experiment = put_together(load_config("quickstart", settings))
     step, inference = _steps(experiment)
     step()
     inference()
@@ -136,7 +136,7 @@ def _prepared(shape: str, folder: Path) -> list[str]:
 
 def _write_documents(file: Path, words: int) -> None:
     """String articles together until each document has enough words, and so enough tokens."""
-    articles = load("bbc-news").train
+    articles = load_splits("bbc-news").train
     shuffled = cycle(KEY.generator("documents").permutation(len(articles.labels)))
     documents = []
     for _ in range(DOCUMENTS):

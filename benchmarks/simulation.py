@@ -21,7 +21,7 @@ from spry.core.params import nbytes
 from spry.experiment import log
 from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
-from spry.experiment.config import Config, load
+from spry.experiment.config import Config, read_config
 from spry.experiment.provenance import provenance
 from spry.experiment.run import run
 from spry.runtime.rounds import simulate
@@ -40,7 +40,7 @@ def overhead(config: Config) -> dict[str, Any]:
     """Share of a round's time that is not client compute."""
     with tempfile.TemporaryDirectory() as folder:
         list(run(config, Path(folder)))
-        rounds = log.read(Path(folder))
+        rounds = log.read_rounds(Path(folder))
     shares = [1 - entry["client_seconds"] / entry["seconds"] for entry in rounds]
     return {
         "rounds": len(rounds),
@@ -98,7 +98,7 @@ def main() -> None:
         "schedule.evaluate_every": 1000,
         "schedule.personalized": False,
     }
-    config = load("quickstart").with_settings({**settings, "data.test_examples": 64})
+    config = read_config("quickstart").with_settings({**settings, "data.test_examples": 64})
     result: dict[str, Any] = {"provenance": provenance(), "overhead": overhead(config)}
     result["start"] = start(build(config))
     peaks = {str(clients): memory(config, clients) for clients in (100, 10_000)}

@@ -27,7 +27,7 @@ from spry.federated.split import contiguous, cyclic
 from spry.measure.meter import release_lazily, tensor_peak
 from spry.profile.case import Case
 from spry.profile.measure import build_subject
-from spry.profile.steps import STEPS, Subject, inference_step
+from spry.profile.steps import STEP_BY_METHOD, Subject, inference_step
 
 SPLITS = {"cyclic": cyclic, "contiguous": contiguous}
 CLIENTS = range(4)
@@ -60,7 +60,7 @@ def measure(subjects: Mapping[str, Mapping[int, Subject]], whole: Subject) -> di
         unit = _seconds(base)
         for split, clients in subjects.items():
             for number, subject in clients.items():
-                taken = _seconds(partial(STEPS["spry"], subject)) / unit
+                taken = _seconds(partial(STEP_BY_METHOD["spry"], subject)) / unit
                 if repeat:
                     ratios[split, number].append(taken)
     return {
@@ -68,7 +68,7 @@ def measure(subjects: Mapping[str, Mapping[int, Subject]], whole: Subject) -> di
             {
                 "client": number,
                 "time_ratio": median(ratios[split, number]),
-                "peak_bytes_above_model": tensor_peak(partial(STEPS["spry"], subject)),
+                "peak_bytes_above_model": tensor_peak(partial(STEP_BY_METHOD["spry"], subject)),
             }
             for number, subject in clients.items()
         ]

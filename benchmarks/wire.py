@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from wire_server import absorb_memory, replay_cost
 from wire_stand_in import StandIn
 
+from spry.core.keys import Key
 from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
-from spry.experiment.config import Config, load
+from spry.experiment.config import Config, read_config
 from spry.experiment.provenance import provenance
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
 from spry.tasks.task import Task
-from spry.wire import tensors
+from spry.wire.codec import encode_reply
+from spry.wire.messages import Order, Reply, Slopes
 
 STEPS, CLIENTS = 13, 100
 CHEAP = {
@@ -34,16 +37,17 @@ CHEAP = {
     "data.partition": "iid",
     "data.test_examples": 16,
     "model.max_length": 8,
+    "peft.rank": 1,
+    "peft.exact": "head",
     "client.batch_size": 1,
     "client.steps": STEPS,
-    "method.sleep": False,  # the stand-in never wakes a B that is zero, which the model does in the first round
     "schedule.clients_per_round": 10,
     "schedule.evaluate_every": 1_000_000,
     "schedule.personalized": False,
 }
-SLOPES = {"method.name": "spry", "method.slopes_only": True, "method.downlink": "slopes"}
-ITERATION = {"method.name": "spry_per_iteration", "method.downlink": "slopes", "client.steps": 1}
-PERTURBED = {"method.exact_head": False}
+SLOPES = {"method.name": "spry", "method.send": "slopes", "server.send": "slopes"}
+ITERATION = {"method.name": "spry_per_iteration", "server.send": "slopes", "client.steps": 1}
+PERTURBED = {"peft.exact": "nothing"}
 MODES: dict[str, dict[str, Any]] = {
     "weights up, weights down (FedAvg)": {"method.name": "fedavg"},
     "slices up, weights down (Spry)": {"method.name": "spry"},
@@ -59,8 +63,8 @@ def traffic(base: Config) -> list[dict[str, Any]]:
     rows = []
     for label, settings in MODES.items():
         experiment = build(base.with_settings(settings))
-        rounds = list(_rounds(experiment, StandIn(experiment.task)))
-        real = next(iter(_rounds(experiment, experiment.task)))
+        rounds = list(_rounds(experiment, StandIn(experiment.task), base.schedule.rounds))
+        real = next(_rounds(experiment, experiment.task, base.schedule.rounds))
         assert _sizes([real]) == _sizes(rounds[:1]), label
         sizes = _sizes(rounds)
         up, down = fmean(u for _, u, _ in sizes), fmean(d for _, _, d in sizes)
@@ -80,13 +84,15 @@ def traffic(base: Config) -> list[dict[str, Any]]:
     return rows
 
 
-def _rounds(experiment: Experiment, task: Task) -> Any:
+def _rounds(experiment: Experiment, task: Task, rounds: int) -> Iterator[Round]:
     return simulate(
         experiment.algorithm,
         task,
         experiment.clients,
         key=experiment.key,
-        **experiment.schedule,
+        rounds=rounds,
+        clients_per_round=CHEAP["schedule.clients_per_round"],
+        evaluate_every=CHEAP["schedule.evaluate_every"],
         downlink=experiment.downlink,
     )
 
@@ -101,8 +107,18 @@ def _besides_head(experiment: Experiment, up: float) -> float | None:
     if exact is None:
         return None
     weights = experiment.task.init()
+    order = Order(round=0, client=0, weights=weights, trained=tuple(weights), key=Key(0))
     head = {name: value for name, value in weights.items() if name in exact}
-    return up - len(tensors.pack(head, list(weights)))
+    with_head, without = (
+        encode_reply(
+            Reply(
+                round=0, client=0, examples=0, payload=Slopes(torch.zeros(0, 0), beside), steps=0, loss=0.0
+            ),
+            order,
+        )
+        for beside in (head, {})
+    )
+    return up - (len(with_head) - len(without))
 
 
 def main() -> None:
@@ -113,10 +129,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/wire.json"))
     parser.add_argument("--rounds", type=int, default=100)
     arguments = parser.parse_args()
-    base = load("quickstart").with_settings({**CHEAP, "schedule.rounds": arguments.rounds})
+    base = read_config("quickstart").with_settings({**CHEAP, "schedule.rounds": arguments.rounds})
     result: dict[str, Any] = {
         "provenance": provenance(),
-        "setting": {"rounds": arguments.rounds, "seed": base.seed, **CHEAP, "peft.rank": base.peft.rank},
+        "setting": {"rounds": arguments.rounds, "seed": base.seed, **CHEAP},
         "replay": replay_cost(base, STEPS),
         "absorb": absorb_memory(base),
         "traffic": traffic(base),

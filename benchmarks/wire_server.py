@@ -16,7 +16,7 @@ from spry.measure.meter import tensor_peak
 from spry.wire.codec import decode_reply, encode_reply
 from spry.wire.messages import Answer
 
-SLOPES = {"method.slopes_only": True}
+SLOPES = {"method.send": "slopes"}
 REPLAYED = {
     "spry": {"method.name": "spry"} | SLOPES,
     "fedfgd (all weights)": {"method.name": "fedfgd"} | SLOPES,
@@ -73,11 +73,14 @@ def absorb_memory(base: Config, counts: tuple[int, int] = (10, 1000)) -> list[di
         for count in counts:
             orders = algorithm.plan(state, range(count), experiment.key).values()
             sent = [
-                encode_reply(algorithm.train(lambda batch, key: Bowl(), order, range(2), 5).reply, order)
+                encode_reply(
+                    algorithm.train(lambda batch, key, base: Bowl(), order, range(2), 5).reply, order
+                )
                 for order in orders
             ]
             answers = (
-                Answer(order, decode_reply(data, order)) for order, data in zip(orders, sent, strict=True)
+                Answer(order, decode_reply(data, order, algorithm.slopes_exact))
+                for order, data in zip(orders, sent, strict=True)
             )
             peaks[str(count)] = tensor_peak(partial(algorithm.absorb, state, answers))
         few, many = peaks.values()

@@ -9,43 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from spry.forward.loss import Loss
 from torch import Tensor
 
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.core.units import Unit
-from spry.tasks.metrics import Stats
-from spry.tasks.task import Batch, Task
+from spry.estimators.loss import Loss
+from spry.tasks.task import Batch, Metrics, Score, Task
 
 
 class Bowl:
     """``L(w) = |w|^2 / 2``."""
 
-    @property
-    def mask(self) -> None:
-        """Have no sequences."""
-
     def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
         """Evaluate."""
         return reduce(torch.add, ((w * w).sum() / 2 for w in params.values()))
 
-    def examples(self, params: Params) -> Tensor:
-        """Evaluate, for a batch of one."""
-        return self(params).reshape(1)
-
-    def parts(self) -> Sequence[tuple[float, Loss]]:
+    def microbatches(self) -> Sequence[tuple[float, Loss]]:
         """Stay whole."""
         return [(1.0, self)]
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """A task's weights and units under a loss that costs next to nothing.
-
-    Args:
-        task: The task.
-    """
+    """A task's weights and units under a loss that costs next to nothing."""
 
     task: Task
 
@@ -54,15 +41,20 @@ class StandIn:
         """The task's."""
         return self.task.units
 
+    @property
+    def score(self) -> Score:
+        """The task's."""
+        return self.task.score
+
     def init(self) -> Params:
         """Give the task's."""
         return self.task.init()
 
-    def loss(self, batch: Any, key: Key) -> Loss:
+    def loss(self, batch: Any, key: Key, base: Params) -> Loss:
         """Look at no batch."""
         return Bowl()
 
-    def evaluate(self, params: Params, batches: Iterable[Batch]) -> Stats:
+    def evaluate(self, params: Params, batches: Iterable[Batch]) -> Metrics:
         """Ask the task."""
         return self.task.evaluate(params, batches)
 

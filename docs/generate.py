@@ -23,7 +23,7 @@ BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "at least"
 """Attributes of constraints, and how they are written."""
 KINDS: dict[Any, str] = {
     str: "text", int: "integer", float: "number", bool: "true or false", list[str]: "list of text", str | None: "text",
-    int | None: "integer", float | None: "number",
+    int | None: "integer", float | None: "number", tuple[float, ...]: "list of numbers",
 }  # fmt: skip
 
 
@@ -34,26 +34,39 @@ def described(annotation: Any) -> FieldInfo:
 
 def allowed(field: FieldInfo, annotation: Any) -> str:
     """What values a setting takes."""
-    options = [option for option in get_args(annotation) if isinstance(option, str)]
-    if options:  # the words that a Literal lists
-        return " or ".join(f"`{option}`" for option in options)
-    bounds = [f"{sign} {getattr(one, at)}" for one in field.metadata for at, sign in BOUNDS.items() if hasattr(one, at)]
+    words, others = [], []  # the words that a Literal lists, and what a union allows beside them
+    for part in get_args(annotation):
+        words += [word for word in (part, *get_args(part)) if isinstance(word, str)]
+        others += [KINDS[part]] if part in KINDS else []
+    if words:
+        return " or ".join([*(f"`{word}`" for word in words), *others])
+    bounds = [
+        f"{sign} {getattr(one, at)}"
+        for one in field.metadata
+        for at, sign in BOUNDS.items()
+        if hasattr(one, at)
+    ]
     return ", ".join([KINDS.get(annotation, "table"), *bounds])
 
 
-def options_of(info: MethodInfo) -> list[tuple[str, Any, FieldInfo]]:
-    """A method's options: name, default, description."""
-    hints = get_type_hints(info.options, include_extras=True)
-    return [(one.name, one.default, described(hints[one.name])) for one in dataclasses.fields(info.options)]
+def options_of(info: MethodInfo) -> list[tuple[str, Any, str, str]]:
+    """A method's options: name, default, what is allowed, description."""
+    full, plain = (get_type_hints(info.options, include_extras=extras) for extras in (True, False))
+    found = [(one.name, one.default, described(full[one.name])) for one in dataclasses.fields(info.options)]
+    return [
+        (name, default, allowed(field, plain[name]), field.description or "")
+        for name, default, field in found
+    ]
 
 
 def defaults(info: MethodInfo) -> str:
     """The table of a method's page."""
     sides = [
-        f"| `{side}.optimizer`, `{side}.lr` | " + (f"`{own.name}`, {own.lr:g} |" if own else "takes no step |")
+        f"| `{side}.optimizer`, `{side}.lr` | "
+        + (f"`{own.name}`, {own.lr:g} |" if own else "takes no step |")
         for side, own in (("client", info.client), ("server", info.server))
     ]
-    own = [f"| `method.{name}` | `{value}` |" for name, value, _ in options_of(info)]
+    own = [f"| `method.{name}` | `{value}` |" for name, value, *_ in options_of(info)]
     return "\n".join(["| setting | default |", "|---|---|", *sides, *own])
 
 
@@ -69,26 +82,44 @@ def settings() -> str:
         kind: Any = table.annotation
         if name == "method" or not hasattr(kind, "model_fields"):
             continue
-        lines += [f"## [{name}]", "", kind.__doc__.split("\n")[0], "", "| key | default | allowed | meaning |", "|---|---|---|---|"]
+        lines += [
+            f"## [{name}]",
+            "",
+            kind.__doc__.split("\n")[0],
+            "",
+            "| key | default | allowed | meaning |",
+            "|---|---|---|---|",
+        ]
         for key, field in kind.model_fields.items():
             default = "unset" if field.default is None else f"`{field.default}`"
-            lines.append(f"| `{key}` | {default} | {allowed(field, field.annotation)} | {field.description or ''} |")
+            lines.append(
+                f"| `{key}` | {default} | {allowed(field, field.annotation)} | {field.description or ''} |"
+            )
         lines.append("")
-    lines += ["## [method]", "", "`name` chooses the method (`spry methods` lists them); the other keys are that method's own.", ""]
-    lines += ["| key | default | methods | meaning |", "|---|---|---|---|"]
-    for (key, default, meaning), names in _options_by_meaning().items():
-        lines.append(f"| `{key}` | `{default}` | {', '.join(names)} | {meaning} |")
-    lines += ["", "`seed` (0) is the root of every random draw. `[methods.NAME]` holds what is one method's own in a comparison.", ""]
+    lines += [
+        "## [method]",
+        "",
+        "`name` chooses the method (`spry methods` lists them); the other keys are that method's own.",
+        "",
+    ]
+    lines += ["| key | default | allowed | methods | meaning |", "|---|---|---|---|---|"]
+    for (key, default, may_be, meaning), names in _options_by_meaning().items():
+        lines.append(f"| `{key}` | `{default}` | {may_be} | {', '.join(names)} | {meaning} |")
+    lines += [
+        "",
+        "`seed` (0) is the root of every random draw. `[methods.NAME]` holds what is one method's own in a comparison.",
+        "",
+    ]
     return "\n".join(lines)
 
 
-def _options_by_meaning() -> dict[tuple[str, Any, str], list[str]]:
-    found: dict[tuple[str, Any, str], list[str]] = {}
+def _options_by_meaning() -> dict[tuple[str, Any, str, str], list[str]]:
+    found: dict[tuple[str, Any, str, str], list[str]] = {}
     modules = {family.__name__ for family in FAMILIES}
     for info in METHODS.values():
         if info.options.__module__ in modules:  # plugins have pages of their own
-            for name, default, field in options_of(info):
-                found.setdefault((name, default, field.description or ""), []).append(info.name)
+            for option in options_of(info):
+                found.setdefault(option, []).append(info.name)
     return dict(sorted(found.items(), key=lambda item: item[0][0]))
 
 
@@ -100,15 +131,24 @@ def pages() -> dict[Path, str]:
         if path.is_file():
             text = path.read_text(encoding="utf-8")
             made[path] = re.sub(
-                r"(## Defaults\n\n)(\|.*?\n)(?=\n)", lambda m, i=info: f"{m[1]}{defaults(i)}\n", text, flags=re.DOTALL
+                r"(## Defaults\n\n)(\|.*?\n)(?=\n)",
+                lambda m, i=info: f"{m[1]}{defaults(i)}\n",
+                text,
+                flags=re.DOTALL,
             )
     return made
 
 
 def main() -> None:
-    stale = [path for path, text in pages().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    stale = [
+        path
+        for path, text in pages().items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
     if "--check" in sys.argv:
-        sys.exit(f"run python docs/generate.py: {', '.join(map(str, stale))} are not up to date" if stale else 0)
+        sys.exit(
+            f"run python docs/generate.py: {', '.join(map(str, stale))} are not up to date" if stale else 0
+        )
     for path in stale:
         path.write_text(pages()[path], encoding="utf-8")
 

@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("research/results/control_variates.json"))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    splits = datasets.load(args.data, text=["sentence"], label="label", test_fraction=0.01)
+    splits = datasets.load_splits(args.data, text=["sentence"], label="label", test_fraction=0.01)
     rows, begun = [], time.time()
     for kind, peft in KINDS.items():
         task = ClassificationTask("minilm", labels=2, key=Key(0), method=peft)

@@ -22,7 +22,7 @@ from spry.data import datasets
 from spry.forward.functional import call
 from spry.models.adapters.adapter import Head
 from spry.models.adapters.lora import LoraA
-from spry.models.sources import find
+from spry.models.sources import find_source
 
 BATCH, TOKENS = 4, 64
 
@@ -61,14 +61,14 @@ class NextToken:
 
 def prepare(data: str) -> tuple[NextToken, dict[str, Tensor]]:
     """Load the model, add adapters, and take the first texts that are long enough."""
-    source = find("smollm2")
+    source = find_source("smollm2")
     words = AutoTokenizer.from_pretrained(source.path, **source.arguments)
     base = AutoModelForCausalLM.from_pretrained(source.path, dtype=torch.float32, **source.arguments)
     base.config.use_cache = False
     lora = LoraConfig(r=1, lora_alpha=1, target_modules=["q_proj", "v_proj"])
     model = get_peft_model(base, lora).eval().requires_grad_(False)
     LoraA().start(model, Head(layers=()), Key(0))
-    texts = datasets.load(data).train.texts
+    texts = datasets.load_splits(data).train.texts
     ids = (words(text if isinstance(text, str) else text[0])["input_ids"] for text in texts)
     chosen = [row[:TOKENS] for row in islice((r for r in ids if len(r) >= TOKENS), BATCH)]
     weights = {n: w.detach() for n, w in model.named_parameters() if "lora_A" in n}

@@ -1,6 +1,6 @@
 """Writes the tables of research/README.md from the results beside it.
 
-    python research/findings.py
+python research/findings.py
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ def spread(values: Sequence[float]) -> str:
 
 def activation() -> str:
     """Accuracy of what lies below an exact last block, and differences seed by seed."""
-    lines = ["| rounds | last block alone | activation below | weights below | activation - alone | activation - weights |"]
+    lines = [
+        "| rounds | last block alone | activation below | weights below | activation - alone | activation - weights |"
+    ]
     lines.append("|---|---|---|---|---|---|")
     for rounds, part in read("activation/rank16.json")["comparisons"].items():
         found = {row["method"]: [100 * a for a in row["accuracies"]] for row in part["rows"]}
         differences = [
-            [a - b for a, b in zip(found["activation"], found[other], strict=True)] for other in ("block", "weights")
+            [a - b for a, b in zip(found["activation"], found[other], strict=True)]
+            for other in ("block", "weights")
         ]
         cells = [spread(found[name]) for name in ("block", "activation", "weights")]
         lines.append(f"| {rounds.split()[0]} | {' | '.join([*cells, *map(spread, differences)])} |")
@@ -51,7 +54,9 @@ def parts() -> str:
         "whole_head": "exact last block, nothing below",
     }
     lines = ["| SST-2, alpha 1, rank 1, 3 seeds | accuracy |", "|---|---|"]
-    lines += [f"| {text} | {spread([100 * a for a in named[name]['accuracies']])} |" for name, text in told.items()]
+    lines += [
+        f"| {text} | {spread([100 * a for a in named[name]['accuracies']])} |" for name, text in told.items()
+    ]
     return "\n".join(lines)
 
 
@@ -82,8 +87,9 @@ def main() -> None:
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
     for table in (activation, parts, errors):
+        body = table()
         marked = rf"(<!-- {table.__name__}:begin -->\n).*?(<!-- {table.__name__}:end -->)"
-        text = re.sub(marked, lambda m, body=table(): f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)
+        text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)
     page.write_text(text, encoding="utf-8")
 
 

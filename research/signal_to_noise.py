@@ -47,7 +47,7 @@ class Setting:
     """A model at some point of its training, and the data it is trained on."""
 
     def __init__(self, train: str, text: Sequence[str], max_length: int) -> None:
-        data = datasets.load(train, text=list(text)).train
+        data = datasets.load_splits(train, text=list(text)).train
         names = data.label_names
         self.task = ClassificationTask("minilm", labels=names, key=Key(0), method=LoraA(head="block"))
         self.data: Encoded = self.task.encode(data, max_length=max_length)

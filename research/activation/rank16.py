@@ -12,10 +12,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spry.experiment import tune
 from spry.experiment.compare import FILE, compare
-from spry.experiment.config import Config, load
 from spry.experiment.files import write_json
+
+from spry.experiment import tune
+from spry.experiment.config import Config, read_config
 from spry.experiment.run import META, SUMMARY
 
 METHODS = ("weights", "activation", "block")
@@ -24,8 +25,12 @@ LONG = {"schedule.rounds": 64, "schedule.checkpoint_every": 16, "server.average"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of sst2_train.tsv.gz and sst2_dev.tsv.gz")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of sst2_train.tsv.gz and sst2_dev.tsv.gz"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     args = parser.parse_args()
@@ -33,7 +38,7 @@ def main() -> None:
         "data.name": str(args.data / "sst2_train.tsv.gz"),
         "data.test": str(args.data / "sst2_dev.tsv.gz"),
     }
-    short = load(Path(__file__).with_suffix(".toml")).with_settings(files)
+    short = read_config(Path(__file__).with_suffix(".toml")).with_settings(files)
     found = {"16 rounds": _compared(short, args.out / "short")}
     tried = tune.outcome(tune.trials(short, METHODS), args.out / "short")["methods"]
     chosen = {f"methods.{m}.{k}": v for m, own in tried.items() for k, v in own["chosen"].items()}

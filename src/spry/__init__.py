@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for type checkers and editors; tests/test_public.py compares it with what is offered
     from spry import optim as optim
-    from spry.compare.compare import compare as compare_methods
+    from spry.compare.compare import compare_methods as compare_methods
     from spry.core.errors import SpryError as SpryError
     from spry.core.keys import Key as Key
     from spry.core.params import Params as Params
@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # for type checkers and editors; tests/test_public.py compare
     from spry.estimators.projected import forward_gradient as forward_gradient
     from spry.estimators.projected import zeroth_order as zeroth_order
     from spry.experiment.config import Config as Config
-    from spry.experiment.config import load_run as load_config
+    from spry.experiment.config import load_config as load_config
     from spry.experiment.run import run as run
     from spry.federated import split as splits
     from spry.federated.algorithm import Algorithm as Algorithm
@@ -90,13 +90,8 @@ _NAMES = {
     "run": "spry.experiment.run",
     "write_report": "spry.report.page",
 }
-_ALIASES = {
-    "compare_methods": "compare",
-    "load_config": "load_run",
-}
-"""Where a name is another one in its module, where it would say too little or too much here."""
 
-__all__ = ["__version__", "methods", "optim", "splits", *sorted(_NAMES), "compare_methods", "load_config", "write_report"]
+__all__ = ["__version__", "methods", "optim", "splits", *sorted(_NAMES)]
 
 
 def __getattr__(name: str) -> Any:
@@ -108,7 +103,7 @@ def __getattr__(name: str) -> Any:
         return import_module({"optim": "spry.optim", "splits": "spry.federated.split"}[name])
     if name not in _NAMES:
         raise AttributeError(f"module 'spry' has no attribute {name!r}")
-    return getattr(import_module(_NAMES[name]), _ALIASES.get(name, name))
+    return getattr(import_module(_NAMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The README's table of bytes follows from the benchmark's rows."""
+"""Tables in the pages are those that the committed results give; the table of bytes follows from its rows."""
 
 from __future__ import annotations
 
@@ -35,3 +35,38 @@ def test_bytes_are_written_as_people_read_them(readme):
     assert "13 slopes takes 98 bytes and one of a single slope 48. Replaying an epoch costs" in text
     assert "at most 0.9 % of the time" in text
     assert "10 of them a round, 100 rounds, 13 local steps" in text
+
+
+def test_the_pages_have_the_tables_of_the_committed_results(readme, monkeypatch):
+    monkeypatch.chdir(FOLDER.parent)
+    for page, text in readme.pages().items():
+        assert page.read_text(encoding="utf-8") == text, f"run python benchmarks/readme.py: {page}"
+
+
+def test_what_is_said_of_the_default_recipe_follows_from_its_accuracies(readme):
+    def rows(weights):
+        return {
+            "rows": [
+                {
+                    "method": name,
+                    "seeds": [0, 1],
+                    "accuracies": own,
+                    "accuracy_mean": sum(own) / 2,
+                    "accuracy_std": 0.01,
+                }
+                | {
+                    "peak_bytes_above_model": 1 << 20,
+                    "bytes_up_per_client_round": 1024.0,
+                    "client_seconds": 2.0,
+                }
+                for name, own in (("block", [0.5, 0.7]), ("weights", weights), ("activation", [0.6, 0.8]))
+            ]
+        }
+
+    made = {"machine": {"cpus": 2, "gpu": None}, "versions": {"torch": "2"}, "date": "2026-01-02T03:04"}
+    found = {
+        "comparisons": {"16 rounds": rows([0.4, 0.8]), "64 rounds": rows([0.6, 0.8])},
+        "provenance": made,
+    }
+    assert "60.0 ± 1.0 against 60.0 ± 1.0 after 16 rounds" in readme.today(found)
+    assert "| 60.0 ± 1.0 | +0.0 ± 14.1 | 70.0 ± 1.0 | +10.0 ± 0.0 |" in readme.recipes(found)

@@ -87,7 +87,7 @@ def test_stopping_a_comparison_says_how_to_go_on(spry, tiny_config, monkeypatch)
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(compare, "compare", stopped)
+    monkeypatch.setattr(compare, "compare_methods", stopped)
     result = spry("compare", tiny_config, "--methods", "fedavg")
     assert result.code == 130
     assert f"Go on with: spry compare {tiny_config} --methods fedavg" in result.err

@@ -8,12 +8,12 @@ import pytest
 
 from spry.compare import compare as module
 from spry.compare import fairness, grid, tune
-from spry.compare.compare import compare, list_runs, with_baseline
+from spry.compare.compare import compare_methods, list_runs, with_baseline
 from spry.compare.costs import Budget
 from spry.core.errors import CheckpointError, ConfigError, TrainingError
 from spry.experiment import log
 from spry.experiment.build import build
-from spry.experiment.config import load
+from spry.experiment.config import read_config
 from spry.experiment.folder import CONFIG
 from spry.experiment.run import Started
 from spry.federated.methods import METHODS
@@ -27,7 +27,7 @@ def config(tiny_model, tiny_csv, tmp_path):
         'partition = "iid"\n'
         "[schedule]\nrounds = 2\nclients_per_round = 2\nevaluate_every = 1\n[client]\nsteps = 1\nbatch_size = 4\n"
     )
-    return load(path)
+    return read_config(path)
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def whole(tiny_model, tiny_csv, tmp_path_factory):
         'partition = "iid"\n[tune]\nrounds = 1\ngrid = {lr = [1e-3, 3e-2]}\n'
         "[schedule]\nrounds = 2\nclients_per_round = 2\nevaluate_every = 1\n[client]\nsteps = 1\nbatch_size = 4\n"
     )
-    names = started(compare(load(path), ["spry", "fedsgd"], [0, 1], folder / "all"))
-    return folder / "all", names, load(path)
+    names = started(compare_methods(read_config(path), ["spry", "fedsgd"], [0, 1], folder / "all"))
+    return folder / "all", names, read_config(path)
 
 
 def test_tuning_comes_first_and_is_recorded(whole):
@@ -83,7 +83,7 @@ def test_tuning_comes_first_and_is_recorded(whole):
         assert found["chosen"] == best["settings"]
         assert found["at_edge"] == [key]
         for seed in (0, 1):
-            flat = load(folder / f"{method}-s{seed}" / CONFIG).flat()
+            flat = read_config(folder / f"{method}-s{seed}" / CONFIG).flat()
             assert flat[key] == found["chosen"][key]
             assert flat["data.validation"] == 0
 
@@ -91,7 +91,7 @@ def test_tuning_comes_first_and_is_recorded(whole):
 def test_all_runs_share_everything_but_what_is_a_methods_own(whole):
     folder, _, _ = whole
     for runs in (folder.glob("*-s*"), (folder / "tuning").iterdir()):
-        seen = [fairness.shared_settings(load(run / CONFIG)) for run in runs]
+        seen = [fairness.shared_settings(read_config(run / CONFIG)) for run in runs]
         assert len(seen) == 4
         assert all(each == seen[0] for each in seen)
         assert {"model.dtype", "model.dropout", "data.name", "data.alpha", "client.steps", "client.batch_size",
@@ -104,7 +104,7 @@ def test_runs_of_a_seed_ask_the_same_clients_and_take_as_many_steps(whole):
         asked = [
             [
                 [(client["client"], client["examples"], client["steps"]) for client in entry["clients"]]
-                for entry in log.read(folder / f"{method}-s{seed}")
+                for entry in log.read_rounds(folder / f"{method}-s{seed}")
             ]
             for method in ("spry", "fedsgd")
         ]
@@ -124,22 +124,31 @@ def test_rows_and_views_are_there(whole):
 
 def test_a_second_call_runs_nothing_and_takes_other_budgets(whole):
     folder, _, config = whole
-    again = compare(
+    again = compare_methods(
         config, ["spry", "fedsgd"], [0, 1], folder, budget=Budget(peak_bytes_above_model=1), target=1.0
     )
     assert started(again) == []
     views = document(folder)["views"]
     assert [row["fits"] for row in views["budget"]["rows"]] == [False, False]
     assert views["target"]["target"] == pytest.approx(1.0)
-    list(compare(config, ["spry", "fedsgd"], [0, 1], folder))
+    list(compare_methods(config, ["spry", "fedsgd"], [0, 1], folder))
+
+
+def test_a_folder_takes_one_comparison_at_a_time(config, tmp_path):
+    first = compare_methods(config, ["spry"], [0], tmp_path / "all")
+    next(first)
+    with pytest.raises(CheckpointError, match="is written by process"):
+        next(compare_methods(config, ["fedsgd"], [0], tmp_path / "all"))
+    first.close()
+    assert started(compare_methods(config, ["fedsgd"], [0], tmp_path / "all")) == ["fedsgd-s0"]
 
 
 def test_stopped_while_tuning_it_goes_on(tuned, tmp_path):
-    going = compare(tuned, ["spry", "fwdllm"], [0], tmp_path / "all")
+    going = compare_methods(tuned, ["spry", "fwdllm"], [0], tmp_path / "all")
     for _ in range(3):  # the first trial whole, the second begun
         next(going)
     going.close()
-    names = started(compare(tuned, ["spry", "fwdllm"], [0], tmp_path / "all"))
+    names = started(compare_methods(tuned, ["spry", "fwdllm"], [0], tmp_path / "all"))
     assert names == ["fwdllm-0", "spry-1", "fwdllm-1", "spry-s0", "fwdllm-s0"]
     chosen = document(tmp_path / "all")["tuning"]["methods"]["fwdllm"]["chosen"]
     assert chosen["server.lr"] == pytest.approx(0.1)
@@ -157,23 +166,23 @@ def test_a_trial_that_breaks_down_has_failed_and_is_not_tried_again(tuned, tmp_p
 
     monkeypatch.setattr(tune, "run", broken)
     config = tuned.with_settings({"tune.rounds": 2})
-    list(compare(config, ["spry"], [0], tmp_path / "all"))
+    list(compare_methods(config, ["spry"], [0], tmp_path / "all"))
     found = document(tmp_path / "all")["tuning"]["methods"]["spry"]
     assert found["points"][1]["score"] is None
     assert "no client" in found["points"][1]["failed"]
     assert found["chosen"] == {"client.lr": 1e-3}
-    assert started(compare(config, ["spry"], [0], tmp_path / "all")) == []
+    assert started(compare_methods(config, ["spry"], [0], tmp_path / "all")) == []
     nowhere = config.with_settings({"tune.methods.spry": {"lr": [3e-2]}})
     with pytest.raises(TrainingError, match="every point of its grid"):
-        list(compare(nowhere, ["spry"], [0], tmp_path / "none"))
+        list(compare_methods(nowhere, ["spry"], [0], tmp_path / "none"))
 
 
 def test_another_grid_archives_the_runs_that_it_replaces(tuned, tmp_path):
     folder, one, other = tmp_path / "all", [1e-3], [1e-2]
     for grid_, new in ((one, 2), (other, 2), (one, 2)):
         config = tuned.with_settings({"tune.methods.spry": {"lr": grid_}})
-        assert len(started(compare(config, ["spry"], [0], folder))) == new
-        assert load(folder / "spry-s0" / CONFIG).client.lr == grid_[0]
+        assert len(started(compare_methods(config, ["spry"], [0], folder))) == new
+        assert read_config(folder / "spry-s0" / CONFIG).client.lr == grid_[0]
     archived = sorted(
         place.parent.relative_to(folder / "archive") for place in folder.rglob("archive/**/config.toml")
     )
@@ -184,7 +193,7 @@ def test_another_grid_archives_the_runs_that_it_replaces(tuned, tmp_path):
         "tuning/spry-0-2",
     ]
     with pytest.raises(CheckpointError, match=r"client\.batch_size was 4, is 3"):
-        list(compare(config.with_settings({"client.batch_size": 3}), ["spry"], [0], folder))
+        list(compare_methods(config.with_settings({"client.batch_size": 3}), ["spry"], [0], folder))
 
 
 def test_a_run_that_breaks_down_does_not_keep_the_others_from_running(config, tmp_path, monkeypatch):
@@ -198,9 +207,9 @@ def test_a_run_that_breaks_down_does_not_keep_the_others_from_running(config, tm
 
     monkeypatch.setattr(module, "run", broken)
     with pytest.raises(TrainingError, match=r"1 of 4 runs broke down, .* spry, seed 0: round 0"):
-        list(compare(config, ["spry", "fedavg"], [0, 1], tmp_path / "all"))
+        list(compare_methods(config, ["spry", "fedavg"], [0, 1], tmp_path / "all"))
     monkeypatch.setattr(module, "run", real)
-    assert started(compare(config, ["spry", "fedavg"], [0, 1], tmp_path / "all")) == ["spry-s0"]
+    assert started(compare_methods(config, ["spry", "fedavg"], [0, 1], tmp_path / "all")) == ["spry-s0"]
 
 
 def test_trials_are_judged_on_training_data_that_they_do_not_train_on(config, tuned):
@@ -274,7 +283,7 @@ def test_backpropagation_with_checkpointing_joins_where_it_is_missing(config):
 
 def test_one_method_may_be_compared_with_itself_under_other_settings(config, tmp_path):
     config = config.with_settings({"methods.many": {"method.name": "spry", "method.num_directions": 4}})
-    list(compare(config, ["spry", "many"], [0], tmp_path / "all"))
+    list(compare_methods(config, ["spry", "many"], [0], tmp_path / "all"))
     rows = document(tmp_path / "all")["rows"]
     assert [(row["method"], row["algorithm"]) for row in rows] == [("spry", "spry"), ("many", "spry")]
     assert document(tmp_path / "all")["views"]["target"] is None  # nobody backpropagates

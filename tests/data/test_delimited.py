@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spry.core.errors import DataError
-from spry.data.delimited import parse
+from spry.data.delimited import parse_delimited
 from spry.data.table import Columns
 
 LABELS = ["pos", "neg"]
 
 
 def split(text: str, separator: str = ","):
-    return parse(text, source="t.csv", columns=Columns(), separator=separator)
+    return parse_delimited(text, source="t.csv", columns=Columns(), separator=separator)
 
 
 def table(opens: int | None, closes: int | None, order: str, separator: str = ",") -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from spry.core.errors import DataError
-from spry.data.examples import dataset
+from spry.data.examples import build_dataset
 from spry.data.facts import LeftOut
 from spry.data.table import Columns, Table
 
@@ -18,7 +18,7 @@ COLUMNS = {
 def build(columns=None, *, names=None, blank="error", text=("premise",), label="label", group=None):
     table = Table(source="t.csv", columns=COLUMNS | (columns or {}), format="CSV", size=99)
     wanted = Columns(text=text, label=label, group=group)
-    return dataset(table, wanted, name="t", names=names, blank=blank)
+    return build_dataset(table, wanted, name="t", names=names, blank=blank)
 
 
 def test_columns_become_texts_labels_and_groups_in_the_order_of_the_table():

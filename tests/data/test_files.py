@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from spry.core.errors import DataError
-from spry.data.files import PACKED, READERS, read
+from spry.data.files import ENDINGS, PACKED, read_table
 from spry.data.table import Columns
 
 TABLE = pd.DataFrame({
@@ -41,23 +41,23 @@ def cells(table) -> dict[str, list]:
     return {name: [str(cell) for cell in column] for name, column in table.columns.items()}
 
 
-@pytest.mark.parametrize("told", [*READERS, ".txt", ""])
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("told", [*ENDINGS, ".txt", ""])
+@pytest.mark.parametrize("kind", ENDINGS)
 def test_content_counts_and_not_the_name(tmp_path, kind, told):
-    assert cells(read(write(tmp_path, f"a{told}", content(kind)))) == TABLE.to_dict("list")
+    assert cells(read_table(write(tmp_path, f"a{told}", content(kind)))) == TABLE.to_dict("list")
 
 
 @pytest.mark.parametrize("packed", PACKED)
 def test_packed_files_are_unpacked_whatever_they_are_called(tmp_path, packed):
     for name in (f"a.csv{packed.upper()}", "a.csv"):
-        found = read(write(tmp_path, name, PACK[packed](content(".csv"))))
+        found = read_table(write(tmp_path, name, PACK[packed](content(".csv"))))
         assert cells(found) == TABLE.to_dict("list")
-    assert cells(read(write(tmp_path, f"plain.csv{packed}", content(".csv")))) == TABLE.to_dict("list")
+    assert cells(read_table(write(tmp_path, f"plain.csv{packed}", content(".csv")))) == TABLE.to_dict("list")
 
 
 def test_reading_leaves_nothing_behind_and_knows_the_size(tmp_path):
     path = write(tmp_path, "a.csv.gz", gzip.compress(content(".csv")))
-    assert read(path).size == path.stat().st_size
+    assert read_table(path).size == path.stat().st_size
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv.gz"]
 
 
@@ -65,18 +65,18 @@ def test_reading_leaves_nothing_behind_and_knows_the_size(tmp_path):
 @pytest.mark.parametrize("kind", [".csv", ".jsonl"])
 def test_a_byte_order_mark_tells_the_encoding(tmp_path, encoding, kind):
     marked = content(kind).decode().encode(encoding)
-    assert cells(read(write(tmp_path, f"a{kind}", marked))) == TABLE.to_dict("list")
+    assert cells(read_table(write(tmp_path, f"a{kind}", marked))) == TABLE.to_dict("list")
 
 
 def test_another_encoding_is_named_and_can_be_given(tmp_path):
     path = write(tmp_path, "a.csv", "text,label\nhi,0\ncafé,1\n".encode("cp1252"))
-    assert list(read(path, encoding="cp1252").column("text")) == ["hi", "café"]
+    assert list(read_table(path, encoding="cp1252").column("text")) == ["hi", "café"]
     with pytest.raises(DataError, match=r"not utf-8 text \(line 3.*'cp1252'"):
-        read(path)
+        read_table(path)
     with pytest.raises(DataError, match="'no-such' is no encoding"):
-        read(path, encoding="no-such")
+        read_table(path, encoding="no-such")
     with pytest.raises(DataError, match="'utf-16-le' perhaps"):
-        read(write(tmp_path, "b.csv", "text,label\nhi,0\n".encode("utf-16-le")))
+        read_table(write(tmp_path, "b.csv", "text,label\nhi,0\n".encode("utf-16-le")))
 
 
 def test_parquet_gives_the_values_that_were_written(tmp_path):
@@ -89,7 +89,7 @@ def test_parquet_gives_the_values_that_were_written(tmp_path):
         "single": pd.Series([0.1, 0.2, 0.3], dtype="float32"),
         "decimal": [Decimal("1.5"), Decimal("2.0"), None],
     })
-    found = read(write(tmp_path, "a.parquet", frame.to_parquet()))
+    found = read_table(write(tmp_path, "a.parquet", frame.to_parquet()))
     assert {name: list(column) for name, column in found.columns.items()} == {
         "category": ["x", "y", "x"],
         "list": [["a", "b"], [], None],
@@ -119,7 +119,7 @@ def test_parquet_gives_the_values_that_were_written(tmp_path):
 )
 def test_what_is_no_table_is_named(tmp_path, name, data, says):
     with pytest.raises(DataError, match=says) as caught:
-        read(write(tmp_path, name, data))
+        read_table(write(tmp_path, name, data))
     assert name in str(caught.value)
 
 
@@ -127,14 +127,14 @@ def test_a_missing_file_or_a_folder_in_its_place(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     for name in ("missing.csv", "folder.csv"):
         with pytest.raises(DataError, match="no such file"):
-            read(tmp_path / name)
+            read_table(tmp_path / name)
 
 
 def test_a_missing_or_repeated_column_says_so(tmp_path):
-    headless = read(write(tmp_path, "a.csv", "good film,1\nbad film,0\n"))
+    headless = read_table(write(tmp_path, "a.csv", "good film,1\nbad film,0\n"))
     with pytest.raises(DataError, match=r"no column 'text'.*first line must name the columns"):
         headless.column("text")
-    twice = read(write(tmp_path, "b.csv", "text,label,text\na,1,b\n"))
+    twice = read_table(write(tmp_path, "b.csv", "text,label,text\na,1,b\n"))
     assert list(twice.column("label")) == ["1"]
     with pytest.raises(DataError, match="'text' stands above more than one column"):
         twice.column("text")
@@ -144,14 +144,14 @@ def test_a_missing_or_repeated_column_says_so(tmp_path):
 def test_the_wanted_columns_tell_the_separator(tmp_path, separator):
     lines = [("label", "body", "x"), ("1", "yes, and no", ""), ("0", "a, b, c", "")]
     path = write(tmp_path, "a.csv", "\n".join(separator.join(line) for line in lines))
-    assert list(read(path, Columns(text=("body",))).column("body")) == ["yes, and no", "a, b, c"]
+    assert list(read_table(path, Columns(text=("body",))).column("body")) == ["yes, and no", "a, b, c"]
 
 
 def test_a_separator_can_be_given(tmp_path):
     path = write(tmp_path, "a.csv", "text~label\na~1\n")
-    assert cells(read(path, separator="~")) == {"text": ["a"], "label": ["1"]}
+    assert cells(read_table(path, separator="~")) == {"text": ["a"], "label": ["1"]}
     with pytest.raises(DataError, match=r"separator is '~~'. Allowed: one character"):
-        read(path, separator="~~")
+        read_table(path, separator="~~")
 
 
 ROWS = [{"text": "good", "label": 1}, {"text": "bad", "label": 0}]
@@ -172,12 +172,14 @@ FRAME = pd.DataFrame(ROWS)
 )
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv"])
 def test_every_way_to_write_rows_as_json(tmp_path, document, name):
-    found = read(write(tmp_path, name, document))
+    found = read_table(write(tmp_path, name, document))
     assert {n: list(found.column(n)) for n in ("text", "label")} == {"text": ["good", "bad"], "label": [1, 0]}
 
 
 def test_json_cells_keep_their_types_and_missing_ones_are_none(tmp_path):
-    found = read(write(tmp_path, "a.jsonl", '{"text": ["a"], "label": 1.0}\n{"label": "1", "more": true}\n'))
+    found = read_table(
+        write(tmp_path, "a.jsonl", '{"text": ["a"], "label": 1.0}\n{"label": "1", "more": true}\n')
+    )
     assert found.columns == {"text": [["a"], None], "label": [1.0, "1"], "more": [None, True]}
 
 
@@ -199,7 +201,7 @@ def test_json_cells_keep_their_types_and_missing_ones_are_none(tmp_path):
 )
 def test_json_that_is_no_table_is_named(tmp_path, document, says):
     with pytest.raises(DataError, match=says):
-        read(write(tmp_path, "a.json", document))
+        read_table(write(tmp_path, "a.json", document))
 
 
 def test_parquet_of_a_data_set_keeps_its_text(tmp_path):
@@ -207,4 +209,4 @@ def test_parquet_of_a_data_set_keeps_its_text(tmp_path):
 
     out = io.BytesIO()
     datasets.Dataset.from_list(ROWS).to_parquet(out)
-    assert list(read(write(tmp_path, "a", out.getvalue())).column("text")) == ["good", "bad"]
+    assert list(read_table(write(tmp_path, "a", out.getvalue())).column("text")) == ["good", "bad"]

@@ -30,7 +30,7 @@ def parts(monkeypatch):
 
 def test_class_numbers_become_class_names(parts):
     parts |= {"train": TRAIN, "test": part(["dull"], [0])}
-    found = datasets.load("owner/reviews", text="sentence", group="id")
+    found = datasets.load_splits("owner/reviews", text="sentence", group="id")
     assert found.train.label_names == ("negative", "positive")
     assert found.train.texts == ["good", "bad", "fine"]
     assert found.train.groups == ["0", "1", "2"]
@@ -41,24 +41,24 @@ def test_class_numbers_become_class_names(parts):
 
 def test_a_test_part_without_labels_is_passed_over(parts):
     parts |= {"train": TRAIN, "test": part(["x"], [-1]), "validation": part(["y", "z"], [0, 1])}
-    found = datasets.load("owner/reviews", text="sentence")
+    found = datasets.load_splits("owner/reviews", text="sentence")
     assert found.test is not None
     assert found.test.texts == ["y", "z"]
 
 
 def test_a_named_part_is_the_test_part(parts):
     parts |= {"train": TRAIN, "extra": part(["x"], [1]), "test": part(["y"], [0])}
-    found = datasets.load("owner/reviews", text="sentence", test="extra")
+    found = datasets.load_splits("owner/reviews", text="sentence", test="extra")
     assert found.test is not None
     assert found.test.texts == ["x"]
     with pytest.raises(DataError, match=r"no part 'extras'. Did you mean 'extra'"):
-        datasets.load("owner/reviews", text="sentence", test="extras")
+        datasets.load_splits("owner/reviews", text="sentence", test="extras")
 
 
 def test_without_a_test_part_one_can_be_held_out(parts):
     parts |= {"train": part(["a", "b", "c", "d", "e", "f"], [0, 0, 0, 1, 1, 1])}
-    assert datasets.load("owner/reviews", text="sentence").test is None
-    found = datasets.load("owner/reviews", text="sentence", test_fraction=0.3)
+    assert datasets.load_splits("owner/reviews", text="sentence").test is None
+    found = datasets.load_splits("owner/reviews", text="sentence", test_fraction=0.3)
     assert found.test is not None
     assert sorted(found.test.labels) == [0, 1]
 
@@ -66,10 +66,10 @@ def test_without_a_test_part_one_can_be_held_out(parts):
 def test_a_missing_part_or_column_is_named(parts):
     parts |= {"test": TRAIN}
     with pytest.raises(DataError, match="no part 'train'"):
-        datasets.load("owner/reviews", text="sentence")
+        datasets.load_splits("owner/reviews", text="sentence")
     parts |= {"train": TRAIN}
     with pytest.raises(DataError, match=r"no column 'sentense'. Did you mean 'sentence'"):
-        datasets.load("owner/reviews", text="sentense")
+        datasets.load_splits("owner/reviews", text="sentense")
 
 
 @pytest.mark.parametrize("divided", [True, False])
@@ -77,14 +77,14 @@ def test_a_folder_that_save_to_disk_wrote_is_read(tmp_path, divided):
     folder = tmp_path / "saved"
     both = library.DatasetDict({"train": TRAIN.select([2, 1]), "test": part(["dull"], [0])})
     (both if divided else both["train"]).save_to_disk(folder)
-    found = datasets.load(str(folder), text="sentence")
+    found = datasets.load_splits(str(folder), text="sentence")
     assert found.train.texts == ["fine", "bad"]
     assert found.train.label_names == ("negative", "positive")
     assert (found.test.texts if found.test else None) == (["dull"] if divided else None)
     for file in folder.rglob("*.arrow"):
         file.write_bytes(b"")
     with pytest.raises(DataError, match="cannot be read as a saved data set"):
-        datasets.load(str(folder), text="sentence")
+        datasets.load_splits(str(folder), text="sentence")
 
 
 def test_a_folder_that_holds_no_data_says_what_it_may_hold(tmp_path, monkeypatch):
@@ -92,19 +92,19 @@ def test_a_folder_that_holds_no_data_says_what_it_may_hold(tmp_path, monkeypatch
     folder = tmp_path / "reviews.csv"
     folder.mkdir()
     with pytest.raises(DataError, match=r"this folder cannot be read.*train.csv and test.csv"):
-        datasets.load(str(folder))
+        datasets.load_splits(str(folder))
 
 
 def test_training_examples_without_a_label_are_left_out(parts):
     parts |= {"train": part(["a", "b", "c"], [1, -1, 0])}
-    found = datasets.load("owner/reviews", text="sentence")
+    found = datasets.load_splits("owner/reviews", text="sentence")
     assert (found.train.texts, found.train.labels) == (["a", "c"], [1, 0])
     assert "1 left out (label -1, which stands for no label: row 2)" in found.facts.lines()[0]
 
 
 def test_a_test_part_without_a_label_column_is_passed_over(parts):
     parts |= {"train": TRAIN, "test": TRAIN.remove_columns("label"), "validation": part(["y"], [0])}
-    found = datasets.load("owner/reviews", text="sentence")
+    found = datasets.load_splits("owner/reviews", text="sentence")
     assert found.test is not None
     assert found.test.texts == ["y"]
 

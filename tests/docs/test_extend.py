@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.laws import problem
 from tests.laws.test_methods import make
 from tests.runtime.stage import Clients, Task
@@ -49,7 +50,7 @@ def rounds(algorithm, task=None, clients=None, **given):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_example_is_short(page):
     *_, blocks = run(page)
-    assert blocks and all(len(block.splitlines()) <= 24 for block in blocks)
+    assert blocks and all(len(block.splitlines()) < 20 for block in blocks)
 
 
 def test_the_method_trains_and_its_option_matters():
@@ -58,7 +59,7 @@ def test_the_method_trains_and_its_option_matters():
     assert any(not torch.equal(first[n], second[n]) for n in first)
 
 
-def test_the_task_is_trained_and_judged_by_its_own_score():
+def test_the_task_is_trained_judged_by_its_own_score_and_saved(tmp_path):
     scope, _ = run("task")
     task, truth = scope["Regression"](), torch.tensor([1.0, -2.0, 0.5]).double()
 
@@ -75,6 +76,10 @@ def test_the_task_is_trained_and_judged_by_its_own_score():
     found = rounds(METHODS.fedsgd(task.units), task, clients, rounds=60)
     assert found[-1].score < 0.2 * found[0].score
     assert task.score.better(found[-1].score, found[0].score)
+    task.save_adapter(found[-1].weights, tmp_path / "adapter")
+    torch.testing.assert_close(
+        load_file(tmp_path / "adapter" / "adapter.safetensors")["w"], truth, atol=0.2, rtol=0
+    )
 
 
 def test_the_adapter_is_registered():
@@ -108,13 +113,13 @@ def test_the_transform_rounds_what_is_sent(name):
     assert any(not torch.equal(w, halved[n]) for n, w in plain.items())
 
 
-def test_the_executor_gives_the_same_weights():
+def test_the_executor_gives_the_same_weights_and_leaves_late_clients_out():
     scope, _ = run("executor")
-    ours, theirs = (
-        rounds(make("fedavg"), executor=executor)[-1].weights for executor in (None, scope["Threads"]())
-    )
-    for n, w in ours.items():
-        torch.testing.assert_close(w, theirs[n], rtol=1e-12, atol=1e-14)
+    plain, timely = (rounds(make("fedavg"), executor=e)[-1].weights for e in (None, scope["Deadline"](1e9)))
+    assert all(torch.equal(w, timely[n]) for n, w in plain.items())
+    scope["time"] = SimpleNamespace(monotonic=iter([0.0, 1.0, 9.0]).__next__)  # the second client is late
+    (only,) = rounds(make("fedavg"), executor=scope["Deadline"](5.0), rounds=1)
+    assert [client.failed for client in only.clients] == [None, "past the deadline"]
 
 
 def test_the_readme_is_short():

@@ -11,7 +11,7 @@ from tests.laws import problem
 
 from spry.core.keys import Key
 from spry.core.params import size
-from spry.estimators.directions import JOINT, coordinate, gaussian, rademacher
+from spry.estimators.directions import JOINT_DRAWS, coordinate, gaussian, rademacher
 from spry.estimators.projected import SlopeSpec, projected
 from spry.estimators.slopes import forward_mode
 
@@ -26,7 +26,7 @@ def rows(drawn):
     return torch.stack([torch.cat([v.flatten() for v in one.values()]) for one in drawn])
 
 
-@pytest.mark.parametrize("directions", JOINT)
+@pytest.mark.parametrize("directions", JOINT_DRAWS)
 @pytest.mark.parametrize("count", [1, 5, 11])
 def test_they_stand_at_right_angles_with_squares_of_d(directions, count):
     w = weights()
@@ -34,7 +34,7 @@ def test_they_stand_at_right_angles_with_squares_of_d(directions, count):
     torch.testing.assert_close(v @ v.T, size(w) * torch.eye(count, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("directions", JOINT)
+@pytest.mark.parametrize("directions", JOINT_DRAWS)
 @pytest.mark.parametrize("count", [11, 22])
 def test_as_many_as_weights_give_the_gradient_itself(directions, count):
     v = rows(directions(Key(0), weights(), count))
@@ -42,7 +42,7 @@ def test_as_many_as_weights_give_the_gradient_itself(directions, count):
 
 
 @pytest.mark.parametrize(
-    ("directions", "count"), [(gaussian, 1), (rademacher, 1), *product(JOINT, [1, 3, 14])]
+    ("directions", "count"), [(gaussian, 1), (rademacher, 1), *product(JOINT_DRAWS, [1, 3, 14])]
 )
 def test_the_mean_of_their_squares_is_the_identity(directions, count):
     """E[v v'] = I for each of the K on its own, also those of a second set."""
@@ -53,13 +53,13 @@ def test_the_mean_of_their_squares_is_the_identity(directions, count):
     assert z.abs().max() < 5.0
 
 
-@pytest.mark.parametrize(("directions", "count"), product(JOINT, [1, 2, 3]))
+@pytest.mark.parametrize(("directions", "count"), product(JOINT_DRAWS, [1, 2, 3]))
 def test_one_weight_alone(directions, count):
     v = rows(directions(Key(0), weights(only=()), count))
     torch.testing.assert_close(v.abs(), torch.ones(count, 1, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("directions", JOINT)
+@pytest.mark.parametrize("directions", JOINT_DRAWS)
 def test_shapes_and_types_are_the_weights_own(directions):
     w = {"a": torch.zeros(2, 3), "b": torch.zeros((), dtype=torch.float64)}
     for v in directions(Key(0), w, 2):
@@ -84,6 +84,6 @@ def test_a_slice_of_fewer_weights_than_directions_is_estimated_exactly_at_multip
         def __call__(self, params, *, checkpoint=False):
             return super().__call__({**rest, **params})
 
-    for directions in JOINT:
+    for directions in JOINT_DRAWS:
         got = projected(forward_mode, SlopeSpec(directions=directions), 6)(Within(loss.batch), part, Key(0))
         torch.testing.assert_close(got.gradient["head.bias"], problem.gradient(loss, w)["head.bias"])

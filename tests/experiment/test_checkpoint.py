@@ -29,8 +29,8 @@ def state(name="yogi", round=3, shape=(2, 3)):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_what_is_read_is_what_was_written(name, tmp_path):
     written = state(name)
-    checkpoint.write(written, tmp_path)
-    got = checkpoint.read(tmp_path, state(name, round=0))
+    checkpoint.write_checkpoint(written, tmp_path)
+    got = checkpoint.read_checkpoint(tmp_path, state(name, round=0))
     assert got.round == 3
     assert list(got.weights) == list(written.weights)
     assert all(torch.equal(got.weights[n], written.weights[n]) for n in written.weights)
@@ -40,7 +40,7 @@ def test_what_is_read_is_what_was_written(name, tmp_path):
 
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     old = state(round=1)
-    checkpoint.write(old, tmp_path)
+    checkpoint.write_checkpoint(old, tmp_path)
 
     class Full:
         def __init__(self, file):
@@ -63,21 +63,21 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
         lambda self, *a, **k: Full(real(self, *a, **k)) if self.suffix == ".partial" else real(self, *a, **k),
     )
     with pytest.raises(CheckpointError, match=r"No space left.*is kept"):
-        checkpoint.write(state(round=2), tmp_path)
+        checkpoint.write_checkpoint(state(round=2), tmp_path)
     monkeypatch.undo()
-    assert checkpoint.read(tmp_path, old).round == 1
-    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.FILE]
+    assert checkpoint.read_checkpoint(tmp_path, old).round == 1
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.CHECKPOINT_FILE]
 
 
 def test_damage_and_misfits_are_told_apart(tmp_path):
     with pytest.raises(CheckpointError, match="nothing to resume"):
-        checkpoint.read(tmp_path, state())
-    checkpoint.write(state(), tmp_path)
+        checkpoint.read_checkpoint(tmp_path, state())
+    checkpoint.write_checkpoint(state(), tmp_path)
     with pytest.raises(CheckpointError, match="does not fit"):
-        checkpoint.read(tmp_path, state(shape=(3, 3)))
+        checkpoint.read_checkpoint(tmp_path, state(shape=(3, 3)))
     with pytest.raises(CheckpointError, match="does not fit"):
-        checkpoint.read(tmp_path, state("adam"))
-    path = tmp_path / checkpoint.FILE
+        checkpoint.read_checkpoint(tmp_path, state("adam"))
+    path = tmp_path / checkpoint.CHECKPOINT_FILE
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(CheckpointError, match="damaged"):
-        checkpoint.read(tmp_path, state())
+        checkpoint.read_checkpoint(tmp_path, state())

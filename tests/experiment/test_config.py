@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 
 from spry.core.errors import ConfigError
-from spry.experiment.config import PRESETS, Config, load, load_run
+from spry.experiment.config import PRESETS, Config, load_config, read_config
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_load_and_survive_a_round_trip(preset, tmp_path):
-    config = load(preset)
+    config = read_config(preset)
     (tmp_path / "config.toml").write_text(config.dump())
-    assert load(tmp_path / "config.toml") == config
+    assert read_config(tmp_path / "config.toml") == config
 
 
 def test_overrides_are_toml_and_bare_words():
-    config = load("quickstart", ["client.lr=5e-2", "method.name=fedavg", 'data.text=["a", "b"]', "seed = 7"])
+    config = read_config(
+        "quickstart", ["client.lr=5e-2", "method.name=fedavg", 'data.text=["a", "b"]', "seed = 7"]
+    )
     assert (config.client.lr, config.method.name, config.data.text, config.seed) == (
         0.05,
         "fedavg",
@@ -30,7 +32,7 @@ def test_per_method_settings_reach_that_method_only(tmp_path):
     path.write_text(
         '[methods.spry]\n"server.lr" = 0.5\n[methods.fedavg.client]\nlr = 0.25\noptimizer = "sgd"\n'
     )
-    config = load(path, ["methods.spry.client.batch_size=3"])
+    config = read_config(path, ["methods.spry.client.batch_size=3"])
     spry, fedavg = config.for_method("spry", 1), config.for_method("fedavg", 2)
     assert (spry.server.lr, spry.client.lr, spry.client.batch_size, spry.seed) == (0.5, None, 3, 1)
     assert (fedavg.server.lr, fedavg.client.lr, fedavg.client.batch_size) == (None, 0.25, 8)
@@ -39,24 +41,25 @@ def test_per_method_settings_reach_that_method_only(tmp_path):
 def test_a_run_takes_its_methods_own_settings_unless_they_are_overridden(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(
-        '[client]\nlr = 1.0\n[methods.spry]\nclient.lr = 2.0\npeft.exact = "last_block"\n[methods.fedavg]\nclient.lr = 3.0\n'
+        '[client]\nlr = 1.0\n[methods.spry]\nclient.lr = 2.0\npeft.exact = "last_block"\n'
+        "[methods.fedavg]\nclient.lr = 3.0\n"
     )
     spry, fedavg, asked = (
-        load_run(path, overrides)
+        load_config(path, overrides)
         for overrides in ([], ["method.name=fedavg"], ["client.lr=4", "peft.exact=head"])
     )
     assert (spry.client.lr, spry.peft.exact) == (2.0, "last_block")
     assert (fedavg.method.name, fedavg.client.lr, fedavg.peft.exact) == ("fedavg", 3.0, "head")
     assert (asked.client.lr, asked.peft.exact) == (4.0, "head")
     path.write_text(spry.dump())
-    assert load_run(path) == spry
+    assert load_config(path) == spry
 
 
 def test_the_quickstart_runs_the_recipe():
-    recipe = load_run("quickstart")
-    assert recipe == load("quickstart").for_method("spry", 0)
+    recipe = load_config("quickstart")
+    assert recipe == read_config("quickstart").for_method("spry", 0)
     assert (recipe.peft.exact, recipe.peft.rank) == ("last_block", 16)
-    assert load_run("quickstart", ["method.name=head_only_block"]).method.name == "head_only"
+    assert load_config("quickstart", ["method.name=head_only_block"]).method.name == "head_only"
 
 
 @pytest.mark.parametrize(
@@ -77,22 +80,22 @@ def test_the_quickstart_runs_the_recipe():
 )
 def test_mistakes_are_answered(override, says):
     with pytest.raises(ConfigError, match=says.replace(".", r"\.")):
-        load("quickstart", [override])
+        read_config("quickstart", [override])
 
 
 def test_unknown_key_in_a_file_names_the_nearest(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text("[schedule]\nround = 3\n")
     with pytest.raises(ConfigError, match=r"schedule\.rounds"):
-        load(path)
+        read_config(path)
 
 
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(ConfigError, match="quickstart"):
-        load(tmp_path / "none.toml")
+        read_config(tmp_path / "none.toml")
     (tmp_path / "c.toml").write_text("[[[")
     with pytest.raises(ConfigError, match="not TOML"):
-        load(tmp_path / "c.toml")
+        read_config(tmp_path / "c.toml")
 
 
 def test_every_setting_has_a_place_in_the_flat_list():

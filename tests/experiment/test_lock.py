@@ -36,7 +36,7 @@ def holder(tmp_path):
 
 def test_a_second_writer_is_refused_and_told_of_the_first(holder, tmp_path):
     with pytest.raises(CheckpointError, match=rf"process {holder.pid} on .*Wait until"):
-        lock.probe(tmp_path)
+        lock.check_unlocked(tmp_path)
     with pytest.raises(CheckpointError), lock.exclusive(tmp_path):  # a refusal takes no lock away
         pass
 
@@ -51,8 +51,8 @@ def test_the_lock_ends_with_its_process(holder, tmp_path, end):
 
 def test_within_a_process_too(tmp_path):
     with lock.exclusive(tmp_path), pytest.raises(CheckpointError, match=f"process {os.getpid()}"):
-        lock.probe(tmp_path)
-    lock.probe(tmp_path)
+        lock.check_unlocked(tmp_path)
+    lock.check_unlocked(tmp_path)
 
 
 def test_a_file_system_without_locks_says_so_and_goes_on(tmp_path, monkeypatch):
@@ -70,4 +70,4 @@ def test_a_file_system_without_locks_says_so_and_goes_on(tmp_path, monkeypatch):
 def test_what_fails_within_is_not_taken_for_the_lock(tmp_path):
     with pytest.raises(OSError, match="mine"), lock.exclusive(tmp_path):
         raise OSError("mine")
-    lock.probe(tmp_path)
+    lock.check_unlocked(tmp_path)

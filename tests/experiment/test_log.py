@@ -36,17 +36,17 @@ def fill(folder, *numbers):
 
 
 def numbers(folder):
-    return [entry["round"] for entry in log.read(folder)]
+    return [entry["round"] for entry in log.read_rounds(folder)]
 
 
 def test_rounds_after_the_checkpoint_are_forgotten_and_a_torn_line_is_healed(tmp_path):
     fill(tmp_path, 0, 1, 2, 3)
-    with (tmp_path / log.FILE).open("a") as file:
+    with (tmp_path / log.LOG_FILE).open("a") as file:
         file.write('{"round": 4, "lo')
     assert numbers(tmp_path) == [0, 1, 2, 3]
     log.Writer(tmp_path, 2).append(round_of(2))
     assert numbers(tmp_path) == [0, 1, 2]
-    assert (tmp_path / log.FILE).read_bytes().endswith(b"}\n")
+    assert (tmp_path / log.LOG_FILE).read_bytes().endswith(b"}\n")
 
 
 def test_a_round_out_of_order_is_a_defect(tmp_path):
@@ -65,11 +65,11 @@ def test_a_line_of_another_process_stops_the_writer(tmp_path):
 
 def test_a_round_that_was_written_twice_counts_once(tmp_path):
     fill(tmp_path, 0, 1)
-    lines = (tmp_path / log.FILE).read_text().splitlines()
-    (tmp_path / log.FILE).write_text("".join(f"{line}\n" for line in (lines[0], *lines)))
+    lines = (tmp_path / log.LOG_FILE).read_text().splitlines()
+    (tmp_path / log.LOG_FILE).write_text("".join(f"{line}\n" for line in (lines[0], *lines)))
     assert numbers(tmp_path) == [0, 1]
     log.Writer(tmp_path, 2)
-    assert len((tmp_path / log.FILE).read_text().splitlines()) == 2
+    assert len((tmp_path / log.LOG_FILE).read_text().splitlines()) == 2
 
 
 def test_a_lost_round_and_a_damaged_line_are_told(tmp_path):
@@ -77,9 +77,9 @@ def test_a_lost_round_and_a_damaged_line_are_told(tmp_path):
     with pytest.raises(CheckpointError, match="lacks round 1"):
         log.Writer(tmp_path, 2)
     for damage in ("{\n", "[]\n", json.dumps({"loss": 1}) + "\n"):
-        (tmp_path / log.FILE).write_text(damage)
+        (tmp_path / log.LOG_FILE).write_text(damage)
         with pytest.raises(CheckpointError, match="line 1, is damaged"):
-            log.read(tmp_path)
+            log.read_rounds(tmp_path)
 
 
 def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):

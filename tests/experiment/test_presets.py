@@ -9,7 +9,7 @@ from tests.laws.test_methods import BUILT_IN
 
 from spry.core.keys import Key
 from spry.experiment.build import build, build_algorithm
-from spry.experiment.config import load
+from spry.experiment.config import read_config
 from spry.optim.rules import adamw
 
 PAPER = {
@@ -24,12 +24,12 @@ PAPER = {
 
 @pytest.mark.parametrize("key", PAPER)
 def test_paper(key):
-    assert load("paper").flat()[key] == PAPER[key]
+    assert read_config("paper").flat()[key] == PAPER[key]
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_method_can_be_set_up_from_it(name):
-    algorithm = build_algorithm(load("paper").for_method(name, 0), problem.UNITS)
+    algorithm = build_algorithm(read_config("paper").for_method(name, 0), problem.UNITS)
     assert algorithm.name == name and algorithm.plan(
         algorithm.init(problem.weights()), [0, 1], Key(0)
     ).keys() == {0, 1}
@@ -37,7 +37,7 @@ def test_every_method_can_be_set_up_from_it(name):
 
 def test_the_client_optimizer_is_adamw():
     """One step of one client along one direction is AdamW's step of 1e-4 by its rule, worked by hand."""
-    config = load("paper").with_settings({
+    config = read_config("paper").with_settings({
         "method.name": "fedavg",
         "server.optimizer": "sgd",
         "server.lr": 1.0,
@@ -59,7 +59,7 @@ def test_dropout_reaches_the_task(dropout, tiny_model, tiny_csv, tmp_path):
         f'[model]\nname = "{tiny_model}"\nmax_length = 16\ndropout = {str(dropout).lower()}\n[peft]\ndropout = 0.3\n'
         f'[data]\nname = "{tiny_csv}"\nclients = 4\n'
     )
-    made = build(load(path))
+    made = build(read_config(path))
     assert made.task.dropout is dropout
     assert any(getattr(m, "p", None) == pytest.approx(0.3) for m in made.task.module.modules())
 
@@ -67,6 +67,6 @@ def test_dropout_reaches_the_task(dropout, tiny_model, tiny_csv, tmp_path):
 def test_unit_sizes_are_their_weights(tiny_model, tiny_csv, tmp_path):
     path = tmp_path / "config.toml"
     path.write_text(f'[model]\nname = "{tiny_model}"\n[data]\nname = "{tiny_csv}"\nclients = 4\n')
-    task = build(load(path)).task
+    task = build(read_config(path)).task
     initial = task.init()
     assert all(unit.size == sum(initial[n].numel() for n in unit.names) for unit in task.units)

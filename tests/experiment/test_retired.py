@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spry.core.errors import ConfigError
-from spry.experiment.config import Config, load, load_run
+from spry.experiment.config import Config, load_config, read_config
 from spry.experiment.retired import RETIRED_KEYS, RETIRED_METHODS
 
 
@@ -14,20 +14,20 @@ def test_an_old_key_says_what_became_of_it(key, tmp_path):
     path = tmp_path / "old.toml"
     table, name = key.split(".")
     path.write_text(f"[{table}]\n{name} = 1\n")
-    for read in (lambda: load(path), lambda: load_run("quickstart", [f"{key}=1"])):
+    for read in (lambda: read_config(path), lambda: load_config("quickstart", [f"{key}=1"])):
         with pytest.raises(ConfigError) as told:
             read()
         assert RETIRED_KEYS[key] in str(told.value)
     path.write_text(f"[methods.mine.{table}]\n{name} = 1\n")
     with pytest.raises(ConfigError) as told:
-        load(path).for_method("mine", 0)
+        read_config(path).for_method("mine", 0)
     assert key in str(told.value)
 
 
 @pytest.mark.parametrize("name", RETIRED_METHODS)
 def test_an_old_method_says_what_became_of_it(name):
     with pytest.raises(ConfigError, match=name) as told:
-        load_run("quickstart", [f"method.name={name}"])
+        load_config("quickstart", [f"method.name={name}"])
     assert RETIRED_METHODS[name] in str(told.value)
 
 

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 from tests.laws.test_methods import BUILT_IN
 
-from spry.compare.compare import compare
+from spry.compare.compare import compare_methods
 from spry.core.errors import CheckpointError, ConfigError, DataError, ModelError, TrainingError
 from spry.data import datasets
 from spry.experiment import checkpoint, log
 from spry.experiment.build import build
-from spry.experiment.config import load
+from spry.experiment.config import read_config
 from spry.experiment.folder import META, SUMMARY, is_finished, matches
 from spry.experiment.run import Started, resume, run
 from spry.federated.ema import delivered
@@ -35,11 +35,11 @@ def config(tiny_model, tiny_csv, tmp_path):
         "[schedule]\nrounds = 4\nclients_per_round = 3\nevaluate_every = 2\ncheckpoint_every = 1\n"
         "[client]\nsteps = 2\nbatch_size = 4\n"
     )
-    return load(path)
+    return read_config(path)
 
 
 def weights(folder):
-    return load_file(folder / checkpoint.FILE)
+    return load_file(folder / checkpoint.CHECKPOINT_FILE)
 
 
 def equal(left, right):
@@ -62,7 +62,7 @@ def test_every_method_runs_and_fills_its_folder(name, config, tmp_path):
     assert summary.keys() >= NUMBERS
     assert 0 <= summary["test_accuracy"] <= 1
     assert summary["rounds"] == 4
-    rounds = log.read(folder)
+    rounds = log.read_rounds(folder)
     assert [entry["test_accuracy"] is None for entry in rounds] == [True, False, True, False]
     for entry in rounds:
         for client in entry["clients"]:
@@ -124,7 +124,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(stop, config, tmp_path):
     going.close()
     list(resume(tmp_path / "cut"))
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    losses = [[entry["loss"] for entry in log.read(tmp_path / name)] for name in ("whole", "cut")]
+    losses = [[entry["loss"] for entry in log.read_rounds(tmp_path / name)] for name in ("whole", "cut")]
     assert losses[0] == losses[1]
 
 
@@ -134,22 +134,22 @@ def test_sigkill_at_any_moment_then_resume_gives_the_same_bits(config, tmp_path)
     folder = tmp_path / "killed"
     script = (
         "import sys, torch; torch.set_num_threads(1); from pathlib import Path\n"
-        "from spry.experiment.config import load; from spry.experiment.run import run\n"
-        "list(run(load(sys.argv[1]), Path(sys.argv[2]), resume=True))"
+        "from spry.experiment.config import read_config; from spry.experiment.run import run\n"
+        "list(run(read_config(sys.argv[1]), Path(sys.argv[2]), resume=True))"
     )
     (tmp_path / "killed.toml").write_text(config.dump())
     process = subprocess.Popen([sys.executable, "-c", script, tmp_path / "killed.toml", folder])
     deadline = time.monotonic() + 60
-    while process.poll() is None and len(log.read(folder)) < 3 and time.monotonic() < deadline:
+    while process.poll() is None and len(log.read_rounds(folder)) < 3 and time.monotonic() < deadline:
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGSTOP)
     with pytest.raises(CheckpointError, match=f"written by process {process.pid} on"):
         next(resume(folder))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert 3 <= len(log.read(folder)) < 14
+    assert 3 <= len(log.read_rounds(folder)) < 14
     list(resume(folder))
-    assert [entry["round"] for entry in log.read(folder)] == list(range(14))
+    assert [entry["round"] for entry in log.read_rounds(folder)] == list(range(14))
     assert equal(weights(tmp_path / "whole"), weights(folder))
 
 
@@ -200,7 +200,7 @@ def test_a_folder_has_one_writer(config, tmp_path):
         with pytest.raises(CheckpointError, match=f"written by process {os.getpid()}"):
             next(run(config, tmp_path / "run", resume=again))
     assert [record.number for record in going] == [1, 2, 3]
-    assert [entry["round"] for entry in log.read(tmp_path / "run")] == [0, 1, 2, 3]
+    assert [entry["round"] for entry in log.read_rounds(tmp_path / "run")] == [0, 1, 2, 3]
 
 
 def test_nothing_is_written_until_all_is_known_to_fit(config, tmp_path, monkeypatch):
@@ -214,7 +214,7 @@ def test_nothing_is_written_until_all_is_known_to_fit(config, tmp_path, monkeypa
         with pytest.raises(error):
             next(run(config.with_settings(settings), tmp_path / "run"))
     monkeypatch.setattr(
-        datasets, "load", lambda *_, **__: pytest.fail("data is loaded before settings are checked")
+        datasets, "load_splits", lambda *_, **__: pytest.fail("data is loaded before settings are checked")
     )
     for settings, says in (
         ({"client.optimizer": "adam_w", "client.lr": 0.1}, "Did you mean 'adamw'"),
@@ -335,8 +335,12 @@ def poison(monkeypatch, *, every):
 
 def test_compare_resumes_and_writes_rows(config, tmp_path):
     config = config.with_settings({"schedule.rounds": 2})
-    first = [e for *_, e in compare(config, ["spry", "fedavg"], [0, 1], tmp_path) if isinstance(e, Started)]
-    again = [e for *_, e in compare(config, ["spry", "fedavg"], [0, 1], tmp_path) if isinstance(e, Started)]
+    first = [
+        e for *_, e in compare_methods(config, ["spry", "fedavg"], [0, 1], tmp_path) if isinstance(e, Started)
+    ]
+    again = [
+        e for *_, e in compare_methods(config, ["spry", "fedavg"], [0, 1], tmp_path) if isinstance(e, Started)
+    ]
     assert (len(first), len(again)) == (4, 0)
     rows = json.loads((tmp_path / "comparison.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["spry", "fedavg"]

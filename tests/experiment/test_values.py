@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from spry.core.errors import ConfigError
-from spry.experiment.config import Config, load
+from spry.experiment.config import Config, read_config
 from spry.experiment.values import annotation_of, parse_value
 
 ODD = [
@@ -116,7 +116,7 @@ def test_types_are_found_by_key():
 
 @pytest.mark.parametrize("name", ["2024", "2024-01-01", "true"])
 def test_a_column_or_model_may_be_called_like_a_number_or_a_date(name):
-    config = load(
+    config = read_config(
         "paper",
         [f"data.label={name}", f"model.name={name}", f"data.text={name}", f"methods.spry.data.column={name}"],
     )
@@ -130,5 +130,5 @@ def test_a_column_or_model_may_be_called_like_a_number_or_a_date(name):
 def test_a_file_shows_how_to_write_it(tmp_path, line, shown):
     (tmp_path / "c.toml").write_text(f"[data]\n{line}\n")
     with pytest.raises(ConfigError) as refused:
-        load(tmp_path / "c.toml")
+        read_config(tmp_path / "c.toml")
     assert shown in str(refused.value)

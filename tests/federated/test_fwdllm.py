@@ -14,7 +14,7 @@ from spry.core.units import Unit
 from spry.estimators.directions import gaussian
 from spry.estimators.slopes import forward_mode
 from spry.federated.methods import METHODS
-from spry.federated.methods.fwdllm import GUESS, HALVES, PACE, Pacing, paced, probe, variance
+from spry.federated.methods.fwdllm import HALVES, LAST_GRADIENT, PACE, Pacing, paced, probe_weight, variance
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer, Gradient, Reply
 
@@ -51,8 +51,8 @@ def test_variance_by_hand():
 
 
 def test_the_probe_is_the_top_of_the_body():
-    assert probe(UNITS) == "B"
-    assert probe(UNITS[1:]) == "h"
+    assert probe_weight(UNITS) == "B"
+    assert probe_weight(UNITS[1:]) == "h"
 
 
 def test_a_pace_by_hand():
@@ -62,12 +62,12 @@ def test_a_pace_by_hand():
     orders, state = attempt(made, state, {0: [2.0, 2.0], 1: [0.0, 0.0]})
     assert [(o.num_directions, o.group) for o in orders.values()] == [(1, 0), (1, 1)]
     assert torch.equal(state.weights["B"], WEIGHTS["B"])
-    assert state.round == 1 and int(state.memory[PACE]["attempts"]) == 1 and GUESS not in state.memory
+    assert state.round == 1 and int(state.memory[PACE]["attempts"]) == 1 and LAST_GRADIENT not in state.memory
     assert [state.memory[half]["B"].tolist() for half in HALVES] == [[2.0, 2.0], [0.0, 0.0]]
     # halves are now (2 + 1 + 1) / 3 = 4/3 and (0 + 1 + 1) / 3 = 2/3: variance (2/3)^2 / 2 = 2/9 < 1, a step on 1
     orders, state = attempt(made, state, {4: [1.0, 1.0], 5: [1.0, 1.0], 6: [1.0, 1.0], 7: [1.0, 1.0]})
     assert state.round == 2 and PACE not in state.memory
-    assert state.memory[GUESS]["B"].tolist() == pytest.approx([1.0, 1.0])
+    assert state.memory[LAST_GRADIENT]["B"].tolist() == pytest.approx([1.0, 1.0])
     assert state.weights["B"].tolist() == pytest.approx([1.0, 1.0])
     assert state.weights["A"].tolist() == [0.0]
     # the next round begins anew, and everyone is told the gradient
@@ -92,7 +92,7 @@ def test_every_direction_of_every_example_counts_the_same():
     made = algorithm(Pacing(threshold=1e-9, devices=1, attempts=2))
     _, state = attempt(made, made.init(WEIGHTS), {0: [0.0, 0.0], 1: [0.0, 1e-3]}, examples=5)
     _, state = attempt(made, state, {2: [3.0, 3.0], 3: [3.0, 3.0]}, examples=5)
-    assert state.memory[GUESS]["B"][0].item() == pytest.approx(2.0)
+    assert state.memory[LAST_GRADIENT]["B"][0].item() == pytest.approx(2.0)
 
 
 def test_one_device_alone_cannot_agree_with_itself():
@@ -122,7 +122,7 @@ def test_more_directions_lower_the_variance_of_real_slopes():
             Answer(o, made.train(problem.loss_of, o, [problem.batch(0)], 1).reply) for o in orders.values()
         ]
         memory = made.absorb(state, answers).memory
-        name = probe(problem.UNITS)
+        name = probe_weight(problem.UNITS)
         halves = [memory[half][name] / int(memory[PACE][f"summed {i}"]) for i, half in enumerate(HALVES)]
         found[count] = variance(*halves)
     assert found[64] < found[1] / 8
@@ -130,7 +130,7 @@ def test_more_directions_lower_the_variance_of_real_slopes():
 
 def test_clients_draw_ten_times_as_many_and_keep_what_follows_the_hint():
     made = algorithm(Pacing(), units=problem.units(exact=False))
-    state = replace(made.init(problem.weights()), memory={GUESS: problem.weights(1)})
+    state = replace(made.init(problem.weights()), memory={LAST_GRADIENT: problem.weights(1)})
     order = made.plan(state, [3], Key(0))[3]
     reply = made.train(problem.loss_of, order, [problem.batch(0)], 1).reply
     pool = gaussian(order.key.fold("step", 0), state.weights, 10)

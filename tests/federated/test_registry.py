@@ -14,7 +14,7 @@ from spry.core.keys import Key
 from spry.estimators.backprop import backprop
 from spry.experiment.config import Config
 from spry.federated.algorithm import compose
-from spry.federated.methods import METHODS, Options, find, method
+from spry.federated.methods import METHODS, Options, find_method, method
 from spry.federated.split import contiguous
 from spry.optim.named import Named
 from spry.wire.messages import Answer
@@ -22,9 +22,9 @@ from spry.wire.messages import Answer
 
 def test_an_unknown_option_names_the_nearest():
     with pytest.raises(
-        ConfigError, match="'spry' has no option 'num_direction'. Did you mean 'num_directions'"
+        ConfigError, match=r"'spry' has no option 'num_direction'\. Did you mean 'num_directions'"
     ):
-        find("spry").parse({"num_direction": 2})
+        find_method("spry").parse({"num_direction": 2})
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_value_out_of_range_is_refused_by_its_key(name, given):
     with pytest.raises(
         ConfigError, match=f"setting method.{next(iter(given))} is {next(iter(given.values()))!r}"
     ):
-        find(name).parse(given)
+        find_method(name).parse(given)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -55,11 +55,11 @@ def test_every_method_says_what_it_is_and_describes_its_options(name):
 
 
 def test_a_list_of_budgets_is_a_split():
-    made = find("spry")(problem.UNITS, split=[0.4])
+    made = find_method("spry")(problem.UNITS, split=[0.4])
     order = made.plan(made.init(problem.weights()), [0], Key(0))[0]
     assert 0 < sum(name.startswith("layer") for name in order.trained) < 6
     with pytest.raises(ConfigError, match="budgets"):
-        find("spry")(problem.UNITS, split=[1.5])
+        find_method("spry")(problem.UNITS, split=[1.5])
 
 
 @pytest.fixture

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import json
+from dataclasses import replace
 
+import msgspec
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.wire.test_codec import NAMES, same, tree
+from tests.wire.test_codec import NAMES, VALUES, damaged, order, rewrap, same, tree
 
 from spry.core.errors import SpryError, WireError
 from spry.core.keys import Key
-from spry.federated.replay import codec as history
-from spry.wire import frame, varint
-from spry.wire.messages import Reply, Slopes
+from spry.federated.replay.codec import (
+    CatchUp,
+    CatchUpFields,
+    Recorded,
+    decode_answers,
+    decode_catch_up,
+    decode_round,
+    encode_catch_up,
+    encode_round,
+)
+
+ASKED = (9, 300, 2)
 
 
-def reply(client, shape=(13, 1), dtype=torch.float32):
-    slopes = Key(client).normal("slopes", shape).to(dtype)
-    return Reply(round=4, client=client, examples=380, payload=Slopes(slopes), steps=shape[0], loss=0.5)
+def recorded(place, shape=(13, 1), dtype=torch.float32):
+    return Recorded(place, 380, Key(place).normal("slopes", shape).to(dtype))
 
 
-def a_round(replies=None, asked=(9, 300, 2)):
-    replies = [reply(2), reply(9, (1, 1)), reply(300, (0, 0))] if replies is None else replies
-    return history.encode_round(asked, [history.encode_reply(r, asked.index(r.client)) for r in replies])
+def a_round(replies=None, asked=ASKED):
+    replies = [recorded(2), recorded(0), recorded(1, (0, 0))] if replies is None else replies
+    return encode_round(asked, replies)
+
+
+def orders(count=1, max_steps=None):
+    changes = {"num_directions": count, "max_steps": max_steps}
+    return [replace(order(), client=client, **changes) for client in ASKED]
 
 
 def message(**changes):
@@ -38,104 +52,133 @@ def message(**changes):
         "exact": {NAMES[2]: tree()[NAMES[2]]},
         "digest": b"12345678",
     }
-    return history.CatchUp(**{**made, **changes})
-
-
-@given(st.lists(st.integers(0, 2**63 - 1)))
-def test_counts_survive(counts):
-    data = varint.pack([len(counts), *counts])
-    assert varint.Reader(data).counts() == counts
-    assert len(varint.pack([127])) == 1
+    return CatchUp(**{**made, **changes})
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_round_survives(dtype):
-    sent = [reply(2, dtype=dtype), reply(9, (1, 5), dtype), reply(300, (0, 0), dtype)]
-    asked, got = history.decode_round(a_round(sent), 4)
-    assert asked == [9, 300, 2]
-    for left, right in zip(sent, got, strict=True):
-        assert (left.round, left.client, left.examples, left.steps) == (
-            right.round, right.client, right.examples, right.steps,
-        )  # fmt: skip
-        assert same(left.payload, right.payload)
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_round_survives(count, dtype):
+    sent = [recorded(2, (13, count), dtype), recorded(0, (1, count), dtype), recorded(1, (0, 0), dtype)]
+    fields = decode_round(a_round(sent))
+    assert fields.asked == ASKED
+    for left, (asked, right) in zip(sent, decode_answers(fields, orders(count)), strict=True):
+        assert asked.client == right.client == ASKED[left.place]
+        assert (right.round, right.examples, right.steps) == (12, 380, len(left.slopes))
+        assert same(right.payload.slopes, left.slopes.reshape(-1, count))
+
+
+def test_slopes_of_two_precisions_keep_their_values():
+    sent = [recorded(2, dtype=torch.float64), recorded(0)]
+    for left, (_, right) in zip(sent, decode_answers(decode_round(a_round(sent)), orders()), strict=True):
+        assert torch.equal(left.slopes.double(), right.payload.slopes)
+
+
+def test_steps_without_slopes_are_not_replayed():
+    _, reply = decode_answers(decode_round(a_round([recorded(1, (10**6, 0))])), orders())[0]
+    assert reply.steps == 0 and reply.examples == 380
 
 
 @pytest.mark.parametrize("changes", [{}, {"rounds": ()}, {"exact": {}}, {"key": Key(0)}])
 def test_a_message_survives(changes):
     sent = message(**changes)
-    assert same(history.decode_catch_up(history.encode_catch_up(sent, NAMES), tree()), sent)
+    assert same(decode_catch_up(encode_catch_up(sent, NAMES), tree()), sent)
 
 
-def test_a_reply_of_one_slope_takes_a_dozen_bytes():
-    many = a_round([reply(9, (1, 1))] * 11)
-    one = a_round([reply(9, (1, 1))])
-    assert len(many) - len(one) == 10 * (4 + 6)
+def test_a_reply_of_one_slope_takes_nine_bytes():
+    many, one = a_round([recorded(0, (1, 1))] * 5), a_round([recorded(0, (1, 1))])
+    assert len(many) - len(one) == 4 * (4 + 5)
 
 
-GOOD = history.encode_catch_up(message(), NAMES)
+GOOD = encode_catch_up(message(), NAMES)
 
 
-def rewrap(**changes):
-    parts = frame.unpack(GOOD)
-    return frame.pack(parts.kind, {**parts.header, **changes}, bytes(parts.body))
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"since": -1}, "since"),
+        ({"seed": "seed"}, "seed"),
+        ({"path": [1.5]}, "path"),
+        ({"digest": b"1234567"}, "length >= 8 - at `digest"),
+        ({"asked": [1.0]}, "asked"),
+        ({"asked": [0] * (2**16 + 1)}, "length <= 65536 - at `asked"),
+        ({"rounds": [None] * (2**16 + 1)}, "length <= 65536 - at `rounds"),
+        ({"exact": [[2, "float64", [3], bytes(24)]]}, "must be"),
+        ({"exact": [[3, "float32", [3], bytes(12)]]}, "not asked for"),
+        ({"exact": [[2, "float32", [3], bytes(12)]] * 2}, "came twice"),
+    ],
+)
+def test_bad_messages_are_refused(changes, says):
+    with pytest.raises(WireError, match=says):
+        decode_catch_up(rewrap(GOOD, CatchUpFields, **changes), tree())
 
 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
         (GOOD[:12], "truncated"),
-        (GOOD[:60], "truncated|announced"),
-        (GOOD[:-2], "damaged"),
-        (b"SPRY\x01\x00" + GOOD[6:], "not for catching up"),
-        (rewrap(s=-1), "s = -1"),
-        (rewrap(k="seed"), "key"),
-        (history.encode_catch_up(message(exact={"x": torch.zeros(2)}), ["x", *NAMES]), "must be"),
-        (frame.pack(5, {"c": 0, "k": [0], "s": 0}, b"12345678" + b"\xff" * 9), "beyond 63 bits"),
-        (frame.pack(5, {"c": 0, "k": [0], "s": 0}, b"12345678" + varint.pack([10**12])), "at most"),
+        (GOOD[:-2], "truncated"),
+        (GOOD + b"\0", "trailing"),
+        (b"SPRY\x02\x00" + GOOD[6:], "ORDER. is not for catching up"),
+        (GOOD[:6] + msgspec.msgpack.encode([300, 7, [], 4])[:-1] + b"\x04\xdd\xff\xff\xff\xff", "malformed"),
+        (GOOD[:6] + b"\x98\x00\x00\x90\x00\x91" + b"\x91" * 200_000, "malformed"),
     ],
 )
-def test_bad_messages_are_refused(data, says):
+def test_damaged_messages_are_refused(data, says):
     with pytest.raises(WireError, match=says):
-        history.decode_catch_up(data, tree())
+        decode_catch_up(data, tree())
 
 
-def one(*counts, slopes=b""):
-    return varint.pack([1, 9, *counts]) + slopes
+def one(*counts, asked=(9,), slopes=b""):
+    return msgspec.msgpack.encode([asked, counts, slopes])
+
+
+NAN = torch.tensor([float("nan")]).numpy().tobytes()
 
 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
         (b"", "truncated"),
-        (varint.pack([3, 9]), "at most"),
-        (one(1), "at most 0"),
-        (one(0, 380, 4, 13), "truncated"),
-        (one(0, 380, 5, 1, 1, slopes=b"12345"), "4 or 8"),
-        (one(0, 380, 4, 13, 1, slopes=b"1234"), "announced"),
-        (one(0, 380, 4, 10**9, 10**9), "claims"),
-        (one(0, 380, 4, 1, 1, slopes=torch.tensor([float("nan")]).numpy().tobytes()), "NaN or infinite"),
+        (one(asked=()), "asks 0 clients"),
+        (one(asked=(9, 9)), "all different"),
+        (one(1, 380, 0), "replies at place 1; places are 0 to 0"),
+        (one(0, 380, 0, 0, 380, 0), "come twice"),
+        (one(0, 380), "2 counts; each reply has 3"),
+        (one(0, 2**32 + 1, 0), "4294967297 examples"),
+        (one(0, 380, 1), "1 slopes take 4 or 8 bytes; 0 came"),
+        (one(0, 380, 1, slopes=b"12345"), "5 came"),
+        (one(0, 380, 0, slopes=b"1234"), "0 slopes take 0"),
+        (one(0, 380, 14, slopes=bytes(56)), "14 local steps; ordered were at most 13"),
+        (one(0, 380, 2**62), "ordered were at most 13"),
+        (one(0, 380, 1, slopes=NAN), "NaN, infinite"),
     ],
 )
 def test_bad_rounds_are_refused(data, says):
     with pytest.raises(WireError, match=says):
-        history.decode_round(data, 4)
+        decode_answers(decode_round(data), orders(max_steps=13))
+
+
+def test_steps_that_no_order_tells_of_are_bounded():
+    with pytest.raises(WireError, match="65537 local steps"):
+        decode_answers(decode_round(one(0, 380, 2**16 + 1, slopes=bytes(4 * (2**16 + 1)))), orders())
+
+
+def replayed(data):
+    with contextlib.suppress(SpryError):
+        for part in decode_catch_up(data, tree()).rounds:
+            fields = decode_round(part)
+            decode_answers(fields, (orders() * len(fields.asked))[: len(fields.asked)])
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_fuzzed_bytes_are_read_or_refused_and_nothing_else(data):
-    changed = bytearray(GOOD)
-    for _ in range(data.draw(st.integers(1, 4))):
-        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(SpryError):
-        got = history.decode_catch_up(bytes(changed[: data.draw(st.integers(0, len(changed)))]), tree())
-        for part in got.rounds:
-            history.decode_round(part, 4)
+    for sent in damaged(GOOD, data):
+        replayed(sent)
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.dictionaries(st.sampled_from("cks"), st.one_of(st.none(), st.integers(), st.text())))
-def test_fuzzed_headers_are_read_or_refused_and_nothing_else(header):
-    text = json.dumps(header).encode()
-    with contextlib.suppress(SpryError):
-        history.decode_catch_up(frame.PREFIX.pack(b"SPRY", 1, 5, len(text)) + text + b"\0" * 40, tree())
+@given(st.lists(VALUES, max_size=9), VALUES)
+def test_fuzzed_fields_are_read_or_refused_and_nothing_else(values, part):
+    replayed(GOOD[:6] + msgspec.msgpack.encode(values))
+    replayed(rewrap(GOOD, CatchUpFields, rounds=[part]))

@@ -154,7 +154,7 @@ def _reverse_agrees(
         [y for y, _ in tracked], leaves, [a for _, a in tracked], allow_unused=True, materialize_grads=True
     )
     pulled = sum((_dot(g, v) for g, v in zip(found, direction, strict=True)), torch.zeros_like(pushed))
-    rough = 10 * max(1e-6, *(torch.finfo(x.dtype).eps for x in tangents))
+    rough = 10 * max(1e-6, *(torch.finfo(x.dtype).eps for x in (*tangents, *primals)))
     size = sum(a.norm().item() * t.norm().item() for a, t in zip(u, tangents, strict=True))
     return abs((pushed - pulled).item()) <= rough * (10 + size)
 

@@ -33,9 +33,9 @@ def test_it_is_the_weighted_mean_of_past_rounds_and_training_is_the_same(name, d
 @pytest.mark.parametrize("name", VARIANTS)
 def test_it_goes_on_from_a_checkpoint(name, tmp_path):
     whole = run(name, rounds=ROUNDS, given=GIVEN, decay=0.75)[0]
-    checkpoint.write(run(name, rounds=2, given=GIVEN, decay=0.75)[0], tmp_path)
+    checkpoint.write_checkpoint(run(name, rounds=2, given=GIVEN, decay=0.75)[0], tmp_path)
     fresh = averaged(make(name, **GIVEN), 0.75).init(problem.weights())
-    half = checkpoint.read(tmp_path, fresh)
+    half = checkpoint.read_checkpoint(tmp_path, fresh)
     rest = run(name, rounds=ROUNDS, given=GIVEN, decay=0.75, state=half)[0]
     assert all(torch.equal(w, delivered(rest)[n]) for n, w in delivered(whole).items())
 

@@ -12,7 +12,7 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import add, dot, tree_map
 from spry.federated.ema import averaged
-from spry.federated.methods import METHODS, find
+from spry.federated.methods import METHODS, find_method
 from spry.optim.rules import adamw, sgd, yogi
 from spry.wire.messages import Answer, Slopes
 from tests.laws import problem
@@ -182,4 +182,4 @@ def test_with_one_client_a_split_changes_nothing(left, right):
 
 def test_an_unknown_method_names_the_nearest():
     with pytest.raises(ConfigError, match="'fedavg'"):
-        find("fedavgg")
+        find_method("fedavgg")

@@ -40,6 +40,7 @@ REFUSED = {
     "linalg_ldl_factor_ex",
     "linalg_ldl_solve",
     "linspace_tensor_overload",
+    "logcumsumexp",
     "logspace_tensor_overload",
     "native_batch_norm",
     "native_dropout_backward",

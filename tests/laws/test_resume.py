@@ -18,9 +18,9 @@ from tests.laws.test_methods import VARIANTS, make, run
 def test_through_a_checkpoint(name, stop, tmp_path):
     given = {"rounds": 20}
     whole = run(name, rounds=9, given=given)[0]
-    checkpoint.write(run(name, rounds=stop, given=given)[0], tmp_path)
+    checkpoint.write_checkpoint(run(name, rounds=stop, given=given)[0], tmp_path)
     fresh = make(name, **given).init(problem.weights())
-    rest = run(name, rounds=9, given=given, state=checkpoint.read(tmp_path, fresh))[0]
+    rest = run(name, rounds=9, given=given, state=checkpoint.read_checkpoint(tmp_path, fresh))[0]
     assert all(torch.equal(whole.weights[n], rest.weights[n]) for n in whole.weights)
     assert whole.memory.keys() == rest.memory.keys()
     for slot, tensors in whole.memory.items():
@@ -30,6 +30,6 @@ def test_through_a_checkpoint(name, stop, tmp_path):
 def test_a_memory_of_another_model_is_refused(tmp_path):
     state = run("fwdllm", rounds=5, given={"threshold": 1e12})[0]
     other = {slot: {n: v[:1] for n, v in tensors.items()} for slot, tensors in state.memory.items()}
-    checkpoint.write(replace(state, memory=other), tmp_path)
+    checkpoint.write_checkpoint(replace(state, memory=other), tmp_path)
     with pytest.raises(CheckpointError, match="does not fit"):
-        checkpoint.read(tmp_path, state)
+        checkpoint.read_checkpoint(tmp_path, state)

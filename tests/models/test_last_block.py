@@ -182,7 +182,8 @@ ODD = {
     "xlnet": {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24},
     "longformer": {
         "max_position_embeddings": 40,
-        "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "attention_window": 4,
+        "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 24, "attention_window": 4,
     },
 }  # fmt: skip
 """Classifiers that pool at an end token, or put positions before the batch."""
@@ -215,7 +216,7 @@ def test_models_that_pool_at_an_end_token_or_put_positions_first(kind, tiny_toke
         assert "set peft.exact = 'head'" in str(error)
         return
     ids = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 4, 3]])
-    own = [n for n in adapted.units[-1].names]
+    own = list(adapted.units[-1].names)
     weights = {
         n: adapted.module.get_parameter(n)
         + 0.3 * Key(5).normal(n, tuple(adapted.module.get_parameter(n).shape))

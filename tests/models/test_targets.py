@@ -24,7 +24,7 @@ LLAMA_LIKE = r"layers\.[01]\.self_attn\.(q|v)_proj"
 
 def test_query_and_value_projections_are_found_in_every_layer(backbone, kind):
     pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
-    found = targets.find(pretrained)
+    found = targets.find_targets(pretrained)
     pattern = re.compile(EXPECTED.get(kind, LLAMA_LIKE))
     assert all(pattern.fullmatch(name) for name in found), found
     layers = 1 if kind == "albert" else 2
@@ -40,17 +40,17 @@ class Plain(nn.Module):
 
 def test_nothing_found_lists_what_there_is():
     with pytest.raises(ModelError, match=r"No PEFT targets .* end in: down, up\."):
-        targets.find(Plain())
+        targets.find_targets(Plain())
     with pytest.raises(ModelError, match=r"'q_proj' fits no linear module.* end in: down, up\."):
-        targets.find(Plain(), ["up", "q_proj"])
+        targets.find_targets(Plain(), ["up", "q_proj"])
     with pytest.raises(ModelError, match="No PEFT targets were given"):
-        targets.find(Plain(), [])
+        targets.find_targets(Plain(), [])
 
 
 def test_named_targets_are_taken_in_model_order():
-    assert targets.find(Plain(), ["down", "up"]) == ["up", "down"]
+    assert targets.find_targets(Plain(), ["down", "up"]) == ["up", "down"]
     model = nn.ModuleDict({"a": Plain(), "b": Plain()})
-    assert targets.find(model, ["b.up", "down"]) == ["a.down", "b.up", "b.down"]
+    assert targets.find_targets(model, ["b.up", "down"]) == ["a.down", "b.up", "b.down"]
 
 
 def test_names_are_shortened_only_where_that_means_the_same():

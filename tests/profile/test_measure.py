@@ -21,7 +21,7 @@ from spry.profile import (
 )
 from spry.profile.architectures import build_model
 from spry.profile.measure import build_subject
-from spry.profile.steps import STEPS, exact_slopes
+from spry.profile.steps import STEP_BY_METHOD, exact_slopes
 from spry.profile.weight_bytes import weight_bytes
 
 SMALL = Case(model="minilm", method="spry", batch=2, length=24, layers=2, repeats=1, seconds=0.0)
@@ -33,7 +33,7 @@ def test_slopes_agree_with_autograd_and_the_model_is_unchanged(method, settings)
     case = replace(SMALL, method=method, dtype="float64", **settings)
     subject = build_subject(case)
     before = {name: weight.detach().clone() for name, weight in subject.model.named_parameters()}
-    slopes = STEPS[method](subject)
+    slopes = STEP_BY_METHOD[method](subject)
     if method in {"spry", "forward-ad", "fedmezo"}:
         assert slopes.shape == (case.directions,)
         torch.testing.assert_close(
@@ -53,7 +53,7 @@ def test_micro_batches_add_up_to_the_batchs_gradient(method):
     gradients = []
     for rows in (None, 2):
         subject = build_subject(replace(SMALL, method=method, dtype="float64", batch=3, micro_batch=rows))
-        STEPS[method](subject)
+        STEP_BY_METHOD[method](subject)
         gradients.append({name: weight.grad for name, weight in subject.params.items()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient)

@@ -8,7 +8,7 @@ from spry.measure.meter import tensor_peak
 from spry.profile.case import Case
 from spry.profile.measure import build_subject
 from spry.profile.predict import predict_peak
-from spry.profile.steps import STEPS
+from spry.profile.steps import STEP_BY_METHOD
 
 OFF = {
     "inference": 0.1,
@@ -24,7 +24,7 @@ OFF = {
 def compare(**settings):
     case = Case(**{"batch": 2, "length": 128, "layers": 3, **settings})
     subject = build_subject(case)
-    step = STEPS[case.method]
+    step = STEP_BY_METHOD[case.method]
     step(subject)
     return predict_peak(case, subject.model), tensor_peak(lambda: step(subject))
 

@@ -17,7 +17,7 @@ class Unreliable:
     """Runs clients in reverse; the first of each round fails, the second never answers, the last answers twice."""
 
     def run(self, orders, train):
-        first, second, *others = orders
+        first, _second, *others = orders
         for order in reversed(others):
             yield train(order)
         yield train(others[0])._replace(record=None)
@@ -58,7 +58,7 @@ def test_a_round_without_a_reply_that_counts_stops_the_run_and_says_why():
         def run(self, orders, train):
             return (Failure(order, "unreachable") for order in orders)
 
-    with pytest.raises(TrainingError, match="client .: unreachable"):
+    with pytest.raises(TrainingError, match=r"client .: unreachable"):
         play(Dead())
 
 

@@ -41,6 +41,7 @@ def test_what_is_not_finite_does_not_count(payload):
 
     assert validate_reply(reply(OK)) is None
     assert "NaN" in (validate_reply(reply(NAN)) or "")
+    assert "1e+15" in (validate_reply(reply(1e16 * OK)) or "")
     assert "inf" in (validate_reply(reply(OK, float("inf"))) or "")
 
 

@@ -14,7 +14,7 @@ from spry import __version__
 from spry.cli import catalog, check, compare, failures, memory, report, runs, screen
 from spry.core.errors import ConfigError, DataError, ModelError, SpryError
 
-BAD_INPUT, FAILED = 2, 1
+BAD_INPUT, FAILURE = 2, 1
 
 QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -37,14 +37,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(runs.run)
-app.command("resume")(runs.resume)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.command("memory")(memory.memory)
-app.command("check")(check.check)
-app.command("methods")(catalog.methods)
-app.command("datasets")(catalog.datasets)
+app.command("run")(runs.run_command)
+app.command("resume")(runs.resume_command)
+app.command("compare")(compare.compare_command)
+app.command("report")(report.report_command)
+app.command("memory")(memory.memory_command)
+app.command("check")(check.check_command)
+app.command("methods")(catalog.methods_command)
+app.command("datasets")(catalog.datasets_command)
 
 
 def _version(wanted: bool) -> None:
@@ -86,4 +86,4 @@ def main() -> None:
         screen.complain(told, getattr(error, "__notes__", ()))
         if not isinstance(error, SpryError):
             screen.say("For the whole trace: spry --debug ...")
-        sys.exit(BAD_INPUT if isinstance(error, (ConfigError, DataError, ModelError)) else FAILED)
+        sys.exit(BAD_INPUT if isinstance(error, (ConfigError, DataError, ModelError)) else FAILURE)

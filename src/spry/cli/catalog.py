@@ -9,10 +9,10 @@ from rich import box
 from rich.table import Table
 
 from spry.cli import screen
-from spry.cli.runs import Json
+from spry.cli.runs import JsonOption
 
 
-def methods(as_json: Json = False) -> None:
+def methods_command(as_json: JsonOption = False) -> None:
     """List the methods, those of plugins among them."""
     from spry.core.plugins import load_plugins
     from spry.federated.methods import METHODS
@@ -22,10 +22,10 @@ def methods(as_json: Json = False) -> None:
     _print("methods", rows, as_json=as_json)
 
 
-def datasets(as_json: Json = False) -> None:
+def datasets_command(as_json: JsonOption = False) -> None:
     """List the data sets that can be had by name."""
     from spry.data.builtin import BUILTINS
-    from spry.data.files import READERS
+    from spry.data.files import ENDINGS
 
     rows = [
         {
@@ -39,7 +39,7 @@ def datasets(as_json: Json = False) -> None:
     _print("datasets", rows, as_json=as_json)
     if not as_json:
         screen.say(
-            f"Your own: --set data.name=FILE, ending in {', '.join(READERS)}, each also with .gz; "
+            f"Your own: --set data.name=FILE, ending in {', '.join(ENDINGS)}, each also with .gz; "
             "or the name of a data set on the Hugging Face Hub."
         )
 

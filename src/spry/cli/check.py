@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from spry.cli import screen
-from spry.cli.runs import Json
+from spry.cli.runs import JsonOption
 
 if TYPE_CHECKING:
     from spry.profile.check import ModelCheck
-    from spry.report.tables import Table
+    from spry.report.tables import ReportTable
 
 
-def check(
+def check_command(
     model: Annotated[
         str,
         typer.Argument(
@@ -37,7 +37,7 @@ def check(
             help="Modules to adapt, by endings of their names, with commas. Default: query and value projections."
         ),
     ] = "",
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check that the forward engine runs a model and differentiates it correctly, one unit at a time.
 
@@ -64,7 +64,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _table(found: ModelCheck) -> Table:
+def _table(found: ModelCheck) -> ReportTable:
     from spry.report import formats, tables
 
     headings = ("unit", "slope", "against backpropagation", "against finite differences", "passed")

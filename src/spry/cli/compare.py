@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spry.cli import screen
-from spry.cli.runs import Json, Settings, Source, resumable
+from spry.cli.runs import ConfigArgument, JsonOption, SettingsOption, resumable
 from spry.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ SEEDS = 3
 """How many seeds are run if the user names none."""
 
 
-def compare(
-    source: Source,
+def compare_command(
+    source: ConfigArgument,
     methods: Annotated[str, typer.Option(metavar="A,B,C", help="Which methods; see spry methods.")] = (
         "head_only,spry,fedavg"
     ),
@@ -31,7 +31,7 @@ def compare(
         str | None,
         typer.Option(metavar="0,1,2", help="Which seeds. Default: three, from the configuration's own on."),
     ] = None,
-    settings: Settings = None,
+    settings: SettingsOption = None,
     out: Annotated[Path | None, typer.Option(help="The folder of all runs. Default: one in runs/.")] = None,
     budget_mib: Annotated[
         float | None, typer.Option(min=0, help="Memory of a client above the model. Default: any.")
@@ -51,7 +51,7 @@ def compare(
     backprop: Annotated[
         bool, typer.Option(help="Add fedavg with checkpointing if no method is backpropagation with it.")
     ] = True,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run several methods over several seeds on the same data, and report on them.
 
@@ -62,29 +62,31 @@ def compare(
     from spry.cli.progress import Watch
     from spry.compare import compare as comparison
     from spry.compare.costs import Budget
-    from spry.experiment import config
+    from spry.experiment.config import read_config
 
-    wanted = config.load(source, settings or ())
+    wanted = read_config(source, settings or ())
     names = _names(methods, wanted)
     if backprop:
         wanted, names = _with_baseline(wanted, names)
     _say_overruled(wanted, names, settings or ())
     numbers = [wanted.seed + k for k in range(SEEDS)] if seeds is None else _numbers(seeds)
     runs = comparison.list_runs(wanted, names, numbers)
-    folder = out or folders.choose(f"{folders.dataset(wanted)}-compare", runs)
+    folder = out or folders.choose_folder(f"{folders.short_name(wanted)}-compare", runs)
     budget = Budget(
         peak_bytes_above_model=budget_mib and budget_mib * 2**20,
         client_seconds=budget_seconds,
         bytes_per_client=budget_bytes,
     )
     with resumable(shlex.join(["spry", *sys.argv[1:]])), Watch() as watch:
-        for name, event in comparison.compare(wanted, names, numbers, folder, budget=budget, target=target):
+        for name, event in comparison.compare_methods(
+            wanted, names, numbers, folder, budget=budget, target=target
+        ):
             watch.show(name, event)
     _print(folder, [folder / f"{name}-s{seed}" for seed in numbers for name in names], as_json=as_json)
 
 
 def _print(folder: Path, runs: list[Path], *, as_json: bool) -> None:
-    from spry.report.comparison import COMPARISON, comparison_tables, write_markdown
+    from spry.report.comparison import COMPARISON_JSON, comparison_tables, write_markdown
     from spry.report.page import write_report
     from spry.report.tables import terminal
 
@@ -92,7 +94,7 @@ def _print(folder: Path, runs: list[Path], *, as_json: bool) -> None:
     report = write_report(runs, folder / "report", views)
     text = write_markdown(folder, report.tables)
     if as_json:
-        found = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
+        found = json.loads((folder / COMPARISON_JSON).read_text(encoding="utf-8"))
         places = {"folder": str(folder), "report": str(report.page), "markdown": str(text)}
         screen.document({**places, **found})
         return

@@ -10,7 +10,7 @@ MEMORY = (
     "spry memory tells what a method takes"
 )
 DEVICE = "set model.device to one that this machine has, such as cpu"
-REMEDIES = (
+TORCH_REMEDIES = (
     (r"out of memory|can't allocate memory|not enough memory|CUBLAS_STATUS_ALLOC_FAILED", MEMORY),
     (r"not compiled with|not linked with support|no NVIDIA driver|invalid device|no CUDA GPUs", DEVICE),
     (r"CUDA error|cuDNN|CUBLAS|NCCL|MPS backend", f"resume the run; should that fail, too, {DEVICE}"),
@@ -18,7 +18,7 @@ REMEDIES = (
 """What torch says (a pattern), and what to do about it."""
 FILES = "look whether the file is whole, and download or write it anew"
 NETWORK = "give a folder or file on this machine, or try again with a network"
-PACKAGES = {
+PACKAGE_REMEDIES = {
     "safetensors": FILES,
     "safetensors_rust": FILES,
     "huggingface_hub": NETWORK,
@@ -39,10 +39,12 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, MemoryError):
         return f"out of memory: {MEMORY}."
     package = type(error).__module__.partition(".")[0]
-    if package in PACKAGES:
-        return f"{package}: {_first_line(error)}: {PACKAGES[package]}."
+    if package in PACKAGE_REMEDIES:
+        return f"{package}: {_first_line(error)}: {PACKAGE_REMEDIES[package]}."
     if isinstance(error, (RuntimeError, AssertionError)):
-        known = (remedy for pattern, remedy in REMEDIES if re.search(pattern, str(error), re.IGNORECASE))
+        known = (
+            remedy for pattern, remedy in TORCH_REMEDIES if re.search(pattern, str(error), re.IGNORECASE)
+        )
         remedy = next(known, None)
         return remedy and f"{_first_line(error)}: {remedy}."
     if isinstance(error, OSError) and error.errno is not None:

@@ -14,15 +14,10 @@ from spry.experiment.folder import CONFIG, matches
 RUNS = Path("runs")
 
 
-def choose(name: str, runs: Mapping[str, Config]) -> Path:
-    """Choose a folder that holds nothing but the given runs.
+def choose_folder(name: str, runs: Mapping[str, Config]) -> Path:
+    """Choose a folder that holds nothing but the given runs, by their place in it; ``.`` is the folder itself.
 
-    Args:
-        name: What the folder is to be called.
-        runs: The runs by their place in the folder; ``.`` is the folder itself.
-
-    Returns:
-        ``runs/NAME``, or the first of ``runs/NAME-2``, ``runs/NAME-3``, ... that no other run has taken.
+    It is ``runs/NAME``, or the first of ``runs/NAME-2``, ``runs/NAME-3``, ... that no other run has taken.
     """
     plain = RUNS / re.sub(r"[^\w.-]+", "-", name).strip("-")
     numbered = (plain.with_name(f"{plain.name}-{number}") for number in itertools.count(2))
@@ -33,18 +28,11 @@ def choose(name: str, runs: Mapping[str, Config]) -> Path:
     )
 
 
-def dataset(run: Config) -> str:
-    """Name a run's data set for use in a folder's name.
+def short_name(run: Config) -> str:
+    """Name a run's data set without folders and file endings.
 
-    Args:
-        run: The configuration.
-
-    Returns:
-        The name without folders and file endings.
-
-    Example:
-        >>> dataset(Config().with_settings({"data.name": "some/where/reviews.csv.gz"}))
-        'reviews'
+    >>> short_name(Config().with_settings({"data.name": "some/where/reviews.csv.gz"}))
+    'reviews'
     """
     return Path(run.data.name).name.split(".")[0] or "data"
 

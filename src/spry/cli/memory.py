@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from spry.cli import screen
-from spry.cli.runs import Json
+from spry.cli.runs import JsonOption
 from spry.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from spry.profile import Case, CaseResult, MeasuredMethod
-    from spry.report.tables import Table
+    from spry.report.tables import ReportTable
 
 
-def memory(
+def memory_command(
     model: Annotated[
         str, typer.Option(help="An architecture, such as bert-base or llama2-7b.")
     ] = "bert-base",
@@ -44,7 +44,7 @@ def memory(
     budget: Annotated[
         str | None, typer.Option(help="Say what fits into this much memory, such as 2GB, weights included.")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure the peak memory and the time of a training step, each method in a fresh process.
 
@@ -101,13 +101,13 @@ def _fit(cases: list[Case], budget: str, *, as_json: bool) -> None:
             fit.method,
             fit.slice,
             str(fit.micro_batch) if fit.fits else "does not fit",
-            formats.size(fit.predicted_bytes),
-            formats.size(fit.measured_bytes),
+            formats.format_bytes(fit.predicted_bytes),
+            formats.format_bytes(fit.measured_bytes),
         ]
         for fit in found
     ]
     headings = ("method", "layers trained", "largest micro-batch", "predicted in all", "measured in all")
-    title = f"{cases[0].model}, {cases[0].batch} × {cases[0].length} tokens, in {formats.size(size)}"
+    title = f"{cases[0].model}, {cases[0].batch} × {cases[0].length} tokens, in {formats.format_bytes(size)}"
     screen.out().print(tables.terminal(tables.text_table(title, headings, texts)))
 
 
@@ -119,7 +119,7 @@ def _complain(rows: list[CaseResult]) -> None:
         raise typer.Exit(1)
 
 
-def _table(rows: list[CaseResult]) -> Table:
+def _table(rows: list[CaseResult]) -> ReportTable:
     from spry.report import formats, tables
 
     case = rows[0].case
@@ -136,8 +136,8 @@ def _table(rows: list[CaseResult]) -> Table:
     texts = [
         [
             row.case.method,
-            formats.size(row.peak_bytes_above_model),
-            formats.size(row.predicted_bytes),
+            formats.format_bytes(row.peak_bytes_above_model),
+            formats.format_bytes(row.predicted_bytes),
             formats.ratio(row.peak_bytes_above_model, stock),
             formats.duration(row.step_seconds),
             formats.ratio(row.time_ratio, 1.0),
@@ -146,7 +146,7 @@ def _table(rows: list[CaseResult]) -> Table:
         for row in rows
     ]
     resident = max((sum(row.resident_bytes.values()) for row in rows), default=0)
-    title = f"{case.model}, {case.batch} × {case.length} tokens, {case.dtype}, model {formats.size(resident)}"
+    title = f"{case.model}, {case.batch} × {case.length} tokens, {case.dtype}, model {formats.format_bytes(resident)}"
     return tables.text_table(title, headings, texts)
 
 

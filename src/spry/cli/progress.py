@@ -34,11 +34,6 @@ class Watch:
         self._told: set[str] = set()
 
     def __enter__(self) -> Watch:
-        """Begin to show.
-
-        Returns:
-            The context itself.
-        """
         if self.console.is_terminal:
             self._live.update(Text("loading model and data ...", "dim"))
             self._live.start()
@@ -54,12 +49,6 @@ class Watch:
             self._print(f"{told} dropped; the report and rounds.jsonl say which and why.", "yellow")
 
     def show(self, name: str, event: Started | Round) -> None:
-        """Show an event.
-
-        Args:
-            name: Which run it is of.
-            event: What happened.
-        """
         if isinstance(event, Started):
             self._print(opening(name, event))
             for line, look in [
@@ -94,11 +83,6 @@ class Numbers:
         self.scores: dict[str, float] = {}
 
     def take(self, round: Round) -> None:
-        """Take what a round tells.
-
-        Args:
-            round: The round.
-        """
         self.loss, self.peak = round.loss, round.peak_bytes
         self.score = round.score_name
         known = {
@@ -108,35 +92,22 @@ class Numbers:
         self.scores |= {part: value for part, value in values.items() if value is not None}
 
     def text(self) -> Text:
-        """Write the numbers in a line.
-
-        Returns:
-            Loss, scores and peak memory, as far as they are known.
-        """
+        """Loss, scores and peak memory in a line, as far as they are known."""
         told = [] if self.loss is None else [f"loss {self.loss:.3f}"]
         unit = " %" if self.score in formats.SHARES else ""
         told += [
             f"{part} {formats.score_value(value, self.score)}{unit}" for part, value in self.scores.items()
         ]
-        told += [] if self.peak is None else [f"peak {formats.size(self.peak)}"]
+        told += [] if self.peak is None else [f"peak {formats.format_bytes(self.peak)}"]
         return Text("   ".join(told), "dim")
 
 
 def opening(name: str, started: Started) -> str:
-    """Say what was started.
-
-    Args:
-        name: Which run it is.
-        started: What is known of it.
-
-    Returns:
-        A line.
-    """
     config = started.config
     line = (
         f"{name}: {config.model.name} on {config.data.name}, {started.clients} clients, "
         f"{config.schedule.clients_per_round} a round, {_rounds(config.schedule.rounds)}, "
-        f"{formats.count(started.trainable_weights)} weights in {started.units} units and the head; "
+        f"{formats.format_count(started.trainable_weights)} weights in {started.units} units and the head; "
         f"folder {started.folder}"
     )
     return line + (f" (going on after round {started.resumed_at})" if started.resumed_at else "")

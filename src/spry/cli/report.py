@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from spry.cli import screen
-from spry.cli.runs import Json
+from spry.cli.runs import JsonOption
 
 
-def report(
+def report_command(
     folders: Annotated[
         list[Path],
         typer.Argument(metavar="DIR...", help="Run folders, or folders that 'spry compare' wrote."),
@@ -20,7 +20,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Where to write. Default: 'report' in DIR, or beside several DIRs.")
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a page with curves and tables, and the figures as PNG; also of runs in progress."""
     from spry.report.comparison import comparison_tables

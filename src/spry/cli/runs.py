@@ -16,21 +16,23 @@ from spry.core.errors import CheckpointError, ConfigError, DiskError, SpryError
 if TYPE_CHECKING:
     from spry.experiment.config import Config
 
-Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A TOML file, or a preset such as quickstart.")]
-Settings = Annotated[
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A TOML file, or a preset such as quickstart.")
+]
+SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as client.lr=1e-3. Repeatable."),
 ]
 DEFAULT = "quickstart"
 """What is run if nothing is said."""
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
 
-def run(
+def run_command(
     source: Annotated[
         str | None, typer.Argument(metavar="CONFIG", help="A TOML file or a preset. Default: quickstart.")
     ] = None,
-    settings: Settings = None,
+    settings: SettingsOption = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. Default: one in runs/.")] = None,
     resume: Annotated[
         Path | None,
@@ -38,27 +40,27 @@ def run(
             metavar="DIR", help="Go on with the run of this folder; --set schedule.rounds=N makes it longer."
         ),
     ] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a model as a configuration says, writing a run folder."""
-    from spry.experiment import config
+    from spry.experiment.config import load_config
 
     if resume is None:
-        wanted = config.load_run(source or DEFAULT, settings or ())
+        wanted = load_config(source or DEFAULT, settings or ())
         _run(wanted, out or _default(wanted), resume=out is None, as_json=as_json)
     else:
-        wanted = config.load_run(source or _written(resume), settings or ())
+        wanted = load_config(source or _written(resume), settings or ())
         _run(wanted, _only(resume, out), resume=True, as_json=as_json)
 
 
-def resume(
+def resume_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Go on with a run that was stopped, from its last checkpoint."""
-    from spry.experiment import config
+    from spry.experiment.config import read_config
 
-    _run(config.load(_written(folder)), folder, resume=True, as_json=as_json)
+    _run(read_config(_written(folder)), folder, resume=True, as_json=as_json)
 
 
 @contextmanager
@@ -66,17 +68,6 @@ def resumable(command: str, begun: Callable[[], bool] = lambda: True) -> Generat
     """Say how to go on if the body is stopped, or fails in a way that need not come again.
 
     A run is deterministic: what training or settings refuse once, they refuse again, so there nothing is said.
-
-    Args:
-        command: What the user may type then.
-        begun: Whether there is something to go on with.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        Exit: After Ctrl-C, with 130.
-        Exception: As the body raised it, with a note how to go on.
     """
     try:
         yield
@@ -98,8 +89,8 @@ def _only(resume: Path, out: Path | None) -> Path:
 def _default(wanted: Config) -> Path:
     from spry.cli import folders
 
-    name = f"{folders.dataset(wanted)}-{wanted.method.name}-s{wanted.seed}"
-    return folders.choose(name, {".": wanted})
+    name = f"{folders.short_name(wanted)}-{wanted.method.name}-s{wanted.seed}"
+    return folders.choose_folder(name, {".": wanted})
 
 
 def _run(wanted: Config, folder: Path, *, resume: bool, as_json: bool) -> None:

@@ -18,30 +18,18 @@ debug = False
 
 
 def out() -> Console:
-    """Open standard output.
-
-    Returns:
-        A console for results.
-    """
+    """A console for results, on standard output."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDE)
 
 
 def err() -> Console:
-    """Open standard error.
-
-    Returns:
-        A console for progress and messages.
-    """
+    """A console for progress and messages, on standard error."""
     return Console(stderr=True, highlight=False)
 
 
 def say(message: str) -> None:
-    """Print a message on standard error, unfolded so that paths can be copied.
-
-    Args:
-        message: What to say.
-    """
+    """Print a message on standard error, unfolded so that paths can be copied."""
     err().print(Text(message), soft_wrap=True)
 
 
@@ -51,11 +39,7 @@ def complain(message: str, notes: Sequence[str] = ()) -> None:
 
 
 def document(content: Any) -> None:
-    """Print one JSON document on standard output.
-
-    Args:
-        content: Plain values; a number that is not finite becomes null.
-    """
+    """Print one JSON document on standard output; a number that is not finite becomes null."""
     typer.echo(json.dumps(_finite(content), indent=2))
 
 

@@ -7,25 +7,18 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from spry.experiment.config import Config, load
+from spry.experiment.config import Config, read_config
 from spry.experiment.folder import CONFIG, matches
 
 ARCHIVE = "archive"
 
 
 def archive_stale_run(config: Config, tuned: Mapping[str, Any], folder: Path, place: str) -> None:
-    """Move a run away whose configuration differs from the wanted one in tuned settings, and in nothing else.
-
-    Args:
-        config: The wanted run.
-        tuned: The settings that its grid chose, by dotted key.
-        folder: The comparison's folder; the old run goes to ``archive`` in it.
-        place: The run's folder within it.
-    """
+    """Move a run to ``archive`` if it differs from the wanted one in tuned settings only (dotted keys)."""
     old = folder / place
     if not (old / CONFIG).is_file() or matches(config, old):
         return
-    if load(old / CONFIG).with_settings(tuned).alone() == config.alone():
+    if read_config(old / CONFIG).with_settings(tuned).alone() == config.alone():
         target = folder / ARCHIVE / place
         numbered = (target.with_name(f"{target.name}-{number}") for number in count(1))
         target = next(candidate for candidate in numbered if not candidate.exists())

@@ -12,6 +12,7 @@ from spry.compare.fairness import check_fairness
 from spry.compare.result import checkpoints, is_backprop_rival, read_result
 from spry.compare.tune import choose_settings, list_trials, run_trial
 from spry.core.errors import TrainingError
+from spry.experiment import lock
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, flatten
 from spry.experiment.folder import is_finished
@@ -37,15 +38,7 @@ def with_baseline(config: Config, methods: Sequence[str]) -> tuple[Config, list[
 
 
 def list_runs(config: Config, methods: Sequence[str], seeds: Sequence[int]) -> dict[str, Config]:
-    """List the runs of a comparison before anything is tuned.
-
-    Args:
-        config: What the runs share; ``config.methods`` has each method's own settings.
-        methods: Names of methods.
-        seeds: Seeds.
-
-    Returns:
-        Configurations by their place in the folder: the trials if there is something to tune, else the runs.
+    """List the runs by their place in the folder before anything is tuned; only the trials, if there are any.
 
     Raises:
         ConfigError: If the runs differ in a setting that all methods must share, or a grid is malformed.
@@ -56,7 +49,7 @@ def list_runs(config: Config, methods: Sequence[str], seeds: Sequence[int]) -> d
     return {trial.place: trial.config for trial in trials} or runs
 
 
-def compare(
+def compare_methods(
     config: Config,
     methods: Sequence[str],
     seeds: Sequence[int],
@@ -82,10 +75,24 @@ def compare(
 
     Raises:
         ConfigError: If the runs differ in a setting that all methods must share, or a grid is malformed.
-        CheckpointError: If a folder holds another run, or a checkpoint cannot be written or read.
+        CheckpointError: If another process writes the folder, a folder in it holds another run, or a checkpoint
+            cannot be written or read.
         TrainingError: If all trials of a method break down, or, once all others are done, a run.
     """
     list_runs(config, methods, seeds)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock.exclusive(folder):
+        yield from _compare(config, methods, seeds, folder, budget or Budget(), target)
+
+
+def _compare(
+    config: Config,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    folder: Path,
+    budget: Budget,
+    target: float | None,
+) -> Iterator[tuple[str, Started | Round]]:
     trials = list_trials(config, methods)
     total = len(trials) + len(seeds) * len(methods)
     for number, trial in enumerate(trials, start=1):
@@ -102,7 +109,7 @@ def compare(
         archive_stale_run(own, chosen[name], folder, _place(name, seed))
     yield from _run_all(runs, folder, len(trials))
     folders = {name: [folder / _place(name, seed) for seed in seeds] for name in methods}
-    result = read_result({name: own for _, name, own in runs}, folders, budget or Budget(), target)
+    result = read_result({name: own for _, name, own in runs}, folders, budget, target)
     write_json(folder / COMPARISON, {**result, "tuning": tuned})
 
 

@@ -20,8 +20,6 @@ class Evaluation:
     """One evaluation of the global model on the test part, and what had been spent by then.
 
     Args:
-        rounds: Rounds finished, >= 1.
-        score: What the task is judged by.
         client_seconds: Local training of all clients so far.
         bytes_per_client: Bytes up and down so far, averaged over the clients of each round.
     """
@@ -57,10 +55,6 @@ def trajectory(rounds: Sequence[Mapping[str, Any]], score: Score) -> list[Evalua
     """Follow a run through its evaluations on the test part.
 
     A round in which memory was measured is slower for it; it counts as the median of the others.
-
-    Args:
-        rounds: The lines of ``rounds.jsonl``.
-        score: What the task is judged by.
     """
     evaluations: list[Evaluation] = []
     spent = sent = 0.0
@@ -83,11 +77,7 @@ def mean_and_std(values: Sequence[float]) -> dict[str, float]:
 
 
 def at_equal_rounds(trajectories: Trajectories) -> dict[str, Any]:
-    """Compare after the same numbers of rounds.
-
-    Returns:
-        The rounds after which all runs were evaluated, and each method's mean and deviation after each of them.
-    """
+    """Compare means and deviations after each number of rounds at which all runs were evaluated."""
     all_runs = [run for runs in trajectories.values() for run in runs]
     common = sorted(set.intersection(*({seen.rounds for seen in run} for run in all_runs)))
     rows = []
@@ -103,8 +93,7 @@ def at_equal_rounds(trajectories: Trajectories) -> dict[str, Any]:
 def default_budget(trajectories: Trajectories) -> Budget:
     """Allow what the cheapest method spent, in seconds and in bytes, with any memory.
 
-    Returns:
-        The least, over methods, of the most that a seed spent; no limit where nothing was spent.
+    That is the least, over methods, of the most that a seed spent; no limit where nothing was spent.
     """
 
     def least(name: str) -> float | None:
@@ -120,17 +109,9 @@ def default_budget(trajectories: Trajectories) -> Budget:
 def best_within(
     trajectories: Trajectories, peaks: Mapping[str, float], budget: Budget, score: Score
 ) -> dict[str, Any]:
-    """Find the best score that each method reaches within a budget.
+    """Find the best score that each method reaches within the seconds, within the bytes, and within all.
 
-    Args:
-        trajectories: All runs.
-        peaks: The methods' peak memory above the model, in bytes.
-        budget: The limits.
-        score: What the task is judged by.
-
-    Returns:
-        The budget, and for each method whether it fits into the memory and what it reaches within the seconds, within
-        the bytes, and within all: null if some seed was not evaluated by then, or the method does not fit.
+    It is null if some seed was not evaluated by then; the last one also if the method does not fit into the memory.
     """
     time, wire = (
         Budget(client_seconds=budget.client_seconds),
@@ -165,17 +146,7 @@ def _is_within(seen: Evaluation, limit: Budget) -> bool:
 
 
 def cost_to_target(trajectories: Trajectories, target: float, score: Score) -> dict[str, Any]:
-    """Find what each method spends until it first reaches a score.
-
-    Args:
-        trajectories: All runs.
-        target: The score to reach.
-        score: What the task is judged by.
-
-    Returns:
-        The target, and for each method how many seeds reach it and their mean rounds, client seconds and bytes: null
-        if none does.
-    """
+    """Find what each method spends until it first reaches a score, on average over the seeds that reach it."""
     rows = []
     for name, runs in trajectories.items():
         first = [next((seen for seen in run if score.reaches(seen.score, target)), None) for run in runs]

@@ -33,14 +33,7 @@ def shared_settings(config: Config) -> dict[str, object]:
 
 
 def check_fairness(runs: Mapping[str, Config]) -> None:
-    """Make sure that runs may be compared.
-
-    Args:
-        runs: Configurations by the names of their methods.
-
-    Raises:
-        ConfigError: If they differ in a setting that all methods must share.
-    """
+    """Refuse (ConfigError) runs, by method, that differ in a setting that all methods must share."""
     (first, *others) = runs
     wanted = shared_settings(runs[first])
     for name in others:

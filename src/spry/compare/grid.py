@@ -20,11 +20,6 @@ Point = Mapping[str, Any]
 def grid_points(config: Config, name: str, seed: int) -> list[Point]:
     """List every combination of the values of a method's grid, the last setting changing fastest.
 
-    Args:
-        config: The comparison's configuration.
-        name: The method.
-        seed: The seed of the trials.
-
     Raises:
         ConfigError: If there is no grid for the method, a setting has no list of values, or changes nothing.
     """

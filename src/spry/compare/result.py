@@ -18,8 +18,8 @@ from spry.compare.costs import (
     mean_and_std,
     trajectory,
 )
-from spry.experiment import log
 from spry.experiment.config import Config
+from spry.experiment.log import read_rounds
 from spry.experiment.run import SUMMARY
 from spry.tasks.score import Score
 
@@ -30,24 +30,14 @@ NEAR = 0.97
 def read_result(
     configs: Mapping[str, Config], folders: Mapping[str, Sequence[Path]], budget: Budget, target: float | None
 ) -> dict[str, Any]:
-    """Sum up finished runs.
-
-    Args:
-        configs: A run's configuration, by method.
-        folders: A method's run folders, one a seed.
-        budget: Limits of the view under a budget; one that is not given is what the cheapest rival spent.
-        target: The score to reach; near the best backpropagated one if not given.
-
-    Returns:
-        ``schema``, ``score``, ``rows`` and ``views``.
-    """
+    """Sum up finished runs into ``schema``, ``score``, ``rows`` and ``views``; folders are one a seed, by method."""
     summaries = {name: [_read(folder / SUMMARY) for folder in own] for name, own in folders.items()}
     score = Score.of_summary(next(iter(summaries.values()))[0])
     rows = [
         {**summarize_method(name, summaries[name]), **_traits(config)} for name, config in configs.items()
     ]
     trajectories = {
-        name: [trajectory(log.read(folder), score) for folder in own] for name, own in folders.items()
+        name: [trajectory(read_rounds(folder), score) for folder in own] for name, own in folders.items()
     }
     return {
         "schema": 2,

@@ -13,10 +13,10 @@ from spry.compare.archive import archive_stale_run
 from spry.compare.fairness import check_fairness
 from spry.compare.grid import Point, grid_points, settings_at_edge
 from spry.core.errors import ConfigError, TrainingError
-from spry.experiment import log
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config
 from spry.experiment.folder import SUMMARY, is_finished, matches
+from spry.experiment.log import read_rounds
 from spry.experiment.run import Started, run
 from spry.runtime.records import Round
 from spry.tasks.score import Score
@@ -28,14 +28,7 @@ TRIAL_SEED = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One point of a method's grid.
-
-    Args:
-        method: Whose point it is.
-        number: Its place in the grid, from 0.
-        point: The settings tried.
-        config: The run that tries them.
-    """
+    """One point of a method's grid: its number, from 0, the settings tried, and the run that tries them."""
 
     method: str
     number: int
@@ -74,18 +67,7 @@ def list_trials(config: Config, methods: Sequence[str]) -> list[Trial]:
 
 
 def run_trial(trial: Trial, folder: Path) -> Iterator[Started | Round]:
-    """Run a trial unless that was done before; one whose training breaks down is recorded as failed.
-
-    Args:
-        trial: The trial.
-        folder: The comparison's folder.
-
-    Yields:
-        What the run yields.
-
-    Raises:
-        CheckpointError: If the trial's folder holds another run, or a checkpoint cannot be written or read.
-    """
+    """Run a trial unless that was done before; one whose training breaks down is recorded as failed."""
     place = folder / trial.place
     if is_finished(trial.config, place) or (matches(trial.config, place) and (place / FAILED).is_file()):
         return
@@ -97,14 +79,7 @@ def run_trial(trial: Trial, folder: Path) -> Iterator[Started | Round]:
 
 
 def choose_settings(trials: Sequence[Trial], folder: Path) -> dict[str, Any]:
-    """Choose the best point of each method.
-
-    Args:
-        trials: All trials, done.
-        folder: The comparison's folder.
-
-    Returns:
-        What ``comparison.json`` keeps of the tuning; ``methods.NAME.chosen`` are the settings.
+    """Choose the best point of each method, as ``methods.NAME.chosen`` of what ``comparison.json`` keeps.
 
     Raises:
         TrainingError: If no trial of a method succeeded.
@@ -163,7 +138,7 @@ def _result(place: Path) -> dict[str, Any]:
         return {"score": None, "loss": None, **_read(place / FAILED)}
     summary = _read(place / SUMMARY)
     loss = next(
-        (entry["test_loss"] for entry in reversed(log.read(place)) if entry["test_loss"] is not None), None
+        (entry["test_loss"] for entry in reversed(read_rounds(place)) if entry["test_loss"] is not None), None
     )
     return {
         "score": summary[Score.of_summary(summary).key("test")],

@@ -22,7 +22,7 @@ from spry.models.adapters.registry import register_adapter
 class LoraA(Lora):
     """Low-rank adaptation that trains ``A`` alone: ``y = W x + (alpha / rank) B A x`` with ``A = 0`` at the start.
 
-    ``B`` is frozen at the leading left singular vectors of ``W``. Each column has the length ``sqrt(D_out / (3 D_in))``:
+    ``B`` is frozen at the first left singular vectors of ``W``. Each column has the length ``sqrt(D_out / (3 D_in))``:
     steps of one size in every weight then change ``W`` by as much as LoRA's first ones do. What is trained has few
     outputs, ``rank`` numbers a token, and wide inputs: the shape that activation directions estimate best.
 

@@ -39,18 +39,10 @@ class WireError(SpryError, ValueError):
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
-    """Say which name was probably meant, and which are allowed unless they are too many to read.
+    """Name the allowed name that was probably meant, and all allowed ones unless they are too many to read.
 
-    Args:
-        given: The name the user wrote.
-        allowed: The names that would have been understood.
-
-    Returns:
-        A sentence to append to an error message.
-
-    Example:
-        >>> nearest("spri", ["fedavg", "spry"])
-        "Did you mean 'spry'? Known: fedavg, spry."
+    >>> nearest("spri", ["fedavg", "spry"])
+    "Did you mean 'spry'? Known: fedavg, spry."
     """
     names = sorted(allowed)
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)

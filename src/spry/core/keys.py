@@ -33,40 +33,17 @@ class Key:
     path: tuple[str | int, ...] = ()
 
     def fold(self, *parts: str | int) -> Key:
-        """Make the child key for a path below this one.
-
-        Args:
-            *parts: Names or counts, such as ``"round", 3, "client", 7``.
-
-        Returns:
-            A key whose draws are independent of this key's.
-        """
+        """Make the child key for a path such as ``"round", 3, "client", 7``; the draws of the two are independent."""
         return Key(self.seed, self.path + tuple(p if isinstance(p, str) else int(p) for p in parts))
 
     def generator(self, name: str = "") -> np.random.Generator:
-        """Open the stream of numbers that belongs to this key and a name.
-
-        Args:
-            name: What is drawn for, such as a weight's name.
-
-        Returns:
-            A fresh NumPy generator over Philox; equal arguments give equal streams.
-        """
+        """Open the Philox stream of this key and a name, such as a weight's; equal arguments give equal streams."""
         text = repr((self.seed, *self.path, name)).encode()
         digest = hashlib.blake2b(text, digest_size=16, person=b"spry-key").digest()
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
     def normal(self, name: str, shape: tuple[int, ...], like: Tensor | None = None) -> Tensor:
-        """Draw independent standard normal numbers, in float32 on the CPU, then move them.
-
-        Args:
-            name: What is drawn for.
-            shape: Shape of the result.
-            like: Tensor whose device and dtype the result takes; float32 on the CPU without one.
-
-        Returns:
-            A tensor of ``shape``.
-        """
+        """Draw independent standard normal numbers, in float32 on the CPU, then in ``like``'s dtype on its device."""
         drawn = torch.empty(
             shape
         )  # memory of torch's alignment, for kernels may round differently on another
@@ -74,28 +51,11 @@ class Key:
         return drawn if like is None else drawn.to(device=like.device, dtype=like.dtype)
 
     def signs(self, name: str, shape: tuple[int, ...], like: Tensor | None = None) -> Tensor:
-        """Draw independent signs, -1 or +1 with equal chance.
-
-        Args:
-            name: What is drawn for.
-            shape: Shape of the result.
-            like: Tensor whose device and dtype the result takes; float32 on the CPU without one.
-
-        Returns:
-            A tensor of ``shape``.
-        """
+        """Draw independent signs, -1 or +1 with equal chance, on the device and in the dtype of ``like``."""
         bits = np.asarray(self.generator(name).integers(0, 2, size=shape, dtype=np.int8))
         drawn = torch.from_numpy(bits).to(torch.float32).mul_(2).sub_(1)
         return drawn if like is None else drawn.to(device=like.device, dtype=like.dtype)
 
     def permutation(self, count: int, name: str = "") -> list[int]:
-        """Draw a random order.
-
-        Args:
-            count: How many things are ordered.
-            name: What is drawn for.
-
-        Returns:
-            The numbers ``0 .. count - 1`` in random order.
-        """
+        """Draw a random order of ``0 .. count - 1``."""
         return self.generator(name).permutation(count).tolist()

@@ -16,32 +16,12 @@ Params = Mapping[str, Tensor]
 
 
 def tree_map(function: Callable[..., Tensor], first: Params, *others: Params) -> dict[str, Tensor]:
-    """Apply a function to the tensors of one name at a time.
-
-    Args:
-        function: Takes one tensor of ``first`` and the tensors of the same name in ``others``.
-        first: The weights whose names are walked.
-        *others: Weights that hold at least the names of ``first``.
-
-    Returns:
-        The results under the names of ``first``.
-    """
+    """Apply a function to the tensors of each name in ``first``; the others must hold these names, too."""
     return {name: function(value, *(other[name] for other in others)) for name, value in first.items()}
 
 
 def restrict(params: Params, names: Iterable[str]) -> dict[str, Tensor]:
-    """Keep the named tensors only, in the order of ``params``.
-
-    Args:
-        params: Weights.
-        names: Names to keep; each must be there.
-
-    Returns:
-        The named part of ``params``; the tensors are shared, not copied.
-
-    Raises:
-        KeyError: If a name is not in ``params``.
-    """
+    """Keep the named tensors only, shared and in the order of ``params``; an unknown name is a KeyError."""
     kept = set(names)
     missing = kept - params.keys()
     if missing:
@@ -50,91 +30,33 @@ def restrict(params: Params, names: Iterable[str]) -> dict[str, Tensor]:
 
 
 def merge(base: Params, part: Params) -> dict[str, Tensor]:
-    """Replace the tensors of ``base`` by those of the same name in ``part``.
-
-    Args:
-        base: Weights.
-        part: Replacements; their names must be in ``base``.
-
-    Returns:
-        New weights with the names and order of ``base``.
-    """
+    """Replace tensors of ``base`` by those of the same name in ``part``, whose names must all be in ``base``."""
     assert part.keys() <= base.keys(), sorted(part.keys() - base.keys())
     return {name: part.get(name, value) for name, value in base.items()}
 
 
 def add(params: Params, updates: Params) -> dict[str, Tensor]:
-    """Add updates to the weights they name: ``w + u``.
-
-    Args:
-        params: Weights.
-        updates: What to add, for some or all of the names.
-
-    Returns:
-        New weights with the names and order of ``params``.
-    """
+    """Add updates to the weights they name, ``w + u``; the other weights stay."""
     return merge(params, {name: params[name] + update for name, update in updates.items()})
 
 
 def dot(left: Params, right: Params) -> float:
-    """Inner product over all tensors, summed in float64.
-
-    Args:
-        left: Weights.
-        right: Weights that hold at least the names of ``left``.
-
-    Returns:
-        ``sum_n <left_n, right_n>``.
-    """
+    """Inner product over the tensors of ``left``, ``sum_n <left_n, right_n>``, summed in float64."""
     return float(sum((left[n].double() * right[n].double()).sum() for n in left))
 
 
 def nbytes(params: Params) -> int:
-    """Bytes that the values of these tensors take.
-
-    Args:
-        params: Weights.
-
-    Returns:
-        ``sum_n numel_n * itemsize_n``.
-    """
+    """Bytes of the values, ``sum_n numel_n * itemsize_n``."""
     return sum(value.numel() * value.element_size() for value in params.values())
 
 
 def size(params: Params) -> int:
-    """Count the scalar weights.
-
-    Args:
-        params: Weights.
-
-    Returns:
-        ``sum_n numel_n``, the ``d`` of the estimators' error formulas.
-    """
+    """Count the scalar weights, ``sum_n numel_n``: the ``d`` of the estimators' error formulas."""
     return sum(value.numel() for value in params.values())
 
 
-def all_finite(params: Params) -> bool:
-    """Tell whether no value is NaN or infinite.
-
-    Args:
-        params: Weights.
-
-    Returns:
-        True if every value is finite; True for no weights at all.
-    """
-    return all(bool(torch.isfinite(value).all()) for value in params.values())
-
-
 def digest(params: Params, length: int) -> bytes:
-    """Hash names and bits of all tensors, so that two sides can tell whether theirs are the same.
-
-    Args:
-        params: Weights.
-        length: Bytes of the result, from 1 to 64.
-
-    Returns:
-        BLAKE2b of them.
-    """
+    """Hash names and bits of all tensors to 1 to 64 bytes of BLAKE2b, so that two sides can compare theirs."""
     hashed = hashlib.blake2b(digest_size=length, person=b"spry-params")
     for name, value in params.items():
         hashed.update(name.encode())

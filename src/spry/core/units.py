@@ -27,10 +27,8 @@ class Unit:
 
 
 def names_of(units: Iterable[Unit]) -> tuple[str, ...]:
-    """List the weights of several units, in their order."""
     return tuple(name for unit in units for name in unit.names)
 
 
 def exact_names(units: Iterable[Unit]) -> frozenset[str]:
-    """List the weights whose gradient is taken exactly."""
     return frozenset(names_of(unit for unit in units if unit.exact))

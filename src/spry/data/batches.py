@@ -21,11 +21,7 @@ class TrainingBatches:
     Iterating twice gives the same batches twice.
 
     Args:
-        data: The tokenised data set.
-        places: The client's examples in it; none gives no batch.
         key: Where the orders come from; fold client and round in.
-        batch_size: Examples per batch, at least 1.
-        epochs: Passes over the examples, at least 1.
         steps: Number of batches, at least 1, in place of ``epochs``; begins a new epoch as often as needed.
     """
 
@@ -59,13 +55,7 @@ class TrainingBatches:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluationBatches:
-    """All examples once, the longest first, so that a batch wastes little on padding.
-
-    Args:
-        data: The tokenised data set.
-        places: The examples to evaluate on; None takes all.
-        batch_size: Examples per batch, at least 1.
-    """
+    """The examples at ``places`` (all if None), the longest first, so that a batch wastes little on padding."""
 
     data: Encoded
     places: Sequence[int] | NDArray[np.int32] | None = None

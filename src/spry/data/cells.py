@@ -32,17 +32,9 @@ _ADVICE = {
 
 
 def texts(cells: Sequence[Any], where: str) -> tuple[list[str], list[str]]:
-    """Take a column's cells as texts; a missing or blank one becomes the empty text.
+    """Take a column's cells as texts, and say what is odd about them; a missing or blank one becomes the empty text.
 
-    Args:
-        cells: The column.
-        where: Source and column, for messages.
-
-    Returns:
-        The texts, and sentences on what is odd about them.
-
-    Raises:
-        DataError: If a cell is neither text nor a number, or all are numbers, or all spell lists.
+    A column is refused (DataError) if a cell is neither text nor a number, or if all are numbers or spell lists.
     """
     found = [text(cell, where, row) for row, cell in enumerate(cells, start=1)]
     filled = [words for words in found if words]
@@ -60,19 +52,7 @@ def texts(cells: Sequence[Any], where: str) -> tuple[list[str], list[str]]:
 
 
 def text(cell: Any, where: str, row: int) -> str:
-    """Take one cell as text.
-
-    Args:
-        cell: Any value.
-        where: Source and column, for messages.
-        row: Its row, from 1.
-
-    Returns:
-        The text as it is written; empty if it is missing or blank.
-
-    Raises:
-        DataError: If it is a list, a dictionary, a date or bytes that are no UTF-8.
-    """
+    """Take one cell, in a row counted from 1, as text; empty if it is missing or blank."""
     if isinstance(cell, bytes) and _is_utf8(cell):
         cell = cell.decode("utf-8")
     if isinstance(cell, str):

@@ -22,19 +22,9 @@ _MANY = 20  # more whole numbers than this, with gaps between them, may be a qua
 def number_labels(
     values: Sequence[str], order: Sequence[str] | None = None, *, source: str = "labels"
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Number labels by their class.
+    """Number labels by their class, and name the classes; a label that is not in ``order`` is a DataError.
 
-    Args:
-        values: A label per example.
-        order: The classes in the order of their numbers, such as a checkpoint's; None takes the labels found,
-            numbers by their size and anything else in alphabetical order.
-        source: Where the labels come from, for messages.
-
-    Returns:
-        The number of each example's class, and the classes' names.
-
-    Raises:
-        DataError: If a label is not in ``order``.
+    Without an ``order``, such as a checkpoint's, numbers are sorted by their size and other labels by the alphabet.
     """
     names = tuple(order) if order is not None else in_order(set(values))
     numbers = {name: number for number, name in enumerate(names)}
@@ -53,20 +43,8 @@ def in_order(names: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def check(found: Collection[str], rows: int, where: str) -> list[str]:
-    """Refuse labels that are no classes.
-
-    Args:
-        found: The different labels.
-        rows: How many rows they label.
-        where: Source and column, for messages.
-
-    Returns:
-        Sentences on what is unusual.
-
-    Raises:
-        DataError: If labels combine others, are many real numbers, or one a row.
-    """
+def check_classes(found: Collection[str], rows: int, where: str) -> list[str]:
+    """Refuse labels that combine others, are many real numbers, or one a row; say what is unusual about the rest."""
     _refuse_lists(found, where)
     real = _real_numbers(found)
     if len(real) > MOST_REAL_CLASSES and 2 * len(real) > len(found):

@@ -14,7 +14,7 @@ from spry.core.keys import Key
 from spry.data import clients, partition
 from spry.data.batches import EvaluationBatches
 from spry.data.dataset import Dataset, Splits
-from spry.data.datasets import load
+from spry.data.datasets import load_splits
 from spry.data.encoded import Encoded
 from spry.data.federation import Federation
 
@@ -55,16 +55,10 @@ class ClientData:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes' names, in the order of their numbers."""
         return tuple(self.splits.train.label_names)
 
     def encode(self, task: Encoder, *, max_length: int | None = None) -> Federation:
-        """Tokenise all text for a task.
-
-        Args:
-            task: Whose tokens they become.
-            max_length: Tokens after which a text is cut; at most, and without a number, what the model takes.
-        """
+        """Tokenise all text for a task, cut after ``max_length`` tokens: by default what the model takes."""
         length = min(max_length or task.max_length, task.max_length)
         train = task.encode(self.splits.train, max_length=length)
         test = self.splits.test
@@ -80,17 +74,10 @@ class ClientData:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledText:
-    """Labelled text as it was loaded, with a test part.
-
-    Args:
-        splits: Its training and test parts.
-    """
-
     splits: Splits
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes' names, in the order of their numbers."""
         return tuple(self.splits.train.label_names)
 
     def partition(
@@ -145,5 +132,5 @@ def load_dataset(
         DataError: If the source cannot be found or read.
     """
     return LabelledText(
-        splits=load(name, text=text, label=label, group=group, test=test, test_fraction=TEST_SHARE)
+        splits=load_splits(name, text=text, label=label, group=group, test=test, test_fraction=TEST_SHARE)
     )

@@ -16,14 +16,10 @@ from spry.data.encoded import Encoded
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Client:
-    """One participant: places in a data set that all virtual clients share, nothing else.
+    """One participant: indices in a data set that all virtual clients share, nothing else.
 
-    Args:
-        id: Its number, ``0 .. clients - 1``.
-        name: Its natural id, or its number as text.
-        data: The tokenised training data of everybody.
-        train: Places of the examples it trains on; may be empty.
-        held_out: Places of the examples it only evaluates on; may be empty.
+    Its id counts from 0; its name is its natural id, or the id as text. It trains on ``train``, and only evaluates on
+    ``held_out``.
     """
 
     id: int
@@ -35,18 +31,7 @@ class Client:
     def batches(
         self, key: Key, round: int, *, batch_size: int, epochs: int = 1, steps: int | None = None
     ) -> TrainingBatches:
-        """Shuffle its training examples for one round.
-
-        Args:
-            key: The run's key; client and round are folded in here.
-            round: Number of the round.
-            batch_size: Examples per batch, at least 1.
-            epochs: Passes over the examples, at least 1.
-            steps: Number of batches in place of ``epochs``.
-
-        Returns:
-            Its batches; equal arguments give equal batches.
-        """
+        """Shuffle its training examples for one round; client and round are folded into the run's key here."""
         return TrainingBatches(
             data=self.data,
             places=self.train,
@@ -57,29 +42,16 @@ class Client:
         )
 
     def held_out_batches(self, batch_size: int = 64) -> EvaluationBatches:
-        """The examples it keeps back, each once."""
         return EvaluationBatches(data=self.data, places=self.held_out, batch_size=batch_size)
 
 
 def make(
     dealt: Mapping[str, NDArray[np.int32]], data: Encoded, key: Key, *, held_out: float = 0.2
 ) -> list[Client]:
-    """Make clients of a partition, each keeping back a random part of its examples.
+    """Make clients of a partition, in its order, each keeping back a random part of its examples.
 
-    A client with ``n`` examples keeps ``round(held_out * n)`` of them back, at most ``n - 1``; with
-    0.2 that is none of 1 or 2 examples and one of 3.
-
-    Args:
-        dealt: The places of each client's examples, by name.
-        data: The tokenised data set the places point into.
-        key: Where the choice of held-out examples comes from.
-        held_out: Share kept back, from 0 (nothing) to below 1.
-
-    Returns:
-        The clients, in the order of ``dealt``.
-
-    Raises:
-        DataError: If ``held_out`` lies outside its range.
+    A client with ``n`` examples keeps ``round(held_out * n)`` of them back, at most ``n - 1``; with 0.2 that is none
+    of 1 or 2 examples and one of 3.
     """
     if not 0 <= held_out < 1:
         raise DataError(f"The clients' held-out share is {held_out}. Allowed: from 0 to below 1.")

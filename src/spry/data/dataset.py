@@ -20,12 +20,9 @@ class Dataset:
     """Texts with their labels, in a fixed order.
 
     Args:
-        name: What the data set is called in messages and reports.
         texts: One text or pair of texts per example; never blank.
         labels: One class per example, ``0 .. len(label_names) - 1``.
-        label_names: What each class is called; at least two.
         groups: Natural client ids, one per example, where the data has them.
-        reading: How the source was read, where there is one.
     """
 
     name: str
@@ -44,7 +41,6 @@ class Dataset:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Examples by class, in the classes' order."""
         found = Counter(self.labels)
         return {name: found[number] for number, name in enumerate(self.label_names)}
 
@@ -59,17 +55,7 @@ class Dataset:
         )
 
     def relabelled(self, order: Sequence[str]) -> Dataset:
-        """Number the classes in another order, such as a checkpoint's own.
-
-        Args:
-            order: All classes' names in the order of their numbers; may hold more than the data has.
-
-        Returns:
-            The same examples under the new numbers.
-
-        Raises:
-            DataError: If a name occurs twice in ``order``, or a class of the data does not occur in it.
-        """
+        """Number the classes in another order, such as a checkpoint's, which may have more classes than the data."""
         if len(set(order)) < len(order):
             raise DataError(
                 f"{self.name}: the order of the classes names one of them twice: {', '.join(order)}."
@@ -86,13 +72,9 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """A data set for training, and its test part where there is one.
+    """A data set for training, and its test part, ``official`` if it is the source's own, where there is one.
 
-    Args:
-        train: What is dealt out to the clients.
-        test: What nobody trains on; None if the source has no test part and none was held out.
-        official: True if ``test`` is the source's own test part, False if it was held out of ``train``.
-        duplicates: Examples dropped from ``train`` because their texts are in ``test``.
+    ``duplicates`` counts the examples dropped from ``train`` because their texts are in ``test``.
     """
 
     train: Dataset
@@ -101,13 +83,11 @@ class Splits:
     duplicates: int = 0
 
     def relabelled(self, order: Sequence[str]) -> Splits:
-        """Number the classes of both parts in another order; see ``Dataset.relabelled``."""
         test = None if self.test is None else self.test.relabelled(order)
         return replace(self, train=self.train.relabelled(order), test=test)
 
     @cached_property
     def facts(self) -> Facts:
-        """What was read, and what it was divided into."""
         tested = set() if self.test is None else set(self.test.texts)
         labels: dict[Text, set[int]] = {}
         for text, label in zip(self.train.texts, self.train.labels, strict=True):

@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from spry.core.errors import DataError, nearest
-from spry.data import builtin, hub
-from spry.data.builtin import BUILTINS
+from spry.data import hub
+from spry.data.builtin import BUILTINS, load_builtin
 from spry.data.dataset import Splits
-from spry.data.examples import Blank, dataset
-from spry.data.files import READERS, ending, read
+from spry.data.examples import Blank, build_dataset
+from spry.data.files import ENDINGS, ending, read_table
 from spry.data.holdout import hold_out
 from spry.data.table import Columns
 
 
-def load(
+def load_splits(
     name: str,
     *,
     text: str | Sequence[str] = "text",
@@ -29,45 +29,31 @@ def load(
     separator: str | None = None,
     blank: Blank = "error",
 ) -> Splits:
-    """Load labelled text by the name of a built-in data set, the path of a file or folder, or a name on the Hub.
+    """Load labelled text: a built-in data set, a file or folder, or a name on the Hub; see ``load_dataset``.
 
     Args:
-        name: ``tweets`` or ``bbc-news``; a file of CSV, TSV, JSON, JSON Lines or Parquet, also packed; a folder
-            that ``datasets`` saved or can load; or a Hub name. A built-in data set has its own columns and ignores
-            all arguments below.
-        text: The text column, or two of them for pairs such as premise and hypothesis.
-        label: The label column.
-        group: The column of natural client ids, if the data is to be dealt by it.
-        test: The official test part: a second file beside a file, the name of a part for a Hub data set.
-        test_fraction: Share of the training part to hold out, in (0, 1), where there is no official test
-            part; None holds out nothing. The same examples are held out in every run.
-        subset: The configuration of a Hub data set, such as ``sst2``.
+        name: As there. A built-in data set has its own columns and ignores all arguments below.
+        test_fraction: Share of the training part to hold out, in (0, 1), where there is no official test part; None
+            holds out nothing. The same examples are held out in every run.
         encoding: How a text file is encoded; None reads UTF-8, and UTF-16 with a byte order mark.
-        separator: What stands between the cells of a CSV file; None finds it.
         blank: ``"error"`` refuses empty texts, labels and ids, ``"skip"`` leaves their rows out and counts them.
-
-    Returns:
-        The training part and, if there is one or one was held out, the test part, in the source's own order,
-        with the facts of what was read.
-
-    Raises:
-        DataError: If the source cannot be found or read, lacks a column, holds what is no text or no label, has
-            empty texts, no rows, one class only, or a test label that the training part does not have.
     """
     if name in BUILTINS:
-        return builtin.load(name)
+        return load_builtin(name)
     path = Path(name)
     columns = Columns(text=(text,) if isinstance(text, str) else tuple(text), label=label, group=group)
-    if path.is_file() or (ending(path) in READERS and not path.exists()):
+    if path.is_file() or (ending(path) in ENDINGS and not path.exists()):
         files = [name, *([test] if test else [])]
-        tables = [read(Path(file), columns, encoding=encoding, separator=separator) for file in files]
+        tables = [read_table(Path(file), columns, encoding=encoding, separator=separator) for file in files]
     else:
         if "/" not in name and not path.exists() and nearest(name, BUILTINS).startswith("Did you mean"):
             raise DataError(f"There is no data set {name!r}. {nearest(name, BUILTINS)}")
         tables = hub.tables(name, columns, subset=subset, test=test)
-    train = dataset(tables[0], columns, name=path.name if path.exists() else name, blank=blank)
+    train = build_dataset(tables[0], columns, name=path.name if path.exists() else name, blank=blank)
     if len(tables) > 1:
         columns = replace(columns, group=None)  # only training examples are dealt
-        held = dataset(tables[1], columns, name=f"{train.name} (test)", names=train.label_names, blank=blank)
+        held = build_dataset(
+            tables[1], columns, name=f"{train.name} (test)", names=train.label_names, blank=blank
+        )
         return Splits(train=train, test=held, official=True)
     return Splits(train=train) if test_fraction is None else hold_out(train, test_fraction)

@@ -10,7 +10,7 @@ from io import StringIO
 from typing import Any
 
 from spry.core.errors import DataError
-from spry.data.facts import count
+from spry.data.facts import quantity
 from spry.data.table import Columns
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
@@ -40,22 +40,13 @@ def heads(text: str, columns: Columns, told: str) -> bool:
     return set(columns.names) <= set(_names(_first_row(text, separator(text, columns, told))))
 
 
-def parse(text: str, *, source: str, columns: Columns, separator: str) -> tuple[list[str], list[list[Any]]]:
-    """Split a text into the names of its columns and its rows.
+def parse_delimited(
+    text: str, *, source: str, columns: Columns, separator: str
+) -> tuple[list[str], list[list[Any]]]:
+    """Split a text into the names in its first line and its rows; None fills a row that is too short.
 
-    Between tabs, quotation marks are text, as in GLUE, unless the file was clearly written with quoting.
-
-    Args:
-        text: The whole file.
-        source: Where it comes from, for messages.
-        columns: The columns that are wanted.
-        separator: What stands between cells.
-
-    Returns:
-        The names in the first line, and the cells of all other rows; None where a row is too short.
-
-    Raises:
-        DataError: If a quotation mark is stray, or a row has more cells than the first line.
+    Between tabs, quotation marks are text, as in GLUE, unless the file was clearly written with quoting. Stray
+    quotation marks and rows with more cells than names are refused.
     """
     spaced = any(name.startswith(" ") for name in _first_row(text, separator))
     form: dict[str, Any] = {"delimiter": separator, "skipinitialspace": spaced}
@@ -125,7 +116,7 @@ def _refuse_swallowed(
         if alike >= 2 and 2 * alike >= len(alone):
             raise DataError(
                 f"{source}: row {number}: the quotation mark that opens a cell in line {row.first} closes only in "
-                f"line {row.last}, and would swallow {count(row.last - row.first, 'row')}. Remove it, or close the "
+                f"line {row.last}, and would swallow {quantity(row.last - row.first, 'row')}. Remove it, or close the "
                 "cell where its text ends."
             )
 

@@ -49,12 +49,10 @@ class Encoded:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
         tensors = (*self.fields.values(), self.labels)
         return sum(t.numel() * t.element_size() for t in tensors) + self.starts.nbytes
 
     def notes(self) -> list[str]:
-        """What happened to the texts, a sentence each."""
         notes = []
         if self.cut:
             share, most = self.cut / len(self), int(self.lengths.max())
@@ -90,17 +88,7 @@ class Encoded:
 
 
 def encode(dataset: Dataset, tokenizer: Tokenizer, *, max_length: int, pad: int) -> Encoded:
-    """Tokenise a data set once, cutting long texts.
-
-    Args:
-        dataset: Texts or pairs of texts.
-        tokenizer: Turns a list of texts into lists of tokens; adds its own special tokens.
-        max_length: Tokens kept of an example (of both texts together), special tokens included; at least 1.
-        pad: The token that will fill short rows.
-
-    Returns:
-        The tokens of all examples, in the order of the data set.
-    """
+    """Tokenise a data set once, keeping ``max_length`` tokens of an example, special ones included."""
     flat: dict[str, list[Tensor]] = {}
     lengths, cut, marked = [0], 0, 0
     for start in range(0, len(dataset), _CHUNK):

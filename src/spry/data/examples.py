@@ -9,7 +9,7 @@ from spry.core.errors import DataError, nearest
 from spry.data import cells
 from spry.data.classes import number_labels
 from spry.data.dataset import Dataset
-from spry.data.facts import LeftOut, Reading, count
+from spry.data.facts import LeftOut, Reading, quantity
 from spry.data.labels import clean
 from spry.data.table import Columns, Table
 
@@ -17,7 +17,7 @@ Blank = Literal["error", "skip"]
 """What becomes of an empty text, label or id: its file is refused, or its row is left out and counted."""
 
 
-def dataset(
+def build_dataset(
     table: Table,
     columns: Columns,
     *,
@@ -27,19 +27,7 @@ def dataset(
 ) -> Dataset:
     """Build a data set from named columns; its examples keep the order of the table.
 
-    Args:
-        table: A table as read.
-        columns: Its columns of texts, labels and, if any, natural client ids.
-        name: What the data set is called.
-        names: The classes of the training part; None finds them here.
-        blank: Whether empty cells are refused or their rows left out.
-
-    Returns:
-        The examples, and how they were read.
-
-    Raises:
-        DataError: If a column is missing or holds what is no text or label, a cell is empty, a label is not in
-            ``names``, or there is one class only.
+    ``names`` are the classes of the training part; None finds them here. At least two are needed.
     """
     _check(table, columns, blank)
     texts, text_notes = zip(*(_texts(table, column) for column in columns.text), strict=True)
@@ -51,7 +39,7 @@ def dataset(
     out = _empty(table, filled, blank) | {unlabelled: list(labels.unlabelled)}
     dropped = {row for rows in out.values() for row in rows}
     kept = [row for row in range(len(table)) if row not in dropped]
-    why = ", ".join(f"{count(len(rows), 'row')} with {reason}" for reason, rows in out.items() if rows)
+    why = ", ".join(f"{quantity(len(rows), 'row')} with {reason}" for reason, rows in out.items() if rows)
     numbers, classes = _numbered(table, columns.label, labels.values, kept, names, why)
     pairs = texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
     return Dataset(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 
-def count(number: int, noun: str) -> str:
+def quantity(number: int, noun: str) -> str:
     """Write a number of things: ``1 row``, ``1,000 rows``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
@@ -30,9 +30,6 @@ class Reading:
     """How one source was read.
 
     Args:
-        source: Its path or name.
-        format: What it turned out to be.
-        rows: Rows found.
         size: Bytes of the file; None if there is no single file.
         left_out: Rows that became no examples, by reason.
         notes: Sentences on what was changed, or looks odd.
@@ -47,7 +44,7 @@ class Reading:
 
     def __str__(self) -> str:
         return "; ".join([
-            f"{self.source} ({self.format}, {count(self.rows, 'row')})",
+            f"{self.source} ({self.format}, {quantity(self.rows, 'row')})",
             *map(str, self.left_out),
         ])
 
@@ -57,9 +54,7 @@ class Facts:
     """What a data set consists of after reading and dividing.
 
     Args:
-        readings: How the sources were read: the training part's, and the test part's if it is another.
         train: Training examples by class, in the classes' order.
-        test: Test examples by class; None without a test part.
         official: Whether the test part is the source's own.
         duplicates: Training examples dropped because their texts are in the test part.
         overlap: Training examples kept although their texts are in an official test part.
@@ -97,11 +92,10 @@ class Facts:
         return notes
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain values, for a JSON document."""
         return asdict(self)
 
 
 def _counted(classes: Mapping[str, int]) -> str:
     shown = ", ".join(f"{name!r} {number:,}" for name, number in list(classes.items())[:10])
     more = f", and {len(classes) - 10} more" if len(classes) > 10 else ""
-    return f"{count(sum(classes.values()), 'example')} of {len(classes)} classes ({shown}{more})"
+    return f"{quantity(sum(classes.values()), 'example')} of {len(classes)} classes ({shown}{more})"

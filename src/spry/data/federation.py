@@ -16,10 +16,7 @@ class Federation:
     """Clients by number, each seen through the same settings of local training.
 
     Args:
-        clients: All clients; the i-th has number i.
         test: Batches of the official or held-out test part; empty without one.
-        batch_size: Examples per training batch, >= 1.
-        epochs: Passes over a client's examples in a round, >= 1.
         steps: Batches a round, >= 1, in place of ``epochs``.
         notes: What a user should know of how texts became tokens.
     """
@@ -32,11 +29,9 @@ class Federation:
     notes: tuple[str, ...] = ()
 
     def trainable(self) -> list[int]:
-        """Numbers of the clients that have training examples."""
         return [client.id for client in self.clients if len(client.train)]
 
     def examples(self, client: int) -> int:
-        """How many examples a client trains on."""
         return len(self.clients[client].train)
 
     def batches(self, client: int, round: int, key: Key) -> TrainingBatches:
@@ -46,5 +41,4 @@ class Federation:
         )
 
     def held_out(self, client: int) -> EvaluationBatches:
-        """The examples that a client is only evaluated on, each once."""
         return self.clients[client].held_out_batches()

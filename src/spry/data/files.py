@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spry.core.errors import DataError
-from spry.data import delimited, json_rows
+from spry.data import delimited
+from spry.data.delimited import parse_delimited
+from spry.data.json_rows import parse_json
 from spry.data.table import Columns, Table
 
 if TYPE_CHECKING:
     import pyarrow
 
-READERS = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".json": "", ".parquet": ""}
+ENDINGS = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".json": "", ".parquet": ""}
 """File endings that are known, with the separator they promise; each may be followed by an ending of ``PACKED``."""
 
 PACKED: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
@@ -50,22 +52,12 @@ def ending(path: Path) -> str:
     return Path(name).suffix
 
 
-def read(
+def read_table(
     path: Path, columns: Columns = _ANY, *, encoding: str | None = None, separator: str | None = None
 ) -> Table:
-    """Read a whole table into memory; content counts, not the name.
+    """Read a whole table into memory; content counts, not the name, and the wanted columns tell what separates cells.
 
-    Args:
-        path: Any file.
-        columns: The columns that are wanted; what separates cells is told by them.
-        encoding: How a text file is encoded; None reads UTF-8, or UTF-16 that begins with a byte order mark.
-        separator: What stands between the cells of a CSV file; None finds it.
-
-    Returns:
-        The table, in the file's own order.
-
-    Raises:
-        DataError: If the file is missing or its content is no table.
+    Without an ``encoding``, a text file is read as UTF-8, or as UTF-16 if it begins with a byte order mark.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file. Give the path of an existing file.")
@@ -145,12 +137,12 @@ def _text(text: str, told: str, columns: Columns, separator: str | None, source:
     is_json = told in {".json", ".jsonl"}
     if text.lstrip()[0] in "{[" and (is_json or separator is None):
         try:
-            found, format = json_rows.parse(text, source=source, columns=columns)
+            found, format = parse_json(text, source=source, columns=columns)
             return Table(source=source, columns=found, format=format, size=size)
         except DataError:
-            if is_json or not delimited.heads(text, columns, READERS.get(told) or ","):
+            if is_json or not delimited.heads(text, columns, ENDINGS.get(told) or ","):
                 raise
-    promised = separator or READERS.get(told) or ","
+    promised = separator or ENDINGS.get(told) or ","
     if is_json and not delimited.heads(text, columns, promised):
         raise DataError(
             f"{source}: is not JSON; it begins with {text.lstrip()[:20]!r}. Is it of another format?"
@@ -162,7 +154,7 @@ def _text(text: str, told: str, columns: Columns, separator: str | None, source:
 
 
 def _delimited(text: str, columns: Columns, separator: str, source: str, size: int) -> Table:
-    names, rows = delimited.parse(text, source=source, columns=columns, separator=separator)
+    names, rows = parse_delimited(text, source=source, columns=columns, separator=separator)
     cells: list[Any] = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
     return Table(
         source=source,

@@ -14,18 +14,8 @@ from spry.data.dataset import Dataset, Splits
 def stratified(labels: Sequence[int], fraction: float, key: Key) -> tuple[list[int], list[int]]:
     """Divide examples in two so that both parts have the classes in about the same proportions.
 
-    Of a class with ``n`` examples ``round(fraction * n)`` go to the second part, at most ``n - 1``.
-
-    Args:
-        labels: One class per example.
-        fraction: Share of the second part, between 0 and 1, both excluded.
-        key: Where the draw comes from.
-
-    Returns:
-        Places of the first part and of the second, each in ascending order.
-
-    Raises:
-        DataError: If ``fraction`` lies outside its range.
+    Of a class with ``n`` examples ``round(fraction * n)`` go to the second part, at most ``n - 1``, 0 < ``fraction``
+    < 1. Indices come back in ascending order.
     """
     if not 0 < fraction < 1:
         raise DataError(f"The held-out fraction is {fraction}. Allowed: above 0 and below 1.")
@@ -41,18 +31,8 @@ def stratified(labels: Sequence[int], fraction: float, key: Key) -> tuple[list[i
 def hold_out(dataset: Dataset, fraction: float, part: str = "test part") -> Splits:
     """Hold out the same stratified part of a data set in every run, whatever the run's seed.
 
-    Examples whose very text is in the held-out part are dropped from the training part, lest it be learnt.
-
-    Args:
-        dataset: All examples.
-        fraction: Share held out, between 0 and 1, both excluded.
-        part: What is held out; parts of other names are drawn independently.
-
-    Returns:
-        The rest for training and the held-out part for testing, marked as not official.
-
-    Raises:
-        DataError: If ``fraction`` lies outside its range or holds out nothing.
+    Training examples whose very text is in the held-out part are dropped. Parts of other names are drawn
+    independently.
     """
     kept, held = stratified(dataset.labels, fraction, Key(0).fold(part, dataset.name))
     if not held:

@@ -23,12 +23,7 @@ def tables(name: str, columns: Columns, *, subset: str | None = None, test: str 
 
     Args:
         name: A name such as ``stanfordnlp/imdb``, a folder that ``save_to_disk`` wrote, or one of data files.
-        columns: The columns to keep; class numbers become class names.
-        subset: The configuration, such as ``sst2`` of ``nyu-mll/glue``.
         test: The part to test on; None takes the first of ``TEST_PARTS`` that has labels.
-
-    Returns:
-        The training part and, if there is one, the test part.
 
     Raises:
         DataError: If the data set cannot be reached, or lacks a part or a column.

@@ -13,8 +13,7 @@ Found = tuple[Mapping[str, Sequence[Any]], str]
 """Columns, and what the text turned out to be."""
 
 
-def parse(text: str, *, source: str, columns: Columns) -> Found:
-    """Read a JSON document or JSON Lines, whichever it is."""
+def parse_json(text: str, *, source: str, columns: Columns) -> Found:
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:

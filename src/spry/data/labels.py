@@ -12,7 +12,7 @@ from typing import Any
 
 from spry.core.errors import DataError
 from spry.data import cells
-from spry.data.classes import NUMBER, WHOLE, check
+from spry.data.classes import NUMBER, WHOLE, check_classes
 
 UNLABELLED = ("-1", "-100", "-")
 """What stands for "no label" by convention: in GLUE and on the Hub, in PyTorch, in SNLI."""
@@ -22,13 +22,9 @@ _RARE = 0.1  # a smaller share of -1 among 0 and 1 is no third class
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """A label column, cleaned.
+    """A label column, cleaned: a label per row (empty where missing), and the rows from 0 that say they have none.
 
-    Args:
-        values: A label per row; empty where it is missing.
-        unlabelled: Rows, from 0, that say by convention that they have no label.
-        marks: How they say it.
-        notes: Sentences on what was changed, or looks odd.
+    ``marks`` are how they say it, such as -1.
     """
 
     values: list[str]
@@ -40,16 +36,7 @@ class Labels:
 def clean(column: Sequence[Any], where: str, known: Collection[str] | None = None) -> Labels:
     """Read a label column: spaces off, numbers in one spelling, rows without a label found.
 
-    Args:
-        column: The cells.
-        where: Source and column, for messages.
-        known: The classes of the training part, when a test part is read.
-
-    Returns:
-        The labels by row.
-
-    Raises:
-        DataError: If cells are lists or other things than labels, or the labels are no classes.
+    ``known`` are the classes of the training part, when a test part is read.
     """
     _refuse_mixed(column, where)
     written = [_text(cell, where, row) for row, cell in enumerate(column, start=1)]
@@ -65,7 +52,7 @@ def clean(column: Sequence[Any], where: str, known: Collection[str] | None = Non
             *_spaces(written, where),
             *_spellings(stripped, values, where),
             *(f"{where}: {mark!r} is taken as a class." for mark in UNLABELLED if mark in classes),
-            *(check(classes, len(values), where) if known is None else ()),
+            *(check_classes(classes, len(values), where) if known is None else ()),
         ),
     )
 

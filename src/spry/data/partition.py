@@ -22,40 +22,19 @@ _MOST_EVEN = 1e9  # far above, the sum over clients overflows and one client wou
 
 
 def iid(dataset: Dataset, clients: int, key: Key) -> dict[str, Places]:
-    """Deal the shuffled examples evenly: sizes differ by at most one.
-
-    Args:
-        dataset: What is dealt.
-        clients: Number of clients, from 1 to the number of examples.
-        key: Where the shuffle comes from.
-
-    Returns:
-        The places of each client's examples, under the clients' names ``"0"``, ``"1"``, ...
-
-    Raises:
-        DataError: If there are fewer clients than 1 or more than examples.
-    """
+    """Deal the shuffled examples evenly, to clients ``"0"``, ``"1"``, ...; sizes differ by at most one."""
     _check_clients(dataset, clients)
     return _named(np.array_split(_shuffled(dataset, key), clients))
 
 
 def dirichlet(dataset: Dataset, clients: int, alpha: float, key: Key) -> dict[str, Places]:
-    """Deal each class in proportions drawn from a symmetric Dirichlet distribution.
+    """Deal each class to clients ``"0"``, ``"1"``, ... in proportions drawn from a symmetric Dirichlet distribution.
 
-    Small ``alpha`` gives each client few classes and very different sizes, so some clients may get nothing;
-    large ``alpha`` approaches even shares.
-
-    Args:
-        dataset: What is dealt.
-        clients: Number of clients, from 1 to the number of examples.
-        alpha: Concentration, above 0 and at most 1e9; 0.01 is extreme, 0.1 strong, 1.0 moderate.
-        key: Where shuffle and proportions come from.
-
-    Returns:
-        Each client's examples, under the clients' names ``"0"``, ``"1"``, ...; some may have none.
+    Small ``alpha`` (0.01 is extreme, 0.1 strong, 1.0 moderate) gives each client few classes and very different
+    sizes, so some clients may get nothing; large ``alpha`` approaches even shares.
 
     Raises:
-        DataError: If ``alpha`` lies outside its range, or there are fewer clients than 1 or more than examples.
+        DataError: If ``alpha`` is not in (0, 1e9], or there are fewer clients than 1 or more than examples.
 
     Source:
         Yurochkin et al. 2019, arXiv 1905.12022, without the balancing of sizes that their code adds.
@@ -79,17 +58,7 @@ def dirichlet(dataset: Dataset, clients: int, alpha: float, key: Key) -> dict[st
 
 
 def natural(dataset: Dataset) -> dict[str, Places]:
-    """Make one client of each natural id.
-
-    Args:
-        dataset: What is dealt; it must have ``groups``.
-
-    Returns:
-        The places of each client's examples, under the natural ids in the order of their first example.
-
-    Raises:
-        DataError: If the data set has no natural ids.
-    """
+    """Make one client of each natural id, in the order of their first examples."""
     if dataset.groups is None:
         raise DataError(
             f"{dataset.name}: has no natural client ids. Name the column that holds them, or deal the "
@@ -102,14 +71,7 @@ def natural(dataset: Dataset) -> dict[str, Places]:
 
 
 def sizes(dealt: Mapping[str, Sequence[int] | Places]) -> tuple[int, int, int]:
-    """Describe a partition in three numbers.
-
-    Args:
-        dealt: The places of each client's examples.
-
-    Returns:
-        The smallest and the largest client's number of examples, and how many clients have none.
-    """
+    """The smallest and the largest client's number of examples, and how many clients have none."""
     counts = [len(places) for places in dealt.values()]
     return min(counts), max(counts), counts.count(0)
 

@@ -11,13 +11,7 @@ from spry.core.errors import DataError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Which columns are meant.
-
-    Args:
-        text: The text column, or two of them for pairs.
-        label: The label column.
-        group: The column of natural client ids, if any.
-    """
+    """Which columns are meant: one of texts or a pair, one of labels, and one of natural client ids, if any."""
 
     text: tuple[str, ...] = ("text",)
     label: str = "label"
@@ -25,7 +19,6 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
         return (*self.text, self.label, *(() if self.group is None else (self.group,)))
 
 
@@ -34,13 +27,9 @@ class Table:
     """Columns of equal length, and where they come from.
 
     Args:
-        source: A path or a name, for messages.
         columns: The cells by column: texts, numbers, None, lists, dictionaries, bytes, dates, as written.
-        format: What the file turned out to be, in words.
-        size: Bytes of the file; None if there is no single file.
         repeated: Names that stand above more than one column.
         hint: A sentence for whoever names a column that is not there.
-        notes: Sentences on what was not as expected.
     """
 
     source: str

@@ -17,20 +17,12 @@ class Tokenizer(Protocol):
     all_special_tokens: Any
     unk_token_id: Any
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
-        """Turn lists of texts into rows of tokens."""
-        ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Rows of tokens.
-
-    Args:
-        fields: Rows by model input, such as ``input_ids`` and ``token_type_ids``.
-        cut: Whether only the beginning of a row's text was kept.
-        marked: Whether a row's text writes a mark of the model, such as ``[SEP]``, as words.
-    """
+    """Rows of tokens by model input, and whether each row's text was cut, or writes a mark such as ``[SEP]``."""
 
     fields: Mapping[str, list[list[int]]]
     cut: Sequence[bool]
@@ -38,19 +30,10 @@ class Tokens:
 
 
 def tokenise(texts: Sequence[Text], tokenizer: Tokenizer, *, max_length: int, first: int = 1) -> Tokens:
-    """Tokenise texts or pairs of texts, cutting long ones; the tokenizer adds its own marks, and nobody else does.
+    """Tokenise texts, all single or all pairs, cutting long ones; only the tokenizer adds marks.
 
-    Args:
-        texts: All single, or all pairs.
-        tokenizer: Turns lists of texts into rows of tokens.
-        max_length: Tokens kept of an example, marks included.
-        first: The number of the first text, for messages.
-
-    Returns:
-        A row a text.
-
-    Raises:
-        DataError: If a mark that is written in a text cannot be read as words, or a text gives no token.
+    ``max_length`` counts marks, too; ``first`` is the number of the first text, for messages. A written mark that
+    cannot be read as words, or a text without a token, is refused.
     """
     sides = _sides(texts)
     marks = [mark for mark in map(str, tokenizer.all_special_tokens) if mark.strip()]

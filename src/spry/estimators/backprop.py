@@ -29,14 +29,7 @@ def backprop(checkpoint: bool = False) -> Estimator:
 
 
 def autograd_gradient(evaluate: Callable[[Loss, Params], Tensor]) -> Estimator:
-    """Compute the exact gradient of what autograd records of a loss.
-
-    Args:
-        evaluate: ``(loss, weights) -> value``: a scalar with the graph of the weights, which require grad.
-
-    Returns:
-        The estimator; it draws nothing from its key.
-    """
+    """Compute the exact gradient of the scalar ``evaluate(loss, weights)``, which carries autograd's graph."""
 
     def estimate(loss: Loss, params: Params, key: Key) -> Estimate:
         leaves = tree_map(lambda w: w.detach().clone().requires_grad_(), params)

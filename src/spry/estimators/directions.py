@@ -16,32 +16,13 @@ from spry.core.params import Params, size
 
 
 class Directions(Protocol):
-    """Draws K directions for some weights."""
-
     def __call__(self, key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
-        """Draw.
-
-        Args:
-            key: Where the numbers come from.
-            params: Weights whose names, shapes, dtypes and devices the directions take.
-            count: K, >= 1.
-
-        Returns:
-            K directions with the names of ``params``.
-        """
+        """Draw K = ``count`` >= 1 directions with the names, shapes, dtypes and devices of ``params``."""
         ...
 
 
 def gaussian(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
     """Draw independent standard normal directions; relative squared error of the estimate ``(d + 1) / K``.
-
-    Args:
-        key: Where the numbers come from.
-        params: Weights that the directions are shaped like.
-        count: K, >= 1.
-
-    Returns:
-        K directions.
 
     Source:
         Baydin et al. 2022 (arXiv 2202.08587); Panchal et al. 2024 (arXiv 2405.15551), section 3.
@@ -52,14 +33,6 @@ def gaussian(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
 
 def rademacher(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
     """Draw directions of independent signs; relative squared error of the estimate ``(d - 1) / K``.
-
-    Args:
-        key: Where the signs come from.
-        params: Weights that the directions are shaped like.
-        count: K, >= 1.
-
-    Returns:
-        K directions.
 
     Source:
         Spall 1992 (simultaneous perturbation), whose distribution this is.
@@ -72,17 +45,9 @@ def orthogonal(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
     """Draw directions at right angles to each other; relative squared error of the estimate ``d/K - 1`` for K <= d.
 
     ``V = sqrt(d) Q`` with ``N = Q R`` for a matrix N of K gaussian draws, so that ``1/K sum_k v_k v_k'`` is the
-    projection onto their span, d/K times too long: at K = d the estimate is the gradient itself. Each direction on its
-    own is uniform on the sphere. Beyond d directions another independent set is begun.
-
-    Args:
-        key: Where the numbers come from.
-        params: Weights that the directions are shaped like. They are at right angles over all of these together, so a
-            slice is drawn other numbers than the same weights within the whole.
-        count: K, >= 1.
-
-    Returns:
-        K directions.
+    projection onto their span, d/K times too long: at K = d the estimate is the gradient itself. Each single
+    direction is uniform on the sphere. Beyond d directions another independent set is begun. Right angles hold over
+    all of ``params`` together, so a slice gets other numbers than the same weights within the whole.
 
     Source:
         Choromanski et al. 2018 (arXiv 1804.02395), section 3, there for evolution strategies.
@@ -98,15 +63,8 @@ def coordinate(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
     """Draw coordinates without replacement, ``v_k = sqrt(d) e_i(k)``; relative squared error ``d/K - 1`` for K <= d.
 
     The estimate is ``d/K`` times the gradient on the drawn coordinates, and the gradient itself at K = d, up to the
-    rounding of ``sqrt(d)`` in the weights' type. Beyond d directions all coordinates are drawn anew.
-
-    Args:
-        key: Where the order comes from.
-        params: Weights that the directions are shaped like; a slice is drawn other coordinates than the whole.
-        count: K, >= 1.
-
-    Returns:
-        K directions.
+    rounding of ``sqrt(d)`` in the weights' type. Beyond d directions all coordinates are drawn anew. A slice is drawn
+    other coordinates than the whole.
 
     Source:
         Nesterov 2012 (coordinate descent) draws with replacement; without it the error also falls to 0.
@@ -118,7 +76,7 @@ def coordinate(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
     return [_shaped(zeros.index_fill(0, torch.tensor(i), d**0.5), params) for i in chosen]
 
 
-JOINT: tuple[Directions, ...] = (orthogonal, coordinate)
+JOINT_DRAWS: tuple[Directions, ...] = (orthogonal, coordinate)
 """Those whose numbers depend on each other, and on which weights are drawn for."""
 
 

@@ -14,11 +14,7 @@ from spry.estimators.loss import Loss
 
 
 def no_slopes() -> Tensor:
-    """Make the slopes of an estimate that measured none.
-
-    Returns:
-        An empty float32 tensor, shape (0,).
-    """
+    """The slopes of an estimate that measured none: float32, shape (0,)."""
     return torch.zeros(0)
 
 
@@ -38,17 +34,6 @@ class Estimate:
 
 
 class Estimator(Protocol):
-    """Estimates the gradient of a loss."""
-
     def __call__(self, loss: Loss, params: Params, key: Key) -> Estimate:
-        """Estimate ``dL/dw``.
-
-        Args:
-            loss: The loss of one batch.
-            params: The weights to differentiate by.
-            key: Where random directions are drawn from.
-
-        Returns:
-            The estimate, for the names of ``params``.
-        """
+        """Estimate ``dL/dw`` for the names of ``params``; random directions come from ``key``."""
         ...

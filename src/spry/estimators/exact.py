@@ -36,12 +36,8 @@ def evaluate_lazily(
     is known which rows are read, so that autograd keeps those of the pooled positions only.
 
     Args:
-        evaluate: Gives a loss, or the examples' losses, for the weights.
         head: Weights near the output; autograd's graph is that of those that require grad.
         others: Weights that stay plain; the model keeps its own for the rest.
-
-    Returns:
-        What ``evaluate`` gives, a plain tensor; without a graph if there is no head.
     """
     waiting = tree_map(lambda w: Dual(w, ()), head)
     with torch.set_grad_enabled(bool(head)), forward_pass():

@@ -14,22 +14,12 @@ class Loss(Protocol):
     """The mean loss of one batch, ``L(w)``, bound to the base weights that are not given."""
 
     def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
-        """Evaluate the loss.
+        """Evaluate at some or all trainable weights, plain or duals; the base weights stand for the rest.
 
-        Args:
-            params: Some or all of the trainable weights, plain tensors or duals; the base weights stand for the rest.
-            checkpoint: Whether a backward pass shall recompute each layer instead of keeping its activations; of no
-                effect on the value.
-
-        Returns:
-            A scalar tensor.
+        ``checkpoint`` lets a backward pass recompute each layer instead of keeping its activations; the value stays.
         """
         ...
 
     def microbatches(self) -> Sequence[tuple[float, Loss]]:
-        """Split the batch.
-
-        Returns:
-            Pairs ``(c_i, L_i)`` with ``sum_i c_i L_i(w) = L(w)``; ``[(1.0, self)]`` for a batch that stays whole.
-        """
+        """Split into pairs ``(c_i, L_i)`` with ``sum_i c_i L_i(w) = L(w)``; ``[(1.0, self)]`` if it stays whole."""
         ...

@@ -18,15 +18,7 @@ from spry.estimators.slopes import Slope, central_difference, forward_mode
 
 
 def expand(slopes: Tensor, directions: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Multiply slopes back onto their directions, ``1/K sum_k s_k v_k``, summed in the order of k.
-
-    Args:
-        slopes: Shape (K,).
-        directions: K directions.
-
-    Returns:
-        The gradient estimate, with the names of the directions.
-    """
+    """Multiply slopes, shape (K,), back onto their directions: ``1/K sum_k s_k v_k``, summed in the order of k."""
     if not directions:
         return {}
     scaled = [float(s) / len(directions) for s in slopes]
@@ -39,12 +31,7 @@ def expand(slopes: Tensor, directions: list[dict[str, Tensor]]) -> dict[str, Ten
 
 @dataclass(frozen=True, kw_only=True)
 class SlopeSpec:
-    """What slopes are measured along: all it takes to expand recorded ones.
-
-    Args:
-        directions: How directions are drawn.
-        exact: Names of weights that are not perturbed, because their gradient is taken exactly.
-    """
+    """What slopes are measured along, all it takes to expand them; weights named ``exact`` are not perturbed."""
 
     directions: Directions = gaussian
     exact: frozenset[str] = frozenset()
@@ -60,14 +47,8 @@ def projected(
 ) -> Estimator:
     """Estimate a gradient from K slopes, ``g = 1/K sum_k s_k v_k``; unbiased if the slopes are.
 
-    Args:
-        slope: How slopes are measured.
-        spec: Which directions, for which weights.
-        num_directions: K, >= 1.
-
-    Returns:
-        The estimator. Its slopes are rounded to float32 before use (float64 weights keep float64), so that a receiver
-        of (key, slopes) expands the same bits.
+    Slopes are rounded to float32 before use (float64 weights keep float64), so that a receiver of (key, slopes)
+    expands the same bits.
 
     Raises:
         ConfigError: If K is less than 1.
@@ -124,14 +105,10 @@ def zeroth_order(num_directions: int = 1, fd_step: float = 1e-3, exact: Iterable
 
 
 def from_slopes(slopes: Tensor, spec: SlopeSpec) -> Estimator:
-    """Expand recorded slopes instead of measuring them: the gradients of ``projected``, bit for bit, without a loss.
+    """Expand recorded slopes, shape (steps, K), without a loss: the gradients of ``projected``, bit for bit.
 
-    Args:
-        slopes: What was measured, shape (steps, K); each call takes the next row.
-        spec: What it was measured along; the estimate leaves out the names it takes exactly.
-
-    Returns:
-        The estimator, for one replay of the steps.
+    Each call takes the next row and leaves out the names that ``spec`` takes exactly, so an estimator serves one
+    replay.
     """
     rows = iter(slopes)
 

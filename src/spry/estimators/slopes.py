@@ -20,13 +20,7 @@ from spry.forward import jvp
 
 
 class SlopeResult(NamedTuple):
-    """What one look at the loss gave.
-
-    Args:
-        value: The loss.
-        slopes: One slope per direction, shape (K,), float64 on the CPU.
-        exact: Gradient of the weights that were asked for exactly.
-    """
+    """The loss, a slope per direction (shape (K,), float64 on the CPU), and the gradient of the exact weights."""
 
     value: float
     slopes: Tensor
@@ -34,22 +28,10 @@ class SlopeResult(NamedTuple):
 
 
 class Slope(Protocol):
-    """Measures the slopes of a loss along K directions."""
-
     def __call__(
         self, loss: Loss, params: Params, directions: Sequence[Params], exact: Params
     ) -> SlopeResult:
-        """Measure.
-
-        Args:
-            loss: The loss of one batch.
-            params: The weights that the directions move.
-            directions: K directions, each with the names of ``params``.
-            exact: Weights that stay, whose gradient is wanted exactly; may be empty.
-
-        Returns:
-            The loss, the slopes and the gradient of ``exact``.
-        """
+        """Measure the loss, its slopes along K directions of ``params``, and the gradient of ``exact``, which stay."""
         ...
 
 
@@ -79,15 +61,6 @@ def _evaluate(
 
 def forward_mode(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> SlopeResult:
     """Measure slopes by forward-mode automatic differentiation, ``s_k = J_L(w) v_k``, in one pass for all k.
-
-    Args:
-        loss: The loss of one batch.
-        params: The weights that the directions move.
-        directions: K directions, each with the names of ``params``.
-        exact: Weights that stay, whose gradient is wanted exactly; may be empty.
-
-    Returns:
-        The loss, the slopes and the gradient of ``exact``.
 
     Source:
         Baydin et al. 2022 (arXiv 2202.08587); Panchal et al. 2024 (arXiv 2405.15551), section 3.
@@ -120,14 +93,7 @@ def _check(h: float) -> None:
 def central_difference(h: float = 1e-3) -> Slope:
     """Measure slopes by ``s_k = (L(w + h v_k) - L(w - h v_k)) / 2h``; both sides see the same dropout masks.
 
-    Args:
-        h: Step, > 0; the error falls with h^2 until rounding takes over.
-
-    Returns:
-        The slope; each direction costs two evaluations.
-
-    Raises:
-        ConfigError: If h is not positive.
+    The error falls with h^2, h > 0, until rounding takes over. Each direction costs two evaluations.
 
     Source:
         Malladi et al. 2023 (MeZO, arXiv 2305.17333), definition 1.
@@ -155,14 +121,7 @@ def central_difference(h: float = 1e-3) -> Slope:
 def forward_difference(h: float = 1e-3) -> Slope:
     """Measure slopes by ``s_k = (L(w + h v_k) - L(w)) / h``; all evaluations see the same dropout masks.
 
-    Args:
-        h: Step, > 0; the error falls with h until rounding takes over.
-
-    Returns:
-        The slope; K directions cost K + 1 evaluations.
-
-    Raises:
-        ConfigError: If h is not positive.
+    The error falls with h > 0 until rounding takes over. K directions cost K + 1 evaluations.
 
     Source:
         Feng et al. 2023 (BAFFLE, arXiv 2301.12195), the one-sided scheme.

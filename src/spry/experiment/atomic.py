@@ -10,15 +10,7 @@ from typing import Any
 
 
 def replace_file(target: Path, data: bytes) -> None:
-    """Replace a file in one step: after a crash it is the old or the new one, never a part.
-
-    Args:
-        target: The file to write.
-        data: Its new content.
-
-    Raises:
-        OSError: If the disk is full or refuses; the old file is still there.
-    """
+    """Replace a file in one step: after a crash, or an OSError of a full disk, it is the old or the new one, whole."""
     partial = target.with_name(target.name + ".partial")
     try:
         with partial.open("wb") as file:
@@ -38,10 +30,4 @@ def replace_file(target: Path, data: bytes) -> None:
 
 
 def write_json(target: Path, content: dict[str, Any]) -> None:
-    """Replace a JSON file in one step.
-
-    Args:
-        target: The file to write.
-        content: What it shall hold.
-    """
     replace_file(target, (json.dumps(content, indent=2) + "\n").encode())

@@ -12,9 +12,9 @@ import torch
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.units import Unit
-from spry.data import datasets
 from spry.data.client_data import TEST_SHARE, ClientData, LabelledText
 from spry.data.dataset import Splits
+from spry.data.datasets import load_splits
 from spry.data.facts import Facts
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out
@@ -25,7 +25,6 @@ from spry.federated.ema import averaged
 from spry.federated.replay.downlink import Downlink, by_slopes, full
 from spry.federated.transforms import Clip, UpdateTransform
 from spry.models.adapters import Adapter, find_adapter
-from spry.models.load import trained_labels
 from spry.optim.named import Named, optimizer
 from spry.optim.transform import Transform
 from spry.tasks.classification import ClassificationTask
@@ -35,19 +34,7 @@ DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "sl
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """The parts of a run.
-
-    Args:
-        algorithm: What is run.
-        downlink: How orders reach clients.
-        task: Owner of the model.
-        clients: Owner of the data.
-        schedule: What ``simulate`` is told of rounds and evaluations.
-        key: Where every draw comes from.
-        facts: What was read of the data.
-        fingerprint: Of the data, for a resumed run.
-        notes: What a user should know before the first round.
-    """
+    """The parts of a run; the fingerprint is of the data, the notes are for the user before the first round."""
 
     algorithm: Algorithm
     downlink: Downlink
@@ -61,15 +48,10 @@ class Experiment:
 
 
 def build(config: Config) -> Experiment:
-    """Load data and model and put a run together.
-
-    Raises:
-        SpryError: If data, model or settings cannot be used as asked.
-    """
     check_device(config.model.device)
     optimizers = _optimizers(config)  # before the minutes that loading may take
     key = Key(config.seed)
-    splits = _numbered(_splits(config), config.model.name)
+    splits = _splits(config)
     task = ClassificationTask(
         config.model.name,
         labels=splits.train.label_names,
@@ -149,7 +131,7 @@ def _adapter(config: Config) -> Adapter:
 def _splits(config: Config) -> Splits:
     data = config.data
     group = data.column if data.partition == "column" else None
-    splits = datasets.load(
+    splits = load_splits(
         data.name, text=data.text, label=data.label, group=group, test=data.test, test_fraction=TEST_SHARE
     )
     if data.validation:
@@ -173,13 +155,6 @@ def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:
         epochs=client.epochs,
         steps=client.steps,
     )
-
-
-def _numbered(splits: Splits, model: str) -> Splits:
-    """Number the classes as the checkpoint's trained head does, if it names the same ones."""
-    trained = trained_labels(model)
-    same = trained is not None and set(trained) == set(splits.train.label_names)
-    return splits.relabelled(trained) if same and trained is not None else splits
 
 
 def _majority(splits: Splits) -> float:

@@ -16,19 +16,11 @@ from spry.core.errors import CheckpointError, DiskError
 from spry.experiment.atomic import replace_file
 from spry.federated.algorithm import ServerState
 
-FILE = "checkpoint.safetensors"
+CHECKPOINT_FILE = "checkpoint.safetensors"
 
 
-def write(state: ServerState, folder: Path) -> None:
-    """Write the state into a run folder, keeping the last checkpoint until the new one is whole on the disk.
-
-    Args:
-        state: The server's state.
-        folder: The run folder.
-
-    Raises:
-        DiskError: If the disk is full or refuses; the last checkpoint is still there.
-    """
+def write_checkpoint(state: ServerState, folder: Path) -> None:
+    """Write the state into a run folder; if the disk refuses (DiskError), the last checkpoint is still there."""
     tensors = {f"weights/{name}": value for name, value in state.weights.items()}
     for slot, slots in state.optimizer.items():
         tensors |= {f"optimizer/{slot}/{name}": value for name, value in slots.items()}
@@ -36,7 +28,7 @@ def write(state: ServerState, folder: Path) -> None:
         tensors |= {f"memory/{slot}/{name}": value for name, value in slots.items()}
     metadata = {"spry": json.dumps({"version": 1, "round": state.round})}
     data = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, metadata)
-    target = folder / FILE
+    target = folder / CHECKPOINT_FILE
     try:
         replace_file(target, data)
     except OSError as error:
@@ -48,20 +40,13 @@ def write(state: ServerState, folder: Path) -> None:
         ) from error
 
 
-def read(folder: Path, like: ServerState) -> ServerState:
-    """Read the state of a run folder.
-
-    Args:
-        folder: The run folder.
-        like: A fresh state of the same run, whose names, shapes, dtypes and devices the file must have.
-
-    Returns:
-        The state, on the devices of ``like``.
+def read_checkpoint(folder: Path, like: ServerState) -> ServerState:
+    """Read the state of a run folder, on the devices of ``like``, a fresh state of the same run.
 
     Raises:
-        CheckpointError: If the file is missing, damaged or of another run.
+        CheckpointError: If the file is missing, damaged, or has other names, shapes or dtypes than ``like``.
     """
-    path = folder / FILE
+    path = folder / CHECKPOINT_FILE
     header, tensors = _open(path)
 
     def take(key: str, shape: Tensor) -> Tensor:
@@ -114,13 +99,5 @@ def _memory(tensors: Mapping[str, Tensor], like: ServerState, path: Path) -> dic
     return memory
 
 
-def exists(folder: Path) -> bool:
-    """Tell whether a run folder has a checkpoint.
-
-    Args:
-        folder: The run folder.
-
-    Returns:
-        True if there is one.
-    """
-    return (folder / FILE).is_file()
+def has_checkpoint(folder: Path) -> bool:
+    return (folder / CHECKPOINT_FILE).is_file()

@@ -21,8 +21,8 @@ from spry.experiment.schema import (
     ModelSettings,
     PeftSettings,
     ScheduleSettings,
-    Section,
     ServerSettings,
+    Settings,
     TuneSettings,
 )
 from spry.experiment.values import annotation_of, annotation_of_option, parse_value
@@ -33,7 +33,7 @@ FREE = (["tune", "grid"], ["tune", "methods"])
 """Tables whose entries appear as they are named, beside ``methods``."""
 
 
-class Config(Section):
+class Config(Settings):
     """A whole run, and in ``methods`` and ``tune`` what only comparisons read: what is a method's own."""
 
     seed: int = 0
@@ -48,13 +48,7 @@ class Config(Section):
     tune: TuneSettings = TuneSettings()
 
     def with_settings(self, settings: Mapping[str, Any]) -> Config:
-        """Change settings by their dotted keys.
-
-        Args:
-            settings: Such as ``{"client.lr": 1e-3}``.
-
-        Returns:
-            The changed configuration.
+        """Change settings by their dotted keys, such as ``{"client.lr": 1e-3}``.
 
         Raises:
             ConfigError: If a key is unknown or a value not allowed.
@@ -68,52 +62,24 @@ class Config(Section):
         return _validate(tree)
 
     def for_method(self, name: str, seed: int) -> Config:
-        """Choose a method and a seed, with the settings that ``methods`` has for that method.
-
-        Args:
-            name: The method, or the name of a table in ``methods`` that says ``method.name``.
-            seed: The seed.
-
-        Returns:
-            The configuration of one run of a comparison.
-        """
+        """Choose a method, or a table in ``methods`` that says ``method.name``, and a seed: one run of a comparison."""
         own = flatten(self.methods.get(name, {}))
         return self.with_settings({"method.name": name, "seed": seed, **own}).alone()
 
     def alone(self) -> Config:
-        """Leave out what only comparisons read.
-
-        Returns:
-            The configuration of a run by itself; runs are the same if these are equal.
-        """
+        """Leave out what only comparisons read; two runs are the same if the rest is equal."""
         return self.model_copy(update={"methods": {}, "tune": TuneSettings()})
 
     def flat(self) -> dict[str, Any]:
-        """List all settings under their dotted keys.
-
-        Returns:
-            Such as ``{"client.lr": 1e-3}``.
-        """
         return flatten(self.model_dump())
 
     def dump(self) -> str:
-        """Write the configuration as TOML; settings that are unset are left out.
-
-        Returns:
-            The text, which ``load`` reads back to an equal configuration.
-        """
+        """Write the configuration as TOML, which ``read_config`` reads back; settings that are unset are left out."""
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
-def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration.
-
-    Args:
-        source: A TOML file, or the name of a preset such as ``quickstart``.
-        overrides: Settings ``key=value`` with dotted keys; a value is read as the type of its setting says.
-
-    Returns:
-        The configuration.
+def read_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a TOML file or a preset such as ``quickstart``; overrides are ``key=value`` with dotted keys.
 
     Raises:
         ConfigError: If the file is missing or not TOML, a key is unknown, or a value is not allowed.
@@ -134,7 +100,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return _validate(tree).with_settings(dict(map(_parse, overrides)))
 
 
-def load_run(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read the configuration of one run: what ``methods`` has for its method counts, too, unless it is overridden.
 
     Args:
@@ -149,7 +115,7 @@ def load_run(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     asked = dict(map(_parse, overrides))
     name = asked.pop("method.name", None)
-    shared = load(source).with_settings(asked)
+    shared = read_config(source).with_settings(asked)
     return shared.for_method(name or shared.method.name, shared.seed).with_settings(asked).alone()
 
 
@@ -192,15 +158,7 @@ def _place(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Bring nested tables under dotted keys.
-
-    Args:
-        tree: Tables within tables.
-        prefix: What the keys begin with.
-
-    Returns:
-        The values that are no tables, such as ``{"client.lr": 1e-3}``.
-    """
+    """Bring nested tables under dotted keys that begin with ``prefix``, such as ``{"client.lr": 1e-3}``."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}

@@ -8,11 +8,7 @@ from spry.core.errors import ConfigError
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that cannot be used here.
-
-    Raises:
-        ConfigError: If torch knows no such device, or this machine or this torch has none.
-    """
+    """Refuse (ConfigError) a device that torch does not know, or that this machine or this torch lacks."""
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # the latter where torch is built without CUDA

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from spry.experiment.config import Config
-from spry.models.sources import find
+from spry.models.sources import find_source
 
 WEIGHTS = ("*.safetensors", "*.bin")
 """A model folder's weights: the first of these that it has."""
 BESIDE = ("config.json", "*token*", "vocab*", "merges.txt", "*.model")
 """What else decides a model's outputs: its shape and its tokenizer."""
-SHORT = 12
+DIGITS_SHOWN = 12
 """Digits of a hash that are shown."""
 
 Fingerprint = Mapping[str, str]
@@ -31,7 +31,7 @@ def of_model(config: Config, model: nn.Module) -> dict[str, str]:
 
 def model_files(config: Config) -> dict[str, str]:
     """Hash the files of the base model without loading it; none if it is not on this machine."""
-    source = find(config.model.name)
+    source = find_source(config.model.name)
     folder = Path(source.path) if Path(source.path).is_dir() else _cached(source.path)
     if folder is None:
         return {}
@@ -52,7 +52,7 @@ def changes(old: Fingerprint, new: Fingerprint) -> list[str]:
     def told(name: str) -> str:
         before, after = old.get(name), new.get(name)
         if before and after:
-            return f"{name} was {before[:SHORT]}, is {after[:SHORT]}"
+            return f"{name} was {before[:DIGITS_SHOWN]}, is {after[:DIGITS_SHOWN]}"
         return f"{name} is gone" if before else f"{name} is new"
 
     return [told(name) for name in {**old, **new} if old.get(name) != new.get(name)]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from spry.core.errors import CheckpointError, ModelError
-from spry.experiment import checkpoint, fingerprint
+from spry.experiment import fingerprint
 from spry.experiment.atomic import replace_file, write_json
-from spry.experiment.config import Config, load
+from spry.experiment.checkpoint import has_checkpoint
+from spry.experiment.config import Config, read_config
 from spry.experiment.provenance import provenance, versions
 
 CONFIG, META, SUMMARY, ADAPTER = "config.toml", "meta.json", "summary.json", "adapter"
@@ -25,33 +26,29 @@ Fingerprints = Mapping[str, fingerprint.Fingerprint]
 
 
 def matches(config: Config, folder: Path) -> bool:
-    """Tell whether a folder holds the run of a configuration, finished or not, without loading model or data.
+    """Tell whether a folder holds a run, finished or not, without loading model or data.
 
-    Returns:
-        True if the settings are the same, and the files that they name have not changed, as far as they are here.
+    Settings must be the same, and the files that they name unchanged, as far as they are here.
     """
     written = folder / CONFIG
     return (
-        written.is_file() and load(written).alone() == config.alone() and not _changed_files(config, folder)
+        written.is_file()
+        and read_config(written).alone() == config.alone()
+        and not _changed_files(config, folder)
     )
 
 
 def is_finished(config: Config, folder: Path) -> bool:
-    """Tell whether a folder holds the finished run of a configuration."""
     return (folder / SUMMARY).is_file() and matches(config, folder)
 
 
-def check(config: Config, folder: Path, *, resume: bool) -> None:
-    """Refuse a folder that holds another run; nothing is written.
-
-    Raises:
-        CheckpointError: If the folder holds another run, or holds this one and it shall not be resumed.
-    """
+def check_folder(config: Config, folder: Path, *, resume: bool) -> None:
+    """Refuse (CheckpointError) a folder with another run, or with this one unless it is resumed; nothing is written."""
     if not (folder / CONFIG).is_file():
         return
-    before, after = load(folder / CONFIG).alone().flat(), config.alone().flat()
+    before, after = read_config(folder / CONFIG).alone().flat(), config.alone().flat()
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    begun = checkpoint.exists(folder)
+    begun = has_checkpoint(folder)
     if not resume and begun and not changed:
         raise CheckpointError(
             f"{folder} already holds this run. Resume it with spry resume {folder}, or choose another folder."
@@ -66,11 +63,7 @@ def check(config: Config, folder: Path, *, resume: bool) -> None:
 
 
 def check_fingerprints(folder: Path, now: Fingerprints) -> None:
-    """Make sure that a run goes on with the model and the data that it began with.
-
-    Raises:
-        CheckpointError: If a file of the model, or the data, has changed.
-    """
+    """Refuse (CheckpointError) to go on with another model or other data than the run began with."""
     known: Fingerprints = read_meta(folder).get("fingerprints", {})
     for what, told, remedy in (("model", "another base model", "its files"), ("data", "other data", "it")):
         changed = fingerprint.changes(known[what], now[what]) if what in known else []

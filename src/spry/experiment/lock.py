@@ -18,7 +18,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
-FILE = ".lock"
+LOCK_FILE = ".lock"
 
 
 @contextmanager
@@ -35,19 +35,15 @@ def exclusive(folder: Path) -> Generator[str | None]:
         yield _hold(folder, held)
 
 
-def probe(folder: Path) -> None:
-    """Refuse a folder that another process writes now, before the minutes that loading a model may take.
-
-    Raises:
-        CheckpointError: If another process writes the folder.
-    """
+def check_unlocked(folder: Path) -> None:
+    """Refuse (CheckpointError) a folder that another process writes, before minutes go into loading a model."""
     with exclusive(folder):
         pass
 
 
 def _hold(folder: Path, held: ExitStack) -> str | None:
     try:
-        file = held.enter_context((folder / FILE).open("a+", encoding="utf-8"))
+        file = held.enter_context((folder / LOCK_FILE).open("a+", encoding="utf-8"))
         _flock(file)
     except BlockingIOError:
         raise CheckpointError(
@@ -75,7 +71,7 @@ def _sign(file: IO[str], holder: dict[str, object]) -> None:
 
 def _holder(folder: Path) -> str:
     try:
-        known = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        known = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
         return f"process {known['pid']} on {known['host']}"
     except (OSError, ValueError, KeyError):
         return "another process"

@@ -13,18 +13,10 @@ from spry.experiment.atomic import replace_file
 from spry.runtime.records import ClientRecord, Round
 from spry.tasks.task import Metrics
 
-FILE = "rounds.jsonl"
+LOG_FILE = "rounds.jsonl"
 
 
 def to_json(record: Round) -> dict[str, Any]:
-    """Turn a round into what the log holds of it.
-
-    Args:
-        record: The round.
-
-    Returns:
-        A JSON object.
-    """
     return {
         "round": record.number,
         "loss": record.loss,
@@ -47,7 +39,6 @@ class Writer:
     """Appends rounds to the log of a folder, in order.
 
     Args:
-        folder: The run folder.
         rounds: How many rounds the checkpoint has; those that came after it are forgotten and run again.
 
     Raises:
@@ -55,8 +46,8 @@ class Writer:
     """
 
     def __init__(self, folder: Path, rounds: int) -> None:
-        self.path, self.next = folder / FILE, rounds
-        kept = [entry for entry in read(folder) if entry["round"] < rounds]
+        self.path, self.next = folder / LOG_FILE, rounds
+        kept = [entry for entry in read_rounds(folder) if entry["round"] < rounds]
         lost = sorted(set(range(rounds)) - {entry["round"] for entry in kept})
         if lost:
             raise CheckpointError(
@@ -97,16 +88,13 @@ class Writer:
             os.fsync(file.fileno())  # a checkpoint must not survive a power cut that its rounds do not
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
-    """Read the log up to its last whole line.
-
-    Returns:
-        One JSON object a round: the first, should an older Spry have written a round twice.
+def read_rounds(folder: Path) -> list[dict[str, Any]]:
+    """Read the log up to its last whole line; of a round that an older Spry wrote twice, the first counts.
 
     Raises:
         CheckpointError: If a line is damaged.
     """
-    path = folder / FILE
+    path = folder / LOG_FILE
     if not path.exists():
         return []
     whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]

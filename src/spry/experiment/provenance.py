@@ -19,11 +19,9 @@ PACKAGES = ("spry-fl", "torch", "transformers", "peft", "bitsandbytes", "numpy")
 
 
 def provenance() -> dict[str, Any]:
-    """Describe this process.
+    """Describe this process: date (UTC), Python, versions, machine, command, and the commit of Spry's sources.
 
-    Returns:
-        A JSON object with the date (UTC), Python, package versions (null where a package is not installed), machine,
-        command, and the commit of Spry's sources (null where they are not a checkout).
+    Versions of packages that are not installed are null, and so is the commit where the sources are no checkout.
     """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -9,20 +9,22 @@ from pathlib import Path
 from spry.core.errors import CheckpointError
 from spry.core.params import restrict, size
 from spry.core.units import names_of
-from spry.experiment import checkpoint, fingerprint, lock, log
+from spry.experiment import fingerprint, lock, log
 from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
-from spry.experiment.config import Config, load
+from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, write_checkpoint
+from spry.experiment.config import Config, read_config
 from spry.experiment.folder import (
     ADAPTER,
     CONFIG,
     SUMMARY,
     changed_versions,
-    check,
     check_fingerprints,
+    check_folder,
     prepare_folder,
 )
-from spry.experiment.summary import Facts, summarize
+from spry.experiment.log import read_rounds
+from spry.experiment.summary import RunFacts, summarize
 from spry.federated.ema import delivered
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
@@ -34,12 +36,7 @@ class Started:
     """What is known once model and data are loaded.
 
     Args:
-        config: The configuration.
-        folder: The run folder.
-        clients: How many clients there are.
-        trainable_clients: How many of them have training examples.
         units: How many units are dealt, the head left out.
-        trainable_weights: How many scalar weights are trained.
         resumed_at: Rounds that were already done.
         data: What was read of the data, in lines.
         notes: What the user should know before the first round.
@@ -74,15 +71,17 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
             checkpoint cannot be written or read.
     """
     if (folder / CONFIG).is_file():
-        lock.probe(folder)
-    check(config, folder, resume=resume)
+        lock.check_unlocked(folder)
+    check_folder(config, folder, resume=resume)
     experiment = build(config)
     if config.schedule.rounds:
         sample(experiment.clients.trainable(), config.schedule.clients_per_round, 0, experiment.key)
     folder.mkdir(parents=True, exist_ok=True)
     with lock.exclusive(folder) as note:
-        check(config, folder, resume=resume)  # again: another process may have begun it while this one loaded
-        going_on = resume and checkpoint.exists(folder)
+        check_folder(
+            config, folder, resume=resume
+        )  # again: another process may have begun it while this one loaded
+        going_on = resume and has_checkpoint(folder)
         yield from _run(
             config,
             folder,
@@ -104,10 +103,10 @@ def _run(
     if going_on:
         check_fingerprints(folder, found)
         notes += changed_versions(folder)
-        state = checkpoint.read(folder, state)
+        state = read_checkpoint(folder, state)
     written = log.Writer(folder, state.round)
     prepare_folder(config, folder, found, experiment.facts.as_dict(), anew=not going_on)
-    facts = Facts(
+    facts = RunFacts(
         score=experiment.task.score,
         trainable_weights=size(restrict(state.weights, names_of(experiment.algorithm.units))),
     )
@@ -135,24 +134,18 @@ def _run(
         state = record.state
         written.append(record)
         if state.round % config.schedule.checkpoint_every == 0 or state.round == config.schedule.rounds:
-            checkpoint.write(state, folder)
+            write_checkpoint(state, folder)
         yield record
     experiment.task.save_adapter(delivered(state), folder / ADAPTER)
-    write_json(folder / SUMMARY, summarize(config, log.read(folder), facts))
+    write_json(folder / SUMMARY, summarize(config, read_rounds(folder), facts))
 
 
 def resume(folder: Path) -> Iterator[Started | Round]:
-    """Go on with the run of a folder.
-
-    Args:
-        folder: The run folder.
-
-    Returns:
-        What ``run`` yields.
+    """Go on with the run of a folder; see ``run``.
 
     Raises:
         CheckpointError: If the folder is no run.
     """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} is no run folder (it has no {CONFIG}). Give the folder of a run.")
-    return run(load(folder / CONFIG), folder, resume=True)
+    return run(read_config(folder / CONFIG), folder, resume=True)

@@ -12,16 +12,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spry.experiment.retired import RETIRED_METHODS
-from spry.federated.methods import MethodInfo, Options, find
+from spry.federated.methods import MethodInfo, Options, find_method
 
 
-class Section(BaseModel):
+class Settings(BaseModel):
     """A table of the configuration: frozen, typed, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class ModelSettings(Section):
+class ModelSettings(Settings):
     """Which model, and how it is run."""
 
     name: str = Field(default="minilm", description="A friendly name, a folder, package:NAME, or a hub name.")
@@ -33,7 +33,7 @@ class ModelSettings(Section):
     )
 
 
-class PeftSettings(Section):
+class PeftSettings(Settings):
     """Which weights are trained."""
 
     kind: str = Field(
@@ -56,7 +56,7 @@ class PeftSettings(Section):
     )
 
 
-class DataSettings(Section):
+class DataSettings(Settings):
     """Which text, and how it lies with the clients."""
 
     name: str = Field(default="tweets", description="A built-in data set, a file, or a hub name.")
@@ -102,20 +102,18 @@ class MethodSettings(BaseModel):
         name = str(options.pop("name", "spry"))
         if name in RETIRED_METHODS:
             raise ValueError(f"there is no method {name!r} any more: {RETIRED_METHODS[name]}")
-        return {"name": name, **asdict(find(name).parse(options))}
+        return {"name": name, **asdict(find_method(name).parse(options))}
 
     @property
     def info(self) -> MethodInfo:
-        """What the registry knows of the method."""
-        return find(self.name)
+        return find_method(self.name)
 
     @property
     def options(self) -> Options:
-        """The method's own options."""
         return self.info.parse(self.model_extra or {})
 
 
-class ClientSettings(Section):
+class ClientSettings(Settings):
     """How a client trains."""
 
     optimizer: str | None = Field(default=None, description="The method's own if unset.")
@@ -131,7 +129,7 @@ class ClientSettings(Section):
     steps: int | None = Field(default=None, ge=1, description="Local steps a round, instead of epochs.")
 
 
-class ServerSettings(Section):
+class ServerSettings(Settings):
     """How the server steps, and what it sends."""
 
     optimizer: str | None = Field(default=None, description="The method's own if unset.")
@@ -149,7 +147,7 @@ class ServerSettings(Section):
     )
 
 
-class ScheduleSettings(Section):
+class ScheduleSettings(Settings):
     """How long, how many, how often."""
 
     rounds: int = Field(default=30, ge=0)
@@ -161,7 +159,7 @@ class ScheduleSettings(Section):
     )
 
 
-class TuneSettings(Section):
+class TuneSettings(Settings):
     """How a comparison chooses settings for each method, on a validation part, before it compares."""
 
     grid: dict[str, Any] = Field(

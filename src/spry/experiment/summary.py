@@ -12,29 +12,15 @@ from spry.tasks.task import Score
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What a summary says of a run beyond its log.
-
-    Args:
-        score: What the task is judged by.
-        trainable_weights: How many scalar weights were trained.
-    """
+class RunFacts:
+    """What a summary says of a run beyond its log; weights are counted as scalars."""
 
     score: Score
     trainable_weights: int
 
 
-def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: Facts) -> dict[str, Any]:
-    """Sum a run up from its log.
-
-    Args:
-        config: The run's configuration.
-        rounds: The lines of ``rounds.jsonl``.
-        facts: What the log does not say.
-
-    Returns:
-        The content of ``summary.json``; a number that was never measured is null.
-    """
+def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFacts) -> dict[str, Any]:
+    """Sum a run up from the lines of its ``rounds.jsonl``; a number that was never measured is null."""
     last = {
         name: next((entry[name] for entry in reversed(rounds) if entry[name] is not None), None)
         for name in (f"{part}_{facts.score.name}" for part in ("test", "generalized", "personalized"))

@@ -33,13 +33,6 @@ def parse_value(text: str, annotation: Any) -> Any:
 
     Text is taken as it is written, whatever it looks like, and so are bare words of a list; the rest is TOML.
 
-    Args:
-        text: What stands after ``=``.
-        annotation: The setting's type; ``Any`` where it is not known.
-
-    Returns:
-        The value; its range is not looked at.
-
     Raises:
         ValueError: If the text is no such value; the message says what is allowed.
 
@@ -54,15 +47,7 @@ def parse_value(text: str, annotation: Any) -> Any:
 
 
 def annotation_of(model: type[BaseModel], key: str) -> Any:
-    """Find the type of a setting.
-
-    Args:
-        model: What the whole configuration is validated by.
-        key: The setting, such as ``client.lr``.
-
-    Returns:
-        Its annotation; ``Any`` if there is no such setting, or its table is free.
-    """
+    """Find the type of a setting such as ``client.lr``; ``Any`` if there is none, or its table is free."""
     name, _, rest = key.partition(".")
     field = model.model_fields.get(name)
     if field is None:

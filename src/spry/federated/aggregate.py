@@ -21,12 +21,7 @@ class ClientMean:
         self._clients = self._total = 0
 
     def take(self, examples: int, values: Params) -> None:
-        """Add what one client found; a client without examples has no say.
-
-        Args:
-            examples: The client's weight in the mean.
-            values: Its weights or its gradient.
-        """
+        """Add one client's weights or gradient, weighted by its examples; a client without examples has no say."""
         self._clients += 1
         self._total += examples
         if not examples:
@@ -39,27 +34,13 @@ class ClientMean:
             self._examples[name] += examples
 
     def read(self, like: Params) -> dict[str, Tensor]:
-        """Read the mean.
-
-        Args:
-            like: The server's weights, for names and dtypes.
-
-        Returns:
-            The mean of each weight that some client sent, in the order of ``like``.
-        """
+        """Read the mean of each weight that some client sent, in the order and dtypes of ``like``."""
         return {
             name: self._mean(name).to(weight.dtype) for name, weight in like.items() if name in self._sums
         }
 
     def pseudo_gradient(self, weights: Params) -> dict[str, Tensor]:
-        """Read the mean of the clients' weights as a gradient at the server's, ``g = w - mean(w_i)``.
-
-        Args:
-            weights: The server's weights, which the clients started from.
-
-        Returns:
-            The gradient for each weight that some client sent, in the order of ``weights``.
-        """
+        """Read the mean of the clients' weights as a gradient at the server's, ``g = w - mean(w_i)``."""
         return {
             name: (weight.double() - self._mean(name)).to(weight.dtype)
             for name, weight in weights.items()
@@ -67,7 +48,6 @@ class ClientMean:
         }
 
     def cohort(self, round: int) -> Cohort:
-        """Tell who was taken, for the server's half of transforms."""
         return Cohort(round, self._clients, self._total)
 
     def _mean(self, name: str) -> Tensor:

@@ -38,8 +38,6 @@ class ServerState:
 
     Args:
         round: Rounds absorbed so far.
-        weights: All trainable weights.
-        optimizer: State of the server's optimizer.
         memory: Whatever else a method remembers, slot -> name -> tensor; under a weight's name a tensor of its shape.
     """
 
@@ -83,7 +81,6 @@ class Replayed:
     """How a method's slopes came about, so that the server can replay the clients that send only them.
 
     Args:
-        spec: What they are measured along.
         num_directions: K, slopes per step.
         max_steps: Most local steps of a client; None leaves it to the codec.
     """
@@ -96,14 +93,7 @@ class Replayed:
 def decode_update(
     local: Callable[[Estimator], LocalTraining], order: Order, reply: Reply, spec: SlopeSpec | None
 ) -> Params:
-    """Read a client's weights or mean gradient, replaying its loop if it sent only slopes.
-
-    Args:
-        local: The client's training, given an estimator.
-        order: What was asked.
-        reply: What came back.
-        spec: What slopes are measured along; None if replies carry everything.
-    """
+    """Read a client's weights or mean gradient; where it sent only slopes, along ``spec``, replay its loop."""
     if not isinstance(reply.payload, Slopes):
         return reply.payload.values
     assert spec is not None  # the same composition wrote the reply

@@ -26,16 +26,7 @@ class LossOf(Protocol):
     """Makes the loss of one batch; a task's ``loss`` method is one."""
 
     def __call__(self, batch: Any, key: Key, base: Params) -> Loss:
-        """Bind a batch.
-
-        Args:
-            batch: What the task's batches are.
-            key: Where dropout masks come from.
-            base: The values of trainable weights that the loss will not be given.
-
-        Returns:
-            The loss as a function of the trained weights.
-        """
+        """Bind the loss to a batch; ``base`` has the trainable weights that calls will not give."""
         ...
 
 
@@ -43,10 +34,8 @@ class LocalUpdate(NamedTuple):
     """What local training found.
 
     Args:
-        weights: The trained weights afterwards.
         payload: The same, or the mean gradient, as a reply carries it.
         slopes: What was measured at each step, shape (steps, K); K = 0 where nothing was.
-        losses: The loss at each step.
     """
 
     weights: Params
@@ -60,12 +49,7 @@ LocalTraining = Callable[[LossOf, Order, Iterable[Any]], LocalUpdate]
 
 @dataclass(frozen=True, kw_only=True)
 class ClientResult:
-    """What one client's local training led to.
-
-    Args:
-        reply: What is sent.
-        weights: All trainable weights after local training, for personalized evaluation.
-    """
+    """A client's reply, and all trainable weights after its training, for personalized evaluation."""
 
     reply: Reply
     weights: Params
@@ -84,11 +68,6 @@ def run_client(
     """Train as ordered and write the reply.
 
     Args:
-        training: What the client does.
-        loss_of: Makes the loss of a batch.
-        order: What is asked.
-        batches: The client's batches.
-        examples: How many training examples it owns.
         slopes_exact: Lets the reply carry slopes, and of the weights only these names; None sends what slopes led to.
         transforms: Applied to the payload, the first one first.
     """
@@ -129,16 +108,10 @@ def _update(weights: Params, payload: Weights | Gradient, estimates: list[Estima
 
 
 def replay(training: LocalTraining, order: Order, steps: int) -> Params:
-    """Run a client's loop without its data, on recorded slopes.
+    """Run a client's loop without its data, on the recorded estimates that the estimator of ``training`` gives.
 
-    Args:
-        training: Local training whose estimator gives recorded estimates and never looks at the loss.
-        order: The client's order.
-        steps: How many steps it took.
-
-    Returns:
-        What its payload would have held, bit for bit where the optimizer treats each weight on its own; weights whose
-        gradient was not recorded stay as ordered.
+    The result is what its payload would have held, bit for bit where the optimizer treats each weight separately;
+    weights whose gradient was not recorded stay as ordered.
     """
     nothing: Any = None
     return training(lambda batch, key, base: nothing, order, range(steps)).payload.values

@@ -15,18 +15,12 @@ AVERAGE = "average"
 
 
 def averaged(algorithm: Algorithm, decay: float) -> Algorithm:
-    """Let the server keep a running mean of its weights beside them.
+    """Let the server keep a running mean of its weights, which ``delivered`` reads.
 
     ``a_t = a_{t-1} + (1 - beta) / (1 - beta^t) (w_t - a_{t-1})``, the mean of the weights after rounds 1 to t with
-    weights ``beta^(t-s)``. Clients go on from ``w_t`` as without it, so that training is the same to the bit; a few
-    clients with uneven classes pull ``w_t`` now here, now there, and the mean follows neither.
-
-    Args:
-        algorithm: Any.
-        decay: beta, in [0, 1); the mean looks about ``1 / (1 - beta)`` rounds back.
-
-    Returns:
-        The algorithm with that mean in its state; ``delivered`` reads it.
+    weights ``beta^(t-s)``. ``beta = decay`` in [0, 1) looks about ``1 / (1 - beta)`` rounds back. Clients go on from
+    ``w_t``, so training is the same to the bit; a few clients with uneven classes pull ``w_t`` to and fro, and the
+    mean evens that out.
 
     Raises:
         ConfigError: If the decay is out of range.
@@ -48,13 +42,5 @@ def averaged(algorithm: Algorithm, decay: float) -> Algorithm:
 
 
 def delivered(state: ServerState, sent: Params | None = None) -> Params:
-    """Read the weights to evaluate and keep.
-
-    Args:
-        state: The server's state.
-        sent: What a client was sent, where that differs from the server's weights.
-
-    Returns:
-        The running mean if there is one, else the weights as they are.
-    """
+    """Read the weights to evaluate and keep: the running mean if there is one, else those that were sent."""
     return merge(state.weights if sent is None else sent, state.memory.get(AVERAGE, {}))

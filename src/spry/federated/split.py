@@ -12,35 +12,18 @@ from spry.core.units import Unit
 
 
 class Split(Protocol):
-    """Deals units to clients."""
-
     def __call__(
         self, units: Sequence[Unit], clients: Sequence[int], round: int
     ) -> dict[int, tuple[Unit, ...]]:
-        """Deal.
+        """Deal L units, and any head, to the M clients of a round; the deal rotates with the round, from 0.
 
-        Args:
-            units: L units in the model's order, and any head.
-            clients: The M clients of the round.
-            round: The round, from 0; the deal rotates with it.
-
-        Returns:
-            For each client its units in the model's order, the head included.
+        Each client gets its units in the model's order, the head included.
         """
         ...
 
 
 def everything(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
-    """Give every unit to every client: no split.
-
-    Args:
-        units: L units in the model's order, and any head.
-        clients: The M clients of the round.
-        round: The round, from 0.
-
-    Returns:
-        All units, for each client.
-    """
+    """Give every unit to every client: no split."""
     return {client: tuple(units) for client in clients}
 
 
@@ -50,14 +33,6 @@ def cyclic(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[in
     Among equals it is the next in turn, so that units of one size go to client ``(j + round) mod M``; the clients'
     shares then differ by at most one unit. With more clients than units the clients are dealt instead, the i-th to unit
     ``(i + round) mod L``, so that each unit has about M / L owners.
-
-    Args:
-        units: L units in the model's order, and any head.
-        clients: The M clients of the round.
-        round: The round, from 0.
-
-    Returns:
-        For each client its units.
 
     Source:
         Panchal et al. 2024 (arXiv 2405.15551), section 3.1; the rotation is ours, so that no client index is tied to
@@ -79,17 +54,9 @@ def cyclic(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[in
 def contiguous(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
     """Cut the model into M runs of neighbouring units, the i-th client taking run ``(i + round) mod M``.
 
-    A client's tangents begin at its lowest unit, so the owner of the topmost run does hardly more than inference. With
-    more clients than units this is ``cyclic``.
-
-    Args:
-        units: L units in the model's order, and any head.
-        clients: The M clients of the round.
-        round: The round, from 0.
-
-    Returns:
-        For each client its units. Runs are cut where the weights below reach ``i / M`` of all; a run has at least one
-        unit, and runs of units of one size differ by at most one in length.
+    A client's tangents begin at its lowest unit, so the owner of the topmost run does hardly more than inference.
+    Runs are cut where the weights below reach ``i / M`` of all; a run has at least one unit, and runs of units of one
+    size differ by at most one in length. With more clients than units this is ``cyclic``.
     """
     body = [unit for unit in units if not unit.head]
     if len(body) <= len(clients):
@@ -123,16 +90,7 @@ def _with_head(units: Sequence[Unit], names: Mapping[int, set[str]]) -> dict[int
 
 
 def head_only(units: Sequence[Unit], clients: Sequence[int], round: int) -> dict[int, tuple[Unit, ...]]:
-    """Give the head alone to every client; the backbone stays frozen.
-
-    Args:
-        units: L units in the model's order, and any head.
-        clients: The M clients of the round.
-        round: The round, from 0.
-
-    Returns:
-        The head, for each client.
-    """
+    """Give the head alone to every client; the backbone stays frozen."""
     return _with_head(units, {client: set() for client in clients})
 
 
@@ -141,14 +99,12 @@ def budgeted(shares: Sequence[float]) -> Split:
 
     The smallest budgets are served first and from the top of the model, where a run costs the least: tangents, or
     kept activations, begin at a client's lowest unit. The deal goes on downwards, and around again while there are
-    clients; the largest budget comes last and takes all that is left, as far as it goes. Units that no budget of the
-    round has room for stay idle; a client with room for none trains the head alone.
+    clients; the largest budget comes last and takes the rest, up to its limit. Units that no budget of the round has
+    room for stay idle; a client with room for none trains the head alone. Clients of one budget take turns over the
+    rounds.
 
     Args:
         shares: ``b``: client c can train ``b[c mod len(b)]`` of the body's weights, each in (0, 1].
-
-    Returns:
-        The split. Clients of one budget take turns over the rounds.
 
     Raises:
         ConfigError: If there is no share, or one is out of range.

@@ -20,13 +20,7 @@ from spry.wire.messages import Gradient, Order, Payload, Slopes, Weights
 
 
 class Cohort(NamedTuple):
-    """The clients whose replies counted in a round.
-
-    Args:
-        round: The round, from 0.
-        size: How many there were.
-        examples: Training examples they own together.
-    """
+    """How many clients' replies counted in a round, and how many training examples they own together."""
 
     round: int
     size: int
@@ -64,16 +58,10 @@ def transform_gradient(transforms: Sequence[UpdateTransform], gradient: Params, 
 
 @dataclass(frozen=True)
 class Clip:
-    """Shorten a client's update to a norm, ``u <- u min(1, C / |u|)``; the server's half changes nothing.
+    """Shorten a client's update to a norm C > 0, ``u <- u min(1, C / |u|)``; the server's half changes nothing.
 
-    The update is what local training added to the weights, or the mean gradient. Of slopes, each step's are an update,
-    and what is sent exactly beside them is another.
-
-    Args:
-        norm: C, > 0.
-
-    Raises:
-        ConfigError: If the norm is not positive.
+    The update is what local training added to the weights, or the mean gradient. Of slopes, each step's are an
+    update, and what is sent exactly beside them is another.
 
     Source:
         Geyer et al. 2017 (arXiv 1712.07557) and McMahan et al. 2018 (arXiv 1710.06963) for clipping client updates.

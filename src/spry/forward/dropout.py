@@ -92,7 +92,8 @@ class Masks(TorchFunctionMode):
     ) -> Tensor:
         if any(x.dim() != 4 for x in (query, key, value)):
             operands, shape = fold(query, key, value, attn_mask, enable_gqa)
-            return self._attention(*operands, dropout_p, is_causal, scale).reshape(shape)
+            q, k, v, mask = operands
+            return self._attention(q, k, v, mask, dropout_p, is_causal, scale).reshape(shape)
         query, key, value = broadcast(query, key, value)
         tiles = Tiles(self._next(), query, key, dropout_p)
         operands = (query, key, value, attn_mask)

@@ -15,11 +15,7 @@ CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 class Visit:
-    """One stretch of work under measurement: the highest mark seen since it began.
-
-    Args:
-        exact: False if the mark was not reset when it began, so that the peak may lie before.
-    """
+    """The highest mark since a stretch of work began; if not ``exact``, the peak may lie before it."""
 
     def __init__(self, *, exact: bool) -> None:
         self.peak = 0
@@ -28,12 +24,11 @@ class Visit:
 
 
 class Gauge:
-    """One high-water mark, shared by all open visits.
+    """One high-water mark of a device, shared by all open visits.
 
-    Resetting the mark for a new visit would rob the visits already open; so each keeps what was seen before. Reading
-    and resetting are two steps, though, and a peak between them would be lost: this thread has none there, another may.
-    So while another thread is under measurement the mark is not reset, and bounds the new visit's peak from above. (Of
-    threads that nobody measures, a peak may be missed.)
+    A reset would lose the peaks of open visits, so each stores its peak before the reset. Reading and resetting are
+    two steps, and another thread may peak between them. So while another thread is under measurement the mark is not
+    reset, and bounds the new visit's peak from above. A peak of a thread that nobody measures may be missed.
 
     Args:
         now: Tells the bytes in use at this moment.
@@ -58,11 +53,6 @@ class Gauge:
         self._open: set[Visit] = set()
 
     def enter(self) -> Visit:
-        """Open a visit.
-
-        Returns:
-            What ``leave`` takes at its end.
-        """
         self.wait()
         with self._lock:
             alone = all(visit.thread == threading.get_ident() for visit in self._open)
@@ -74,11 +64,7 @@ class Gauge:
         return visit
 
     def leave(self, visit: Visit) -> None:
-        """Close a visit, whose ``peak`` then is the highest mark since ``enter``, in bytes.
-
-        Args:
-            visit: What ``enter`` gave.
-        """
+        """Close a visit; its ``peak`` is then the highest mark since ``enter``, in bytes."""
         with self._lock:
             self._keep()
             self._open.remove(visit)
@@ -94,14 +80,7 @@ _gauges_lock = threading.Lock()
 
 
 def gauge(device: torch.device) -> Gauge:
-    """Find the one gauge of a device; phases that share a mark must know of each other.
-
-    Args:
-        device: The CPU or a CUDA device; without an index, the current one.
-
-    Returns:
-        The same gauge for equal devices.
-    """
+    """Find the one gauge of a device (CUDA without an index: the current one), as phases that share a mark share it."""
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     with _gauges_lock:

@@ -36,7 +36,6 @@ class Phase:
     Args:
         seconds: Wall time, summed over the visits; work queued on CUDA is waited for.
         peak_bytes: Highest memory above the meter's start, over the visits; at least 0.
-        visits: How often the phase was entered.
         exact: False where ``peak_bytes`` is only a bound from above: on a platform without a resettable mark, or where
             another thread was under measurement when a visit began.
     """
@@ -48,21 +47,17 @@ class Phase:
 
 
 class Meter:
-    """Measures peak bytes above a starting point, and seconds, by phase.
+    """Measures peak bytes above a starting point, and seconds, by phase, on the CPU or a CUDA device.
 
     Phases may nest, and several meters may be open at once: each sees its own peak. They may be in several threads,
-    too, but the memory is that of the whole process (or device), so a phase also sees what other threads allocate, and
-    one that begins while another thread is measured what that one reached before.
+    but the memory is of the whole process (or device): a phase also sees what other threads allocate, and one that
+    begins while another thread is measured also sees the earlier peak of that thread.
 
-    Args:
-        device: Where the work runs; ``cpu`` or a CUDA device.
-
-    Example:
-        >>> meter = Meter()
-        >>> with meter.phase("forward"):
-        ...     _ = torch.ones(1 << 22).sum()
-        >>> meter.phases["forward"].peak_bytes > 8 << 20
-        True
+    >>> meter = Meter()
+    >>> with meter.phase("forward"):
+    ...     _ = torch.ones(1 << 22).sum()
+    >>> meter.phases["forward"].peak_bytes > 8 << 20
+    True
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -76,14 +71,7 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Generator[None]:
-        """Measure the body of a ``with`` statement; a phase of the same name is added to.
-
-        Args:
-            name: What the time and memory are booked under.
-
-        Yields:
-            Nothing.
-        """
+        """Measure the body of a ``with`` statement; a phase of the same name is added to."""
         visit = self._gauge.enter()
         begun = time.perf_counter()
         try:
@@ -113,24 +101,17 @@ class Meter:
 
 
 def release_promptly() -> bool:
-    """Make malloc hand freed blocks of 64 KiB and more back to the system at once, from now on.
+    """Make malloc hand freed blocks of 64 KiB and more back to the system at once; False if it is not glibc's.
 
     Then the process's high-water mark is the peak of live bytes. Call it before the model is built: blocks that
-    malloc holds by then are still reused and kept. Each large allocation costs page faults, up to a tenth of a
-    step's time, so time is measured after ``release_lazily``.
-
-    Returns:
-        True if the C library is glibc and took the setting.
+    malloc holds by then are still reused and kept. Each large allocation costs page faults, up to a tenth of a step's
+    time, so time is measured after ``release_lazily``.
     """
     return _malloc_thresholds(mmap=1 << 16, trim=0)
 
 
 def release_lazily() -> bool:
-    """Let malloc keep freed blocks for reuse, as it does by default once large blocks have come and gone.
-
-    Returns:
-        True if the C library is glibc and took the setting.
-    """
+    """Let malloc keep freed blocks for reuse, its habit once large blocks came and went; False if it is not glibc's."""
     return _malloc_thresholds(mmap=32 << 20, trim=64 << 20)  # where glibc's own adaptation ends
 
 
@@ -153,17 +134,10 @@ def release_unused() -> None:
 
 
 def peak_of(step: Callable[[], object], device: torch.device | str = "cpu") -> int:
-    """Measure the peak of tensor bytes allocated within a step, in a process that goes on to other work.
+    """Measure the peak of tensor bytes that a step allocates, in a process that goes on to other work.
 
-    A long-lived process reuses memory that it freed before, so that its high-water mark says little about one step of a
-    few MiB; this asks the allocator instead.
-
-    Args:
-        step: The work.
-        device: Where it runs.
-
-    Returns:
-        Bytes above what was allocated when the step began.
+    A long-lived process reuses memory that it freed before, so that its high-water mark says little about one step of
+    a few MiB; this asks the allocator instead.
     """
     if torch.device(device).type == "cpu":
         return tensor_peak(step)
@@ -176,11 +150,7 @@ def peak_of(step: Callable[[], object], device: torch.device | str = "cpu") -> i
 def tensor_peak(step: Callable[[], object]) -> int:
     """Count the peak of live CPU tensor bytes allocated within a step, from the allocator's own events.
 
-    Args:
-        step: The work; its result is kept alive until the count ends.
-
-    Returns:
-        Bytes, exact for memory that torch allocates; scratch inside oneDNN and MKL is not seen.
+    The step's result is kept alive until the count ends. Scratch inside oneDNN and MKL is not seen.
     """
     with profile(use_kineto=True, profile_memory=True) as events:
         kept = step()

@@ -8,14 +8,9 @@ from typing import Any
 
 
 def client_seconds(rounds: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Read the compute of each round's clients; a round in which memory was measured is slower for it.
+    """Read each round's seconds of local training, of all clients together; NaN where the log has none.
 
-    Args:
-        rounds: The lines of a run's ``rounds.jsonl``.
-
-    Returns:
-        Seconds of local training of all clients together, one number a round; such a round counts as the median of the
-        others, if there are any. NaN where the log has none.
+    A round in which memory was measured is slower for it; it counts as the median of the others, if there are any.
     """
     seconds = [
         float("nan") if entry.get("client_seconds") is None else entry["client_seconds"] for entry in rounds

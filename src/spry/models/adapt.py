@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,16 +13,21 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from spry.core.errors import ModelError, SpryError
+from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.core.units import Unit
 from spry.models.adapters.adapter import WRAPPER, Adapter, HeadModules, adapted_layers
 from spry.models.last_block import last_block_maps
 from spry.models.load import Backbone
+from spry.models.refusal import refused_as
 
 Exact = Literal["head", "last_block", "nothing"]
-"""What gets exact gradients from methods that measure slopes: the head, with it the adapters of the last block, nothing."""
+"""What gets exact gradients where slopes are measured: the head, with it the last block's adapters, or nothing."""
+
+
+LABELS = "labels.json"
+"""The classes' names beside an adapter: arguments of the base model's ``from_pretrained``."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,7 +45,9 @@ class Adapted:
     adapter: Adapter
 
     def save(self, params: Params, folder: Path) -> None:
-        """Write weights so that ``PeftModel.from_pretrained(base, folder)`` reads them.
+        """Write weights so that ``PeftModel.from_pretrained(base, folder)`` reads them, and ``labels.json``.
+
+        peft's files have no place for the classes' names, which the base model must be given when it is loaded.
 
         Args:
             params: Some or all trainable weights; the initial values are written for the rest.
@@ -47,6 +55,11 @@ class Adapted:
         """
         weights = self.adapter.to_save(self.module, {**self.module.state_dict(), **params})
         self.module.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
+        config = self.module.get_base_model().config
+        labels = {"id2label": config.id2label, "label2id": config.label2id}
+        (folder / LABELS).write_text(
+            json.dumps(labels, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def adapt(backbone: Backbone, adapter: Adapter, key: Key, *, exact: Exact = "head") -> Adapted:
@@ -69,30 +82,30 @@ def adapt(backbone: Backbone, adapter: Adapter, key: Key, *, exact: Exact = "hea
     """
     from peft import get_peft_model
 
-    head = _head(backbone, adapter, exact)
-    with warnings.catch_warnings(), _drawing_from(key), told(backbone.name, adapter):
+    layers = HeadModules(layers=_head_layers(backbone))
+    _config(backbone, adapter, layers, key)  # refused first is what no choice of exact would mend
+    head = _with_last_block(layers, backbone, adapter) if exact == "last_block" else layers
+    config = _config(backbone, adapter, head, key)
+    with warnings.catch_warnings(), _drawing_from(key), _adding(adapter, backbone):
         warnings.simplefilter("ignore")
-        module: Any = get_peft_model(backbone.model, adapter.to_peft(backbone, head, key))
+        module: Any = get_peft_model(backbone.model, config)
         adapter.init_weights(module, head, key)
     trainable = [name for name, weight in module.named_parameters() if weight.requires_grad]
+    _check_trained(trainable, head, adapter)
     module.requires_grad_(False)
     module.eval()
     return Adapted(module=module, units=_units(module, trainable, head, exact), adapter=adapter)
 
 
-@contextmanager
-def told(name: str, adapter: Adapter) -> Generator[None]:
-    """Turn whatever ``peft`` raises while it adapts a model into one line."""
-    try:
-        yield
-    except SpryError:
-        raise
-    except Exception as error:  # peft assumes much of a model, and raises errors of many unrelated types
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+def _check_trained(names: list[str], head: HeadModules, adapter: Adapter) -> None:
+    """Make sure that all of the head is trained and saved, which some of peft's configurations leave out."""
+    owners = {layer: HeadModules(layers=(layer,)) for layer in head.layers}
+    left = [layer for layer, owner in owners.items() if not any(owner.owns(name) for name in names)]
+    if left:
         raise ModelError(
-            f"{name}: peft cannot add {type(adapter).__name__} to it ({type(error).__name__}: {first}). Name modules "
-            "with peft.targets, or choose another peft.kind or model."
-        ) from error
+            f"{adapter.name} does not train the classifier's own {', '.join(left)}, so nothing would be learnt: choose "
+            "another adapter, such as peft.LoraConfig(r=16)"
+        )
 
 
 @contextmanager
@@ -104,21 +117,34 @@ def _drawing_from(key: Key) -> Generator[None]:
         yield
 
 
-def _head(backbone: Backbone, adapter: Adapter, exact: Exact) -> HeadModules:
-    layers = _head_layers(backbone)
-    if exact != "last_block":
-        return HeadModules(layers=layers)
+def _config(backbone: Backbone, adapter: Adapter, head: HeadModules, key: Key) -> Any:
+    try:
+        with _adding(adapter, backbone):
+            return adapter.to_peft(backbone, head, key)
+    except ModelError as error:
+        told = str(error)
+        raise ModelError(told if told.startswith(backbone.name) else f"{backbone.name}: {told}") from error
+
+
+def _adding(adapter: Adapter, backbone: Backbone) -> AbstractContextManager[None]:
+    return refused_as(
+        f"{backbone.name}: peft cannot add {adapter.name} to it",
+        "Name modules with peft.targets, or choose another peft.kind or model.",
+    )
+
+
+def _with_last_block(layers: HeadModules, backbone: Backbone, adapter: Adapter) -> HeadModules:
     if not adapter.adapts_maps:
         raise ModelError(
             "peft.exact = 'last_block' needs adapters of linear maps: set peft.kind = 'lora', or peft.exact = 'head'"
         )
-    maps = [name for name in last_block_maps(backbone) if not HeadModules(layers=layers).owns(name)]
+    maps = [name for name in last_block_maps(backbone) if not layers.owns(name)]
     if not maps:
         raise ModelError(
             f"{backbone.name} has no last block of which a single position of each text is read, so its adapters "
             "cannot get exact gradients at the memory of inference: set peft.exact = 'head'"
         )
-    return HeadModules(layers=layers, maps=tuple(maps))
+    return HeadModules(layers=layers.layers, maps=tuple(maps))
 
 
 def _head_layers(backbone: Backbone) -> tuple[str, ...]:

@@ -35,12 +35,6 @@ def recomputing(masks: Masks | None = None) -> Generator[None]:
 
     The backward pass puts weights into the layers again, without a lock: run no other pass of the same model
     beside it.
-
-    Args:
-        masks: The open source of dropout masks, if dropout is on.
-
-    Yields:
-        Nothing.
     """
     token = _on.set(_Recompute(masks))
     try:
@@ -51,15 +45,7 @@ def recomputing(masks: Masks | None = None) -> Generator[None]:
 
 @contextmanager
 def training(module: nn.Module, on: bool = True) -> Generator[None]:
-    """Put a module and all modules in it in training mode, and each back in its own mode afterwards.
-
-    Args:
-        module: Any module.
-        on: False for evaluation mode.
-
-    Yields:
-        Nothing.
-    """
+    """Put a module and all modules in it in training mode, and each back in its own mode afterwards."""
     changed = [child for child in module.modules() if child.training != on]
     for child in changed:
         child.training = on
@@ -71,13 +57,9 @@ def training(module: nn.Module, on: bool = True) -> Generator[None]:
 
 
 def prepare(model: nn.Module) -> int:
-    """Let the repeated layers of a transformer obey ``recomputing``; nothing else changes.
+    """Let the repeated layers of a transformer obey ``recomputing``, and count them; nothing else changes.
 
-    Args:
-        model: A model whose layers are transformers' checkpointable ones, or stand in a ``ModuleList``.
-
-    Returns:
-        How many layers were prepared.
+    They are transformers' checkpointable layers, or stand in a ``ModuleList``.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 

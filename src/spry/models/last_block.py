@@ -21,14 +21,10 @@ _TEXTS, _TOKENS = 2, 5
 
 
 def last_block_maps(backbone: Backbone) -> list[str]:
-    """Find the maps of the last block, and those above it.
+    """Find the maps of the last block and those above it, in the model's order.
 
-    Args:
-        backbone: The model, not adapted.
-
-    Returns:
-        Names in the model, in its order; none if the head is read from all positions, if the maps above the last
-        attention are in no list of blocks, as in models whose blocks share weights, or if the model cannot be looked at.
+    There are none if the head is read from all positions, if the maps above the last attention are in no list of
+    blocks (as in models whose blocks share weights), or if the model does not run.
     """
     top = _maps_above_last_attention(backbone)
     lists = [name for name, module in backbone.model.named_modules() if isinstance(module, nn.ModuleList)]
@@ -52,11 +48,12 @@ def _maps_above_last_attention(backbone: Backbone) -> list[str]:
         return []
     linears = linear_names(model)
     called, logits = _called(model, linears, ids)
+    rounding = 16 * torch.finfo(logits.dtype).eps * float(logits.abs().max())
     found: list[str] = []
     for name in reversed([n for n in called if n.startswith(f"{model.base_model_prefix}.")]):
 
         def still(positions: Sequence[int], module: nn.Module = linears[name]) -> bool:
-            return torch.allclose(_disturbed(model, module, ids, positions), logits, atol=1e-6)
+            return float((_disturbed(model, module, ids, positions) - logits).abs().max()) <= rounding
 
         if not any(still(rest) for rest in (range(1, _TOKENS), range(_TOKENS - 1))):
             break
@@ -102,11 +99,9 @@ def _disturbed(model: nn.Module, module: nn.Module, ids: Tensor, positions: Sequ
     """The logits if the outputs of a module are doubled at some positions, plus 1."""
 
     def disturb(_: nn.Module, args: Any, output: Tensor) -> Tensor:
-        index = _positions_of(output, positions)
-        if index is None:  # pooled, or laid out in a way of its own: all or nothing
-            return output if len(positions) < _TOKENS else 2 * output + 1
         output = output.clone()
-        output[index] = 2 * output[index] + 1
+        for index in _rows_of(output, positions):
+            output[index] = 2 * output[index] + 1
         return output
 
     handle = module.register_forward_hook(disturb)
@@ -116,11 +111,18 @@ def _disturbed(model: nn.Module, module: nn.Module, ids: Tensor, positions: Sequ
         handle.remove()
 
 
-def _positions_of(output: Tensor, positions: Sequence[int]) -> Any:
-    """How to index some positions of a map's output: most models put the batch first, some the positions."""
-    chosen = list(positions)
-    if output.dim() != 3:
-        return None
-    if output.shape[:2] == (_TOKENS, _TEXTS):
-        return (chosen,)
-    return (slice(None), chosen) if output.shape[1] >= _TOKENS else None
+def _rows_of(output: Tensor, positions: Sequence[int]) -> list[Any]:
+    """How to index some positions of a map's output; all of it where the layout is not known, as nothing is sure then.
+
+    Models put the batch first, as most do, or the positions, or both in one dimension; some fill up to a window.
+    """
+    chosen, sizes = list(positions), output.shape[:-1]
+    if sizes.numel() == _TEXTS:  # pooled: one row a text, which is read wherever it comes from
+        return [...] if len(chosen) == _TOKENS else []
+    if sizes == (_TEXTS * _TOKENS,):
+        return [[text * _TOKENS + at for at in chosen] for text in range(_TEXTS)]
+    if len(sizes) == 2 and sizes[0] == _TEXTS and sizes[1] >= _TOKENS:
+        return [(slice(None), chosen)]
+    if len(sizes) == 2 and sizes[1] == _TEXTS and sizes[0] >= _TOKENS:
+        return [(chosen,)]
+    return [...]

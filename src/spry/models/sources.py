@@ -19,12 +19,7 @@ _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where ``from_pretrained`` finds a model.
-
-    Args:
-        path: A folder, or a name on the Hub.
-        gguf: The gguf file in that folder that holds the weights, if they are in one.
-    """
+    """Where ``from_pretrained`` finds a model: a folder or a name on the Hub, and any gguf file with the weights."""
 
     path: str
     gguf: str | None = None
@@ -35,18 +30,11 @@ class Source:
         return {} if self.gguf is None else {"gguf_file": self.gguf}
 
 
-def find(model: str) -> Source:
-    """Find a model's files, as far as they are on this machine.
+def find_source(model: str) -> Source:
+    """Find a model's files as far as they are on this machine; ModelError if it should be here and is not.
 
-    Args:
-        model: ``minilm`` or ``smollm2``; ``package:NAME`` for a model inside an installed package; a folder;
-            or a name on the Hub, which is not looked for here.
-
-    Returns:
-        Where to load it from.
-
-    Raises:
-        ModelError: If a package is not installed or holds no model, or a folder is missing or lacks weights.
+    The model is ``minilm`` or ``smollm2``, ``package:NAME`` inside an installed package, a folder, or a name on the
+    Hub, which is not looked for here.
     """
     if model in FRIENDLY:
         package, extra = FRIENDLY[model]

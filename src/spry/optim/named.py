@@ -21,11 +21,7 @@ OPTIMIZERS: Mapping[str, Callable[..., Transform]] = {
 
 
 def optimizer(name: str, **settings: Any) -> Transform:
-    """Make an optimizer from its name and settings.
-
-    Args:
-        name: A key of ``OPTIMIZERS``.
-        **settings: Arguments of that rule, such as ``lr``.
+    """Make one of ``OPTIMIZERS`` from its name and settings, such as ``lr``.
 
     Raises:
         ConfigError: If the name or a setting is unknown or out of range.
@@ -45,12 +41,7 @@ def optimizer(name: str, **settings: Any) -> Transform:
 
 @dataclass(frozen=True)
 class Named:
-    """An optimizer with its step size, as a method's default: its name is known before it is made.
-
-    Args:
-        name: A key of ``OPTIMIZERS``.
-        lr: The step size.
-    """
+    """A method's default optimizer and its step size; the name is a key of ``OPTIMIZERS``."""
 
     name: str
     lr: float

@@ -27,14 +27,11 @@ def _count() -> Tensor:
 
 
 def sgd(lr: float, momentum: float = 0.0) -> Transform:
-    """Gradient descent, ``m <- beta m + g``, ``w <- w - lr m``.
+    """Gradient descent, ``m <- beta m + g``, ``w <- w - lr m``, as ``torch.optim.SGD``.
 
     Args:
         lr: Step size, > 0.
         momentum: ``beta`` in [0, 1); without it no state is kept.
-
-    Returns:
-        The transform; agrees with ``torch.optim.SGD``.
     """
     _positive("lr", lr)
     _fraction("momentum", momentum)
@@ -51,16 +48,14 @@ def sgd(lr: float, momentum: float = 0.0) -> Transform:
 def adam(
     lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
 ) -> Transform:
-    """Adam with decoupled weight decay, ``w <- w - lr (mhat / (sqrt(vhat) + eps) + lambda w)``.
+    """Adam with decoupled weight decay, ``w <- w - lr (mhat / (sqrt(vhat) + eps) + lambda w)``, as
+    ``torch.optim.AdamW``.
 
     Args:
         lr: Step size, > 0.
         betas: Decay of the first and second moment, each in [0, 1).
         eps: Added to the root, > 0.
         weight_decay: ``lambda`` >= 0; 0 is plain Adam.
-
-    Returns:
-        The transform; agrees with ``torch.optim.Adam`` (without decay) and ``torch.optim.AdamW``.
 
     Source:
         Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2.
@@ -88,29 +83,12 @@ def adam(
 def adamw(
     lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01
 ) -> Transform:
-    """Adam with torch's default decoupled weight decay; see ``adam``.
-
-    Args:
-        lr: Step size, > 0.
-        betas: Decay of the first and second moment, each in [0, 1).
-        eps: Added to the root, > 0.
-        weight_decay: ``lambda`` >= 0.
-
-    Returns:
-        The transform; agrees with ``torch.optim.AdamW``.
-    """
+    """Adam with torch's default decoupled weight decay; see ``adam``."""
     return adam(lr, betas, eps, weight_decay)
 
 
 def adagrad(lr: float, eps: float = 1e-10) -> Transform:
-    """Adagrad, ``v <- v + g^2``, ``w <- w - lr g / (sqrt(v) + eps)``.
-
-    Args:
-        lr: Step size, > 0.
-        eps: Added to the root, > 0.
-
-    Returns:
-        The transform; agrees with ``torch.optim.Adagrad``.
+    """Adagrad, ``v <- v + g^2``, ``w <- w - lr g / (sqrt(v) + eps)``, as ``torch.optim.Adagrad``.
 
     Source:
         Duchi, Hazan and Singer 2011.
@@ -130,11 +108,8 @@ def yogi(lr: float, betas: tuple[float, float] = (0.9, 0.99), tau: float = 1e-3)
 
     Args:
         lr: Step size ``eta``, > 0.
-        betas: Decay of the first and second moment, each in [0, 1).
+        betas: Decay of the first and second moment, each in [0, 1); their bias is not corrected, as in the paper.
         tau: Degree of adaptivity, > 0; the second moment starts at ``tau^2``.
-
-    Returns:
-        The transform, without bias correction, as in the paper.
 
     Source:
         Reddi et al. 2021 (arXiv 2003.00295), algorithm 2, FedYogi.
@@ -155,14 +130,7 @@ def yogi(lr: float, betas: tuple[float, float] = (0.9, 0.99), tau: float = 1e-3)
 
 
 def clip(norm: float) -> Transform:
-    """Scale the gradients so that their joint norm is at most ``c``: ``g <- g min(1, c / |g|)``.
-
-    Args:
-        norm: ``c`` > 0.
-
-    Returns:
-        The transform; agrees with ``torch.nn.utils.clip_grad_norm_``. Put it before an optimizer with ``chain``.
-    """
+    """Scale gradients to a joint norm of at most c, ``g <- g min(1, c / |g|)``; ``chain`` it before an optimizer."""
     _positive("norm", norm)
 
     def update(grads: Params, state: OptState, params: Params) -> tuple[dict[str, Tensor], OptState]:
@@ -174,14 +142,7 @@ def clip(norm: float) -> Transform:
 
 
 def schedule(factor: Callable[[int], float]) -> Transform:
-    """Scale updates by a factor of their number, ``u_t <- f(t) u_t``.
-
-    Args:
-        factor: ``f``, given how many updates of that weight came before, from 0.
-
-    Returns:
-        The transform. Put it after an optimizer with ``chain``; agrees with ``torch.optim.lr_scheduler.LambdaLR``.
-    """
+    """Scale updates, ``u_t <- f(t) u_t``, t of a weight counted from 0; ``chain`` it after an optimizer."""
 
     def update(u: Tensor, s: Slots, w: Tensor) -> tuple[Tensor, Slots]:
         return factor(int(s["t"])) * u, {"t": s["t"] + 1}
@@ -190,19 +151,9 @@ def schedule(factor: Callable[[int], float]) -> Transform:
 
 
 def warmup_linear(steps: int, warmup: int) -> Transform:
-    """Raise the step size linearly, then let it fall linearly to nothing; see ``schedule``.
+    """Raise the step size linearly for W = ``warmup`` steps, then let it fall to nothing at T = ``steps`` > W.
 
     ``f(t) = (t + 1) / (W + 1)`` for the W steps of warm-up, then ``(T - t) / (T - W)``, and 0 from step T on.
-
-    Args:
-        steps: ``T``, all steps, > W.
-        warmup: ``W`` >= 0.
-
-    Returns:
-        The transform; the factor is 1 at step W, its highest.
-
-    Raises:
-        ConfigError: If the warm-up does not end before the steps do.
     """
     if not 0 <= warmup < steps:
         raise ConfigError(

@@ -20,12 +20,10 @@ OptState = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Transform:
-    """A pure optimizer.
+    """A pure optimizer: ``init(weights) -> state`` and ``update(gradients, state, weights) -> (updates, state)``.
 
-    Args:
-        init: Makes the state for some weights.
-        update: ``(gradients, state, weights) -> (updates, state)``. The gradients may name only some of the weights;
-            the updates name the same ones and are *added* to the weights; the rest of the state stays.
+    The gradients may name only some of the weights; the updates name the same ones and are *added* to the weights;
+    the rest of the state stays.
     """
 
     init: Callable[[Params], OptState]
@@ -38,14 +36,10 @@ Slots = dict[str, Tensor]
 def tensorwise(
     init: Callable[[Tensor], Slots], update: Callable[[Tensor, Slots, Tensor], tuple[Tensor, Slots]]
 ) -> Transform:
-    """Lift a rule for one tensor to a transform of named weights.
+    """Lift a rule for one tensor to a transform that applies it to each named weight separately.
 
-    Args:
-        init: Makes the slots of one weight.
-        update: ``(gradient, slots, weight) -> (update, slots)`` for one weight; must not write into its arguments.
-
-    Returns:
-        The transform that applies the rule to each named weight on its own.
+    ``init`` makes the slots of a weight; ``update`` turns (gradient, slots, weight) into (update, slots), and must
+    not write into its arguments.
     """
 
     def init_all(params: Params) -> OptState:
@@ -69,14 +63,7 @@ def tensorwise(
 
 
 def chain(*transforms: Transform) -> Transform:
-    """Feed the updates of each transform to the next as its gradients.
-
-    Args:
-        *transforms: Applied from left to right.
-
-    Returns:
-        One transform; slots of the i-th get the prefix ``"i."``.
-    """
+    """Feed the updates of each transform to the next as its gradients; slots of the i-th get the prefix ``"i."``."""
 
     def init(params: Params) -> OptState:
         return {

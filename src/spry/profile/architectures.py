@@ -26,7 +26,6 @@ class Architecture:
     """The sizes of one architecture.
 
     Args:
-        family: The model type, as transformers names it.
         sizes: Settings of its configuration that differ from the family's defaults.
         targets: Names of the query and value projections that LoRA is put on.
         depth: The setting that holds the number of layers.
@@ -125,19 +124,12 @@ def build_model(
     own start, zero, half of the slopes would be zero.
 
     Args:
-        name: One of ``ARCHITECTURES``.
-        layers: Number of layers, >= 1; None for the architecture's own.
         length: Positions that the model must offer, in tokens; raises the architecture's maximum if needed.
         head: The 4-class head of the paper's tasks, trainable, or the frozen language-model head.
         rank: LoRA's r (and alpha), >= 1.
         device: Where the weights live; ``meta`` for the layout alone.
         dtype: Of the frozen weights, and of the arithmetic of a 4-bit model.
         four_bit: Whether to keep the linear layers in NF4 with nested scales (needs bitsandbytes).
-        attention: Attention kind as transformers names it, such as ``sdpa`` or ``eager``.
-        key: Source of the weights.
-
-    Returns:
-        The PEFT-wrapped model in evaluation mode; its trainable weights require grad.
 
     Raises:
         ConfigError: If the name is unknown, or a language-model head is asked of an encoder.
@@ -179,17 +171,9 @@ def find_architecture(name: str) -> Architecture:
 
 
 def example_batch(model: nn.Module, batch: int, length: int, key: Key = _KEY) -> dict[str, Tensor]:
-    """Draw a batch of random tokens, all rows full, with labels for the model's head.
+    """Draw B = ``batch`` full rows of S = ``length`` random tokens, with labels for the model's head.
 
-    Args:
-        model: From ``build``.
-        batch: Rows B, >= 1.
-        length: Tokens S of each row, >= 1.
-        key: Source of the tokens and labels.
-
-    Returns:
-        ``input_ids`` and ``attention_mask`` of shape (B, S) and ``labels`` of shape (B,), or (B, S) for a
-        language model, on the model's device.
+    ``input_ids`` and ``attention_mask`` have shape (B, S), ``labels`` shape (B,), or (B, S) for a language model.
     """
     wrapped = cast(Any, model)
     draw = key.generator("example")

@@ -24,13 +24,9 @@ class Fit:
     """Whether one method and slice fits.
 
     Args:
-        method: How the slope or gradient is computed.
-        slice: Which layers are trained.
         micro_batch: The largest number of rows at once that fits by the prediction, up to the batch; 0 if none does.
         predicted_bytes: Predicted total: weights and the step's peak, with that micro-batch (with one row, if none).
-        measured_bytes: The same measured; None if it was not measured.
         fits: Whether it fits: by the measurement if there is one, else by the prediction.
-        error: Why the measurement failed, if it did.
     """
 
     method: MeasuredMethod
@@ -46,20 +42,10 @@ class Fit:
 
 
 def parse_bytes(text: str) -> int:
-    """Read a size such as ``2GB``, ``500 MB`` or ``1.5GiB``.
+    """Read a size such as ``2GB`` or ``500 MB`` (powers of 1000) or ``1.5GiB`` (of 1024).
 
-    Args:
-        text: A number and a unit: B, KB, MB, GB of powers of 1000, KiB, MiB, GiB of 1024.
-
-    Returns:
-        Bytes.
-
-    Raises:
-        ConfigError: If the text is no such size, or not positive.
-
-    Example:
-        >>> parse_bytes("2GB"), parse_bytes("1.5 MiB")
-        (2000000000, 1572864)
+    >>> parse_bytes("2GB"), parse_bytes("1.5 MiB")
+    (2000000000, 1572864)
     """
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmg]i?)?b?\s*", text, re.IGNORECASE)
     if not found or not float(found[1]):
@@ -72,17 +58,10 @@ def parse_bytes(text: str) -> int:
 def what_fits(
     case: Case, budget: int, methods: Sequence[MeasuredMethod], *, measured: bool = True
 ) -> Iterator[Fit]:
-    """Find each method's largest micro-batch with which the weights and one step fit.
+    """Find each method's largest micro-batch with which the weights and one step fit: of all layers, and of the last.
 
-    Args:
-        case: Model, batch, length, K, dtype and device; its method, slice and micro-batch are ignored.
-        budget: Bytes.
-        methods: Methods to look at.
-        measured: Whether to confirm each micro-batch by a measurement in a fresh process; one that turns out too
-            large is halved and measured again.
-
-    Yields:
-        For each method a fit for all layers and, where that makes a difference, one for the last layer.
+    The case's own method, slice and micro-batch are ignored. If ``measured``, each micro-batch is confirmed in a
+    fresh process; one that turns out too large is halved and measured again.
     """
     options: dict[str, Any] = {"layers": case.layers, "length": case.length, "head": case.head}
     dtype = getattr(torch, case.dtype)

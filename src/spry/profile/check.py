@@ -19,7 +19,7 @@ from spry.models.adapters import Lora
 from spry.profile.architectures import ARCHITECTURES, HeadKind, build_model, example_batch
 from spry.tasks.classification import ClassificationTask
 
-REMEDIES: Mapping[str, str] = {
+ATTENTION_ADVICE: Mapping[str, str] = {
     "eager": 'load it with attn_implementation="sdpa": eager attention holds all scores of a layer at once',
     "flash_attention_2": 'load it with attn_implementation="sdpa", which the engine runs in blocks itself',
     "flex_attention": 'load it with attn_implementation="sdpa", which the engine runs in blocks itself',
@@ -28,8 +28,6 @@ REMEDIES: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCheck:
-    """What ``spry check`` found."""
-
     model: str
     dtype: str
     attention: str
@@ -96,7 +94,7 @@ def check_model(
     found = check(module, _loss(inputs), params, units, key, differences=differences)
     attention = str(cast(Any, module).config._attn_implementation)
     return ModelCheck(
-        model=model, dtype=dtype, attention=attention, advice=REMEDIES.get(attention), checked=found
+        model=model, dtype=dtype, attention=attention, advice=ATTENTION_ADVICE.get(attention), checked=found
     )
 
 

@@ -19,7 +19,7 @@ from spry.measure.meter import Meter, release_lazily, release_promptly, release_
 from spry.profile.architectures import build_model, example_batch
 from spry.profile.case import Case, CaseResult
 from spry.profile.predict import predict_peak
-from spry.profile.steps import STEPS, Inputs, Subject, exact_slopes, inference_step
+from spry.profile.steps import STEP_BY_METHOD, Inputs, Subject, exact_slopes, inference_step
 from spry.profile.weight_bytes import weight_bytes
 
 KEY = Key(0).fold("memory")
@@ -35,7 +35,7 @@ def measure_case(case: Case) -> CaseResult:
     """
     release_promptly()
     subject = build_subject(case)
-    step = partial(STEPS[case.method], subject)
+    step = partial(STEP_BY_METHOD[case.method], subject)
     begun = time.perf_counter()
     slopes = step()  # warms up: libraries load their code and scratch on first use
     slow = time.perf_counter() - begun > SLOW
@@ -61,7 +61,6 @@ def measure_case(case: Case) -> CaseResult:
 
 
 def build_subject(case: Case) -> Subject:
-    """Build the model, the batch and the directions of a case."""
     model = build_model(
         case.model,
         layers=case.layers,

@@ -39,13 +39,7 @@ KEYS = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class MlpTensors:
-    """How many tensors of its inner width an MLP holds.
-
-    Args:
-        held: At once during inference.
-        saved: For the backward pass.
-        backward: On top of what is saved, while the backward pass is in the MLP.
-    """
+    """Tensors of inner width in an MLP: held in inference, saved for the backward pass, and added within it."""
 
     held: int
     saved: int
@@ -113,12 +107,7 @@ def model_sizes(model: nn.Module) -> Sizes:
 
 
 def predict_peak(case: Case, model: nn.Module) -> int:
-    """Predict the peak of a case's step in bytes above the resident model.
-
-    Args:
-        case: What is run; its depth is taken from the model.
-        model: The model, on any device, also ``meta``.
-    """
+    """Predict the peak of a case's step in bytes above the resident model; the model may be on ``meta``."""
     s = model_sizes(model)
     item = cast(torch.dtype, getattr(torch, case.dtype)).itemsize
     tokens = min(case.micro_batch or case.batch, case.batch) * case.length

@@ -15,14 +15,9 @@ HEADS = {"classifier", "score", "pre_classifier"}
 
 
 def quantise_linears(model: nn.Module, dtype: torch.dtype) -> None:
-    """Replace the linear layers of an empty model's body, not of its head, by empty 4-bit ones (NF4, nested).
+    """Replace the linear layers of a body on the meta device, not of its head, by empty 4-bit ones (NF4, nested).
 
-    Args:
-        model: On the meta device; changed in place.
-        dtype: Of the arithmetic and of the biases.
-
-    Raises:
-        ModelError: If bitsandbytes is not installed.
+    ``dtype`` is that of the arithmetic and of the biases.
     """
     bitsandbytes = _bitsandbytes()
     output = cast(Any, model).get_output_embeddings()
@@ -46,13 +41,9 @@ def quantise_linears(model: nn.Module, dtype: torch.dtype) -> None:
 def fill_randomly(
     model: nn.Module, device: torch.device, dtype: torch.dtype, generator: torch.Generator | None
 ) -> None:
-    """Give each empty weight random values, one at a time, and move the buffers.
+    """Give each weight on the meta device random values, one at a time, and move the buffers; tied weights stay tied.
 
-    Args:
-        model: On the meta device, its buffers real; changed in place. Tied weights stay tied.
-        device: Where the weights go.
-        dtype: Of the weights; 4-bit ones are quantised from it as they are drawn.
-        generator: Source of the values, on ``device``; None for the meta device, which has no values.
+    4-bit weights are quantised from ``dtype`` as they are drawn. A target of ``meta`` has no values and no generator.
     """
     cast(Any, model).tie_weights()
     filled: dict[nn.Parameter, nn.Parameter] = {}

@@ -27,8 +27,6 @@ class Subject:
         model: PEFT-wrapped, in evaluation mode; only the slice's weights require grad.
         parts: Micro-batches and their shares of the mean loss.
         loss: The loss of a micro-batch as a function of the trained weights, as ``spry`` runs it.
-        params: The trained weights.
-        directions: K directions with the names of ``params``.
     """
 
     model: nn.Module
@@ -101,7 +99,7 @@ def checkpointed_step(subject: Subject) -> Tensor | None:
         backprop_step(subject)
 
 
-STEPS: Mapping[MeasuredMethod, Callable[[Subject], Tensor | None]] = {
+STEP_BY_METHOD: Mapping[MeasuredMethod, Callable[[Subject], Tensor | None]] = {
     "inference": inference_step,
     "spry": spry_step,
     "backprop": backprop_step,

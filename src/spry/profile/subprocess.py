@@ -13,12 +13,7 @@ from spry.profile.case import Case, CaseResult
 
 
 def measure_in_subprocess(case: Case, timeout: float | None = None) -> CaseResult:
-    """Measure one case in a fresh Python process; a failure becomes the row's ``error``.
-
-    Args:
-        case: What to measure.
-        timeout: Seconds after which the process is ended; None for no limit.
-    """
+    """Measure one case in a fresh Python process, ended after ``timeout`` seconds; a failure becomes ``error``."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment.setdefault("PYTHONWARNINGS", "ignore")
     command = [sys.executable, "-m", "spry.profile"]

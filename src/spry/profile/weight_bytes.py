@@ -6,19 +6,14 @@ import re
 
 from torch import Tensor, nn
 
-PACKED = 0.5 + 1 / 64 + 4 / (64 * 256)
+BYTES_PER_4_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a 4-bit number: half a byte, an 8-bit scale for 64 of them, a float32 scale for 256 of those."""
 
 
 def weight_bytes(model: nn.Module, *, four_bit: bool = False) -> dict[str, int]:
-    """Count the bytes of a model's weights and buffers; scales of quantised weights count with the weights.
+    """Count the bytes of ``body`` (frozen layers, with scales), ``embeddings``, ``head``, ``lora`` and ``buffers``.
 
-    Args:
-        model: PEFT-wrapped, on any device.
-        four_bit: Count the linear layers of the body as if they were in NF4.
-
-    Returns:
-        Bytes of ``body`` (frozen layers), ``embeddings``, ``head``, ``lora`` and ``buffers``.
+    With ``four_bit``, linear layers of the body count as if they were in NF4.
     """
     sizes: dict[str, int] = dict.fromkeys(("body", "embeddings", "head", "lora", "buffers"), 0)
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
@@ -30,7 +25,7 @@ def weight_bytes(model: nn.Module, *, four_bit: bool = False) -> dict[str, int]:
         else:
             kind = "head" if re.search(r"\b(classifier|score|lm_head|pre_classifier)\b", name) else "body"
         if four_bit and kind == "body" and weight.ndim == 2:
-            sizes[kind] += round(weight.numel() * PACKED)
+            sizes[kind] += round(weight.numel() * BYTES_PER_4_BIT)
         else:
             sizes[kind] += sum(t.numel() * t.element_size() for t in (weight, *_scales(weight)))
     sizes["buffers"] = sum(b.numel() * b.element_size() for b in model.buffers())

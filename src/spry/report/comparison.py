@@ -11,29 +11,19 @@ from typing import Any
 from spry.core.errors import DataError
 from spry.report import formats
 from spry.report.schema1 import upgrade_comparison
-from spry.report.tables import Cell, Table, markdown, text_table
+from spry.report.tables import Cell, ReportTable, markdown, text_table
 from spry.tasks.score import Score
 
-COMPARISON, MARKDOWN = "comparison.json", "comparison.md"
+COMPARISON_JSON, COMPARISON_MARKDOWN = "comparison.json", "comparison.md"
 MAX_COLUMNS = 6
 """Of the table after equal rounds."""
 
 Json = Mapping[str, Any]
 
 
-def comparison_tables(folder: Path) -> list[Table]:
-    """Tabulate what ``comparison.json`` says beyond its rows.
-
-    Args:
-        folder: A comparison folder, or any other.
-
-    Returns:
-        Scores after equal rounds and within a budget, cost of a target, and the tuning, as far as they are there.
-
-    Raises:
-        DataError: If the file is damaged.
-    """
-    path = folder / COMPARISON
+def comparison_tables(folder: Path) -> list[ReportTable]:
+    """Tabulate what ``comparison.json`` says beyond its rows, as far as it is there; DataError if it is damaged."""
+    path = folder / COMPARISON_JSON
     if not path.is_file():
         return []
     try:
@@ -55,9 +45,9 @@ def comparison_tables(folder: Path) -> list[Table]:
     return made + ([_tuning(tuning, shown)] if tuning else [])
 
 
-def write_markdown(folder: Path, outcomes: Sequence[Table]) -> Path:
+def write_markdown(folder: Path, outcomes: Sequence[ReportTable]) -> Path:
     """Write all tables of a comparison as Markdown, those of outcomes first."""
-    path = folder / MARKDOWN
+    path = folder / COMPARISON_MARKDOWN
     text = "\n\n".join(markdown(table) for table in (*outcomes, *comparison_tables(folder)))
     path.write_text(text + "\n", encoding="utf-8")
     return path
@@ -92,7 +82,7 @@ def _ranked(
     columns: Sequence[str],
     rows: Sequence[tuple[str, Sequence[Json | None], Sequence[str]]],
     shown: _Shown,
-) -> Table:
+) -> ReportTable:
     """Put scores, the best of each column marked, before columns of plain text."""
     best = [
         shown.score.best(found["score_mean"] for found in column if found)
@@ -105,10 +95,10 @@ def _ranked(
             for found, top in zip(scores, best, strict=True)
         ]
         made.append((Cell(text=name), *cells, *(Cell(text=text) for text in texts)))
-    return Table(title=title, columns=("method", *columns), rows=tuple(made))
+    return ReportTable(title=title, columns=("method", *columns), rows=tuple(made))
 
 
-def _equal_rounds(view: Json, shown: _Shown) -> Table:
+def _equal_rounds(view: Json, shown: _Shown) -> ReportTable:
     count = len(view["rounds"])
     columns = min(MAX_COLUMNS, count)
     chosen = sorted({round((k + 1) * count / columns) - 1 for k in range(columns)})
@@ -119,26 +109,26 @@ def _equal_rounds(view: Json, shown: _Shown) -> Table:
     return _ranked(f"{_capital(shown.label)} after equal rounds", headings, rows, shown)
 
 
-def _budget(view: Json, shown: _Shown) -> Table:
+def _budget(view: Json, shown: _Shown) -> ReportTable:
     budget = view["budget"]
     memory = budget["peak_bytes_above_model"]
     limits = [
         f"within {formats.duration(budget['client_seconds'])} of client compute",
-        f"within {formats.size(budget['bytes_per_client'])} per client",
+        f"within {formats.format_bytes(budget['bytes_per_client'])} per client",
         "within all",
     ]
     rows = []
     for row in view["rows"]:
-        peak = formats.size(row["peak_bytes_above_model"])
+        peak = formats.format_bytes(row["peak_bytes_above_model"])
         fits = peak if row["fits"] else f"{peak}: does not fit"
         scores = [row["within_seconds"], row["within_bytes"], row["within_all"]]
         rows.append((shown.names[row["method"]], scores, [fits]))
     told = f"{'highest ' if shown.several else ''}peak memory above the model"
-    told += f" (limit {formats.size(memory)})" if memory else ""
+    told += f" (limit {formats.format_bytes(memory)})" if memory else ""
     return _ranked(f"Best {shown.label} within equal budgets", (*limits, told), rows, shown)
 
 
-def _target(view: Json, shown: _Shown) -> Table:
+def _target(view: Json, shown: _Shown) -> ReportTable:
     rows = []
     for row in view["rows"]:
         if not row["reached"]:
@@ -149,7 +139,7 @@ def _target(view: Json, shown: _Shown) -> Table:
             shown.names[row["method"]],
             f"{row['rounds']:.3g}{part}",
             formats.duration(row["client_seconds"]),
-            formats.size(row["bytes_per_client"]),
+            formats.format_bytes(row["bytes_per_client"]),
         ])
     columns = ["method", "rounds", "client compute, all clients", "bytes per client, up and down"]
     value = formats.score_value(view["target"], shown.score.name)
@@ -158,7 +148,7 @@ def _target(view: Json, shown: _Shown) -> Table:
     return text_table(f"Cost of reaching {target}", columns, rows)
 
 
-def _tuning(tuning: Json, shown: _Shown) -> Table:
+def _tuning(tuning: Json, shown: _Shown) -> ReportTable:
     score = shown.score.name
     rows = []
     for method, found in tuning["methods"].items():

@@ -33,13 +33,7 @@ LOG_RATIO = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One number of a group over its rounds, for the rounds where it is known.
-
-    Args:
-        x: Mean over the seeds, shape (points,).
-        mean: Mean over the seeds, shape (points,).
-        std: Standard deviation over the seeds, shape (points,); 0 where one seed knows the number.
-    """
+    """One number of a group over its rounds, where it is known; shapes (points,), std is 0 for a single seed."""
 
     x: Array
     mean: Array
@@ -50,9 +44,7 @@ def average_curve(group: Group, x: Callable[[Run], Array], y: str, window: int =
     """Average a number over a group's seeds, round by round.
 
     Args:
-        group: The runs.
         x: Gives a run's position on the x axis after each round, shape (rounds,).
-        y: A key of ``rounds.jsonl``.
         window: Rounds, up to the current one, over which each seed's number is averaged first.
     """
     positions = _stack([x(run) for run in group.runs])

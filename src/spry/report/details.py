@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from spry.report import formats
 from spry.report.groups import Section
 from spry.report.read import PARTS, Run
-from spry.report.tables import Table, text_table
+from spry.report.tables import ReportTable, text_table
 
 PEFT_NAMES = {"lora": "LoRA"}
 
@@ -32,7 +32,7 @@ def setting(section: Section) -> str:
     return "; ".join([*told, f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"])
 
 
-def evaluations(run: Run) -> Table:
+def evaluations(run: Run) -> ReportTable:
     """Tabulate the rounds in which a run was evaluated."""
     name, keys = run.score.name, list(map(run.score.key, PARTS))
     rows = [
@@ -48,7 +48,7 @@ def evaluations(run: Run) -> Table:
     return text_table("evaluations", headings, rows)
 
 
-def failures(run: Run) -> Table:
+def failures(run: Run) -> ReportTable:
     """Tabulate the replies that were dropped."""
     rows = [
         [str(entry["round"] + 1), str(client["client"]), str(client["failed"])]
@@ -59,7 +59,7 @@ def failures(run: Run) -> Table:
     return text_table("dropped replies", ("round", "client", "reason"), rows)
 
 
-def units(run: Run) -> Table:
+def units(run: Run) -> ReportTable:
     """Tabulate how often each unit was trained, in the order in which units first appear."""
     trained: Counter[str] = Counter()
     untrained: Counter[str] = Counter()

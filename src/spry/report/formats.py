@@ -44,10 +44,10 @@ def baseline_label(score: Score) -> str:
     return "majority class" if score.name == "accuracy" else "without training"
 
 
-def size(nbytes: float | None) -> str:
+def format_bytes(nbytes: float | None) -> str:
     """Write a number of bytes with three digits and a binary unit.
 
-    >>> size(0), size(1000), size(89_500_000), size(1023.9 * 2**20)
+    >>> format_bytes(0), format_bytes(1000), format_bytes(89_500_000), format_bytes(1023.9 * 2**20)
     ('0 B', '1000 B', '85.4 MiB', '1024 MiB')
     """
     if nbytes is None:
@@ -81,10 +81,10 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def count(number: float | None) -> str:
+def format_count(number: float | None) -> str:
     """Write a whole number with separators.
 
-    >>> count(22713216)
+    >>> format_count(22713216)
     '22,713,216'
     """
     return NONE if number is None else f"{number:,.0f}"

@@ -17,10 +17,8 @@ from spry.tasks.score import Score
 class Group:
     """Runs that differ in their seed alone.
 
-    Args:
-        label: The method, and the settings in which it differs from other groups of the same method, or the name that
-            a comparison gave it.
-        runs: One a seed.
+    The label is the method with the settings that set it apart from other groups, or the name that a comparison gave
+    it.
     """
 
     label: str
@@ -47,13 +45,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """Runs that may be compared: of one model on one data set, judged by one score.
-
-    Args:
-        dataset: The data set.
-        model: The model.
-        groups: In the order in which their first runs came.
-    """
+    """Runs that may be compared: of one model on one data set, judged by one score."""
 
     dataset: str
     model: str
@@ -83,14 +75,9 @@ class Section:
 
 
 def group_runs(runs: Iterable[Run]) -> tuple[list[Section], list[Run]]:
-    """Sort runs into sections, and within them into groups.
+    """Sort runs into sections, and within them into groups, both in the order of their first runs.
 
-    Args:
-        runs: Any runs.
-
-    Returns:
-        The sections in the order in which their first runs came, and the runs left out of them because a run
-        with the same settings and seed is there already.
+    The second list has the runs left out because a run with the same settings and seed is there already.
     """
     kept: dict[Hashable, Run] = {}
     repeated = []

@@ -10,20 +10,13 @@ from typing import Any, Literal
 
 from spry.report import formats
 from spry.report.groups import Group, Section
-from spry.report.tables import Cell, Table, text_table
+from spry.report.tables import Cell, ReportTable, text_table
 from spry.tasks.score import Score
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of the outcome table.
-
-    Args:
-        key: The number's key in a run's outcome.
-        title: The heading.
-        kind: A score, a cost (drawn as a bar), or neither.
-        text: Writes the number.
-    """
+    """A column of the outcome table: a number's key in a run's outcome, and what writes it; costs are drawn as bars."""
 
     key: str
     title: str
@@ -36,18 +29,18 @@ def _cost(key: str, title: str, text: Callable[[float | None], str]) -> Column:
 
 
 def _fact(key: str, title: str) -> Column:
-    return Column(key=key, title=title, kind="fact", text=formats.count)
+    return Column(key=key, title=title, kind="fact", text=formats.format_count)
 
 
 COSTS = (
-    _cost("peak_bytes_above_model", "peak memory above the model", formats.size),
+    _cost("peak_bytes_above_model", "peak memory above the model", formats.format_bytes),
     _cost("seconds_per_round", "time per round, median", formats.duration),
-    _cost("bytes_up_per_client_round", "bytes up per client and round", formats.size),
+    _cost("bytes_up_per_client_round", "bytes up per client and round", formats.format_bytes),
 )
 """What the terminal shows beside the scores."""
 
 MORE = (
-    _cost("bytes_down_per_client_round", "bytes down per client and round", formats.size),
+    _cost("bytes_down_per_client_round", "bytes down per client and round", formats.format_bytes),
     _cost("client_seconds_per_round", "client compute per round, median", formats.duration),
     _cost("client_seconds_total", "client compute, whole run", formats.duration),
     _fact("trainable_weights", "trainable weights"),
@@ -58,7 +51,6 @@ MORE = (
 
 
 def main_columns(score: Score) -> tuple[Column, ...]:
-    """The scores and the main costs."""
     text = partial(formats.score_value, score=score.name)
     unit = " (%)" if score.name in formats.SHARES else ""
     titles = {
@@ -72,16 +64,8 @@ def main_columns(score: Score) -> tuple[Column, ...]:
     return (*scores, *COSTS)
 
 
-def outcome_table(section: Section, more: Sequence[Column] = ()) -> Table:
-    """Tabulate what each method reached at which cost.
-
-    Args:
-        section: The runs.
-        more: Columns beside the main ones.
-
-    Returns:
-        A row for the answer that needs no training, where its score is known, and one for each group.
-    """
+def outcome_table(section: Section, more: Sequence[Column] = ()) -> ReportTable:
+    """Tabulate what each method reached at which cost, after the untrained answer if its score is known."""
     score, columns = section.score, (*main_columns(section.score), *more)
     rows = []
     if score.baseline is not None:
@@ -92,7 +76,7 @@ def outcome_table(section: Section, more: Sequence[Column] = ()) -> Table:
     for index, group in enumerate(section.groups):
         rows.append((Cell(text=group_name(group, section)), *(cells[index] for cells in across)))
     headings = ("method", *(column.title for column in columns))
-    return Table(title=section_title(section), columns=headings, rows=tuple(rows))
+    return ReportTable(title=section_title(section), columns=headings, rows=tuple(rows))
 
 
 def section_title(section: Section) -> str:
@@ -125,7 +109,7 @@ def _cell(group: Group, column: Column, section: Section) -> Cell:
     return Cell(text=column.text(value), share=share)
 
 
-def settings_tables(section: Section) -> tuple[Table, Table | None]:
+def settings_tables(section: Section) -> tuple[ReportTable, ReportTable | None]:
     """Tabulate the settings that all groups have in common, and those in which they differ, if any."""
     configs = [group.runs[0].config for group in section.groups]
     keys = list(dict.fromkeys(key for config in configs for key in config if key != "seed"))

@@ -17,7 +17,7 @@ from spry.report.curves import draw_curves
 from spry.report.groups import Section, group_runs
 from spry.report.outcome import MORE, outcome_table, section_title, settings_tables
 from spry.report.read import read_runs
-from spry.report.tables import Table, markdown
+from spry.report.tables import ReportTable, markdown
 from spry.report.tradeoff import draw_tradeoff
 
 FIGURES: Mapping[str, tuple[Callable[[Section], Figure], str]] = {
@@ -36,22 +36,15 @@ FIGURES: Mapping[str, tuple[Callable[[Section], Figure], str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The files of a report.
-
-    Args:
-        page: The HTML page.
-        markdown: The tables.
-        images: The figures.
-        tables: One table of outcomes a section.
-    """
+    """The files of a report, and its tables of outcomes, one a section."""
 
     page: Path
     markdown: Path
     images: tuple[Path, ...]
-    tables: tuple[Table, ...]
+    tables: tuple[ReportTable, ...]
 
 
-def write_report(folders: Sequence[Path], out: Path, views: Sequence[Table] = ()) -> Report:
+def write_report(folders: Sequence[Path], out: Path, views: Sequence[ReportTable] = ()) -> Report:
     """Report on runs: one page with figures and tables, the figures as PNG, the tables as Markdown.
 
     Args:

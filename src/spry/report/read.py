@@ -26,15 +26,7 @@ LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "perplexity", "rmse"})
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run folder's content.
-
-    Args:
-        folder: Where it lies.
-        text: ``config.toml`` as it is written.
-        meta: Versions, machine, date and command.
-        rounds: The finished rounds, in order.
-        summary: What the run came to; None while it is in progress.
-    """
+    """A run folder's content; ``text`` is its ``config.toml``, and ``summary`` None while it is in progress."""
 
     folder: Path
     text: str
@@ -56,7 +48,6 @@ class Run:
 
     @cached_property
     def score(self) -> Score:
-        """What the run is judged by."""
         if self.summary is not None:
             return Score.of_summary(self.summary)
         keys = [key for key in (self.rounds[0] if self.rounds else ()) if key.startswith("test_")]
@@ -71,16 +62,9 @@ class Run:
 
 
 def read_runs(folders: Iterable[Path]) -> list[Run]:
-    """Read run folders and comparison folders.
+    """Read run folders, and folders with run folders in them, such as ``spry compare`` writes.
 
-    Args:
-        folders: Each a run folder, or a folder with run folders in it, such as ``spry compare`` writes.
-
-    Returns:
-        All runs found, each once, in the order given; within a comparison, in its order of methods.
-
-    Raises:
-        DataError: If a folder holds no run.
+    Each run comes once, in the order given; within a comparison, in its order of methods.
     """
     found: dict[Path, Run] = {}
     for folder in folders:
@@ -93,12 +77,9 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """Read what a run folder holds so far; only ``config.toml`` must be there.
+    """Read what a run folder holds so far; only ``config.toml`` must be there, else it is a DataError.
 
     A last line of ``rounds.jsonl`` that is still being written is left out.
-
-    Raises:
-        DataError: If the folder is no run, or a file in it is damaged.
     """
     if not _is_run(folder):
         raise DataError(f"{folder} is no run: it has no config.toml. Give a folder that 'spry run' wrote.")

@@ -59,14 +59,7 @@ def figure(width: float, height: float) -> Figure:
 
 
 def legend(made: Figure, axes: Axes, place: str = "outside upper left", columns: int = 4) -> None:
-    """Put one legend beside all axes of a figure.
-
-    Args:
-        made: The figure.
-        axes: Whose labelled lines to name.
-        place: On which side.
-        columns: Names side by side, at most.
-    """
+    """Put one legend beside all axes of a figure, ``columns`` names side by side at most."""
     handles, labels = axes.get_legend_handles_labels()
     side: Any = place  # matplotlib's types do not know the places outside
     if labels:

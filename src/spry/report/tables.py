@@ -13,13 +13,7 @@ from rich.text import Text
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One cell.
-
-    Args:
-        text: What it says.
-        share: Its value as a share of the column's largest, drawn as a bar on the page; None draws none.
-        best: Whether it is the best of its column.
-    """
+    """One cell; ``share`` is its value over the column's largest, drawn as a bar on the page if it is given."""
 
     text: str
     share: float | None = None
@@ -27,28 +21,20 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table; the first column names the rows, the others hold numbers.
-
-    Args:
-        title: What it shows.
-        columns: Headings.
-        rows: As many cells each as there are columns.
-    """
+class ReportTable:
+    """A table with as many cells a row as headings; the first column names the rows, the others hold numbers."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
 
-def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Make a table of texts."""
+def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> ReportTable:
     cells = tuple(tuple(Cell(text=text) for text in row) for row in rows)
-    return Table(title=title, columns=tuple(columns), rows=cells)
+    return ReportTable(title=title, columns=tuple(columns), rows=cells)
 
 
-def terminal(table: Table) -> RichTable:
-    """Lay a table out for the terminal."""
+def terminal(table: ReportTable) -> RichTable:
     look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0), "title_justify": "left"}
     shown = RichTable(title=table.title, title_style="bold", **look)
     for place, heading in enumerate(table.columns):
@@ -60,7 +46,7 @@ def terminal(table: Table) -> RichTable:
     return shown
 
 
-def markdown(table: Table) -> str:
+def markdown(table: ReportTable) -> str:
     r"""Write a table as Markdown.
 
     >>> print(markdown(text_table("Colours", ["name", "share"], [["red|blue", "5 %"]])))

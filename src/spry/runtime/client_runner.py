@@ -26,16 +26,10 @@ class ClientRunner:
     """Runs the clients of one round over one task.
 
     Args:
-        algorithm: What is run.
-        task: Owner of the model.
-        clients: Owner of the data.
-        state: The server's state at the start of the round.
         sent: What each client is sent, for the ledger.
-        key: The run's key.
         evaluates: Whether the clients' held-out parts are evaluated.
         personalized: Whether that includes each client's model after local training.
         measures: Whether memory is measured.
-        device: Where the task computes.
     """
 
     algorithm: Algorithm

@@ -10,13 +10,7 @@ from spry.wire.messages import Order, Reply
 
 
 class Completed(NamedTuple):
-    """What running one client gave.
-
-    Args:
-        order: What was asked.
-        reply: What came back.
-        record: What it cost, for the log.
-    """
+    """What running one client gave: its reply, and what it cost, for the log."""
 
     order: Order
     reply: Reply
@@ -24,31 +18,20 @@ class Completed(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A client from which no reply will come.
-
-    Args:
-        order: What was asked.
-        reason: Why, for the log.
-    """
+    """A client from which no reply will come, and why, for the log."""
 
     order: Order
     reason: str
 
 
 class Executor(Protocol):
-    """Runs the clients of a round."""
-
     def run(
         self, orders: Sequence[Order], train: Callable[[Order], Completed]
     ) -> Iterator[Completed | Failure]:
-        """Carry out orders.
+        """Carry out the orders of a round, one a client, in any order, by calls of ``train`` in the process that runs
+        the client.
 
-        Args:
-            orders: The orders of a round, one a client.
-            train: Runs one client in the process it is called in.
-
-        Returns:
-            What came of them in any order, as they come; a client of which nothing comes has not answered.
+        A client of which nothing comes has not answered.
         """
         ...
 

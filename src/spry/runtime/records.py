@@ -16,13 +16,8 @@ class ClientRecord:
     """What one client did in one round.
 
     Args:
-        client: Which one.
-        units: Names of the units it trained.
         examples: How many training examples it owns.
-        steps: Local steps taken.
         loss: Mean loss over its steps.
-        bytes_up: Bytes of its reply.
-        bytes_down: Bytes of its order.
         seconds: Time of local training, evaluation left out.
         peak_bytes: Highest memory of local training above what was in use when it began; None if not measured.
         failed: Why its reply was dropped, or None.

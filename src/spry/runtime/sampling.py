@@ -7,22 +7,13 @@ from collections.abc import Sequence
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
-from spry.core.params import all_finite
 from spry.core.units import Unit
 from spry.wire.messages import Gradient, Reply, Slopes, Weights
+from spry.wire.tensors import MAX_MAGNITUDE, sane
 
 
 def sample(clients: Sequence[int], count: int, round: int, key: Key) -> list[int]:
-    """Choose the clients of a round, each at most once.
-
-    Args:
-        clients: Clients that have training examples.
-        count: M, how many to ask, from 1 to all of them.
-        round: The round, from 0.
-        key: The run's key.
-
-    Returns:
-        The chosen clients, in random order.
+    """Choose the M = ``count`` clients of a round, each at most once, in random order.
 
     Raises:
         ConfigError: If there are fewer clients than asked for.
@@ -37,14 +28,7 @@ def sample(clients: Sequence[int], count: int, round: int, key: Key) -> list[int
 
 
 def validate_reply(reply: Reply) -> str | None:
-    """Find what makes a reply unusable.
-
-    Args:
-        reply: The reply.
-
-    Returns:
-        What is wrong, or None if the reply counts.
-    """
+    """Say what makes a reply unusable; None if it counts."""
     if not math.isfinite(reply.loss):
         return f"loss is {reply.loss}"
     match reply.payload:
@@ -52,17 +36,11 @@ def validate_reply(reply: Reply) -> str | None:
             parts = {"slopes": slopes, **exact}
         case Weights(values) | Gradient(values):
             parts = values
-    return None if all_finite(parts) else "payload has NaN or infinite values"
+    if not all(sane(value) for value in parts.values()):
+        return f"payload has values that are NaN, infinite or beyond {MAX_MAGNITUDE:g}"
+    return None
 
 
 def untrained(units: Sequence[Unit], trained: set[str]) -> tuple[str, ...]:
-    """List the units that nobody trained.
-
-    Args:
-        units: All units.
-        trained: Names of the units that some surviving reply trained.
-
-    Returns:
-        Names of the others, in the model's order.
-    """
+    """Name the units that no surviving reply trained, in the model's order."""
     return tuple(unit.name for unit in units if unit.name not in trained)

@@ -1,1 +1,1 @@
-"""Tasks: the home of transformers and peft; each owns one model that all clients share."""
+"""Tasks: what is learnt. Each owns one model that all clients share, its losses and its score."""

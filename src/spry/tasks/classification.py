@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
@@ -24,7 +24,8 @@ from spry.forward.functional import call
 from spry.models.adapt import Exact, adapt
 from spry.models.adapters import Adapter, FromConfig, Lora
 from spry.models.checkpointing import prepare, training
-from spry.models.load import load
+from spry.models.load import load_model
+from spry.models.refusal import refused_as
 from spry.tasks.classification_loss import ClassificationLoss
 from spry.tasks.metrics import ClassificationMetrics, classified
 from spry.tasks.task import Score
@@ -36,15 +37,18 @@ class ClassificationTask:
     """One classifier with trainable PEFT weights and head; its own weights never change.
 
     Args:
-        model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub.
-        labels: The classes' names, or their number.
+        model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub; or a Hugging Face sequence
+            classifier, which is the task's own from then on.
+        labels: The classes' names, or their number. A trained head that has the same names keeps its own numbers.
         key: Where the initial head and PEFT weights come from.
         adapter: Which PEFT weights are added: one of spry's adapters, or a ``peft.PeftConfig``.
         exact: What gets exact gradients from methods that measure slopes: ``head``, ``last_block`` or ``nothing``.
         micro_batch_size: Most examples in one pass; None passes each batch whole. Memory depends on it, the
             loss does not.
         dropout: Whether losses are taken with the model's own dropout and LoRA's; evaluation never is.
-        dtype: Type of the weights.
+        tokenizer: In place of the one beside the model.
+        dtype: What the model computes in; None for float32, or for a given classifier's own. Trained weights are kept
+            in float32 at least.
         device: Where the model lives; batches are moved there.
         baseline: Accuracy of always answering the commonest class.
 
@@ -54,7 +58,7 @@ class ClassificationTask:
 
     def __init__(
         self,
-        model: str,
+        model: str | nn.Module,
         *,
         labels: int | Sequence[str],
         key: Key = Key(0),
@@ -62,13 +66,16 @@ class ClassificationTask:
         exact: Exact = "head",
         micro_batch_size: int | None = None,
         dropout: bool = False,
-        dtype: torch.dtype = torch.float32,
+        tokenizer: Any = None,
+        dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
         baseline: float | None = None,
     ) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
-        backbone = load(model, labels=labels, key=key.fold("head"), dtype=dtype, device=device)
+        backbone = load_model(
+            model, labels=labels, key=key.fold("head"), tokenizer=tokenizer, dtype=dtype, device=device
+        )
         if not isinstance(adapter, Adapter):
             adapter = FromConfig(config=adapter)
         self._adapted = adapted = adapt(backbone, adapter, key.fold("peft"), exact=exact)
@@ -81,6 +88,7 @@ class ClassificationTask:
         self.dropout = dropout
         self.device = torch.device(device)
         self._one_mode = threading.RLock()
+        self._has_run = False
         self.score = Score(name="accuracy", baseline=baseline)
 
     @property
@@ -89,7 +97,7 @@ class ClassificationTask:
         return self.backbone.max_length
 
     def encode(self, dataset: Dataset, *, max_length: int) -> Encoded:
-        """Tokenise a data set for this model.
+        """Tokenise a data set for this model, and number its classes as the model does if they have the same names.
 
         Args:
             dataset: Texts or pairs of texts.
@@ -99,37 +107,35 @@ class ClassificationTask:
             The tokens of all examples.
 
         Raises:
-            ModelError: If ``max_length`` lies outside its range.
+            ModelError: If ``max_length``, the tokens kept of an example, is not from 1 to what the model takes.
         """
         if not 1 <= max_length <= self.backbone.max_length:
             raise ModelError(
                 f"max_length is {max_length}. Allowed: 1 to {self.backbone.max_length}, the most that "
                 f"{self.backbone.name} takes."
             )
-        tokenizer = self.backbone.tokenizer
+        tokenizer, own = self.backbone.tokenizer, self.backbone.label_names
+        if dataset.label_names != own and set(dataset.label_names) <= set(own):
+            dataset = dataset.relabelled(own)
         return encode(dataset, tokenizer, max_length=max_length, pad=tokenizer.pad_token_id)
 
     def init(self) -> Params:
-        """Copy the trainable weights at the start, in float32 or wider whatever the model computes in.
-
-        Returns:
-            All trainable weights, in model order, the head last.
-        """
+        """Copy the trainable weights at the start, in model order, the head last, in float32 or wider."""
         return {name: _master(self.module.get_parameter(name)) for name in names_of(self.units)}
 
     def logits(self, params: Params, batch: Batch) -> Tensor:
-        """Run the model.
-
-        Args:
-            params: Some or all trainable weights.
-            batch: Examples; labels are ignored.
-
-        Returns:
-            Scores, shape (B, C).
-        """
+        """Run the model; scores, shape (B, C)."""
         inputs = {name: value.to(self.device) for name, value in batch.items() if name != "labels"}
-        logits = call(self.module, self._computed_with(params), **inputs).logits
+        with nullcontext() if self._has_run else self._first_pass():
+            logits = call(self.module, self._computed_with(params), **inputs).logits
+        self._has_run = True
         return logits.float() if logits.dtype in {torch.bfloat16, torch.float16} else logits
+
+    def _first_pass(self) -> AbstractContextManager[None]:
+        return refused_as(
+            f"{self.backbone.name}: the model cannot read the texts",
+            "Choose another model, or one that `spry check` passes.",
+        )
 
     def _computed_with(self, params: Params) -> Params:
         """Cast weights to the types that the model computes in: small steps would round away if they were kept so."""
@@ -138,15 +144,7 @@ class ClassificationTask:
 
     @contextmanager
     def dropping(self, key: Key, *, on: bool = True) -> Generator[Masks | None]:
-        """Turn dropout on, if this task has it, for as long as the context is open.
-
-        Args:
-            key: The masks' root.
-            on: Whether to, after all.
-
-        Yields:
-            The source of masks; None if dropout is off.
-        """
+        """Turn dropout on, if this task has it, while the context is open; yields the masks' source, None if off."""
         with self._one_mode:
             if self.dropout and on:
                 with training(self.module), dropout(key) as masks:
@@ -155,28 +153,13 @@ class ClassificationTask:
                 yield None
 
     def loss(self, batch: Batch, key: Key, base: Params = MappingProxyType({})) -> ClassificationLoss:
-        """Bind the mean cross-entropy to one batch.
-
-        Args:
-            batch: Examples with labels.
-            key: Where dropout masks come from, if dropout is on.
-            base: The values of trainable weights that the loss will not be given.
-
-        Returns:
-            The loss as a function of the trainable weights.
-        """
+        """Bind the mean cross-entropy to one batch; ``base`` has the trainable weights that calls will not give."""
         return ClassificationLoss(task=self, batch=batch, key=key, base=base, at_once=self.micro_batch_size)
 
     def probe(self, key: Key, *, examples: int = 16, tokens: int = 16) -> Batch:
         """Make a batch of random words with random labels, to look at the model with before there is data.
 
-        Args:
-            key: Where words, lengths and labels come from.
-            examples: How many.
-            tokens: Words of the longest text; the shortest has half of them.
-
-        Returns:
-            Examples with labels.
+        The longest text has ``tokens`` words, the shortest half of them.
         """
         draw = key.generator("probe")
         words, labels = self.backbone.tokenizer, self.backbone.model.config.num_labels
@@ -197,15 +180,6 @@ class ClassificationTask:
 
     @torch.inference_mode()
     def evaluate(self, params: Params, batches: Iterable[Batch]) -> ClassificationMetrics:
-        """Count losses and right answers.
-
-        Args:
-            params: Some or all trainable weights.
-            batches: Examples with labels; none gives empty counts.
-
-        Returns:
-            The counts over all batches.
-        """
         total = ClassificationMetrics()
         for batch in batches:
             with self._one_mode:
@@ -217,11 +191,9 @@ class ClassificationTask:
     def save_adapter(self, params: Params, folder: Path) -> None:
         """Write PEFT weights and head so that ``PeftModel.from_pretrained(base, folder)`` reads them.
 
-        Args:
-            params: Some or all trainable weights; the initial values are written for the rest.
-            folder: Where to; made if it does not exist.
+        For weights that ``params`` lacks, the initial values are written.
         """
-        self._adapted.save(params, folder)
+        self._adapted.save({**self.init(), **params}, folder)
 
 
 def _master(weight: Tensor) -> Tensor:

@@ -27,9 +27,6 @@ class ClassificationLoss:
     """The mean cross-entropy of one batch, ``L(w) = 1/B sum_b -log softmax(f_w(x_b))[y_b]``.
 
     Args:
-        task: Owner of the model.
-        batch: B examples with labels.
-        key: Where dropout masks come from, if dropout is on.
         base: The values of trainable weights that calls are not given.
         at_once: Examples in memory at once; all if None.
         dropout: Whether the task's dropout acts, if it has any.
@@ -43,15 +40,6 @@ class ClassificationLoss:
     dropout: bool = True
 
     def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
-        """Evaluate the loss, one micro-batch after the other.
-
-        Args:
-            params: Some or all trainable weights, plain tensors or duals.
-            checkpoint: Whether a backward pass shall recompute each layer.
-
-        Returns:
-            A scalar tensor.
-        """
         parts = self.microbatches()
         if len(parts) == 1:
             return self._whole(params, "mean", checkpoint)
@@ -64,24 +52,12 @@ class ClassificationLoss:
         return self.batch["attention_mask"]
 
     def examples(self, params: Params) -> Tensor:
-        """Evaluate the examples' own losses, one micro-batch after the other.
-
-        Args:
-            params: Some or all trainable weights, plain tensors or duals.
-
-        Returns:
-            Shape (B,).
-        """
+        """Evaluate the examples' own losses, shape (B,)."""
         parts = [part for _, part in self.microbatches()]
         values = [part._whole(params, "none") for part in parts]
         return values[0] if len(values) == 1 else torch.cat(values)
 
     def microbatches(self) -> Sequence[tuple[float, ClassificationLoss]]:
-        """Split the batch into micro-batches.
-
-        Returns:
-            Pairs of a micro-batch's share of the examples and its loss.
-        """
         count, size = len(self.batch["labels"]), self.at_once
         if size is None or count <= size:
             return [(1.0, self)]

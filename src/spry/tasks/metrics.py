@@ -18,9 +18,6 @@ class ClassificationMetrics:
     """Counts over evaluated examples; add two to merge them, false if there are none.
 
     Args:
-        examples: Evaluated examples.
-        loss_sum: Sum of their losses.
-        correct: How many were right.
         confusion: Examples by true (row) and predicted (column) class, shape (C, C); (0, 0) without classes.
     """
 
@@ -51,7 +48,6 @@ class ClassificationMetrics:
         )
 
     def values(self) -> dict[str, float | None]:
-        """Accuracy and macro F1; None without examples."""
         found = {"accuracy": self.accuracy, "macro_f1": self.macro_f1}
         return {name: None if math.isnan(value) else value for name, value in found.items()}
 
@@ -80,16 +76,7 @@ class ClassificationMetrics:
 def classified(
     losses: NDArray[np.floating], labels: NDArray[np.int64], logits: NDArray[np.floating]
 ) -> ClassificationMetrics:
-    """Count one batch of a classifier.
-
-    Args:
-        losses: Loss of each example, shape (B,).
-        labels: True classes, shape (B,).
-        logits: Scores, shape (B, C).
-
-    Returns:
-        The batch's counts.
-    """
+    """Count a batch by its losses and true classes, shape (B,), and scores, shape (B, C)."""
     classes = logits.shape[1]
     pairs = labels * classes + logits.argmax(axis=1)
     confusion = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)

@@ -39,5 +39,4 @@ class Score:
         return value == target or self.better(value, target)
 
     def best(self, values: Iterable[float]) -> float | None:
-        """The best of some values; None if there are none."""
         return (max if self.higher_is_better else min)(values, default=None)

@@ -43,48 +43,20 @@ class Task(Protocol):
         ...
 
     @property
-    def score(self) -> Score:
-        """What the task is judged by."""
-        ...
+    def score(self) -> Score: ...
 
     def init(self) -> Params:
-        """Copy the trainable weights at the start.
-
-        Returns:
-            All trainable weights, in model order.
-        """
+        """Copy the trainable weights at the start, in model order."""
         ...
 
     def loss(self, batch: Batch, key: Key, base: Params) -> Loss:
-        """Bind the loss to one batch.
-
-        Args:
-            batch: Examples with labels.
-            key: Where dropout masks come from, if dropout is on.
-            base: The values of trainable weights that the loss will not be given.
-
-        Returns:
-            The mean loss of the batch as a function of the trainable weights.
-        """
+        """Bind the mean loss to one batch; ``base`` has the trainable weights that calls will not give."""
         ...
 
     def evaluate(self, params: Params, batches: Iterable[Batch]) -> Metrics:
-        """Evaluate weights.
-
-        Args:
-            params: Some or all trainable weights.
-            batches: Examples with labels; none gives empty counts.
-
-        Returns:
-            The counts over all batches.
-        """
+        """Evaluate some or all trainable weights; no batch gives empty counts."""
         ...
 
     def save_adapter(self, params: Params, folder: Path) -> None:
-        """Write the trainable weights in PEFT's own format.
-
-        Args:
-            params: Some or all trainable weights.
-            folder: Where to; made if it does not exist.
-        """
+        """Write the trainable weights in PEFT's own format, into a folder that is made if it is missing."""
         ...

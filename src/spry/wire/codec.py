@@ -1,138 +1,174 @@
-"""Messages to bytes and back. No pickle; nothing is allocated on the word of a header.
-
-Header fields are one letter, because a reply may be a single slope: r round, c client, n examples, s [steps, K],
-t local steps, k key, w trained weights (as indices), d K, m most steps, g group.
-"""
+"""Orders and replies to bytes and back. No pickle; a message that lies costs no memory and no work."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated
 
-import torch
+from msgspec import Meta
 
 from spry.core.errors import WireError
 from spry.core.keys import Key
 from spry.core.params import Params, restrict
-from spry.wire import frame, slopes, tensors
+from spry.wire.frame import Count, Fields, Kind, decode_frame, encode_frame, read_kind
 from spry.wire.messages import Gradient, Order, Payload, Reply, Slopes, Weights
+from spry.wire.slopes import decode_slopes, encode_slopes
+from spry.wire.tensors import TensorFields, decode_tensors, encode_tensors
 
-ORDER, WEIGHTS, GRADIENT, SLOPES32, SLOPES64 = range(5)
-KINDS: Mapping[type, int] = {Weights: WEIGHTS, Gradient: GRADIENT}
 MAX_EXAMPLES = 1 << 32
 """A client that claims to own more examples than this would outweigh everybody in the mean."""
 MAX_DIRECTIONS = 1 << 16
 """A server that asks for more directions than this is taken for a broken one."""
-_LOSS = struct.Struct("<f")
+MAX_STEPS = 1 << 20
+"""A server that allows more local steps than this is taken for a broken one."""
+MAX_UNTOLD_SLOPES = 1 << 16
+"""Most slopes (steps x K) where the order does not tell the steps, because clients run through their own data: at K = 1
+an epoch of half a million examples in batches of 8. Replaying them is what a lying client costs the server: minutes."""
+
+Examples = Annotated[int, Meta(ge=0, le=MAX_EXAMPLES)]
+DirectionCount = Annotated[int, Meta(ge=0, le=MAX_DIRECTIONS)]
+Steps = Annotated[int, Meta(ge=0, le=MAX_STEPS)]
+Path = Annotated[tuple[int | str, ...], Meta(max_length=64)]
+
+
+class OrderFields(Fields):
+    """An order; trained weights are places among all."""
+
+    round: Count
+    client: Count
+    seed: int
+    path: Path
+    trained: tuple[Count, ...]
+    num_directions: DirectionCount
+    max_steps: Steps | None
+    group: DirectionCount
+    weights: tuple[TensorFields, ...]
+    guess: tuple[TensorFields, ...]
+
+
+class ReplyFields(Fields):
+    """A reply; its tensors are all trained weights, or their gradients, or those that no slopes determine."""
+
+    round: Count
+    client: Count
+    examples: Examples
+    loss: float
+    steps: Steps
+    tensors: tuple[TensorFields, ...]
+
+
+class SlopesFields(ReplyFields):
+    """A reply of slopes, shape (steps, num_directions)."""
+
+    num_directions: DirectionCount
+    slopes: bytes
+
+
+KINDS: Mapping[type[Payload], Kind] = {Weights: Kind.WEIGHTS, Gradient: Kind.GRADIENT, Slopes: Kind.SLOPES}
 
 
 def encode_reply(reply: Reply, order: Order) -> bytes:
-    """Write a reply.
-
-    Args:
-        reply: The reply.
-        order: The order it answers, which both sides know.
-
-    Returns:
-        The message.
-    """
-    header: dict[str, Any] = {"r": reply.round, "c": reply.client, "n": reply.examples}
-    payload, loss = reply.payload, _LOSS.pack(reply.loss)
-    if isinstance(payload, Slopes):
-        header["s"] = list(payload.slopes.shape)
-        kind = SLOPES64 if payload.slopes.dtype == torch.float64 else SLOPES32
-        rest = slopes.pack(payload.slopes) + tensors.pack(payload.exact, order.trained)
-        return frame.pack(kind, header, loss + rest)
-    header["t"] = reply.steps
-    return frame.pack(KINDS[type(payload)], header, loss + tensors.pack(payload.values, order.trained))
+    """Write a reply to an order, which both sides know."""
+    payload, kind = reply.payload, KINDS[type(reply.payload)]
+    values = payload.exact if isinstance(payload, Slopes) else payload.values
+    told = {
+        "round": reply.round,
+        "client": reply.client,
+        "examples": reply.examples,
+        "loss": reply.loss,
+        "steps": reply.steps,
+        "tensors": encode_tensors(values, order.trained),
+    }
+    if not isinstance(payload, Slopes):
+        return encode_frame(kind, ReplyFields(**told))
+    slopes = encode_slopes(payload.slopes)
+    return encode_frame(kind, SlopesFields(**told, num_directions=payload.slopes.shape[1], slopes=slopes))
 
 
-def decode_reply(data: bytes, order: Order) -> Reply:
+def decode_reply(data: bytes, order: Order, slopes_exact: frozenset[str] | None = None) -> Reply:
     """Read a reply, refusing whatever does not fit the order.
 
     Args:
         data: The message.
-        order: The order it claims to answer.
-
-    Returns:
-        The reply.
+        order: What it claims to answer.
+        slopes_exact: The algorithm's: the weights that come beside slopes; None if replies are no slopes.
 
     Raises:
         WireError: If the message is truncated, malformed, of another round, client, version or shape, or not finite.
     """
-    kind, header, body = frame.unpack(data)
-    if kind not in {WEIGHTS, GRADIENT, SLOPES32, SLOPES64}:
-        raise WireError(f"message of kind {kind} is not a reply")
-    round, client = frame.count(header, "r"), frame.count(header, "c")
-    if (round, client) != (order.round, order.client):
+    kind = read_kind(data)
+    if kind not in KINDS.values():
+        raise WireError(f"message of kind {kind} ({kind.name}) is not a reply")
+    if (kind is Kind.SLOPES) != (slopes_exact is not None):
+        wanted = "weights or a gradient" if slopes_exact is None else "slopes"
+        raise WireError(f"reply is of kind {kind} ({kind.name}); ordered were {wanted}")
+    fields = decode_frame(data, SlopesFields if kind is Kind.SLOPES else ReplyFields)
+    if (fields.round, fields.client) != (order.round, order.client):
         raise WireError(
-            f"reply is of round {round}, client {client}; expected round {order.round}, client {order.client}"
+            f"reply is of round {fields.round}, client {fields.client}; "
+            f"expected round {order.round}, client {order.client}"
         )
-    if len(body) < _LOSS.size:
-        raise WireError("reply is truncated: it has no loss")
-    loss = float(_LOSS.unpack_from(body)[0])
-    known = restrict(order.weights, order.trained)
-    payload = _payload(kind, header, bytes(body[_LOSS.size :]), known, order)
-    steps = (
-        payload.slopes.shape[0]
-        if isinstance(payload, Slopes)
-        else frame.count(header, "t", _max_steps(order))
+    check_steps(fields.steps, order)
+    return Reply(
+        round=fields.round,
+        client=fields.client,
+        examples=fields.examples,
+        payload=_payload(kind, fields, order, slopes_exact or frozenset()),
+        steps=fields.steps,
+        loss=fields.loss,
     )
-    examples = frame.count(header, "n", MAX_EXAMPLES)
-    return Reply(round=round, client=client, examples=examples, payload=payload, steps=steps, loss=loss)
 
 
-def _payload(kind: int, header: dict[str, Any], body: bytes, known: Params, order: Order) -> Payload:
-    if kind in {SLOPES32, SLOPES64}:
-        shape, width = header.get("s"), 4 if kind == SLOPES32 else 8
-        length = slopes.nbytes(shape, width)
-        _check_ordered(header["s"], order)
-        found = slopes.unpack(body[:length], header["s"], width)
-        return Slopes(found, tensors.unpack(body[length:], known, order.trained))
-    values = tensors.unpack(body, known, order.trained)
-    missing = known.keys() - values.keys()
+def check_steps(steps: int, order: Order) -> None:
+    """Refuse more local steps than were ordered: replaying them would cost the receiver their directions.
+
+    Raises:
+        WireError: If there are too many.
+    """
+    untold = MAX_UNTOLD_SLOPES // max(order.num_directions, 1)
+    allowed = untold if order.max_steps is None else order.max_steps
+    if steps > allowed:
+        raise WireError(f"reply has {steps} local steps; ordered were at most {allowed}")
+
+
+def _payload(kind: Kind, fields: ReplyFields, order: Order, exact: frozenset[str]) -> Payload:
+    if not isinstance(fields, SlopesFields):
+        values = _values(fields, order, order.trained)
+        return Weights(values) if kind is Kind.WEIGHTS else Gradient(values)
+    perturbs = any(name not in exact for name in order.trained)
+    count = order.num_directions if perturbs else 0
+    if fields.num_directions != count and fields.steps:
+        raise WireError(f"reply has slopes along {fields.num_directions} directions; ordered were {count}")
+    values = _values(fields, order, [name for name in order.trained if name in exact])
+    slopes = decode_slopes(fields.slopes, fields.steps * fields.num_directions)
+    return Slopes(slopes.reshape(fields.steps, fields.num_directions), values)
+
+
+def _values(fields: ReplyFields, order: Order, names: Sequence[str]) -> Params:
+    values = decode_tensors(fields.tensors, restrict(order.weights, names), order.trained)
+    missing = [name for name in names if name not in values]
     if missing:
-        raise WireError(f"reply lacks {len(missing)} of the weights it was asked for, such as {min(missing)}")
-    return Weights(values) if kind == WEIGHTS else Gradient(values)
-
-
-def _max_steps(order: Order) -> int:
-    return slopes.MAX_STEPS if order.max_steps is None else order.max_steps
-
-
-def _check_ordered(shape: Sequence[int], order: Order) -> None:
-    """Refuse slopes that nobody ordered: replaying them would cost the server their directions."""
-    steps, count = shape
-    if count not in {0, order.num_directions} or steps > _max_steps(order):
-        raise WireError(
-            f"reply has {steps} x {count} slopes; ordered were at most {_max_steps(order)} steps of "
-            f"{order.num_directions} directions"
-        )
+        raise WireError(f"reply lacks {len(missing)} of the weights it was asked for, such as {missing[0]}")
+    return values
 
 
 def encode_order(order: Order) -> bytes:
-    """Write an order with its weights in full.
-
-    Args:
-        order: The order.
-
-    Returns:
-        The message; its reader must know the model's trainable weights by name.
-    """
+    """Write an order with its weights in full; its reader must know the model's trainable weights by name."""
     names = list(order.weights)
     places = {name: place for place, name in enumerate(names)}
-    header = {
-        "r": order.round,
-        "c": order.client,
-        "k": [order.key.seed, *order.key.path],
-        "w": [places[name] for name in order.trained],
-    }
-    optional = {"d": order.num_directions, "m": order.max_steps, "g": order.group}
-    header |= {field: value for field, value in optional.items() if value}
-    weights = tensors.pack(order.weights, names)
-    body = struct.pack("<Q", len(weights)) + weights + tensors.pack(order.guess or {}, names)
-    return frame.pack(ORDER, header, body)
+    fields = OrderFields(
+        round=order.round,
+        client=order.client,
+        seed=order.key.seed,
+        path=order.key.path,
+        trained=tuple(places[name] for name in order.trained),
+        num_directions=order.num_directions,
+        max_steps=order.max_steps,
+        group=order.group,
+        weights=encode_tensors(order.weights, names),
+        guess=encode_tensors(order.guess or {}, names),
+    )
+    return encode_frame(Kind.ORDER, fields)
 
 
 def decode_order(data: bytes, like: Params) -> Order:
@@ -142,55 +178,39 @@ def decode_order(data: bytes, like: Params) -> Order:
         data: The message.
         like: The model's trainable weights, for names, shapes, dtypes and devices.
 
-    Returns:
-        The order.
-
     Raises:
         WireError: If the message is truncated, malformed, or does not fit the model.
     """
-    kind, header, body = frame.unpack(data)
-    if kind != ORDER:
-        raise WireError(f"message of kind {kind} is not an order")
-    names = list(like)
-    length = struct.unpack_from("<Q", body)[0] if len(body) >= 8 else -1
-    if not 0 <= length <= len(body) - 8:
-        raise WireError(f"order is truncated: its weights need {length} bytes, {max(len(body) - 8, 0)} came")
-    weights = tensors.unpack(bytes(body[8 : 8 + length]), like, names)
+    kind = read_kind(data)
+    if kind is not Kind.ORDER:
+        raise WireError(f"message of kind {kind} ({kind.name}) is not an order")
+    fields, names = decode_frame(data, OrderFields), list(like)
+    weights = decode_tensors(fields.weights, like, names)
     if weights.keys() != like.keys():
         raise WireError(f"order lacks {len(like) - len(weights)} of the model's trainable weights")
-    places = header.get("w")
-    if not isinstance(places, list) or any(type(p) is not int or not 0 <= p < len(names) for p in places):
-        raise WireError(
-            f"order has trained weights {places!r}; each must be a place from 0 to {len(names) - 1}"
-        )
     return Order(
-        round=frame.count(header, "r"),
-        client=frame.count(header, "c"),
+        round=fields.round,
+        client=fields.client,
         weights=weights,
-        trained=tuple(names[place] for place in places),
-        key=read_key(header),
-        num_directions=frame.count({"d": 0, **header}, "d", MAX_DIRECTIONS),
-        max_steps=frame.count(header, "m", slopes.MAX_STEPS) if "m" in header else None,
-        guess=tensors.unpack(bytes(body[8 + length :]), like, names) or None,
-        group=frame.count({"g": 0, **header}, "g", MAX_DIRECTIONS),
+        trained=tuple(names[place] for place in distinct(fields.trained, len(names), "trained weights")),
+        key=Key(fields.seed, fields.path),
+        num_directions=fields.num_directions,
+        max_steps=fields.max_steps,
+        guess=decode_tensors(fields.guess, like, names) or None,
+        group=fields.group,
     )
 
 
-def read_key(header: Mapping[str, Any]) -> Key:
-    """Read the key from a header.
-
-    Args:
-        header: The header; its field k is a list of the seed and the path's parts.
-
-    Returns:
-        The key.
+def distinct(places: Sequence[int], number: int, what: str) -> Sequence[int]:
+    """Refuse places that are out of range or come twice.
 
     Raises:
-        WireError: If it is no such list.
+        WireError: If one is.
     """
-    parts = header.get("k")
-    if not isinstance(parts, list) or not parts or any(type(part) not in {int, str} for part in parts):
-        raise WireError(f"order has key {parts!r}; it must be a list of a seed and path parts")
-    if type(parts[0]) is not int:
-        raise WireError(f"order has seed {parts[0]!r}; it must be an integer")
-    return Key(parts[0], tuple(parts[1:]))
+    if max(places, default=0) >= number:
+        raise WireError(f"message has {what} at place {max(places)}; places are 0 to {number - 1}")
+    if len(set(places)) != len(places):
+        raise WireError(
+            f"message has {what} that come twice: {len(places)}, of which {len(set(places))} differ"
+        )
+    return places

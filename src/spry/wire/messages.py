@@ -91,7 +91,8 @@ class Reply:
     loss: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "loss", float(np.float32(self.loss)))
+        with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused as that
+            object.__setattr__(self, "loss", float(np.float32(self.loss)))
 
 
 class Answer(NamedTuple):

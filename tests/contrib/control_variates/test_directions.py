@@ -44,7 +44,7 @@ def every_estimate(control, hint):
     w = {n: torch.zeros_like(g) for n, g in G.items()}
     found = []
     for v in ALL:
-        signs = lambda key, params, count, v=v: [shaped(v)] * count  # noqa: E731
+        signs = lambda key, params, count, v=v: [shaped(v)] * count  # ruff: ignore[lambda-assignment]
         if control == "guided":
             spec, count = SlopeSpec(directions=lambda key, params, count, v=v: guided([shaped(v)], hint)), 2
         else:

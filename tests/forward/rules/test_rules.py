@@ -317,3 +317,10 @@ def test_a_copy_of_the_value_counts_as_a_dropped_derivative():
         assert type(x.new_tensor(x)) is torch.Tensor
         assert type(x.new_tensor([1.0])) is torch.Tensor
     assert report.dropped == {"detach": 1}
+
+
+def test_logcumsumexp_keeps_what_is_far_below_the_largest():
+    x, v = torch.tensor([[50.0, -80.0, 100.0, 20.0]], dtype=torch.float64), drawn(1, 4)
+    (tangent,) = torch.logcumsumexp(Dual(x, [v]), 1).tangents
+    ahead, behind = (torch.logcumsumexp(x + step * v, 1) for step in (1e-5, -1e-5))
+    torch.testing.assert_close(tangent, (ahead - behind) / 2e-5, rtol=1e-8, atol=1e-8)

@@ -2,7 +2,8 @@
 
 A map ``z_t = A x_t`` is shared by all tokens of all examples. Moving ``A`` itself gives one slope a batch; moving each
 example's ``z`` gives one slope an example, and what turns the slopes into a gradient of ``A`` is formed during the
-pass: the trace ``V_b = sum_t u_t x_t'``, of the shape of ``A``. No input is stored. Tokens may be moved together in M groups; then M sums of inputs make up the trace.
+pass: the trace ``V_b = sum_t u_t x_t'``, of the shape of ``A``. No input is stored.
+Tokens may be moved together in M groups; then M sums of inputs make up the trace.
 """
 
 from __future__ import annotations

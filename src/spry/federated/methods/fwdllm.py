@@ -28,7 +28,7 @@ from spry.optim.rules import warmup_linear
 from spry.optim.transform import Transform, chain
 from spry.wire.messages import Answer, Order
 
-GUESS = "gradient"
+LAST_GRADIENT = "gradient"
 """The slot of the server's memory with the last gradient: what clients choose their directions by."""
 HALVES, PACE = ("half 0", "half 1"), "pace"
 SUMMED = ("summed 0", "summed 1")
@@ -95,40 +95,17 @@ class Pacing:
             )
 
     def directions(self, attempt: int, count: int) -> int:
-        """Say how many directions each client takes in an attempt.
-
-        Args:
-            attempt: The attempt, from 0.
-            count: K in the attempts that only add devices.
-
-        Returns:
-            K, then 2 K, 4 K, ...
-        """
+        """Directions of each client in an attempt (from 0): K while attempts add devices, then 2 K, 4 K, ..."""
         return count * 2 ** max(0, attempt - self.devices + 1)
 
 
-def probe(units: Sequence[Unit]) -> str:
-    """Choose the tensor that the variance is watched on.
-
-    Args:
-        units: The trained units, in the model's order.
-
-    Returns:
-        The last weight of the topmost unit that is no head (LoRA's B), or of the head if there is nothing else.
-    """
+def probe_weight(units: Sequence[Unit]) -> str:
+    """Choose the weight whose variance is watched: the last of the topmost unit (LoRA's B), a head only if alone."""
     return names_of([unit for unit in units if not unit.head] or units)[-1]
 
 
 def variance(first: Tensor, second: Tensor) -> float:
-    """Measure how far two means lie apart: the sample variance of the pair, averaged over the elements.
-
-    Args:
-        first: Mean gradient of one half.
-        second: Mean gradient of the other half.
-
-    Returns:
-        ``mean((a - b)^2 / 2)``.
-    """
+    """Sample variance of the mean gradients of two halves, averaged over the elements: ``mean((a - b)^2 / 2)``."""
     return float((first.double() - second.double()).square().mean() / 2)
 
 
@@ -150,23 +127,14 @@ def paced(
     ``g = sum_i n_i K_i g_i / sum_i n_i K_i`` over all attempts since the last step, and that g is the next guess.
 
     Args:
-        name: What the algorithm is called in logs.
-        units: The units to train.
-        slope: How slopes are measured.
         num_directions: K, directions per client and batch at first.
         candidates: How many directions are drawn for each that is kept: the discriminative sampling.
-        server: The server's optimizer.
-        pacing: When the server steps.
         max_steps: Most local steps of a client; None leaves it to the codec.
-        transforms: Changes to updates on their way.
-
-    Returns:
-        The algorithm; clients send slopes.
 
     Source:
         Xu et al. 2024 (FwdLLM, arXiv 2308.13894).
     """
-    watched, exact = probe(units), exact_names(units)
+    watched, exact = probe_weight(units), exact_names(units)
 
     def spec(order: Order) -> SlopeSpec:
         return SlopeSpec(directions=aligned_directions(order.guess, candidates), exact=exact)
@@ -185,7 +153,7 @@ def paced(
                 key=here.fold("client", client),
                 num_directions=pacing.directions(attempt, num_directions),
                 max_steps=max_steps,
-                guess=state.memory.get(GUESS),
+                guess=state.memory.get(LAST_GRADIENT),
                 group=place % 2,
             )
             for place, client in enumerate(clients)
@@ -213,7 +181,7 @@ def paced(
             after,
             weights=add(state.weights, updates),
             optimizer=optimizer,
-            memory={GUESS: _whole(gradient, state.weights)} if gradient else _guess(state.memory),
+            memory={LAST_GRADIENT: _whole(gradient, state.weights)} if gradient else _guess(state.memory),
         )
 
     return Algorithm(
@@ -237,7 +205,7 @@ def _whole(gradient: Params, weights: Params) -> Params:
 
 
 def _guess(memory: Mapping[str, Params]) -> dict[str, Params]:
-    return {GUESS: memory[GUESS]} if GUESS in memory else {}
+    return {LAST_GRADIENT: memory[LAST_GRADIENT]} if LAST_GRADIENT in memory else {}
 
 
 @dataclass

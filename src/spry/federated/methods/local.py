@@ -41,15 +41,6 @@ def alone(*, name: str, units: Sequence[Unit], estimator: Estimator, client: Tra
 
     The server's weights never change: generalized accuracy stays that of the start, personalized accuracy is the
     number. The state remembers the weights of every client that was ever asked, on its behalf: nothing travels.
-
-    Args:
-        name: What the algorithm is called in logs.
-        units: The units to train.
-        estimator: How a client gets its gradients.
-        client: The client's optimizer, fresh in each round.
-
-    Returns:
-        The algorithm.
     """
     training = descend(estimator, client)
 

@@ -25,7 +25,6 @@ SplitOption = Annotated[
 
 
 def find_split(option: str | tuple[float, ...]) -> Split:
-    """Read the option ``split``."""
     return SPLITS[option] if isinstance(option, str) else budgeted(option)
 
 

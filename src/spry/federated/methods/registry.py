@@ -27,10 +27,6 @@ class Setup:
     """What every method is built from, beside its own options.
 
     Args:
-        name: The method's name.
-        units: The units to train, in the model's order.
-        client: The clients' optimizer.
-        server: The server's optimizer.
         rounds: Rounds of the run, for step sizes that change over them; 0 if that is not known.
         max_steps: Most local steps of a client in a round; None if that is not known.
         transforms: Changes to updates on their way.
@@ -52,8 +48,7 @@ class Options(ABC):
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @abstractmethod
-    def build(self, setup: Setup) -> Algorithm:
-        """Make the algorithm."""
+    def build(self, setup: Setup) -> Algorithm: ...
 
     @property
     def stepper(self) -> Literal["client", "server"]:
@@ -95,11 +90,7 @@ class MethodInfo:
         return tuple(field.name for field in fields(self.options))
 
     def parse(self, given: Mapping[str, Any]) -> Options:
-        """Validate options, such as those of a configuration's table.
-
-        Raises:
-            ConfigError: If one is unknown or a value is not allowed.
-        """
+        """Validate options, such as those of a configuration's table; ConfigError if one is unknown or not allowed."""
         for key in given:
             if key not in self.option_names:
                 known = nearest(key, self.option_names) if self.option_names else "It has no options."
@@ -159,7 +150,7 @@ class Methods(dict[str, MethodInfo]):
     def __getattr__(self, name: str) -> MethodInfo:
         if name.startswith("_"):
             raise AttributeError(name)
-        return find(name)
+        return find_method(name)
 
 
 METHODS = Methods()
@@ -168,12 +159,7 @@ O = TypeVar("O", bound=type[Options])  # ruff: ignore[ambiguous-variable-name]
 
 
 def method(name: str, **info: Any) -> Callable[[O], O]:
-    """Register a class of options as a method.
-
-    Args:
-        name: What the method is called in configurations.
-        **info: The other fields of ``MethodInfo``.
-    """
+    """Register a class of options as a method; ``info`` are the other fields of ``MethodInfo``."""
 
     def register(options: O) -> O:
         assert name not in METHODS, f"two methods are called {name!r}"
@@ -183,12 +169,8 @@ def method(name: str, **info: Any) -> Callable[[O], O]:
     return register
 
 
-def find(name: str) -> MethodInfo:
-    """Look a method up.
-
-    Raises:
-        ConfigError: If there is none of that name; the nearest is named.
-    """
+def find_method(name: str) -> MethodInfo:
+    """Look a method up; for an unknown name, the ConfigError names the nearest."""
     if name not in METHODS:
         load_plugins()
     if name not in METHODS:

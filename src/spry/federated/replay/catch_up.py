@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spry.core.errors import WireError
+from spry.core.keys import Key
 from spry.core.params import digest, merge
 from spry.federated.algorithm import Algorithm, ServerState
-from spry.federated.replay.codec import CATCH_UP, DIGEST_BYTES, CatchUp, decode_catch_up, decode_round
-from spry.wire import frame
+from spry.federated.replay.codec import (
+    DIGEST_BYTES,
+    CatchUp,
+    decode_answers,
+    decode_catch_up,
+    decode_round,
+)
+from spry.federated.replay.log import max_order_bytes
 from spry.wire.codec import decode_order
-from spry.wire.messages import Answer, Order
+from spry.wire.frame import Kind, read_kind
+from spry.wire.messages import Order
 
 
 def receive(data: bytes, algorithm: Algorithm, known: ServerState) -> tuple[Order, ServerState]:
@@ -30,7 +38,12 @@ def receive(data: bytes, algorithm: Algorithm, known: ServerState) -> tuple[Orde
     Raises:
         WireError: If the message is damaged, begins after what is known, or leads to other weights than the server's.
     """
-    if frame.unpack(data).kind == CATCH_UP:
+    if read_kind(data) is Kind.CATCH_UP:
+        longest = max_order_bytes(algorithm, known.weights)
+        if len(data) > longest:  # so what it has to replay is bounded, too
+            raise WireError(
+                f"message for catching up has {len(data)} bytes; all weights take {longest} at most"
+            )
         return _caught_up(decode_catch_up(data, known.weights), algorithm, known)
     order = decode_order(data, known.weights)
     if algorithm.remembers:
@@ -44,26 +57,21 @@ def _caught_up(message: CatchUp, algorithm: Algorithm, known: ServerState) -> tu
             f"message has rounds {message.since} to {message.round}; this client knows round {known.round}. "
             "Ask for all weights."
         )
+    if message.client not in message.asked:
+        raise WireError(f"message is for client {message.client}, which is not among those asked")
     state = known
-    for data in message.rounds[
-        known.round - message.since :
-    ]:  # an answer that was lost makes some come again
-        asked, replies = decode_round(data, state.round)
-        orders = algorithm.plan(state, _some(asked), message.key)
-        state = algorithm.absorb(state, (Answer(orders[reply.client], reply) for reply in replies))
+    for data in message.rounds[known.round - message.since :]:  # a lost answer makes some come again
+        state = _replayed(data, algorithm, state, message.key)
     state = replace(state, weights=merge(state.weights, message.exact))
     if digest(state.weights, DIGEST_BYTES) != message.digest:
         raise WireError(
             f"replaying rounds {message.since} to {message.round} led to other weights than the server's: this machine "
             "rounds differently, or its model or configuration is another. Ask for all weights."
         )
-    orders = algorithm.plan(state, _some(message.asked), message.key)
-    if message.client not in orders:
-        raise WireError(f"message is for client {message.client}, which is not among those asked")
-    return orders[message.client], state
+    return algorithm.plan(state, message.asked, message.key)[message.client], state
 
 
-def _some(asked: list[int] | tuple[int, ...]) -> list[int]:
-    if not asked:
-        raise WireError("message has a round that asks no clients")
-    return list(asked)
+def _replayed(data: bytes, algorithm: Algorithm, state: ServerState, key: Key) -> ServerState:
+    fields = decode_round(data)
+    orders = algorithm.plan(state, fields.asked, key)
+    return algorithm.absorb(state, decode_answers(fields, [orders[client] for client in fields.asked]))

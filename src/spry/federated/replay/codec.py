@@ -1,22 +1,65 @@
 """Past rounds as bytes, and the message that lets a client catch up on them.
 
-A round holds who was asked, then each reply that counted: the place of its client among those asked, its examples, how
-wide its slopes are, its steps and K, then the slopes. Who trained what, and along which directions, follows from the
-algorithm and the key.
+A round holds who was asked, then each reply that counted: the place of its client among those asked, its examples, its
+steps; then the slopes of all. Who trained what, and along which and how many directions, follows from the algorithm and
+the key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import msgspec
+import torch
+from msgspec import Meta
+from torch import Tensor
 
 from spry.core.errors import WireError
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.wire import frame, tensors, varint
-from spry.wire import slopes as slopes_wire
-from spry.wire.codec import read_key
-from spry.wire.messages import Reply, Slopes
+from spry.wire.codec import MAX_EXAMPLES, Path, check_steps, distinct
+from spry.wire.frame import Count, Fields, Kind, decode_fields, decode_frame, encode_frame, read_kind
+from spry.wire.messages import Answer, Order, Reply, Slopes
+from spry.wire.slopes import decode_slopes, encode_slopes
+from spry.wire.tensors import TensorFields, decode_tensors, encode_tensors
+
+DIGEST_BYTES = 8
+MAX_ASKED = 1 << 16
+MAX_ROUNDS = 1 << 16
+"""Each costs the client a plan and a step of the server, even if nobody replied."""
+
+Asked = Annotated[tuple[Count, ...], Meta(max_length=MAX_ASKED)]
+
+
+class Recorded(NamedTuple):
+    """What it takes to replay a reply: its client's place among those asked, its examples, and slopes (steps, K)."""
+
+    place: int
+    examples: int
+    slopes: Tensor
+
+
+class RoundFields(Fields):
+    """A past round; ``counts`` has place, examples and steps of each reply, as they were absorbed."""
+
+    asked: Asked
+    counts: tuple[Count, ...]
+    slopes: bytes
+
+
+class CatchUpFields(Fields):
+    """A catch-up; each of its rounds is read when it is replayed."""
+
+    client: Count
+    seed: int
+    path: Path
+    since: Count
+    rounds: Annotated[tuple[msgspec.Raw, ...], Meta(max_length=MAX_ROUNDS)]
+    asked: Asked
+    exact: tuple[TensorFields, ...]
+    digest: Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,93 +90,88 @@ class CatchUp:
         return self.since + len(self.rounds)
 
 
-CATCH_UP = 5
-"""The kind of message, after the order and the four kinds of reply."""
-DIGEST_BYTES = 8
+def encode_round(asked: Sequence[int], replies: Sequence[Recorded]) -> bytes:
+    """Write a round: its clients in the order in which they were asked, its replies as they were absorbed."""
+    counts: list[int] = []
+    for place, examples, slopes in replies:
+        counts += (
+            place,
+            examples,
+            len(slopes) if slopes.numel() else 0,
+        )  # without slopes there is nothing to replay
+    every = torch.cat([reply.slopes.flatten() for reply in replies]) if replies else torch.zeros(0)
+    fields = RoundFields(asked=tuple(asked), counts=tuple(counts), slopes=encode_slopes(every))
+    return msgspec.msgpack.encode(fields)
 
 
-def encode_reply(reply: Reply, place: int) -> bytes:
-    """Write what it takes to replay a reply.
-
-    Args:
-        reply: A reply of slopes; what it found exactly is left out.
-        place: Its client's place among those asked.
-
-    Returns:
-        Its part of the round.
-    """
-    assert isinstance(reply.payload, Slopes)  # only methods whose replies are slopes are logged
-    slopes = reply.payload.slopes
-    counts = (place, reply.examples, slopes_wire.width(slopes), *slopes.shape)
-    return varint.pack(counts) + slopes_wire.pack(slopes)
-
-
-def encode_round(asked: Sequence[int], replies: Iterable[bytes]) -> bytes:
-    """Write a round.
-
-    Args:
-        asked: Its clients, in the order in which they were asked.
-        replies: What ``encode_reply`` wrote, in the order in which the server absorbed them.
-
-    Returns:
-        The bytes.
-    """
-    return varint.pack([len(asked), *asked]) + b"".join(replies)
-
-
-def decode_round(data: bytes, round: int) -> tuple[list[int], list[Reply]]:
+def decode_round(data: bytes) -> RoundFields:
     """Read a round.
 
-    Args:
-        data: What ``encode_round`` wrote.
-        round: Which round it is.
+    Raises:
+        WireError: If it is truncated or malformed, asks nobody, or has a client twice.
+    """
+    fields = decode_fields(data, RoundFields)
+    if not fields.asked or len(set(fields.asked)) != len(fields.asked):
+        raise WireError(
+            f"message has a round that asks {len(fields.asked)} clients; they must be some, all different"
+        )
+    if len(fields.counts) % 3:
+        raise WireError(f"message has a round with {len(fields.counts)} counts; each reply has 3")
+    distinct(fields.counts[::3], len(fields.asked), "replies")
+    return fields
 
-    Returns:
-        Its clients in the order in which they were asked, and the replies that counted; their losses were not sent.
+
+def decode_answers(fields: RoundFields, orders: Sequence[Order]) -> list[Answer]:
+    """Read the replies of a round that counted; their losses were not sent.
+
+    Args:
+        fields: The round.
+        orders: Those of the clients that were asked, in the same order.
 
     Raises:
-        WireError: If it is truncated or malformed, or has slopes that are absurdly many or not finite.
+        WireError: If there are other slopes than were ordered, or some are not finite.
     """
-    reader, replies = varint.Reader(data), list[Reply]()
-    asked = reader.counts()
-    while reader:
-        client = asked[reader.count(most=len(asked) - 1)]
-        examples, width, *shape = (reader.count() for _ in range(4))
-        if width not in slopes_wire.WIDTHS:
-            raise WireError(f"round {round} has slopes of {width} bytes; they have 4 or 8")
-        slopes = slopes_wire.unpack(reader.take(slopes_wire.nbytes(shape, width)), shape, width)
-        replies.append(
-            Reply(
-                round=round,
-                client=client,
-                examples=examples,
-                payload=Slopes(slopes),
-                steps=shape[0],
-                loss=float("nan"),
-            )
-        )
-    return asked, replies
+    counts = fields.counts
+    replies = [
+        (orders[place], examples, steps)
+        for place, examples, steps in zip(counts[::3], counts[1::3], counts[2::3], strict=True)
+    ]
+    for order, examples, steps in replies:
+        check_steps(steps, order)
+        if examples > MAX_EXAMPLES:
+            raise WireError(f"reply has {examples} examples; at most {MAX_EXAMPLES} are allowed")
+    sizes = [steps * order.num_directions for order, _, steps in replies]
+    parts = decode_slopes(fields.slopes, sum(sizes)).split(sizes)
+    return [
+        Answer(order, _reply(order, examples, part.reshape(steps, order.num_directions)))
+        for (order, examples, steps), part in zip(replies, parts, strict=True)
+    ]
+
+
+def _reply(order: Order, examples: int, slopes: Tensor) -> Reply:
+    return Reply(
+        round=order.round,
+        client=order.client,
+        examples=examples,
+        payload=Slopes(slopes),
+        steps=len(slopes),
+        loss=float("nan"),
+    )
 
 
 def encode_catch_up(message: CatchUp, names: Sequence[str]) -> bytes:
-    """Write what a client needs to catch up.
-
-    Args:
-        message: The message.
-        names: The model's trainable weights, which both sides know.
-
-    Returns:
-        The bytes.
-    """
-    header = {
-        "c": message.client,
-        "k": [message.key.seed, *message.key.path],
-        "s": message.since,
-    }
-    asked = varint.pack([len(message.asked), *message.asked])
-    rounds = b"".join(varint.pack([len(data)]) + data for data in message.rounds)
-    body = message.digest + asked + varint.pack([len(message.rounds)]) + rounds
-    return frame.pack(CATCH_UP, header, body + tensors.pack(message.exact, names))
+    """Write what a client needs to catch up; ``names`` are the model's trainable weights, which both sides know."""
+    fields = CatchUpFields(
+        client=message.client,
+        seed=message.key.seed,
+        path=message.key.path,
+        since=message.since,
+        rounds=tuple(msgspec.Raw(data) for data in message.rounds),
+        asked=message.asked,
+        exact=encode_tensors(message.exact, names),
+        digest=message.digest,
+    )
+    return encode_frame(Kind.CATCH_UP, fields)
 
 
 def decode_catch_up(data: bytes, like: Params) -> CatchUp:
@@ -143,24 +181,19 @@ def decode_catch_up(data: bytes, like: Params) -> CatchUp:
         data: The message.
         like: The model's trainable weights, for names, shapes, dtypes and devices.
 
-    Returns:
-        The message.
-
     Raises:
         WireError: If it is truncated or malformed, or does not fit the model.
     """
-    kind, header, body = frame.unpack(data)
-    if kind != CATCH_UP:
-        raise WireError(f"message of kind {kind} is not for catching up")
-    reader = varint.Reader(body)
-    digest, asked = reader.take(DIGEST_BYTES), tuple(reader.counts())
-    number = reader.count(most=len(body))
+    kind = read_kind(data)
+    if kind is not Kind.CATCH_UP:
+        raise WireError(f"message of kind {kind} ({kind.name}) is not for catching up")
+    fields = decode_frame(data, CatchUpFields)
     return CatchUp(
-        client=frame.count(header, "c"),
-        key=read_key(header),
-        since=frame.count(header, "s"),
-        rounds=tuple(reader.take(reader.count()) for _ in range(number)),
-        asked=asked,
-        exact=tensors.unpack(reader.rest(), like, list(like)),
-        digest=digest,
+        client=fields.client,
+        key=Key(fields.seed, fields.path),
+        since=fields.since,
+        rounds=tuple(bytes(one) for one in fields.rounds),
+        asked=fields.asked,
+        exact=decode_tensors(fields.exact, like, list(like)),
+        digest=fields.digest,
     )

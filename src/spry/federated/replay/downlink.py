@@ -13,8 +13,8 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import digest
 from spry.federated.algorithm import Algorithm, ServerState
-from spry.federated.replay.codec import DIGEST_BYTES, CatchUp, encode_catch_up
-from spry.federated.replay.log import Log, Recorder
+from spry.federated.replay.codec import DIGEST_BYTES, MAX_ASKED, CatchUp, encode_catch_up
+from spry.federated.replay.log import Log, Recorder, max_order_bytes
 from spry.wire.codec import encode_order
 from spry.wire.messages import Answer, Order
 
@@ -38,14 +38,7 @@ class Downlink:
 
 
 def full(algorithm: Algorithm) -> Downlink:
-    """Send every client all weights in every round.
-
-    Args:
-        algorithm: Any.
-
-    Returns:
-        The downlink.
-    """
+    """Send every client all weights in every round."""
     return Downlink(
         send=lambda state, orders, key: lambda client: encode_order(orders[client]),
         absorb=lambda state, orders, key, answers: algorithm.absorb(state, answers),
@@ -66,9 +59,6 @@ def by_slopes(algorithm: Algorithm, *, drawable: bool = True) -> Downlink:
         algorithm: One whose replies are slopes.
         drawable: Whether clients can draw the initial weights themselves, and so know round 0 before they are asked.
 
-    Returns:
-        The downlink.
-
     Raises:
         ConfigError: If the algorithm's replies are not slopes.
     """
@@ -80,11 +70,11 @@ def by_slopes(algorithm: Algorithm, *, drawable: bool = True) -> Downlink:
         )
 
     def absorb(state: ServerState, orders: Orders, key: Key, answers: Iterable[Answer]) -> ServerState:
-        most, offer = ceiling(algorithm, state, orders), _Offer(algorithm, drawable, state, orders, key)
-        recorder = Recorder(tuple(orders), most)
+        max_bytes = max_order_bytes(algorithm, state.weights)
+        offer, recorder = _Offer(algorithm, drawable, state, orders, key), Recorder(tuple(orders), max_bytes)
         after = algorithm.absorb(state, recorder.watch(answers))
         knowing = [c for c in recorder.answered if not algorithm.remembers or offer.catches_up(c)]
-        log = offer.log.after(state.round, recorder.round(), knowing, most)
+        log = offer.log.after(state.round, recorder.round(), knowing, max_bytes)
         return replace(after, memory={**after.memory, SLOT: log.write()})
 
     return Downlink(
@@ -116,7 +106,7 @@ class _Offer:
     def _short(self, client: int) -> bytes | None:
         since = self.log.known.get(client, self._at_first)
         rounds = None if since is None else self.log.since(since, self._round)
-        if since is None or rounds is None:
+        if since is None or rounds is None or len(self._orders) > MAX_ASKED:
             return None
         message = CatchUp(
             client=client,
@@ -128,24 +118,3 @@ class _Offer:
             digest=self._digest,
         )
         return encode_catch_up(message, self._names)
-
-
-def ceiling(algorithm: Algorithm, state: ServerState, orders: Orders) -> int:
-    """Bound what an order with all weights takes in bytes, now and later.
-
-    Args:
-        algorithm: Whose orders they are.
-        state: The server's state.
-        orders: The orders of a round.
-
-    Returns:
-        The bytes of the largest order there can be; a log beyond them cannot win.
-    """
-    largest = replace(
-        next(iter(orders.values())),
-        round=2**62,
-        client=2**62,
-        trained=tuple(state.weights),
-        guess=state.weights if algorithm.guesses else None,
-    )
-    return len(encode_order(largest)) + 64

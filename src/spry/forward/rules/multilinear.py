@@ -50,6 +50,12 @@ def _product(func: Callable[..., Tensor], *args: Any, **named_args: Any) -> Any:
     return product_rule(func, *factors)
 
 
+@family([f for home, name in ((F, "grouped_mm"), (torch, "_grouped_mm")) if (f := getattr(home, name, None))])
+def _grouped_product(func: Callable[..., Tensor], input: Any, mat2: Any, **options: Any) -> Dual:
+    """The experts' products of a mixture: linear in the rows and in the experts' weights."""
+    return product_rule(lambda x, w: func(x, w, **options), input, mat2)
+
+
 @family(named("__rmatmul__"))
 def _rmatmul(func: Any, input: Any, other: Any) -> Any:
     return torch.matmul(other, input)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spry.core.errors import ModelError
 from spry.forward.attention.kernel import push_softmax
 from spry.forward.dual import Dual
 from spry.forward.registry import rule
@@ -61,3 +62,16 @@ def _logsumexp(input: Dual, dim: Any, keepdim: bool = False) -> Dual:
     return Dual(
         torch.logsumexp(value, dim, keepdim=keepdim), [(p * t).sum(dim, keepdim=keepdim) for t in tangents]
     )
+
+
+@rule(torch.logcumsumexp, Tensor.logcumsumexp)
+def _logcumsumexp(input: Dual, dim: int) -> Dual:
+    """``y_i = log sum_{j<=i} exp x_j``; PyTorch's forward mode loses what is far below the largest x."""
+    if input.is_complex():
+        raise ModelError("PyTorch's forward mode is wrong for 'logcumsumexp' of complex numbers")
+    out = torch.logcumsumexp(input.primal, dim)
+
+    def share(weight: Tensor) -> Tensor:  # sum_{j<=i} exp(x_j - y_i) w_j for w >= 0
+        return (torch.logcumsumexp(input.primal + weight.log(), dim) - out).exp()
+
+    return Dual(out, (share(t.clamp(min=0)) - share((-t).clamp(min=0)) for t in input.tangents))

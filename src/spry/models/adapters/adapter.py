@@ -20,12 +20,7 @@ WRAPPER = "base_model.model."
 
 @dataclass(frozen=True, kw_only=True)
 class HeadModules:
-    """What every client trains beside an adapter's own weights: the head.
-
-    Args:
-        layers: Modules that are trained as a whole.
-        maps: Linear modules of the last block that are adapted with the head.
-    """
+    """The head that every client trains: layers as a whole, and linear maps of the last block, adapted with it."""
 
     layers: tuple[str, ...]
     maps: tuple[str, ...] = ()
@@ -38,28 +33,24 @@ class HeadModules:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter(ABC):
-    """Which weights are added to a model, or freed in it.
-
-    Args:
-        targets: Names or endings of names of the modules to adapt; None leaves the choice to the adapter.
-    """
+    """Which weights are added to a model, or freed in it; without targets (endings of names) it chooses modules."""
 
     targets: tuple[str, ...] | None = None
 
     adapts_maps: ClassVar[bool] = False
     """Whether it can adapt single linear maps, so that those of the last block can belong to the head."""
 
+    peft_config: ClassVar[str | None] = None
+    """The class of ``peft`` whose open settings this adapter fills, if one gives it a configuration of one's own."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return type(self).__name__
+
     @abstractmethod
     def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
-        """Write the configuration that ``peft.get_peft_model`` takes.
-
-        Args:
-            backbone: The model that will be adapted.
-            head: What is trained beside the adapter's own weights.
-            key: Where random numbers come from.
-
-        Returns:
-            A ``peft.PeftConfig``.
+        """Write the ``peft.PeftConfig`` for a model that will be adapted.
 
         Raises:
             ModelError: If the model has nothing that this adapter trains.

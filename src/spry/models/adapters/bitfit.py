@@ -11,10 +11,10 @@ from torch import nn
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.models import targets
 from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
 from spry.models.adapters.registry import register_adapter
 from spry.models.load import Backbone
+from spry.models.targets import find_targets
 
 
 @register_adapter("bitfit")
@@ -41,9 +41,9 @@ class BitFit(Adapter):
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
         if not any(_free(name, self.targets) for name, _ in pretrained.named_parameters()):
             raise ModelError(
-                f"{backbone.name} has no such biases to train. Choose another peft.kind, for example 'norm'."
+                "there are no such biases to train. Choose another peft.kind, for example 'norm'."
             )
-        carrier = full_names(backbone, targets.find(pretrained)[-1:])
+        carrier = full_names(backbone, find_targets(pretrained)[-1:])
         return LoraConfig(
             **shared_arguments(head),
             r=1,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from spry.core.keys import Key
 from spry.models import targets
 from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
 from spry.models.adapters.registry import register_adapter
 from spry.models.load import Backbone
+from spry.models.targets import find_targets
 
 
 @register_adapter("ia3")
@@ -28,6 +29,8 @@ class Ia3(Adapter):
         Liu et al. 2022 (IA3, arXiv 2205.05638), section 3.3.
     """
 
+    peft_config: ClassVar[str | None] = "IA3Config"
+
     def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
         from peft import IA3Config
 
@@ -36,7 +39,7 @@ class Ia3(Adapter):
         if self.targets is None:
             found = [*targets.keys_and_values(pretrained), *back]
         else:
-            found = targets.find(pretrained, self.targets)
+            found = find_targets(pretrained, self.targets)
         return IA3Config(
             **shared_arguments(head),
             target_modules=full_names(backbone, found),

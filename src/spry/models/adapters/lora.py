@@ -15,6 +15,7 @@ from spry.models import targets
 from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
 from spry.models.adapters.registry import register_adapter
 from spry.models.load import Backbone
+from spry.models.targets import find_targets
 
 
 @register_adapter("lora")
@@ -40,6 +41,7 @@ class Lora(Adapter):
     dropout: float = 0.0
 
     adapts_maps: ClassVar[bool] = True
+    peft_config: ClassVar[str | None] = "LoraConfig"
 
     def __post_init__(self) -> None:
         for name, fits, allowed in (
@@ -54,7 +56,7 @@ class Lora(Adapter):
         from peft import LoraConfig
 
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
-        found = full_names(backbone, targets.find(pretrained, self.targets))
+        found = full_names(backbone, find_targets(pretrained, self.targets))
         return LoraConfig(
             **shared_arguments(head),
             r=self.rank,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from spry.core.keys import Key
 from spry.models import targets
@@ -26,6 +26,8 @@ class Norm(Adapter):
     Source:
         Zhao et al. 2024 (arXiv 2312.11420).
     """
+
+    peft_config: ClassVar[str | None] = "LNTuningConfig"
 
     def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
         from peft import LNTuningConfig

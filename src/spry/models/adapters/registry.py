@@ -15,8 +15,6 @@ ADAPTERS: dict[str, type[Adapter]] = {}
 
 
 def register_adapter(name: str) -> Callable[[A], A]:
-    """Add an adapter class to the table."""
-
     def register(adapter: A) -> A:
         assert name not in ADAPTERS, f"two adapters are called {name!r}"
         ADAPTERS[name] = adapter
@@ -26,11 +24,7 @@ def register_adapter(name: str) -> Callable[[A], A]:
 
 
 def find_adapter(name: str) -> type[Adapter]:
-    """Look an adapter up.
-
-    Raises:
-        ConfigError: If there is none of that name; the nearest is named.
-    """
+    """Look an adapter up; for an unknown name, the ConfigError names the nearest."""
     if name not in ADAPTERS:
         load_plugins()
     if name not in ADAPTERS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
@@ -11,6 +11,7 @@ from spry.models import targets
 from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
 from spry.models.adapters.registry import register_adapter
 from spry.models.load import Backbone
+from spry.models.targets import find_targets
 
 
 @register_adapter("vera")
@@ -36,6 +37,8 @@ class Vera(Adapter):
     rank: int = 1
     dropout: float = 0.0
 
+    peft_config: ClassVar[str | None] = "VeraConfig"
+
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.dropout < 1:
             raise ModelError(
@@ -47,7 +50,7 @@ class Vera(Adapter):
         from peft import VeraConfig
 
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
-        found = full_names(backbone, targets.find(pretrained, self.targets))
+        found = full_names(backbone, find_targets(pretrained, self.targets))
         return VeraConfig(
             **shared_arguments(head),
             r=self.rank,

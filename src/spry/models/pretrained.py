@@ -1,0 +1,166 @@
+"""Reads what a checkpoint has: weights, class names and tokenizer, and which weights it lacks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from spry.core.errors import ModelError
+from spry.models.labels import checkpoint_labels, order_labels
+from spry.models.refusal import refused_as
+from spry.models.sources import Source, find_source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A classifier as its checkpoint has it.
+
+    Args:
+        name: What messages call it.
+        source: Where its tokenizer is.
+        model: The Hugging Face model.
+        label_names: The task's classes, in the order of their numbers.
+        trained_labels: The checkpoint's classes, if it says.
+        missing: Weights that the checkpoint lacks, or has for another number of classes.
+        head_replaced: Whether its head is for another number of classes.
+    """
+
+    name: str
+    source: Source
+    model: Any
+    label_names: tuple[str, ...]
+    trained_labels: tuple[str, ...] | None
+    missing: frozenset[str] = frozenset()
+    head_replaced: bool = False
+
+
+def read_pretrained(model: str, labels: int | Sequence[str], dtype: torch.dtype | None) -> Pretrained:
+    source = find_source(model)
+    with quiet(), torch.random.fork_rng(devices=[]):
+        trained = checkpoint_labels(_read_config(model, source))
+        names = order_labels(labels, trained)
+        loaded, info = _read_model(model, source, names, dtype or torch.float32)
+    mismatched = {entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"]}
+    missing = frozenset(info["missing_keys"]) | mismatched
+    _check_pretrained(loaded, missing, model)
+    return Pretrained(
+        name=model,
+        source=source,
+        model=loaded,
+        label_names=names,
+        trained_labels=trained,
+        missing=missing,
+        head_replaced=any(not weight.startswith(f"{loaded.base_model_prefix}.") for weight in mismatched),
+    )
+
+
+def take_over(model: Any, labels: int | Sequence[str], dtype: torch.dtype | None) -> Pretrained:
+    config = getattr(model, "config", None)
+    name = getattr(config, "_name_or_path", "") or type(model).__name__
+    count = labels if isinstance(labels, int) else len(labels)
+    if getattr(config, "num_labels", None) != count or not hasattr(model, "base_model_prefix"):
+        raise ModelError(
+            f"{name}: is no Hugging Face sequence classifier of {count} classes. Give one made with "
+            f"AutoModelForSequenceClassification.from_pretrained(..., num_labels={count}), or the name of a model."
+        )
+    trained = checkpoint_labels(config)
+    names = order_labels(labels, trained)
+    model.config.id2label, model.config.label2id = _numbered(names)
+    taken = model if dtype is None else model.to(dtype)
+    return Pretrained(
+        name=name, source=Source(path=name), model=taken, label_names=names, trained_labels=trained
+    )
+
+
+def _numbered(names: Sequence[str]) -> tuple[dict[int, str], dict[str, int]]:
+    return dict(enumerate(names)), {name: number for number, name in enumerate(names)}
+
+
+def _read_config(model: str, source: Source) -> Any:
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
+
+    with _loading(model):
+        config = AutoConfig.from_pretrained(source.path, **source.arguments)
+    if type(config) not in KNOWN and not getattr(config, "auto_map", None):
+        raise ModelError(
+            f"{model}: cannot be loaded as a sequence classifier, which transformers does not have for models of the "
+            f"type {config.model_type!r}. Choose another model, such as minilm."
+        )
+    return config
+
+
+def _read_model(
+    model: str, source: Source, names: Sequence[str], dtype: torch.dtype
+) -> tuple[Any, dict[str, Any]]:
+    from transformers import AutoModelForSequenceClassification
+
+    id2label, label2id = _numbered(names)
+    with _loading(model):
+        return AutoModelForSequenceClassification.from_pretrained(
+            source.path,
+            num_labels=len(names),
+            id2label=id2label,
+            label2id=label2id,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            dtype=dtype,
+            **source.arguments,
+        )
+
+
+@contextmanager
+def _loading(model: str) -> Generator[None]:
+    remedy = "Give a model folder; for a name on the Hub, a network or a copy in the local cache is needed."
+    with refused_as(f"{model}: cannot be loaded as a sequence classifier", remedy):
+        try:
+            yield
+        except ImportError as error:
+            raise ModelError(
+                f"{model}: needs another package ({error}). For gguf: pip install 'spry-fl[decoder]'"
+            ) from error
+
+
+def read_tokenizer(name: str, source: Source) -> Any:
+    from transformers import AutoTokenizer
+
+    remedy = "Save it into the model's folder with `tokenizer.save_pretrained`, or give it as `tokenizer`."
+    with quiet(), refused_as(f"{name}: has no usable tokenizer", remedy):
+        tokenizer = AutoTokenizer.from_pretrained(source.path, **source.arguments)
+        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what transformers makes of a missing file
+            raise ValueError("it knows no words")
+    return tokenizer
+
+
+def _check_pretrained(model: Any, missing: Iterable[str], name: str) -> None:
+    lost = sorted(
+        weight
+        for weight in missing
+        if weight.startswith(f"{model.base_model_prefix}.") and "pooler" not in weight.split(".")
+    )
+    if lost:
+        raise ModelError(
+            f"{name}: {len(lost)} pretrained weights are missing or have the wrong shape, such as {lost[0]}. "
+            "Do the weights belong to this config.json?"
+        )
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with redirect_stderr(io.StringIO()):  # the bars of gguf files obey no switch
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

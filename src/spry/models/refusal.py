@@ -1,0 +1,30 @@
+"""Turns what transformers and peft raise into one line: what was tried, what they said, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+
+from spry.core.errors import ModelError, SpryError
+
+
+@contextmanager
+def refused_as(tried: str, remedy: str) -> Generator[None]:
+    """Raise a ``ModelError`` in place of whatever is raised inside; errors of Spry's own and lack of memory pass.
+
+    Args:
+        tried: What fails, naming the model.
+        remedy: What to do about it, as sentences.
+    """
+    try:
+        yield
+    except (SpryError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # libraries assume much of a model, and raise errors of many unrelated types
+        raise ModelError(f"{tried} ({type(error).__name__}: {_first_line(error)}). {remedy}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "it says no more").splitlines()[0].rstrip(".:")
