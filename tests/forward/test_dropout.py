@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.forward import dropout, jvp
+from spry.forward import Dual, dropout, jvp
 from tests.forward.reference import CHUNKS, agree, drawn, dual, use_chunks
 
 
@@ -81,3 +81,41 @@ def test_in_place_dropout_of_a_dual():
 def test_dropout_that_has_no_keyed_masks_is_refused():
     with dropout(Key(0)), pytest.raises(ModelError, match="alpha_dropout"):
         F.alpha_dropout(torch.ones(3), 0.5, training=True)
+
+
+@pytest.mark.parametrize("weight", [0, 1, 2])
+def test_attention_of_weights_that_autograd_tracks_gives_their_gradient(weight):
+    """An exact head under dropout: the value's graph and the tangents come from one mask."""
+    operands = [drawn(2, 2, 5, 4, seed=i) for i in range(3)]
+    leaf = operands[weight].clone().requires_grad_()
+    given = [leaf if i == weight else x for i, x in enumerate(operands)]
+
+    def attended(*x):
+        with dropout(Key(0)):
+            return F.scaled_dot_product_attention(*x, dropout_p=0.4)
+
+    moved = [Dual(x, [drawn(*x.shape, seed=7)]) for x in given]
+    out = attended(*moved)
+    wanted = attended(*given)
+    torch.testing.assert_close(out.primal, wanted)
+    assert not out.tangents[0].requires_grad
+    found, gradient = (torch.autograd.grad(x.pow(2).sum(), leaf)[0] for x in (out.primal, wanted))
+    torch.testing.assert_close(found, gradient)
+    tangents = tuple(x.tangents[0] for x in moved)
+    torch.testing.assert_close(out.tangents[0], torch.func.jvp(attended, tuple(operands), tangents)[1])
+
+
+def test_attention_that_would_draw_two_masks_is_refused():
+    x = Dual(drawn(1, 1, 3, 2).requires_grad_(), [drawn(1, 1, 3, 2)])
+    with pytest.raises(ModelError, match="give dropout a key"):
+        F.scaled_dot_product_attention(x, x, x, dropout_p=0.5)
+
+
+def test_a_function_without_a_rule_draws_once_for_value_and_tangents_that_autograd_tracks():
+    x = Dual(
+        torch.ones(40, 5, 3, dtype=torch.float64).requires_grad_(),
+        [torch.ones(40, 5, 3, dtype=torch.float64)],
+    )
+    out = F.dropout1d(x, 0.5)
+    assert out.primal.requires_grad
+    torch.testing.assert_close(out.tangents[0], out.primal.detach())

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
+from spry.core.errors import ModelError
+from spry.forward.diagnostics import name_of
 from spry.forward.dual import Dual, primal
-from spry.forward.fallback import fallback
+from spry.forward.fallback import Replay, fallback
 
 
 def any_requires_grad(values: Iterable[Any]) -> bool:
@@ -34,9 +36,20 @@ def with_autograd(func: Callable[..., Any], rule: Callable[..., Any] | None, arg
 
     Returns:
         What ``func`` returns; where it depends on a dual, the primal has autograd's graph and the tangents have none.
+
+    Raises:
+        ModelError: If the function draws random numbers and its rule would draw others.
     """
     plain_args, plain_kwargs = tree_map(primal, (args, kwargs))
+    leaves = tree_leaves((plain_args, plain_kwargs))
+    random = Replay(next(x.device for x in leaves if isinstance(x, Tensor)))
     value = func(*plain_args, **plain_kwargs)
+    if rule is not None and random.was_drawn:
+        raise ModelError(
+            f"{name_of(func)!r} draws random numbers, and the value that has a gradient would get others than its "
+            "tangents; give dropout a key (spry.forward.dropout), or turn it off"
+        )
+    random.rewind()
     args, kwargs = tree_map(_detached, (args, kwargs))
     dual = rule(*args, **kwargs) if rule is not None else fallback(func, args, kwargs)
     return tree_map(lambda d, v: Dual(v, d.tangents) if isinstance(d, Dual) else v, dual, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.forward.attention.attend import attend, broadcast, fold
 from spry.forward.attention.kernel import Block
+from spry.forward.autograd import any_requires_grad, with_autograd
 from spry.forward.dual import Dual
 
 _UNKEYED = frozenset({F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout})
@@ -94,9 +96,12 @@ class Masks(TorchFunctionMode):
             return self._attention(q, k, v, mask, dropout_p, is_causal, scale).reshape(shape)
         query, key, value = broadcast(query, key, value)
         tiles = Tiles(self._next(), query, key, dropout_p)
-        if any(isinstance(x, Dual) for x in (query, key, value, attn_mask)):
-            return attend(query, key, value, attn_mask, is_causal=is_causal, scale=scale, drop=tiles)
-        return _attention_with(tiles, query, key, value, attn_mask, is_causal, scale)
+        operands = (query, key, value, attn_mask)
+        plain = partial(_attention_with, tiles, is_causal=is_causal, scale=scale)
+        if not any(isinstance(x, Dual) for x in operands):
+            return plain(*operands)
+        rule = partial(attend, is_causal=is_causal, scale=scale, drop=tiles)
+        return with_autograd(plain, rule, operands, {}) if any_requires_grad(operands) else rule(*operands)
 
 
 @contextmanager

@@ -77,9 +77,14 @@ class Replay:
         on_cuda = () if self._cuda is None else (torch.cuda.get_rng_state(self._cuda),)
         return (torch.get_rng_state(), *on_cuda)
 
+    @property
+    def was_drawn(self) -> bool:
+        """Whether numbers were drawn since the start."""
+        return self._state is not None and not all(map(torch.equal, self._state, self._now()))
+
     def rewind(self) -> None:
         """Go back to the start, unless nothing was drawn since."""
-        if self._state is None or all(map(torch.equal, self._state, self._now())):
+        if self._state is None or not self.was_drawn:
             return
         torch.set_rng_state(self._state[0])
         if self._cuda is not None:
