@@ -151,6 +151,63 @@ def test_what_peft_draws_follows_from_the_key_alone(folder, reviews):
     assert any(w.any() for w in first.values()) and all(w.equal(again[n]) for n, w in first.items())
 
 
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+@pytest.mark.parametrize("name", ["lora", "vera", "ia3", "norm"])
+def test_an_open_configuration_of_peft_is_filled_as_the_table_fills_its_own(folder, reviews, name, tmp_path):
+    """IA3's and norms' are other modules than LoRA's; the saved adapter must be one that peft reads."""
+    import peft
+    from peft import PeftModel
+
+    from tests.tasks.test_classification import base_model
+
+    config = {
+        "lora": peft.LoraConfig(r=2),
+        "vera": peft.VeraConfig(r=5),
+        "ia3": peft.IA3Config(inference_mode=True),  # as one says that was read beside saved weights
+        "norm": peft.LNTuningConfig(task_type="SEQ_CLS"),
+    }[name]
+    task = ClassificationTask(str(folder), labels=3, key=Key(3), adapter=config)
+    table = ClassificationTask(str(folder), labels=3, key=Key(3), adapter=KINDS[name])
+    assert names_of(task.units) == names_of(table.units)
+    weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape)) for n, w in task.init().items()}
+    batch = task.encode(reviews, max_length=16).batch(range(5))
+    task.save_adapter(weights, tmp_path / "adapter")
+    with torch.no_grad():
+        read = PeftModel.from_pretrained(base_model(folder), tmp_path / "adapter").eval()
+        theirs = read(**{n: value for n, value in batch.items() if n != "labels"}).logits
+    torch.testing.assert_close(theirs, task.logits(weights, batch), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert"])
+def test_modules_that_a_configuration_saves_are_saved_with_the_head(folder, tiny_tokenizer):
+    from peft import LoraConfig
+    from transformers import BertModel
+
+    BertModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)  # so the pooler is drawn
+    config = LoraConfig(r=2, modules_to_save=["classifier"])
+    task = ClassificationTask(str(folder), labels=3, adapter=config)
+    assert any("pooler" in name for name in task.units[-1].names)
+    assert any("classifier" in name for name in task.units[-1].names)
+
+
+@pytest.mark.parametrize("kind", ["bert"])
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (lambda peft: peft.LoraConfig(task_type="CAUSAL_LM"), r"LoraConfig has task_type = 'CAUSAL_LM'"),
+        (lambda peft: peft.PromptTuningConfig(num_virtual_tokens=2), "adds tokens to the text"),
+        (lambda peft: peft.TrainableTokensConfig(token_indices=[1]), "does not train the classifier's own classifier"),
+        (lambda peft: peft.RoadConfig(), r"peft cannot add peft.RoadConfig to it \(ValueError: .*peft.targets"),
+    ],
+)  # fmt: skip
+def test_configurations_that_cannot_be_trained_are_refused(folder, made, says):
+    import peft
+
+    with pytest.raises(ModelError, match=says) as caught:
+        ClassificationTask(str(folder), labels=3, adapter=made(peft))
+    assert "\n" not in str(caught.value)
+
+
 def test_what_is_no_adapter_is_refused():
     with pytest.raises(ModelError, match=r"such as peft.LoraConfig\(r=16\)"):
         FromConfig(config="lora")

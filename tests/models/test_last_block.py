@@ -21,7 +21,7 @@ from spry.measure.meter import tensor_peak
 from spry.models.adapt import adapt
 from spry.models.adapters import Lora, Vera
 from spry.models.last_block import _maps_above_last_attention as top_maps
-from spry.models.last_block import last_block_maps
+from spry.models.last_block import _rows_of, last_block_maps
 from spry.models.load import Backbone
 from spry.models.targets import linear_names
 from spry.tasks.classification import ClassificationTask
@@ -162,6 +162,35 @@ def test_a_model_without_a_last_block_of_its_own_is_refused(backbone):
         adapt(backbone, Lora(), Key(0), exact="last_block")
 
 
+@pytest.mark.parametrize("kind", ["albert"])
+def test_small_effects_of_other_positions_count(backbone):
+    """At their usual scale, 0.02, untrained weights let little through; albert's shared layer is not the last one."""
+    with torch.no_grad():
+        for weight in backbone.model.parameters():
+            weight.mul_(0.1)
+    with pytest.raises(ModelError, match=r"set peft.exact = 'head'"):
+        adapt(backbone, Lora(), Key(0), exact="last_block")
+
+
+def test_rows_of_texts_in_every_layout_are_the_same():
+    """2 texts of 5 tokens: batch first, positions first, both in one, filled up to 8, and pooled."""
+    rest, every = range(1, 5), range(5)
+    batch_first = torch.zeros(2, 5, 3)
+    for index in _rows_of(batch_first, rest):
+        batch_first[index] = 1.0
+    assert batch_first[:, 1:].all() and not batch_first[:, 0].any()
+    for made in (torch.zeros(5, 2, 3), torch.zeros(10, 3), torch.zeros(2, 8, 3), torch.zeros(8, 2, 3)):
+        for index in _rows_of(made, rest):
+            made[index] = 1.0
+        if made.shape == (10, 3):
+            found = made.view(2, 5, 3)
+        else:
+            found = (made if made.shape[0] == 2 else made.mT.transpose(1, 2).transpose(0, 1))[:, :5]
+        assert found.equal(batch_first)
+    assert _rows_of(torch.zeros(2, 3), rest) == [] and _rows_of(torch.zeros(2, 3), every) == [...]
+    assert _rows_of(torch.zeros(2, 1, 4, 3), rest) == [...]  # who knows what these are
+
+
 @pytest.mark.parametrize("kind", ["bert"])
 def test_a_kind_without_maps_is_refused(backbone):
     with pytest.raises(ModelError, match=r"set peft\.kind = 'lora'"):
@@ -191,7 +220,7 @@ ODD = {
 
 @pytest.mark.parametrize("kind", ODD)
 def test_models_that_pool_at_an_end_token_or_put_positions_first(kind, tiny_tokenizer, reviews):
-    """Each is either given exact gradients that autograd confirms, or refused with the setting that helps."""
+    """The adapters of the last block alone get exact gradients, which autograd confirms."""
     from copy import deepcopy
 
     from transformers import AutoModelForSequenceClassification
@@ -210,11 +239,11 @@ def test_models_that_pool_at_an_end_token_or_put_positions_first(kind, tiny_toke
         model = AutoModelForSequenceClassification.from_config(config).eval().double().requires_grad_(False)
     backbone = Backbone(name=kind, model=model, tokenizer=tokenizer, newly_initialized=())
     targets = {"xlnet": ("ff.layer_1",)}.get(kind)
-    try:
-        adapted = adapt(backbone, Lora(targets=targets), Key(0), exact="last_block")
-    except ModelError as error:
-        assert "set peft.exact = 'head'" in str(error)
-        return
+    adapted = adapt(backbone, Lora(targets=targets), Key(0), exact="last_block")
+    blocks = {unit.name: ".1." in unit.name for unit in adapted.units[:-1]}
+    encoder = "encoder." if kind in {"bart", "t5"} else ""  # all of it lies below the decoder's last block
+    assert blocks and not any(last for name, last in blocks.items() if encoder not in name)
+    assert not any(".0." in name for name in adapted.units[-1].names if "lora" in name and ".block.1" not in name and ".layers.1" not in name)
     ids = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 4, 3]])
     own = list(adapted.units[-1].names)
     weights = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,8 +25,8 @@ Exact = Literal["head", "last_block", "nothing"]
 """What gets exact gradients where slopes are measured: the head, with it the last block's adapters, or nothing."""
 
 
-LABELS = "labels.json"
-"""The classes' names beside an adapter: arguments of the base model's ``from_pretrained``."""
+BASE_CONFIG = "base_config.json"
+"""The configuration of the base model beside an adapter: peft's files have no place for class names and pad token."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,9 +44,10 @@ class Adapted:
     adapter: Adapter
 
     def save(self, params: Params, folder: Path) -> None:
-        """Write weights so that ``PeftModel.from_pretrained(base, folder)`` reads them, and ``labels.json``.
+        """Write weights so that ``PeftModel.from_pretrained(base, folder)`` reads them, and the base's configuration.
 
-        peft's files have no place for the classes' names, which the base model must be given when it is loaded.
+        ``AutoModelForSequenceClassification.from_pretrained(path, config=AutoConfig.from_pretrained(folder /
+        "base_config.json"))`` loads a base with the right number of classes, their names and the pad token.
 
         Args:
             params: Some or all trainable weights; the initial values are written for the rest.
@@ -55,11 +55,7 @@ class Adapted:
         """
         weights = self.adapter.to_save(self.module, {**self.module.state_dict(), **params})
         self.module.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
-        config = self.module.get_base_model().config
-        labels = {"id2label": config.id2label, "label2id": config.label2id}
-        (folder / LABELS).write_text(
-            json.dumps(labels, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        self.module.get_base_model().config.to_json_file(folder / BASE_CONFIG)
 
 
 def adapt(backbone: Backbone, adapter: Adapter, key: Key, *, exact: Exact = "head") -> Adapted:
