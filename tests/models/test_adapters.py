@@ -183,7 +183,9 @@ def test_modules_that_a_configuration_saves_are_saved_with_the_head(folder, tiny
     from peft import LoraConfig
     from transformers import BertModel
 
-    BertModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)  # so the pooler is drawn
+    BertModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(
+        folder
+    )  # so the pooler is drawn
     config = LoraConfig(r=2, modules_to_save=["classifier"])
     task = ClassificationTask(str(folder), labels=3, adapter=config)
     assert any("pooler" in name for name in task.units[-1].names)

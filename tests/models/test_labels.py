@@ -10,8 +10,8 @@ import torch
 from spry.core.keys import Key
 from spry.data.dataset import Dataset
 from spry.models.adapt import BASE_CONFIG
-from spry.models.labels import checkpoint_labels, number_labels
-from spry.models.load import load
+from spry.models.labels import checkpoint_labels, order_labels
+from spry.models.load import load_model
 from spry.tasks.classification import ClassificationTask
 
 SORTED = ("bad", "good", "mixed")
@@ -54,7 +54,7 @@ def test_numbers_need_not_be_written_in_their_order():
     ],
 )
 def test_the_same_classes_are_numbered_as_the_checkpoint_does(labels, trained, numbered):
-    assert number_labels(labels, trained) == numbered
+    assert order_labels(labels, trained) == numbered
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def trained(tiny_model, tiny_tokenizer, tmp_path):
     """Saves a classifier whose head says the class of a text by its last word's vector, under given names."""
 
     def save(*names, head=True):
-        found = load(str(tiny_model), labels=len(names), key=Key(8)).model
+        found = load_model(str(tiny_model), labels=len(names), key=Key(8)).model
         found.config.id2label, found.config.label2id = (
             dict(enumerate(names)),
             {n: i for i, n in enumerate(names)},
@@ -77,7 +77,7 @@ def trained(tiny_model, tiny_tokenizer, tmp_path):
 def test_the_task_numbers_data_as_the_head_does_and_so_understands_it_untrained(trained, reviews):
     """What the checkpoint itself says of the texts, by name, are their labels: all are right before any training."""
     folder = trained(*TRAINED)
-    base = load(folder, labels=TRAINED, key=Key(0))
+    base = load_model(folder, labels=TRAINED, key=Key(0))
     encoded = base.tokenizer(list(reviews.texts), padding=True, return_tensors="pt")
     with torch.no_grad():
         said = [TRAINED[i].strip().lower() for i in base.model(**encoded).logits.argmax(1).tolist()]
@@ -87,7 +87,7 @@ def test_the_task_numbers_data_as_the_head_does_and_so_understands_it_untrained(
     )
     task = ClassificationTask(folder, labels=data.label_names)
     batch = task.encode(data, max_length=16).batch(range(5))
-    assert task.evaluate(task.init(), [batch]).accuracy == 1.0
+    assert task.evaluate(task.init(), [batch]).accuracy == pytest.approx(1.0)
     assert task.backbone.label_names == ("good", "bad", "mixed")
     assert task.backbone.notes == ()
 
@@ -113,7 +113,7 @@ def test_data_of_other_classes_is_numbered_by_itself(task, reviews):
     ],
 )  # fmt: skip
 def test_what_became_of_a_trained_head_is_told(trained, names, head, labels, note):
-    notes = load(trained(*names, head=head), labels=labels, key=Key(0)).notes
+    notes = load_model(trained(*names, head=head), labels=labels, key=Key(0)).notes
     assert len(notes) == (note is not None)
     assert note is None or note in notes[0]
 
