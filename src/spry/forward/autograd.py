@@ -34,11 +34,8 @@ def any_requires_grad(values: Iterable[Any]) -> bool:
 def with_autograd(func: Callable[..., Any], rule: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
     """Compute a function of values that require grad: its value under autograd, its tangents by rule or fallback.
 
-    Returns:
-        What ``func`` returns; where it depends on a dual, the primal has autograd's graph and the tangents have none.
-
-    Raises:
-        ModelError: If the function draws random numbers and its rule would draw others.
+    The result's primal has autograd's graph, its tangents have none. A function that draws random numbers, where its
+    rule would draw others, is a ModelError.
     """
     plain_args, plain_kwargs = tree_map(primal, (args, kwargs))
     leaves = tree_leaves((plain_args, plain_kwargs))

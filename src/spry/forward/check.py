@@ -62,8 +62,6 @@ class UnitCheck:
     """The engine's slope along a random direction of one unit.
 
     Args:
-        unit: The unit's name.
-        slope: The slope.
         gradient_error: ``|s - <g, v>| / |g|`` with backpropagation's gradient g of the unit, in the model's dtype.
         difference_error: ``|s - d| / |g|`` with both in float64, d the finite difference; None where rounding hides it,
             or the model does not run in float64 (``Checked.no_differences`` says why).
@@ -84,10 +82,9 @@ class Checked:
     """What a check found.
 
     Args:
-        units: One entry per unit, in model order; empty if the engine could not run the model.
+        units: In model order; empty if the engine could not run the model.
         fallbacks: Operations without a rule of their own, and how often they were met: right, but not lean.
         dropped: Operations that stopped the derivative, as they do for autograd.
-        unsupported: Modules that the engine cannot run.
         no_differences: Why there are no finite differences though they were asked for; else None.
     """
 
@@ -114,19 +111,11 @@ def check(
     *,
     differences: bool = True,
 ) -> Checked:
-    """Compare the engine's slope along a random direction of each unit with two others.
+    """Compare the engine's slope along a random direction of each unit with backpropagation's and finite differences'.
 
-    Args:
-        module: The model in evaluation mode; it is not changed.
-        loss: Its loss; must also run on a float64 copy of the module, with float64 weights.
-        params: The trainable weights; where a unit's gradient is zero at them, nothing can be told.
-        units: Units to check, of weights in ``params``.
-        key: Source of the directions.
-        differences: Whether to compare with finite differences too, which takes a float64 copy of the model and
-            seventeen evaluations for each unit.
-
-    Returns:
-        What was found.
+    The module is in evaluation mode and is not changed. Where a unit's gradient is zero at ``params``, nothing can be
+    told. Finite differences take a float64 copy of the module, on which ``loss`` must run with float64 weights, and
+    seventeen evaluations for each unit.
     """
     directions = [_direction(params, unit, key) for unit in units]
     try:

@@ -29,14 +29,7 @@ RULE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Unsupported:
-    """A module that the engine cannot run.
-
-    Args:
-        module: Its path in the model.
-        kind: Its class.
-        reason: What went wrong, with the operation's name.
-        remedy: What to do.
-    """
+    """A module that the engine cannot run: its path in the model, its class, the failed operation, and what to do."""
 
     module: str
     kind: str
@@ -47,16 +40,9 @@ class Unsupported:
 def unsupported(
     module: nn.Module, run: Callable[[], Any], key: Key, error: Exception
 ) -> tuple[Unsupported, ...]:
-    """Try every module of a model alone, with the inputs it had in a plain run and random tangents on them.
+    """Try every module of a model alone, with the inputs it had in a plain ``run`` and random tangents on them.
 
-    Args:
-        module: The model.
-        run: Runs it plainly.
-        key: Source of the tangents.
-        error: What the engine said of the whole model.
-
-    Returns:
-        The innermost modules that fail, in model order; the whole model if each runs alone.
+    Gives the innermost modules that fail, in model order; if each runs alone, the whole model with its ``error``.
     """
     inputs = _record(module, run)
     failed: dict[str, Unsupported] = {}

@@ -28,17 +28,9 @@ CUSTOM_OPS: dict[str, Rule] = {}
 def register_custom_op(name: str) -> Callable[[Rule], Rule]:
     """Register the decorated function as the rule of an operator whose package may not be loaded yet.
 
-    The rule is called with the operator itself, then with its arguments, some of them ``Dual``. It returns what the
-    operator returns, with ``Dual`` in place of the tensors that depend on a dual argument.
-
-    Args:
-        name: The operator's qualified name, ``"namespace::operator"``.
-
-    Returns:
-        The decorator; it gives the rule back unchanged.
-
-    Raises:
-        ModelError: If the name has no namespace, or the operator is PyTorch's own (register that with ``rule``).
+    The name is ``"namespace::operator"``, not one of PyTorch's own: else a ModelError is raised. The rule is called
+    with the operator itself, then with its arguments, some of them ``Dual``. It returns what the operator returns, with
+    ``Dual`` in place of the tensors that depend on a dual argument.
 
     Example:
         >>> from spry.forward import Dual, register_custom_op
@@ -93,8 +85,7 @@ def _gemm_4bit(
 def custom_rule(func: Callable[..., Any]) -> Rule | None:
     """The rule of an operator from another package; None for one that PyTorch can differentiate.
 
-    Raises:
-        ModelError: If the operator has neither a rule nor a derivative: its derivative would be lost.
+    An operator with neither a rule nor a derivative is a ModelError: its derivative would be lost.
     """
     overloads = _overloads(func)
     if not overloads or overloads[0].namespace in PYTORCH:

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FallbackReport:
-    """Counts by function name; filled while the context of ``watch`` is open.
+    """Counts by function name; filled while the context of ``track_fallbacks`` is open.
 
     Args:
         fallbacks: Functions without a rule, differentiated by ``torch.func.jvp``: right, but neither lean nor fast.
@@ -29,9 +29,6 @@ _open: ContextVar[tuple[FallbackReport, ...]] = ContextVar("spry_forward_reports
 @contextmanager
 def track_fallbacks() -> Generator[FallbackReport]:
     """Count fallbacks and dropped tangents of the passes run inside, in this thread; contexts may nest.
-
-    Yields:
-        The report, still filling.
 
     Example:
         >>> import torch

@@ -28,18 +28,8 @@ METADATA = frozenset(
         "shape dtype device ndim layout names name itemsize nbytes _version requires_grad grad grad_fn is_leaf is_cpu "
         "is_cuda is_xpu is_mps is_meta is_mkldnn is_mtia is_xla is_quantized is_sparse is_sparse_csr is_nested"
     )
-    + named(*[
-        "size",
-        "dim",
-        "ndimension",
-        "numel",
-        "nelement",
-        "stride",
-        "storage_offset",
-        "element_size",
-        "get_device",
-    ])
-    + named("is_floating_point", "is_complex", "is_contiguous", "is_signed", "is_inference", "result_type")
+    + named("size dim ndimension numel nelement stride storage_offset element_size get_device")
+    + named("is_floating_point is_complex is_contiguous is_signed is_inference result_type")
     + [Tensor.__len__, Tensor.__hash__, Tensor.get_device]
 )
 """Functions answered by the wrapper itself: they read no value."""
@@ -47,35 +37,17 @@ METADATA = frozenset(
 REFUSED = frozenset(
     _properties("data _data")
     + [getattr(Tensor, name).__set__ for name in ("data", "grad", "requires_grad", "real", "imag")]
-    + named(*[
-        "item",
-        "tolist",
-        "numpy",
-        "data_ptr",
-        "untyped_storage",
-        "storage",
-        "share_memory_",
-        "set_",
-        "resize_",
-        "resize_as_",
-        "backward",
-    ])
     + named(
-        "backward",
-        "register_hook",
-        "__array__",
-        "__float__",
-        "__int__",
-        "__index__",
-        "__complex__",
-        "__dlpack__",
-        "__reduce_ex__",
-        "__deepcopy__",
+        "item tolist numpy data_ptr untyped_storage storage share_memory_ set_ resize_ resize_as_ backward"
+    )
+    + named(
+        "backward register_hook __array__ __float__ __int__ __index__ __complex__ __dlpack__ __reduce_ex__ "
+        "__deepcopy__"
     )
 )
 """Functions that would lose a tangent without a word, or write past it."""
 
-STOPS = frozenset(named("detach", "stop_gradient"))
+STOPS = frozenset(named("detach stop_gradient"))
 """Functions that stop the derivative on purpose, as autograd defines them."""
 
 ORDINARY = frozenset({"GeLUFunction"})
@@ -85,21 +57,11 @@ derivative of it: Bloom's activation."""
 
 @handler
 def dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Compute a function of dual numbers.
+    """Compute a function of dual numbers; the tensors in its result that depend on a dual argument are ``Dual``.
 
-    Under ``torch.no_grad`` the result is a constant, as in autograd. Where a value requires grad, the result's
-    primal carries autograd's graph, its tangents never do.
-
-    Args:
-        func: The PyTorch function that was called.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments.
-
-    Returns:
-        What ``func`` returns, with ``Dual`` in place of the tensors that depend on a dual argument.
-
-    Raises:
-        ModelError: If the function would lose a tangent, or has neither a rule nor a forward-mode derivative.
+    Under ``torch.no_grad`` the result is a constant, as in autograd. Where a value requires grad, the result's primal
+    carries autograd's graph, its tangents never do. A function that would lose a tangent, or has neither a rule nor a
+    forward-mode derivative, is a ModelError.
     """
     if func in METADATA:
         with torch._C.DisableTorchFunctionSubclass():

@@ -27,27 +27,15 @@ _TILE = 64
 
 
 def keep(key: Key, shape: tuple[int, ...], p: float, device: torch.device) -> Tensor:
-    """Draw which entries stay.
-
-    Args:
-        key: Where the draws come from.
-        shape: Shape of the mask.
-        p: Chance to be dropped, between 0 and 1, rounded to 1/65536.
-        device: Where the mask goes.
-
-    Returns:
-        A boolean tensor, true with probability ``1 - p``.
-    """
+    """Draw which entries stay: a boolean tensor, true with probability ``1 - p``, with p rounded to 1/65536."""
     bits = key.generator("dropout").integers(0, 1 << 16, size=shape, dtype=np.uint16)
     return torch.from_numpy(np.asarray(bits >= round(p * (1 << 16)))).to(device)
 
 
 class Masks(TorchFunctionMode):
-    """Answers dropout with masks from a key, in the order of the calls.
+    """Answers dropout with masks from a key, in the order of the calls: call number i draws from ``key.fold(i)``.
 
-    Args:
-        key: The masks' root; call number i draws from ``key.fold(i)``.
-        count: How many calls went before.
+    ``count`` calls went before.
     """
 
     def __init__(self, key: Key, count: int = 0) -> None:
@@ -56,7 +44,6 @@ class Masks(TorchFunctionMode):
         self.count = count
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace dropout and attention with dropout; pass on everything else."""
         kwargs = kwargs or {}
         if func in {F.dropout, torch.dropout}:
             return self._dropout(*args, **kwargs)
@@ -110,12 +97,6 @@ def dropout(key: Key) -> Generator[Masks]:
 
     ``F.dropout`` and the dropout of ``F.scaled_dot_product_attention`` obey, on plain tensors, under autograd and on
     dual numbers alike: equal keys give equal masks as long as the calls come in the same order.
-
-    Args:
-        key: The masks' root.
-
-    Yields:
-        The source of masks.
     """
     with Masks(key) as masks:
         yield masks
@@ -124,11 +105,7 @@ def dropout(key: Key) -> Generator[Masks]:
 class Tiles:
     """Dropout masks of attention weights, drawn for one example and a few query rows at a time.
 
-    Args:
-        key: The masks' root.
-        query: Shape (B, H, L, D).
-        keys: Shape (B, G, T, D).
-        p: Chance to be dropped.
+    The queries have the shape (B, H, L, D), the keys (B, G, T, D).
     """
 
     def __init__(self, key: Key, query: Tensor, keys: Tensor, p: float) -> None:

@@ -18,18 +18,9 @@ from spry.forward.dual import Dual, Tangents, has_derivative, num_tangents, prim
 def fallback(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Compute a function's value and differentiate it along each direction by PyTorch's own forward mode.
 
-    Integers, booleans, ``None`` and other results without a derivative are returned as they are.
-
-    Args:
-        func: A function without side effects on its arguments.
-        args: Positional arguments; duals may be nested in lists, tuples and dicts.
-        kwargs: Keyword arguments, likewise.
-
-    Returns:
-        What ``func`` returns, with each tensor of real or complex numbers a ``Dual``.
-
-    Raises:
-        ModelError: If PyTorch has no forward-mode derivative for the function.
+    Duals may be nested in lists, tuples and dicts; ``func`` must not write to them. Integers, booleans, ``None`` and
+    other results without a derivative are returned as they are. A function without a forward-mode derivative is a
+    ModelError.
     """
     known = custom_rule(func)
     if known is not None:

@@ -38,8 +38,8 @@ _DUNDER |= {
     "__itruediv__": "div",
     "__ifloordiv__": "floor_divide",
     "__imod__": "remainder",
+    "__setitem__": "__setitem__",
 }
-_DUNDER |= {"__setitem__": "__setitem__"}
 
 
 def _place_of_inplace(func: Any) -> int | None:
@@ -58,16 +58,7 @@ _OPTIONAL = {
 
 
 def writes(func: Callable[..., Any], args: Any, kwargs: Any) -> bool:
-    """Tell whether a call writes into one of its arguments.
-
-    Args:
-        func: A PyTorch function.
-        args: The call's positional arguments.
-        kwargs: The call's keyword arguments.
-
-    Returns:
-        True for ``add_``, ``x[i] = y``, ``out=`` and ``inplace=True``.
-    """
+    """Tell whether a call writes into an argument, as ``add_``, ``x[i] = y``, ``out=`` and ``inplace=True`` do."""
     schema = getattr(func, "_schema", None)
     if schema is not None:
         return schema.is_mutable
@@ -80,18 +71,9 @@ def writes(func: Callable[..., Any], args: Any, kwargs: Any) -> bool:
 
 
 def in_place(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Do an operation that writes into its first argument.
+    """Do an operation that writes into its first argument, which is rebound to the result and returned.
 
-    Args:
-        func: The function.
-        args: Its positional arguments; the first one is written to.
-        kwargs: Its keyword arguments.
-
-    Returns:
-        The first argument, rebound to the result.
-
-    Raises:
-        ModelError: If the written tensor has no tangents to write to, or shares its memory with a tensor in use.
+    A written tensor that cannot have tangents, or shares its memory with a tensor in use, is a ModelError.
     """
     name = name_of(func)
     if name in _PURE:
@@ -112,15 +94,7 @@ def in_place(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 
 def constant(value: Tensor, k: int) -> Dual:
-    """Make a dual number whose derivatives are zero.
-
-    Args:
-        value: The primal.
-        k: How many directions.
-
-    Returns:
-        The value with ``k`` zero tangents.
-    """
+    """Make a dual number whose ``k`` derivatives are zero."""
     return Dual(value, (torch.zeros_like(value) for _ in range(k)))
 
 

@@ -22,7 +22,6 @@ from spry.forward.dual import Dual, has_derivative, window
 
 _promoted: ContextVar[list[weakref.ref[Dual]] | None] = ContextVar("spry_forward_promoted", default=None)
 
-
 _FAILURES = {
     "Creating a Parameter from an instance of type Dual": (
         "'nn.Parameter' was made of a value that depends on the trained weights, and a parameter starts a derivative "
@@ -40,8 +39,7 @@ _FAILURES = {
 def forward_pass() -> Generator[None]:
     """Let plain tensors become duals; those that outlive the pass, as buffers do, are plain again after it.
 
-    Raises:
-        ModelError: Where PyTorch itself fails on a dual, with what to do instead.
+    Where PyTorch itself fails on a dual, a ModelError says what to do instead.
     """
     promoted: list[weakref.ref[Dual]] = []
     token = _promoted.set(promoted)
@@ -59,18 +57,9 @@ def forward_pass() -> Generator[None]:
 
 
 def promote(target: Any, num_tangents: int, writer: str) -> Dual:
-    """Turn a plain tensor that an operation writes to into a dual number of the same value with derivatives zero.
+    """Turn a plain tensor that an operation writes to into a dual of the same value with derivatives zero.
 
-    Args:
-        target: The tensor.
-        num_tangents: K.
-        writer: The operation's name.
-
-    Returns:
-        The same object.
-
-    Raises:
-        ModelError: If the tensor is a weight, holds integers, or shares its memory with tensors that are in use.
+    It stays the same object. A weight, integers, or memory shared with tensors that are in use are a ModelError.
     """
     promoted = _promoted.get()
     if promoted is None or type(target) is not Tensor or not has_derivative(target):

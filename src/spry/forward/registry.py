@@ -76,8 +76,8 @@ def family(functions: Iterable[Callable[..., Any]]) -> Callable[[Rule], Rule]:
     return register
 
 
-def named(*names: str) -> list[Callable[..., Any]]:
-    """The functions of these names among PyTorch's functions and methods; names that this version lacks are skipped."""
+def named(names: str) -> list[Callable[..., Any]]:
+    """The functions of these names (with spaces between) in PyTorch; names that this version lacks are skipped."""
     homes = (torch, Tensor, F, torch.special)
-    found = [getattr(home, name) for name in names for home in homes if hasattr(home, name)]
+    found = [getattr(home, name) for name in names.split() for home in homes if hasattr(home, name)]
     return list(dict.fromkeys(f for f in found if callable(f)))

@@ -29,19 +29,11 @@ def attend(
     scale: float | None = None,
     drop: Drop | None = None,
 ) -> Dual:
-    """Compute attention of dual numbers, block by block.
+    """Compute attention of dual numbers, block by block: shape (B, G R, L, E), in the memory order of (B, L, G R, E).
 
-    Args:
-        query: Shape (B, G R, L, D), dual or plain, as the others.
-        key: Shape (B, G, T, D).
-        value: Shape (B, G, T, E).
-        mask: True or 0 where a query may attend; broadcasts to (B, G R, L, T).
-        is_causal: Let query i attend to the keys up to i only.
-        scale: Factor of the scores, ``D ** -0.5`` by default.
-        drop: Dropout masks of the weights.
-
-    Returns:
-        Shape (B, G R, L, E), in the memory order of (B, L, G R, E).
+    ``query`` has the shape (B, G R, L, D), ``key`` (B, G, T, D) and ``value`` (B, G, T, E), each dual or plain.
+    ``mask`` is True or 0 where a query may attend, and broadcasts to (B, G R, L, T). With ``is_causal`` query i attends
+    to the keys up to i only. Scores are multiplied by ``scale``, ``D ** -0.5`` by default, and weights by ``drop``.
     """
     query, key, value = broadcast(query, key, value)
     groups, factor = key.shape[1], query.shape[-1] ** -0.5 if scale is None else scale

@@ -34,14 +34,8 @@ class _Steps:
 def blocks(query: Any, key: Any, value: Any, *, is_causal: bool) -> Iterator[tuple[Block, Any, Any, Any]]:
     """Cut attention into blocks.
 
-    Args:
-        query: Shape (B, G R, L, D), dual or plain, as the others.
-        key: Shape (B, G, T, D).
-        value: Shape (B, G, T, E).
-        is_causal: Whether query i may attend to the keys up to i only.
-
-    Yields:
-        A block and its part of query (n, g, R, c, D), key (n, g, T, D) and value (n, g, T, E).
+    ``query`` has the shape (B, G R, L, D), ``key`` (B, G, T, D) and ``value`` (B, G, T, E), each dual or plain. A block
+    comes with its part of query (n, g, R, c, D), key (n, g, T, D) and value (n, g, T, E).
     """
     batch, queries, groups, keys = query.shape[0], query.shape[2], key.shape[1], key.shape[2]
     steps = _steps(query, key)

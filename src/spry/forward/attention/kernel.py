@@ -21,14 +21,7 @@ from spry.forward.dual import Dual, num_tangents, primal
 
 @dataclass(frozen=True)
 class Block:
-    """Which scores are computed together.
-
-    Args:
-        examples: A range of the batch.
-        groups: A range of the key heads.
-        rows: A range of the queries.
-        keys: How many keys, from the first one, these queries may attend to.
-    """
+    """Which scores are computed together: ranges of the batch, key heads and queries, and the number of first keys."""
 
     examples: slice
     groups: slice
@@ -43,19 +36,11 @@ Drop = Callable[[Block], Tensor]
 def attend_block(
     query: Any, key: Any, value: Any, mask: Any, causal_from: int | None, scale: float, drop: Tensor | None
 ) -> list[Tensor]:
-    """Compute attention where all scores exist at once.
+    """Compute attention where all scores exist at once: its value and each direction's derivative, (n, g, R, c, E).
 
-    Args:
-        query: Shape (n, g, R, c, D), dual or plain, as the others.
-        key: Shape (n, g, T, D).
-        value: Shape (n, g, T, E).
-        mask: True or 0 where a query may attend; broadcasts to (n, g, R, c, T); or None.
-        causal_from: The first query's position, if query i may attend to the keys up to i only.
-        scale: Factor of the scores.
-        drop: Dropout mask of the weights divided by the chance to be kept, shape (n, g, R, c, T), or None.
-
-    Returns:
-        The value and each direction's derivative, shape (n, g, R, c, E).
+    ``query`` has the shape (n, g, R, c, D), ``key`` (n, g, T, D) and ``value`` (n, g, T, E), each dual or plain.
+    ``mask`` is True or 0 where a query may attend, and broadcasts to (n, g, R, c, T). ``causal_from`` is the first
+    query's position, if query i may attend to the keys up to i only. ``drop`` is a ``Drop``'s mask.
     """
     shape = (*query.shape[:-1], key.shape[-2])
     q, k, v = _matrices(primal(query)).mul(scale), _matrices(primal(key)).mT, _matrices(primal(value))
@@ -96,13 +81,8 @@ def _score_tangent(query: Any, key: Any, mask: Any, q: Tensor, k: Tensor, scale:
         dk = _matrices(key.tangents[n]).mT
         total = torch.bmm(q, dk) if total is None else total.baddbmm_(q, dk)
     if isinstance(mask, Dual):
-        dm = (
-            mask
-            .tangents[n]
-            .to(q.dtype)
-            .expand(*query.shape[:-1], key.shape[-2])
-            .reshape(q.shape[0], q.shape[1], -1)
-        )
+        dm = mask.tangents[n].to(q.dtype).expand(*query.shape[:-1], key.shape[-2])
+        dm = dm.reshape(q.shape[0], q.shape[1], -1)
         total = dm.clone() if total is None else total.add_(dm)
     assert total is not None
     return total

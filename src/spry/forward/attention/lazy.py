@@ -46,20 +46,11 @@ def can_be_lazy(query: Any, key: Any, value: Any, mask: Any, *, causal: bool) ->
 def attend_lazily(
     query: LazyDual, key: Any, value: Any, mask: Tensor | None, *, is_causal: bool, scale: Any
 ) -> Dual:
-    """Compute attention when its result is read.
+    """Compute attention, shape (B, H, L, E), when its result is read.
 
-    Lazy attention that the operands depend on is computed now, so that no chain of waiting layers forms.
-
-    Args:
-        query: Shape (B, H, L, D).
-        key: Shape (B, G, T, D), dual or plain, as the value.
-        value: Shape (B, G, T, E).
-        mask: True or 0 where a query may attend; broadcasts to (B, H, L, T).
-        is_causal: Let query i attend to the keys up to i only.
-        scale: Factor of the scores, ``D ** -0.5`` by default.
-
-    Returns:
-        Shape (B, H, L, E), lazy.
+    ``query`` has the shape (B, H, L, D), ``key`` (B, G, T, D) and ``value`` (B, G, T, E); the last two are dual or
+    plain. ``mask`` is True or 0 where a query may attend, and broadcasts to (B, H, L, T). Lazy attention that the
+    operands depend on is computed now, so that no chain of waiting layers forms.
     """
     query, key, value = (_frozen(x) for x in (query, key, value))
 

@@ -24,15 +24,9 @@ from spry.forward.lazy.program import Program, select_rows
 class LazyDual(Dual):
     """A dual number whose value is a row-wise program that has not run.
 
-    Its shape is ``(*batch_shape, *row_shape)``. With ``heads_first`` and ``batch_shape = (B, S)`` the positions come
-    after the heads, as attention wants them: ``(B, *row_shape[:-1], S, row_shape[-1])``.
-
-    Args:
-        node: The program's last step; its ``row_shape`` is the shape of one row.
-        batch_shape: Shape of the rows' arrangement, N in all.
-        num_directions: K.
-        device: Where the rows are.
-        heads_first: Whether the positions come after the heads.
+    Its shape is ``(*batch_shape, *node.row_shape)``, where the node is the program's last step. With ``heads_first``
+    and ``batch_shape = (B, S)`` the positions come after the heads, as attention wants them:
+    ``(B, *row_shape[:-1], S, row_shape[-1])``.
     """
 
     node: Node
@@ -159,19 +153,10 @@ def append_op(
     dtype: torch.dtype,
     is_matmul: bool = False,
 ) -> Any:
-    """Add a step to the programs of its arguments.
+    """Add a step to the programs of its arguments; NotImplemented if the rows of these do not match.
 
-    Args:
-        func: A row-wise function with a rule.
-        args: Its arguments.
-        kwargs: Its keyword arguments, constants all.
-        by_row: Positions of the arguments that are taken row by row; the others are constants.
-        last: Size of the result's last dimension.
-        dtype: Type of the result.
-        is_matmul: Whether the step is a matrix product.
-
-    Returns:
-        The lazy result, or NotImplemented if the rows of the arguments do not match.
+    ``func`` is a row-wise function with a rule. The arguments at the positions ``by_row`` are taken row by row; the
+    others are constants. ``last`` is the size of the result's last dimension.
     """
     duals = [args[i] for i in by_row if isinstance(args[i], Dual)]
     like = next((x for x in duals if is_lazy(x)), None)

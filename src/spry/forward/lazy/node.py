@@ -19,13 +19,8 @@ from spry.forward.registry import RULES
 class Node:
     """One step of a program, or a leaf whose rows exist.
 
-    Args:
-        func: The PyTorch function of the step; None for a leaf.
-        args: Its arguments, nodes among them.
-        kwargs: Its keyword arguments, constants all.
-        row_shape: Shape of one row of the result.
-        dtype: Type of the result.
-        is_matmul: Whether the step itself is a matrix product.
+    ``func`` is None for a leaf; nodes are among ``args``, constants alone in ``kwargs``; ``row_shape`` is the shape of
+    one row of the result.
     """
 
     def __init__(
@@ -132,12 +127,9 @@ class Node:
 class LazyLeaf(Node):
     """A leaf whose rows are made when a program first reads them, or a few of them alone if only those are selected.
 
-    Args:
-        make: Returns the rows at indices of shape (M,), or all of them for None; dual, shape (rows, *row_shape). For
-            indices it may return None: then all rows are made and those selected.
-        row_shape: Shape of one row.
-        dtype: Type of the rows.
-        operands: What ``make`` reads; writing to these in place in between is an error.
+    ``make`` returns the rows at indices of shape (M,), or all of them for None; dual, shape (rows, *row_shape). For
+    indices it may return None: then all rows are made and those selected. Writing to ``operands``, which ``make``
+    reads, in place in between is an error.
     """
 
     def __init__(

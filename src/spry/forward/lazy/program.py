@@ -15,9 +15,7 @@ from spry.forward.lazy.node import Node, materialize_leaves, topological_order
 class Program:
     """The steps that some nodes need, in order, each value dropped after its last use.
 
-    Args:
-        roots: The nodes to compute. Nodes below them that ``should_keep`` become results as well.
-        num_directions: K, how many tangents each value carries.
+    Nodes below the roots that ``should_keep`` become results as well.
     """
 
     def __init__(self, roots: Sequence[Node], num_directions: int) -> None:

@@ -33,38 +33,17 @@ def _begins(x: Any, width: int | None = None) -> bool:
     return nbytes >= max(1, by_device(MIN_LAZY_BYTES, x.device))
 
 
-@lazy_rule(
-    *named(
-        "gelu",
-        "silu",
-        "relu",
-        "tanh",
-        "sigmoid",
-        "square",
-        "neg",
-        "abs",
-        "exp",
-        "softplus",
-        "mish",
-        "rsqrt",
-        "sqrt",
-    )
-)
+@lazy_rule(*named("gelu silu relu tanh sigmoid square neg abs exp softplus mish rsqrt sqrt"))
 def _map(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     if not _begins(x):
         return NotImplemented
     return append_op(func, (x, *args), kwargs, (0,), x.shape[-1], x.dtype)
 
 
-@lazy_rule(*named("float", "double", "half", "bfloat16", "type_as", "to"))
+@lazy_rule(*named("float double half bfloat16 type_as to"))
 def _cast(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
-    dtypes = {
-        "float": torch.float32,
-        "double": torch.float64,
-        "half": torch.float16,
-        "bfloat16": torch.bfloat16,
-    }
-    dtype = dtypes.get(func.__name__) or (args[0] if len(args) == 1 and not kwargs else None)
+    named_dtype = None if func.__name__ in {"to", "type_as"} else getattr(torch, func.__name__)
+    dtype = named_dtype or (args[0] if len(args) == 1 and not kwargs else None)
     if isinstance(dtype, Tensor) and dtype.device == x.device:
         dtype = dtype.dtype
     if dtype == x.dtype:
@@ -74,9 +53,7 @@ def _cast(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     return append_op(Tensor.to, (x, dtype), {}, (0,), x.shape[-1], dtype)
 
 
-@lazy_rule(
-    *named("add", "sub", "mul", "multiply", "div", "true_divide", "pow", "rsub", "__pow__", "__rsub__")
-)
+@lazy_rule(*named("add sub mul multiply div true_divide pow rsub __pow__ __rsub__"))
 def _zip(func: LazyRule, x: Any, y: Any = None, **kwargs: Any) -> Any:
     pair = (x, y)
     power = "pow" in func.__name__ and not isinstance(y, Tensor)
@@ -106,7 +83,7 @@ def _addmm(func: LazyRule, bias: Any, x: Any = None, weight: Any = None, **kwarg
     return NotImplemented if kwargs else _affine(func, (bias, x, weight), 1, weight.shape[1])
 
 
-@lazy_rule(*named("matmul", "__matmul__", "mm"))
+@lazy_rule(*named("matmul __matmul__ mm"))
 def _matmul(func: LazyRule, x: Any, weight: Any = None, **kwargs: Any) -> Any:
     if kwargs or weight.dim() != 2:
         return NotImplemented
@@ -140,14 +117,14 @@ def _dropout(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     return RULES[func](x, *args, **kwargs)  # it is made of functions that come here themselves
 
 
-@lazy_rule(*named("softmax", "log_softmax"))
+@lazy_rule(*named("softmax log_softmax"))
 def _softmax(func: LazyRule, x: Any, dim: Any = None, *args: Any, dtype: Any = None, **kwargs: Any) -> Any:
     if args or dim not in {-1, x.dim() - 1} or not _begins(x):
         return NotImplemented
     return append_op(func, (x, -1), {"dtype": dtype}, (0,), x.shape[-1], dtype or x.dtype)
 
 
-@lazy_rule(*named("mean", "sum"))
+@lazy_rule(*named("mean sum"))
 def _reduce(func: LazyRule, x: Any, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
     if kwargs or not keepdim or dim not in {-1, x.dim() - 1} or not is_lazy(x):
         return NotImplemented

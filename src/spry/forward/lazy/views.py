@@ -38,7 +38,7 @@ def _view(x: LazyDual, view: LazyDual) -> LazyDual:
     return view
 
 
-@lazy_rule(*named("view", "reshape", "flatten", "unflatten"))
+@lazy_rule(*named("view reshape flatten unflatten"))
 def _reshape(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     if not is_lazy(x) or any(isinstance(arg, torch.dtype) for arg in args):
         return NotImplemented
@@ -56,14 +56,14 @@ def _reshape(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     return NotImplemented
 
 
-@lazy_rule(*named("contiguous", "clone"))
+@lazy_rule(*named("contiguous clone"))
 def _same(func: LazyRule, x: Any, *args: Any, **kwargs: Any) -> Any:
     if not is_lazy(x) or x.heads_first:
         return NotImplemented
     return x if func.__name__ == "contiguous" else x.like(x.node)
 
 
-@lazy_rule(*named("transpose", "swapaxes", "swapdims"))
+@lazy_rule(*named("transpose swapaxes swapdims"))
 def _transpose(func: LazyRule, x: Any, *dims: Any, **kwargs: Any) -> Any:
     if not is_lazy(x) or kwargs or len(x.batch_shape) != 2 or x.dim() != 4 or {d % 4 for d in dims} != {1, 2}:
         return NotImplemented
@@ -139,7 +139,7 @@ def _unsqueeze(x: LazyDual, parts: list[Any]) -> Any:
     return _step(x, reshape_rows, row_shape, row_shape=row_shape)
 
 
-@lazy_rule(*named("split", "chunk"))
+@lazy_rule(*named("split chunk"))
 def _split(func: LazyRule, x: Any, size: Any = None, dim: int = 0, **kwargs: Any) -> Any:
     if not is_lazy(x) or kwargs or dim not in {-1, x.dim() - 1}:
         return NotImplemented
@@ -149,7 +149,7 @@ def _split(func: LazyRule, x: Any, size: Any = None, dim: int = 0, **kwargs: Any
     return tuple(parts)
 
 
-@lazy_rule(*named("cat", "concat", "concatenate"))
+@lazy_rule(*named("cat concat concatenate"))
 def _cat(func: LazyRule, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     first = tensors[0]
     if kwargs or not all(is_lazy(x) for x in tensors) or dim not in {-1, first.dim() - 1}:

@@ -15,12 +15,7 @@ from spry.forward.registry import family, named, rule
 def combine(out: Tensor, *terms: tuple[Any, Callable[[Tensor], Tensor]]) -> Dual:
     """Sum the chain rule's terms into the tangents of a result.
 
-    Args:
-        out: The result's value.
-        *terms: An argument and the linear map of its tangent to the result's; arguments that are not dual add nothing.
-
-    Returns:
-        The dual result.
+    A term is an argument and the linear map of its tangent to the result's; arguments that are not dual add nothing.
     """
     duals = [(x, push) for x, push in terms if isinstance(x, Dual)]
     columns = []
@@ -34,26 +29,26 @@ def combine(out: Tensor, *terms: tuple[Any, Callable[[Tensor], Tensor]]) -> Dual
     return Dual(out, columns)
 
 
-@family(named("add", "__add__", "__radd__"))
+@family(named("add __add__ __radd__"))
 def _add(func: Any, input: Any, other: Any, *, alpha: Any = 1) -> Dual:
     out = torch.add(primal(input), primal(other), alpha=alpha)
     scaled = (lambda t: t) if alpha == 1 else (lambda t: t * alpha)
     return combine(out, (input, lambda t: t), (other, scaled))
 
 
-@family(named("sub", "subtract", "__sub__"))
+@family(named("sub subtract __sub__"))
 def _sub(func: Any, input: Any, other: Any, *, alpha: Any = 1) -> Dual:
     out = torch.sub(primal(input), primal(other), alpha=alpha)
     return combine(out, (input, lambda t: t), (other, lambda t: t * -alpha))
 
 
-@family(named("rsub", "__rsub__"))
+@family(named("rsub __rsub__"))
 def _rsub(func: Any, input: Any, other: Any, *, alpha: Any = 1) -> Dual:
     out = torch.rsub(primal(input), primal(other), alpha=alpha)
     return combine(out, (other, lambda t: t), (input, lambda t: t * -alpha))
 
 
-@family(named("mul", "multiply", "__mul__", "__rmul__"))
+@family(named("mul multiply __mul__ __rmul__"))
 def _mul(func: Any, input: Any, other: Any) -> Dual:
     x, y = primal(input), primal(other)
     out = torch.mul(x, y)
@@ -63,7 +58,7 @@ def _mul(func: Any, input: Any, other: Any) -> Dual:
     return Dual(out, [torch.addcmul(t * y, x, u) for t, u in pairs])
 
 
-@family(named("div", "divide", "true_divide", "__div__", "__truediv__"))
+@family(named("div divide true_divide __div__ __truediv__"))
 def _div(func: Any, input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     x, y = primal(input), primal(other)
     out = torch.div(x, y, rounding_mode=rounding_mode)
@@ -77,7 +72,7 @@ def _rdiv(input: Any, other: Any) -> Any:
     return torch.div(other, input) if isinstance(other, Tensor) else torch.mul(torch.reciprocal(input), other)
 
 
-@rule(*named("pow", "__pow__"))
+@rule(*named("pow __pow__"))
 def _pow(input: Any, exponent: Any) -> Dual:
     x, p = primal(input), primal(exponent)
     out = torch.pow(x, p)
@@ -102,13 +97,12 @@ def _rpow(input: Dual, other: Any) -> Tensor:
     return torch.pow(other, input)
 
 
-@family(named("maximum", "minimum", "fmax", "fmin"))
+@family(named("maximum minimum fmax fmin"))
 def _extreme(func: Callable[..., Tensor], input: Any, other: Any) -> Dual:
     x, y = primal(input), primal(other)
     out = func(x, y)
-    share = torch.where(x == y, 0.5, (x == out).to(out.dtype)).to(
-        out.dtype
-    )  # ties: half each, as in autograd
+    # ties: half each, as in autograd
+    share = torch.where(x == y, 0.5, (x == out).to(out.dtype)).to(out.dtype)
     return combine(out, (input, lambda t: t * share), (other, lambda t: t * (1 - share)))
 
 

@@ -86,4 +86,4 @@ def _clamp(func: Callable[..., Tensor], input: Any, *bounds: Any, **named_bounds
     return Dual(y, [t * inside for t in tangents])
 
 
-RULES.update({func: partial(_clamp, func) for func in named("clamp", "clip", "clamp_min", "clamp_max")})
+RULES.update({func: partial(_clamp, func) for func in named("clamp clip clamp_min clamp_max")})

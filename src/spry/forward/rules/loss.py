@@ -51,21 +51,7 @@ def has_class_labels(
     label_smoothing: float = 0.0,
     **_: Any,
 ) -> bool:
-    """Tell whether a cross-entropy is that of rows of logits with one label each, all classes alike.
-
-    Args:
-        input: Logits.
-        target: Labels, or probabilities.
-        weight: As in ``F.cross_entropy``, like the others.
-        size_average: A deprecated reduction.
-        reduce: A deprecated reduction.
-        reduction: ``none``, ``sum`` or ``mean``.
-        label_smoothing: Share of the labels spread over all classes.
-        **_: ``ignore_index``, which changes nothing.
-
-    Returns:
-        True if ``row_losses`` computes it.
-    """
+    """Tell whether ``row_losses`` computes a cross-entropy: rows of logits with one label each, all classes alike."""
     if isinstance(target, Dual) or target.is_floating_point() or input.dim() != 2:
         return False
     plain = weight is None and not label_smoothing and size_average is None and reduce is None
@@ -73,17 +59,7 @@ def has_class_labels(
 
 
 def reduce_losses(losses: Dual, target: Tensor, ignore_index: int, reduction: str) -> Any:
-    """Sum up the losses of rows as ``F.cross_entropy`` does.
-
-    Args:
-        losses: Shape (N, 1).
-        target: Labels, shape (N,).
-        ignore_index: The label of rows that do not count.
-        reduction: ``none``, ``sum`` or ``mean``.
-
-    Returns:
-        Shape (N,) for ``none``, else a scalar.
-    """
+    """Sum up the losses of rows, shape (N, 1), as ``F.cross_entropy`` does: shape (N,) for ``none``, else a scalar."""
     if reduction == "none":
         return losses.squeeze(-1)
     total = losses.sum()
@@ -91,15 +67,9 @@ def reduce_losses(losses: Dual, target: Tensor, ignore_index: int, reduction: st
 
 
 def row_losses(input: Dual, target: Tensor, ignore_index: int) -> Dual:
-    """Compute the loss of each row; lazy logits are consumed as they are computed.
+    """Compute the loss of each row of logits (N, V) with labels (N, 1): shape (N, 1), zero where a label is ignored.
 
-    Args:
-        input: Logits, shape (N, V).
-        target: Labels, shape (N, 1).
-        ignore_index: The label of rows that do not count.
-
-    Returns:
-        Losses, shape (N, 1); zero where the label is to be ignored.
+    Lazy logits are consumed as they are computed.
     """
     if is_lazy(input):
         return append_op(row_losses, (input, target, ignore_index), {}, (0, 1), 1, input.dtype)

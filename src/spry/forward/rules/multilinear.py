@@ -16,14 +16,9 @@ from spry.forward.registry import family, named
 
 
 def product_rule(func: Callable[..., Tensor], *factors: Any) -> Dual:
-    """Differentiate a multilinear function.
+    """Differentiate a function that is linear in each factor, at least one of them dual.
 
-    Args:
-        func: Linear in each factor.
-        *factors: Tensors, at least one dual.
-
-    Returns:
-        The value, and per direction the sum over dual factors of ``func`` with that factor's tangent in its place.
+    A derivative is the sum over dual factors of ``func`` with that factor's tangent in its place.
     """
     values = [primal(x) for x in factors]
     moving = [i for i, x in enumerate(factors) if isinstance(x, Dual)]
@@ -39,21 +34,13 @@ def product_rule(func: Callable[..., Tensor], *factors: Any) -> Dual:
     return Dual(func(*values), [column(k) for k in range(num_tangents(*factors))])
 
 
-@family(named("matmul", "__matmul__", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger", "kron"))
+@family(named("matmul __matmul__ mm bmm mv dot vdot inner outer ger kron"))
 def _product(func: Callable[..., Tensor], *args: Any, **named_args: Any) -> Any:
-    factors = (
-        *args,
-        *(named_args[name] for name in sorted(named_args)),
-    )  # input, then mat2, other, tensor or vec
+    # input, then mat2, other, tensor or vec
+    factors = (*args, *(named_args[name] for name in sorted(named_args)))
     if not all(isinstance(x, Tensor) for x in factors):  # out_dtype
         return fallback(func, args, named_args)
     return product_rule(func, *factors)
-
-
-@family([f for home, name in ((F, "grouped_mm"), (torch, "_grouped_mm")) if (f := getattr(home, name, None))])
-def _grouped_product(func: Callable[..., Tensor], input: Any, mat2: Any, **options: Any) -> Dual:
-    """The experts' products of a mixture: linear in the rows and in the experts' weights."""
-    return product_rule(lambda x, w: func(x, w, **options), input, mat2)
 
 
 @family(named("__rmatmul__"))
@@ -68,7 +55,7 @@ def _einsum(func: Any, equation: str, *operands: Any) -> Dual:
     return product_rule(lambda *xs: torch.einsum(equation, *xs), *operands)
 
 
-@family(named("grouped_mm", "_grouped_mm"))
+@family(named("grouped_mm _grouped_mm"))
 def _grouped_mm(
     func: Callable[..., Tensor],
     mat_a: Any,
@@ -77,9 +64,10 @@ def _grouped_mm(
     bias: Any = None,
     out_dtype: Any = None,
 ) -> Any:
-    def product(
-        a: Tensor, b: Tensor
-    ) -> Tensor:  # the kernel is particular about memory: as the values lie, or in rows
+    """The experts' products of a mixture: linear in the rows and in the experts' weights."""
+
+    def product(a: Tensor, b: Tensor) -> Tensor:
+        # the kernel is particular about memory: as the values lie, or in rows
         a, b = _laid_like(a, primal(mat_a)), _laid_like(b, primal(mat_b))
         return func(a, b, offs=offs, out_dtype=out_dtype)
 
@@ -99,7 +87,7 @@ def _grouped_mm_fallback(func: Callable[..., Tensor], input: Any, weight: Any, o
 _PRODUCTS = {"addmm": torch.mm, "baddbmm": torch.bmm, "addmv": torch.mv, "addr": torch.outer}
 
 
-@family(named(*_PRODUCTS))
+@family(named(" ".join(_PRODUCTS)))
 def _add_product(
     func: Callable[..., Tensor], input: Any, *args: Any, beta: Any = 1, alpha: Any = 1, **named_args: Any
 ) -> Any:

@@ -55,13 +55,8 @@ def _rms_norm(
     wide = torch.float32 if value.dtype in {torch.float16, torch.bfloat16} else value.dtype
     over = tuple(range(-len(normalized_shape), 0))
     x = value.to(wide)
-    scale = (
-        x
-        .square()
-        .mean(over, keepdim=True)
-        .add_(torch.finfo(value.dtype).eps if eps is None else eps)
-        .rsqrt_()
-    )
+    eps = torch.finfo(value.dtype).eps if eps is None else eps
+    scale = x.square().mean(over, keepdim=True).add_(eps).rsqrt_()
     y = x * scale
 
     def push(t: Tensor) -> Tensor:

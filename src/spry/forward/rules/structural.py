@@ -17,43 +17,15 @@ from spry.forward.dual import Dual, View, has_derivative, num_tangents, plain, p
 from spry.forward.registry import family, named, rule
 
 MOVES = (
-    named("view", "reshape", "view_as", "reshape_as", "flatten", "unflatten", "ravel", "squeeze", "unsqueeze")
-    + named(
-        "transpose", "permute", "movedim", "moveaxis", "swapaxes", "swapdims", "t", "adjoint", "flip", "roll"
-    )
-    + named(
-        "expand",
-        "expand_as",
-        "broadcast_to",
-        "repeat",
-        "tile",
-        "repeat_interleave",
-        "narrow",
-        "select",
-        "unfold",
-    )
-    + named(
-        "index_select", "gather", "take", "take_along_dim", "masked_select", "diagonal", "diag", "diag_embed"
-    )
-    + named(
-        "tril", "triu", "split", "split_with_sizes", "chunk", "tensor_split", "hsplit", "vsplit", "unbind"
-    )
-    + named(
-        "to",
-        "type_as",
-        "float",
-        "double",
-        "half",
-        "bfloat16",
-        "cpu",
-        "cuda",
-        "clone",
-        "contiguous",
-        "__getitem__",
-    )
-    + named("sum", "mean", "cumsum", "neg", "negative", "positive", "trace", "rot90")
-    + named("real", "imag", "view_as_real", "view_as_complex", "resolve_conj", "resolve_neg")
-    + named("conj", "conj_physical", "cfloat", "cdouble", "chalf")
+    named("view reshape view_as reshape_as flatten unflatten ravel squeeze unsqueeze")
+    + named("transpose permute movedim moveaxis swapaxes swapdims t adjoint flip roll")
+    + named("expand expand_as broadcast_to repeat tile repeat_interleave narrow select unfold")
+    + named("index_select gather take take_along_dim masked_select diagonal diag diag_embed")
+    + named("tril triu split split_with_sizes chunk tensor_split hsplit vsplit unbind")
+    + named("to type_as float double half bfloat16 cpu cuda clone contiguous __getitem__")
+    + named("sum mean cumsum neg negative positive trace rot90")
+    + named("real imag view_as_real view_as_complex resolve_conj resolve_neg")
+    + named("conj conj_physical cfloat cdouble chalf")
     + [getattr(torch.fft, name) for name in torch.fft.__all__ if "freq" not in name]
     + [getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH", "real", "imag")]
 )
@@ -100,7 +72,7 @@ def _iter(x: Dual) -> Any:
     return iter(x.unbind(0))
 
 
-@family(named("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"))
+@family(named("cat concat concatenate stack hstack vstack dstack"))
 def _join(func: Callable[..., Any], tensors: Any, *args: Any, **kwargs: Any) -> Any:
     if not any(isinstance(x, Dual) for x in tensors):
         return func(tensors, *args, **kwargs)
