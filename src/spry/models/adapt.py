@@ -24,20 +24,13 @@ from spry.models.refusal import refused_as
 Exact = Literal["head", "last_block", "nothing"]
 """What gets exact gradients where slopes are measured: the head, with it the last block's adapters, or nothing."""
 
-
 BASE_CONFIG = "base_config.json"
 """The configuration of the base model beside an adapter: peft's files have no place for class names and pad token."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapted:
-    """A model with trainable weights added to it; nothing in it requires grad.
-
-    Args:
-        module: The ``PeftModel``.
-        units: Its trainable weights by module, in model order, the head last.
-        adapter: What was added.
-    """
+    """A ``PeftModel`` in which nothing requires grad; its trainable weights are units, the head last."""
 
     module: Any
     units: tuple[Unit, ...]
@@ -46,12 +39,9 @@ class Adapted:
     def save(self, params: Params, folder: Path) -> None:
         """Write weights so that ``PeftModel.from_pretrained(base, folder)`` reads them, and the base's configuration.
 
+        The initial values are written for weights that ``params`` lacks.
         ``AutoModelForSequenceClassification.from_pretrained(path, config=AutoConfig.from_pretrained(folder /
         "base_config.json"))`` loads a base with the right number of classes, their names and the pad token.
-
-        Args:
-            params: Some or all trainable weights; the initial values are written for the rest.
-            folder: Where to; made if it does not exist.
         """
         weights = self.adapter.to_save(self.module, {**self.module.state_dict(), **params})
         self.module.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
@@ -62,16 +52,7 @@ def adapt(backbone: Backbone, adapter: Adapter, key: Key, *, exact: Exact = "hea
     """Add trainable weights; the model is changed in place and must not be adapted twice.
 
     The head becomes trainable as a whole: every layer outside the pretrained part, and a pooler that the checkpoint
-    lacked.
-
-    Args:
-        backbone: A frozen classifier.
-        adapter: Which weights to add.
-        key: Where random initial weights come from.
-        exact: What gets exact gradients. With ``last_block`` the adapters of the last block belong to the head unit.
-
-    Returns:
-        The adapted model and its units.
+    lacked. With ``exact = "last_block"`` the adapters of the last block belong to the head unit.
 
     Raises:
         ModelError: If a target fits no module, none is found, there is no such last block, or peft refuses the model.

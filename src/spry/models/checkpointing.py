@@ -75,9 +75,8 @@ def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     state = _on.get()
     if state is None:
         return type(layer).forward(layer, *args, **kwargs)
-    weights: dict[str, Tensor] = dict(
-        layer.named_parameters()
-    )  # those of this call, replaced or the model's own
+    # those of this call, replaced or the model's own
+    weights: dict[str, Tensor] = dict(layer.named_parameters())
     mode, masks = layer.training, state.masks
     drawn = 0 if masks is None else masks.count
 

@@ -11,11 +11,7 @@ _SHOWN = 10
 def checkpoint_labels(config: Any) -> tuple[str, ...] | None:
     """Read the names of the classes that a checkpoint was trained on, in the order of their numbers.
 
-    Args:
-        config: A Hugging Face model's configuration.
-
-    Returns:
-        The names; None if it says none (``LABEL_0``, ``LABEL_1``, ... is what transformers fills in), or one twice.
+    None if its configuration says none (``LABEL_0``, ``LABEL_1``, ... is what transformers fills in), or one twice.
     """
     named = getattr(config, "id2label", None) or {}
     names = tuple(str(named[number]) for number in sorted(named))
@@ -24,17 +20,10 @@ def checkpoint_labels(config: Any) -> tuple[str, ...] | None:
 
 
 def order_labels(labels: int | Sequence[str], trained: Sequence[str] | None) -> tuple[str, ...]:
-    """Name the classes of a task in the order of their numbers.
+    """Name the classes of a task in the order of their numbers, which is the checkpoint's if it has the same classes.
 
     Names that differ in case or white space only are the same class: a head trained on ``POSITIVE`` and ``NEGATIVE``
-    fits data that says ``positive`` and ``negative``.
-
-    Args:
-        labels: The data's classes, or their number.
-        trained: The checkpoint's, if it says.
-
-    Returns:
-        The data's names; in the checkpoint's order if it has the same classes.
+    fits data that says ``positive`` and ``negative``. The data's names are returned.
     """
     if isinstance(labels, int):
         return tuple(trained) if trained and len(trained) == labels else tuple(map(str, range(labels)))
@@ -49,12 +38,8 @@ def label_notes(
 ) -> list[str]:
     """Say what became of a trained head whose classes may not be the data's.
 
-    Args:
-        model: What the user called it.
-        names: The task's classes, in the order of their numbers.
-        trained: The checkpoint's, if it says.
-        kept: Whether the checkpoint's head is the task's.
-        replaced: Whether the checkpoint has a head of another size.
+    It is ``kept`` if the checkpoint's head is the task's, and ``replaced`` if the checkpoint has a head of another
+    size.
     """
     if replaced:
         has = f"classes of another number ({_listed(trained)})" if trained else "another number of classes"

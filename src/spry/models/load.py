@@ -64,14 +64,9 @@ def load_model(
         key: Where the head's weights come from: ``W ~ N(0, initializer_range^2)``, ``b = 0``.
         tokenizer: In place of the one beside the model.
         dtype: Type of the weights; None for float32, or for a classifier's own.
-        device: Where the weights go.
-
-    Returns:
-        The frozen model in evaluation mode and its tokenizer.
 
     Raises:
-        ModelError: If the model cannot be found or read, its weights do not fit its config, or it has no
-            tokenizer.
+        ModelError: If the model cannot be found or read, its weights do not fit its config, or it has no tokenizer.
     """
     assert (labels if isinstance(labels, int) else len(labels)) >= 2, labels
     read = (

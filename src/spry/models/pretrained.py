@@ -21,9 +21,7 @@ class Pretrained:
     """A classifier as its checkpoint has it.
 
     Args:
-        name: What messages call it.
         source: Where its tokenizer is.
-        model: The Hugging Face model.
         label_names: The task's classes, in the order of their numbers.
         trained_labels: The checkpoint's classes, if it says.
         missing: Weights that the checkpoint lacks, or has for another number of classes.

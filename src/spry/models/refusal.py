@@ -14,9 +14,7 @@ from spry.core.errors import ModelError, SpryError
 def refused_as(tried: str, remedy: str) -> Generator[None]:
     """Raise a ``ModelError`` in place of whatever is raised inside; errors of Spry's own and lack of memory pass.
 
-    Args:
-        tried: What fails, naming the model.
-        remedy: What to do about it, as sentences.
+    It says what was ``tried``, naming the model, and the ``remedy``, in whole sentences.
     """
     try:
         yield

@@ -50,11 +50,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
-        """Write the ``peft.PeftConfig`` for a model that will be adapted.
-
-        Raises:
-            ModelError: If the model has nothing that this adapter trains.
-        """
+        """Write the ``peft.PeftConfig`` for a model; ModelError if the model has nothing that this adapter trains."""
 
     def init_weights(self, module: nn.Module, head: HeadModules, key: Key) -> None:
         """Give the added weights their initial values, and freeze those that are not trained; peft's own by default."""

@@ -18,15 +18,10 @@ from spry.models.load import Backbone
 
 @dataclass(frozen=True, kw_only=True)
 class FromConfig(Adapter):
-    """An adapter made of a ``peft.PeftConfig``.
+    """An adapter made of a ``peft.PeftConfig``, which is copied, not changed.
 
     What it leaves open is filled in as the adapter of the table does that writes the same class, or else as LoRA does.
-
-    Args:
-        config: The configuration; it is copied, not changed.
-
-    Raises:
-        ModelError: If it is none of peft's configurations, is for another task, or adds tokens instead of weights.
+    A ModelError says if it is none of peft's configurations, is for another task, or adds tokens instead of weights.
     """
 
     config: Any
@@ -68,7 +63,7 @@ class FromConfig(Adapter):
                 setattr(config, name, sorted({*own, *value}) if isinstance(value, list) and own else value)
         if not isinstance(
             getattr(config, "target_modules", ""), str
-        ):  # a pattern or "all-linear" are peft's own words
+        ):  # patterns and "all-linear" are peft's own words
             self._fill_targets(config, backbone, head, key)
         return config
 
