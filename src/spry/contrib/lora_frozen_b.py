@@ -55,8 +55,7 @@ class LoraA(Lora):
 def lora_layers(module: nn.Module, head: HeadModules, rank: int) -> Iterator[tuple[Any, torch.Tensor]]:
     """Pair the LoRA layers that are not the head's with the pretrained weights below them, shape (D_out, D_in).
 
-    Raises:
-        ModelError: If a weight has not as many singular vectors as the rank.
+    A weight with fewer singular vectors than the rank is a ModelError.
     """
     for name in adapted_layers(module):
         if not head.owns(name):

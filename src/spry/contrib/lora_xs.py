@@ -64,11 +64,7 @@ class LoraXs(Lora):
 
 
 class Between(nn.Module):
-    """``z = R V' x``, in the place of LoRA's ``A``.
-
-    Args:
-        right: ``V'``, shape (r, D_in), frozen.
-    """
+    """``z = R V' x``, in the place of LoRA's ``A``; ``right`` is ``V'``, shape (r, D_in), frozen."""
 
     right: Tensor
 
@@ -78,12 +74,5 @@ class Between(nn.Module):
         self.register_buffer("right", right, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute ``z``.
-
-        Args:
-            x: Shape (..., D_in).
-
-        Returns:
-            Shape (..., r).
-        """
+        """Compute ``z``, shape (..., r), of x, shape (..., D_in)."""
         return F.linear(F.linear(x, self.right), self.weight)

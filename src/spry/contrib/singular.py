@@ -11,17 +11,11 @@ from spry.core.errors import ModelError
 
 
 def left_singular(weight: Tensor, rank: int) -> Tensor:
-    """Compute the singular vectors of the largest singular values, ``U_r`` of ``W = U S V'``.
+    """Compute the first r left singular vectors of a weight ``W = U S V'`` of shape (D_out, D_in).
 
     They are the eigenvectors of ``W W'``; each is turned so that its largest entry is positive, which makes them unique
-    where singular values differ.
-
-    Args:
-        weight: ``W``, shape (D_out, D_in).
-        rank: ``r``, from 1 to the smaller side of ``W``.
-
-    Returns:
-        Orthonormal columns, shape (D_out, r), float64 on the CPU.
+    where singular values differ. They are columns, shape (D_out, r), float64 on the CPU; r is from 1 to the smaller
+    side of W.
     """
     w = weight.detach().to("cpu", torch.float64)
     assert 1 <= rank <= min(w.shape)
@@ -34,14 +28,7 @@ def _turned(columns: Tensor) -> Tensor:
 
 
 def base_weight(layer: Any) -> Tensor:
-    """Read the pretrained weight below a PEFT layer, dequantised, as rows of outputs.
-
-    Args:
-        layer: A LoRA layer of ``peft``.
-
-    Returns:
-        ``W``, shape (D_out, D_in).
-    """
+    """Read the pretrained weight below a LoRA layer of ``peft``, dequantised, shape (D_out, D_in)."""
     from peft.utils.integrations import dequantize_module_weight
 
     weight = dequantize_module_weight(layer.get_base_layer())
@@ -49,28 +36,12 @@ def base_weight(layer: Any) -> Tensor:
 
 
 def base_shape(layer: Any) -> tuple[int, int]:
-    """Read the shape of the pretrained weight below a PEFT layer, without dequantising it.
-
-    Args:
-        layer: A LoRA layer of ``peft``.
-
-    Returns:
-        ``(D_out, D_in)``.
-    """
+    """``(D_out, D_in)`` of the pretrained weight below a LoRA layer of ``peft``, without dequantising it."""
     return layer.out_features, layer.in_features
 
 
 def check_rank(rank: int, weight: Tensor, name: str) -> None:
-    """Refuse a rank that a weight has not.
-
-    Args:
-        rank: What was asked for.
-        weight: Shape (D_out, D_in).
-        name: The module's name.
-
-    Raises:
-        ModelError: If there are not so many singular vectors.
-    """
+    """Refuse, with a ModelError, a rank that a weight has not."""
     if rank > min(weight.shape):
         raise ModelError(
             f"peft.rank is {rank}, but the weight of {name!r} has the shape {tuple(weight.shape)}. "

@@ -59,25 +59,16 @@ def activation(
 
     ``g = 1/(B K) sum_b,k s_bk V_bk`` with ``V_bk = sum_t u_bkt x_bt'``, for a map ``z_t = A x_t`` of R outputs. It is
     unbiased. With ``G_b`` the gradient of example b's loss by the outputs of all taps, and ``X_b`` the inputs of this
-    one, gaussian directions err by ``E|g - dL/dA|^2 = 1/(B^2 K) sum_b (R |G_b|^2 |X_b|^2 + |dL_b/dA|^2)``: this
-    grows with tokens and taps, not with the width D. Weights that are not tapped are moved along weight directions in
-    the same pass; the exact ones are not moved.
+    one, gaussian directions err by ``E|g - dL/dA|^2 = 1/(B^2 K) sum_b (R |G_b|^2 |X_b|^2 + |dL_b/dA|^2)``: this grows
+    with tokens and taps, not with the width D. Weights that are not tapped are moved along weight directions in the
+    same pass; the exact ones are not moved. Draws are Rademacher signs, which do not depend on how the batch is split
+    into micro-batches. No slopes are recorded, since without the inputs they determine no gradient.
 
     Tied, all tokens of a place (the first, the last, those between) move together, by
     ``u_bt = v_b,place / sqrt(n_place)``: three numbers an output and example instead of T, so that the error grows with
     places instead of tokens. What is estimated is ``sum_place (sum_t G_bt) (mean_t x_bt)'``: the gradient, but for the
     covariance of ``G`` and ``x`` among the tokens of a place. Biased by that, for errors several times smaller: on real
     text the bias is 0.28 to 0.45 of the gradient.
-
-    Args:
-        exact: Names whose gradient is taken exactly.
-        num_directions: K, >= 1.
-        choice: Which weights to tap.
-        tied: Whether tokens of one place move together.
-
-    Returns:
-        The estimator; its draws are Rademacher signs, which do not depend on how the batch is split into micro-batches.
-        It records no slopes, since without the inputs they determine no gradient.
 
     Raises:
         ConfigError: If K is less than 1.
@@ -117,13 +108,9 @@ def activation(
 
 
 def places(mask: Tensor) -> Tensor:
-    """Say where each token stands: the first, the last, between.
+    """Say where each token of a mask (B, T) stands: the first, the last, between.
 
-    Args:
-        mask: 1 for tokens and 0 for padding, shape (B, T).
-
-    Returns:
-        One-hot, shape (B, T, 3), zero for padding; a single token is the first.
+    One-hot, shape (B, T, 3), zero for padding; a single token is the first.
     """
     mask = mask.bool()
     before, after = mask.cumsum(1), mask.flip(1).cumsum(1).flip(1)

@@ -32,10 +32,8 @@ together, for a weight's call-th use."""
 class Tapped(NamedTuple):
     """What one pass with taps gave.
 
-    Args:
-        losses: The examples' losses, shape (B,).
-        slopes: The slope of each of them along each direction, shape (K, B).
-        traces: For each tapped weight of shape (R, D) its ``V``, of zero examples if the map was never used.
+    The examples' losses have the shape (B,), their slopes along each direction (K, B). A tapped map that was never used
+    has a trace of zero examples.
     """
 
     losses: Tensor
@@ -56,22 +54,16 @@ def tapped(
 
     With ``G_b`` the gradient of example b's loss by the outputs of a tapped map and ``u`` the noise in them, the slopes
     are ``s_b = sum <G_b, u_b> + <dL_b/dw, v>``, summed over taps and directions. If ``E[u u'] = I``,
-    ``E[s_b V_b] = dL_b/dA``.
+    ``E[s_b V_b] = dL_b/dA``. The losses carry autograd's graph of operations on closed-over tensors that require grad
+    (an exact head).
 
     Args:
-        examples: Gives the examples' losses, shape (B,), for the weights; runs on
-            dual numbers.
+        examples: Gives the examples' losses, shape (B,), for the weights; runs on dual numbers.
         params: The weights that ``directions`` move; may be empty.
         taps: Weights of shape (R, D) whose outputs are moved; each may only enter ``torch.nn.functional.linear``.
-        directions: K mappings of the names of ``params`` to tensors of their shapes.
-        noise: Draws what is added to the outputs.
         mask: 1 for tokens and 0 for padding, shape (B, T); padding is not moved.
         together: How tokens move together, shape (B, T, M), 0 for padding: ``u_t = sum_m together_tm w_m``, where
             ``noise`` draws w, shape (B, M, R). Without it each token moves by itself.
-
-    Returns:
-        Losses, slopes and traces. The losses carry autograd's graph of operations on closed-over tensors that require
-        grad (an exact head).
 
     Raises:
         ModelError: If a tapped weight is used otherwise, its inputs do not lie example by example, or the losses do not
@@ -135,22 +127,14 @@ class Tap(Dual):
         return self
 
     def pair(self) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Refuse: whoever asks is not the linear map that this weight was tapped for.
-
-        Raises:
-            ModelError: Always.
-        """
+        """Refuse: whoever asks is not the linear map that this weight was tapped for."""
         raise ModelError(
             f"weight {self.site.name!r} is used in another way than as the weight of torch.nn.functional.linear, "
             f"so its outputs cannot be moved; estimate it with weight directions (method.name = 'spry')"
         )
 
     def gathered(self) -> Trace:
-        """Give the trace.
-
-        Returns:
-            What was gathered; of zero examples if the map was never used.
-        """
+        """The trace that was gathered; of zero examples if the map was never used."""
         site = self.site
         if site.trace is None:
             return Trace.of(site.weight.new_zeros(site.count, 0, *self.shape))
@@ -159,12 +143,7 @@ class Tap(Dual):
     def apply(self, input: Any, bias: Any) -> Tensor:
         """Compute ``z = A x`` with the tangents ``A x_k + u_k`` and add ``u_k x'`` to the traces.
 
-        Args:
-            input: ``x``, shape (B, ..., D) or (B T, D), plain or dual.
-            bias: The map's bias, plain or dual, or None.
-
-        Returns:
-            ``z``, a dual.
+        ``input`` is ``x``, shape (B, ..., D) or (B T, D); it and the bias are dual or plain.
         """
         weight = self.site.weight
         x = primal(input)
@@ -229,7 +208,6 @@ class _Taps(TorchFunctionMode):
     """Hands linear maps with a tapped weight to the tap, before anything else sees them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace tapped maps; pass on everything else."""
         return _linear(*args, **(kwargs or {})) if func is F.linear else func(*args, **(kwargs or {}))
 
 

@@ -24,57 +24,28 @@ class Trace(NamedTuple):
 
     @staticmethod
     def of(product: Tensor) -> Trace:
-        """Keep a product.
-
-        Args:
-            product: V, shape (K, B, R, D).
-
-        Returns:
-            The trace; its U takes no memory beyond (R, R).
-        """
+        """Keep a product V, shape (K, B, R, D); its U takes no memory beyond (R, R)."""
         *rest, rows, _ = product.shape
         one = torch.eye(rows, dtype=product.dtype, device=product.device)
         return Trace(one.expand(*rest, rows, rows), product)
 
     def product(self) -> Tensor:
-        """Multiply the factors.
-
-        Returns:
-            V, shape (K, B, R, D).
-        """
+        """Multiply the factors: V, shape (K, B, R, D)."""
         return self.moved.mT @ self.inputs
 
     def smaller(self) -> Trace:
-        """Keep the product instead if it takes no more memory.
-
-        Returns:
-            The same V.
-        """
+        """Keep the product instead if it takes no more memory; V is the same."""
         whole = self.moved.shape[:2].numel() * self.moved.shape[-1] * self.inputs.shape[-1]
         return self if self.moved.numel() + self.inputs.numel() < whole else Trace.of(self.product())
 
     def plus(self, other: Trace) -> Trace:
-        """Add the trace of another use of the same map.
-
-        Args:
-            other: Of the same K, B, R and D.
-
-        Returns:
-            ``V + V'``.
-        """
+        """Add the trace of another use of the same map: ``V + V'``."""
         count = max(len(self.inputs), len(other.inputs))
         inputs = [t.inputs.expand(count, *t.inputs.shape[1:]) for t in (self, other)]
         return Trace(torch.cat([self.moved, other.moved], 2), torch.cat(inputs, 2)).smaller()
 
     def weighted(self, slopes: Tensor) -> Tensor:
-        """Sum the traces, each times its slope: ``sum_kb s_kb V_kb``.
-
-        Args:
-            slopes: Shape (K, B).
-
-        Returns:
-            Shape (R, D).
-        """
+        """Sum the traces, each times its slope (K, B): ``sum_kb s_kb V_kb``, shape (R, D)."""
         moved = slopes[..., None, None] * self.moved
         if len(self.inputs) < len(moved):
             moved = moved.sum(0, keepdim=True)

@@ -32,17 +32,10 @@ def guided_directions(guess: Params | None) -> Directions:
 
 
 def guided(drawn: Sequence[Params], guess: Params) -> list[dict[str, Tensor]]:
-    """Put a guess of the gradient before some directions, and turn these away from it.
+    """Put a guess h of the gradient, not zero, before K - 1 directions with ``E[v v'] = I``, and turn these from it.
 
     ``v_0 = sqrt(K) u`` and ``v_k = sqrt(K / (K - 1)) (v - u <u, v>)`` with ``u = h / |h|``, so that
-    ``1/K sum_k E[v_k v_k'] = u u' + (I - u u') = I``.
-
-    Args:
-        drawn: K - 1 directions with ``E[v v'] = I``.
-        guess: ``h``, not zero, with at least the names of the directions.
-
-    Returns:
-        K directions.
+    ``1/K sum_k E[v_k v_k'] = u u' + (I - u u') = I``. The guess may have more names than the directions.
     """
     own = {name: guess[name] for name in drawn[0]}
     length = dot(own, own) ** 0.5
@@ -59,10 +52,8 @@ def guided(drawn: Sequence[Params], guess: Params) -> list[dict[str, Tensor]]:
 def corrected(estimator: Estimator, spec: SlopeSpec, guess: Params | None) -> Estimator:
     """Let an estimate from slopes err as one of ``g - h`` would: ``g_hat + h - 1/K sum_k <h, v_k> v_k``.
 
-    Args:
-        estimator: Measures slopes, or takes recorded ones, along the directions of ``spec``.
-        spec: The directions, which are drawn again here.
-        guess: ``h``; without one nothing is corrected.
+    The estimator measures slopes along the directions of ``spec``, which are drawn again here, or takes recorded ones.
+    Without a guess h nothing is corrected.
     """
 
     def estimate(loss: Loss, params: Params, key: Key) -> Estimate:
