@@ -88,10 +88,7 @@ def encode_reply(reply: Reply, order: Order) -> bytes:
 def decode_reply(data: bytes, order: Order, slopes_exact: frozenset[str] | None = None) -> Reply:
     """Read a reply, refusing whatever does not fit the order.
 
-    Args:
-        data: The message.
-        order: What it claims to answer.
-        slopes_exact: The algorithm's: the weights that come beside slopes; None if replies are no slopes.
+    ``slopes_exact`` is the algorithm's: the weights that come beside slopes; None if replies are no slopes.
 
     Raises:
         WireError: If the message is truncated, malformed, of another round, client, version or shape, or not finite.
@@ -120,11 +117,7 @@ def decode_reply(data: bytes, order: Order, slopes_exact: frozenset[str] | None 
 
 
 def check_steps(steps: int, order: Order) -> None:
-    """Refuse more local steps than were ordered: replaying them would cost the receiver their directions.
-
-    Raises:
-        WireError: If there are too many.
-    """
+    """Refuse, with a WireError, more local steps than were ordered: replaying costs the receiver their directions."""
     untold = MAX_UNTOLD_SLOPES // max(order.num_directions, 1)
     allowed = untold if order.max_steps is None else order.max_steps
     if steps > allowed:
@@ -172,11 +165,7 @@ def encode_order(order: Order) -> bytes:
 
 
 def decode_order(data: bytes, like: Params) -> Order:
-    """Read an order.
-
-    Args:
-        data: The message.
-        like: The model's trainable weights, for names, shapes, dtypes and devices.
+    """Read an order; ``like`` has the names, shapes, dtypes and devices of the model's trainable weights.
 
     Raises:
         WireError: If the message is truncated, malformed, or does not fit the model.
@@ -202,11 +191,7 @@ def decode_order(data: bytes, like: Params) -> Order:
 
 
 def distinct(places: Sequence[int], number: int, what: str) -> Sequence[int]:
-    """Refuse places that are out of range or come twice.
-
-    Raises:
-        WireError: If one is.
-    """
+    """Refuse, with a WireError, places that are out of range or come twice."""
     if max(places, default=0) >= number:
         raise WireError(f"message has {what} at place {max(places)}; places are 0 to {number - 1}")
     if len(set(places)) != len(places):

@@ -43,11 +43,7 @@ def encode_frame(kind: Kind, fields: Fields) -> bytes:
 
 
 def read_kind(data: bytes) -> Kind:
-    """Read the envelope.
-
-    Raises:
-        WireError: If it is truncated, or of another format, version or kind.
-    """
+    """Read the envelope; a truncated one, or one of another format, version or kind, is a WireError."""
     if len(data) < _PREFIX.size:
         raise WireError(f"message is truncated: {len(data)} bytes, the envelope alone has {_PREFIX.size}")
     magic, version, kind = _PREFIX.unpack_from(data)
@@ -63,20 +59,12 @@ def read_kind(data: bytes) -> Kind:
 
 
 def decode_frame(data: bytes, fields: type[F]) -> F:
-    """Read the fields of a message whose kind was read.
-
-    Raises:
-        WireError: If they do not fit the class.
-    """
+    """Read the fields of a message whose kind was read; WireError if they do not fit the class."""
     return decode_fields(memoryview(data)[_PREFIX.size :], fields)
 
 
 def decode_fields(data: bytes | memoryview, fields: type[F]) -> F:
-    """Read fields without an envelope, trusting nothing.
-
-    Raises:
-        WireError: If they do not fit the class.
-    """
+    """Read fields without an envelope, trusting nothing; WireError if they do not fit the class."""
     try:
         return msgspec.msgpack.decode(data, type=fields)
     except (ValueError, RecursionError) as error:  # msgspec's own errors are ValueErrors

@@ -17,8 +17,7 @@ class Order:
     """What one client is asked to do in one round.
 
     Args:
-        round: The round, from 0.
-        client: Whom it is for.
+        round: From 0.
         weights: All trainable weights, as the server holds them.
         trained: Names of the weights that this client trains; the others it only computes with.
         key: Where the client's draws come from.
@@ -75,10 +74,7 @@ class Reply:
     """What one client sends back.
 
     Args:
-        round: The round it answers.
-        client: Who sends it.
         examples: How many training examples it owns; its weight in averages.
-        payload: What it found.
         steps: Local steps taken.
         loss: Mean loss over its steps, for the log; kept in float32, as it is sent.
     """
@@ -96,12 +92,7 @@ class Reply:
 
 
 class Answer(NamedTuple):
-    """A reply together with the order it answers.
-
-    Args:
-        order: What was asked.
-        reply: What came back.
-    """
+    """A reply together with the order it answers."""
 
     order: Order
     reply: Reply

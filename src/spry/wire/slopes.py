@@ -19,13 +19,9 @@ def encode_slopes(slopes: Tensor) -> bytes:
 
 
 def decode_slopes(data: bytes, number: int) -> Tensor:
-    """Read slopes; how wide they are follows from how many there are.
+    """Read slopes, shape (number,); how wide they are follows from how many there are.
 
-    Returns:
-        The slopes, shape (number,).
-
-    Raises:
-        WireError: If the bytes are too few or too many, or a slope is not finite.
+    Too few or too many bytes, or a slope that is not finite, are a WireError.
     """
     width = next((width for width in _WIDTHS if len(data) == number * width), None)
     if width is None:

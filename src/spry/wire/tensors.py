@@ -43,15 +43,9 @@ def encode_tensors(params: Params, names: Sequence[str]) -> tuple[TensorFields, 
 
 
 def decode_tensors(found: Sequence[TensorFields], like: Params, names: Sequence[str]) -> dict[str, Tensor]:
-    """Read tensors that have to fit the ones already known.
+    """Read tensors that have to fit the ones already known: shape, dtype and device are those of ``like``.
 
-    Args:
-        found: What came.
-        like: What each tensor may be called, with its shape, dtype and device.
-        names: The list that both sides know.
-
-    Returns:
-        The tensors under their names, in the order of ``names``, on the devices of ``like``.
+    ``names`` is the list that both sides know; the tensors are returned in its order.
 
     Raises:
         WireError: If a tensor is unknown, comes twice, has another shape, dtype or length, or is not finite.
