@@ -8,13 +8,7 @@ from spry.core.errors import WireError
 from spry.core.keys import Key
 from spry.core.params import digest, merge
 from spry.federated.algorithm import Algorithm, ServerState
-from spry.federated.replay.codec import (
-    DIGEST_BYTES,
-    CatchUp,
-    decode_answers,
-    decode_catch_up,
-    decode_round,
-)
+from spry.federated.replay.codec import DIGEST_BYTES, CatchUp, decode_answers, decode_catch_up, decode_round
 from spry.federated.replay.log import max_order_bytes
 from spry.wire.codec import decode_order
 from spry.wire.frame import Kind, read_kind
@@ -24,16 +18,10 @@ from spry.wire.messages import Order
 def receive(data: bytes, algorithm: Algorithm, known: ServerState) -> tuple[Order, ServerState]:
     """Read an order, replaying the server's rounds if it came with their slopes instead of weights.
 
-    Args:
-        data: What ``Downlink.send`` wrote.
-        algorithm: The server's.
-        known: The last state the client knows: what this function returned last, at first ``algorithm.init`` of the
-            initial weights. Of a client that cannot draw these, shapes and dtypes suffice.
-
-    Returns:
-        The order, and the state to keep. Its weights are the server's bit for bit after catching up; its moments and
-        memory are, for the weights that slopes determine. After all weights it is new only if the server remembers
-        nothing but weights.
+    ``known`` is the last state the client knows: what this function returned last, at first ``algorithm.init`` of the
+    initial weights. Of a client that cannot draw these, shapes and dtypes suffice. The state that is returned is to be
+    kept: its weights are the server's bit for bit after catching up; its moments and memory are, for the weights that
+    slopes determine. After all weights it is new only if the server remembers nothing but weights.
 
     Raises:
         WireError: If the message is damaged, begins after what is known, or leads to other weights than the server's.

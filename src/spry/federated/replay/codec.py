@@ -94,22 +94,15 @@ def encode_round(asked: Sequence[int], replies: Sequence[Recorded]) -> bytes:
     """Write a round: its clients in the order in which they were asked, its replies as they were absorbed."""
     counts: list[int] = []
     for place, examples, slopes in replies:
-        counts += (
-            place,
-            examples,
-            len(slopes) if slopes.numel() else 0,
-        )  # without slopes there is nothing to replay
+        steps = len(slopes) if slopes.numel() else 0  # without slopes there is nothing to replay
+        counts += (place, examples, steps)
     every = torch.cat([reply.slopes.flatten() for reply in replies]) if replies else torch.zeros(0)
     fields = RoundFields(asked=tuple(asked), counts=tuple(counts), slopes=encode_slopes(every))
     return msgspec.msgpack.encode(fields)
 
 
 def decode_round(data: bytes) -> RoundFields:
-    """Read a round.
-
-    Raises:
-        WireError: If it is truncated or malformed, asks nobody, or has a client twice.
-    """
+    """Read a round; one that is malformed, asks nobody, or has a client twice is a WireError."""
     fields = decode_fields(data, RoundFields)
     if not fields.asked or len(set(fields.asked)) != len(fields.asked):
         raise WireError(
@@ -124,12 +117,8 @@ def decode_round(data: bytes) -> RoundFields:
 def decode_answers(fields: RoundFields, orders: Sequence[Order]) -> list[Answer]:
     """Read the replies of a round that counted; their losses were not sent.
 
-    Args:
-        fields: The round.
-        orders: Those of the clients that were asked, in the same order.
-
-    Raises:
-        WireError: If there are other slopes than were ordered, or some are not finite.
+    ``orders`` are those of the clients that were asked, in the same order. Other slopes than were ordered, or some that
+    are not finite, are a WireError.
     """
     counts = fields.counts
     replies = [
@@ -177,12 +166,8 @@ def encode_catch_up(message: CatchUp, names: Sequence[str]) -> bytes:
 def decode_catch_up(data: bytes, like: Params) -> CatchUp:
     """Read what a client needs to catch up; the rounds are read when they are replayed.
 
-    Args:
-        data: The message.
-        like: The model's trainable weights, for names, shapes, dtypes and devices.
-
-    Raises:
-        WireError: If it is truncated or malformed, or does not fit the model.
+    ``like`` has the names, shapes, dtypes and devices of the model's trainable weights. A message that does not fit
+    them, or is malformed, is a WireError.
     """
     kind = read_kind(data)
     if kind is not Kind.CATCH_UP:

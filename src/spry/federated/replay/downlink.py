@@ -49,18 +49,14 @@ def by_slopes(algorithm: Algorithm, *, drawable: bool = True) -> Downlink:
     """Send each client the slopes of all clients since the last round it answered, or all weights if that is smaller.
 
     A client's round is the last one whose reply was absorbed, so a message that was lost costs nothing but bytes. A
-    client that was sent all weights knows that round only if the server remembers nothing else (plain averaging);
-    under an adaptive server it keeps the state it had, for the moments are not sent.
+    client that was sent all weights knows that round only if the server remembers nothing else (plain averaging); under
+    an adaptive server it keeps the state it had, for the moments are not sent.
 
     The log is part of the server's memory, and checkpointed with it. A round is dropped from it once a message with
     that round in it would be larger than all weights, so it never holds more bytes than these.
 
-    Args:
-        algorithm: One whose replies are slopes.
-        drawable: Whether clients can draw the initial weights themselves, and so know round 0 before they are asked.
-
-    Raises:
-        ConfigError: If the algorithm's replies are not slopes.
+    If the initial weights are ``drawable``, clients know round 0 before they are asked. An algorithm whose replies are
+    not slopes is a ConfigError.
     """
     if algorithm.slopes_exact is None:
         raise ConfigError(

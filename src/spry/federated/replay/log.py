@@ -38,11 +38,9 @@ def max_order_bytes(algorithm: Algorithm, weights: Params) -> int:
 
 
 class Recorder:
-    """Writes a round down as it is absorbed, reply by reply, while it is worth keeping.
+    """Writes a round down as it is absorbed, reply by reply, while it takes no more than ``max_bytes``.
 
-    Args:
-        asked: The clients of the round, in the order in which they were asked.
-        max_bytes: Bytes beyond which it is not.
+    ``asked`` has the clients of the round, in the order in which they were asked.
     """
 
     def __init__(self, asked: tuple[int, ...], max_bytes: int) -> None:
@@ -73,12 +71,7 @@ class Recorder:
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """The last rounds, without a gap, and the last round that each client is known to know.
-
-    Args:
-        known: Client -> round.
-        rounds: Round -> bytes.
-    """
+    """The last rounds as bytes, without a gap, and the last round that each client is known to know."""
 
     known: Mapping[int, int]
     rounds: Mapping[int, bytes]
@@ -104,13 +97,10 @@ class Log:
         return tuple(self.rounds[n] for n in wanted) if there else None
 
     def after(self, number: int, data: bytes | None, knowing: Iterable[int], max_bytes: int) -> Log:
-        """Add a round.
+        """Add a round, and drop the oldest rounds beyond ``max_bytes``.
 
-        Args:
-            number: Which one.
-            data: Its bytes; None if they are too many to be of use.
-            knowing: Clients that have shown that they know its start.
-            max_bytes: Bytes that the log may hold; the oldest rounds beyond them are dropped.
+        ``data`` is None if its bytes are too many to be of use. The clients in ``knowing`` have shown that they know
+        its start.
         """
         known = {**self.known, **dict.fromkeys(knowing, number)}
         if data is None:
