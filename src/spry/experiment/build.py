@@ -20,6 +20,8 @@ from spry.data.federation import Federation
 from spry.data.holdout import hold_out
 from spry.experiment.config import Config
 from spry.experiment.device import check_device
+from spry.experiment.given import NOTHING, Given
+from spry.experiment.schema import DataSettings
 from spry.federated.algorithm import Algorithm
 from spry.federated.ema import averaged
 from spry.federated.replay.downlink import Downlink, by_slopes, full
@@ -47,19 +49,20 @@ class Experiment:
     notes: tuple[str, ...]
 
 
-def build(config: Config) -> Experiment:
+def build(config: Config, given: Given = NOTHING) -> Experiment:
     check_device(config.model.device)
     optimizers = _optimizers(config)  # before the minutes that loading may take
     key = Key(config.seed)
-    splits = _splits(config)
+    splits = _splits(config, given.splits)
     task = ClassificationTask(
-        config.model.name,
+        config.model.name if given.model is None else given.model,
         labels=splits.train.label_names,
         key=key.fold("model"),
         adapter=_adapter(config),
         exact=config.peft.exact,
         micro_batch_size=config.client.micro_batch_size,
         dropout=config.model.dropout,
+        tokenizer=given.tokenizer,
         dtype=getattr(torch, config.model.dtype),
         device=config.model.device,
         baseline=_majority(splits),
@@ -128,12 +131,9 @@ def _adapter(config: Config) -> Adapter:
     return adapter(**{name: value for name, value in given.items() if name in known})
 
 
-def _splits(config: Config) -> Splits:
+def _splits(config: Config, given: Splits | None) -> Splits:
     data = config.data
-    group = data.column if data.partition == "column" else None
-    splits = load_splits(
-        data.name, text=data.text, label=data.label, group=group, test=data.test, test_fraction=TEST_SHARE
-    )
+    splits = _read(data) if given is None else given
     if data.validation:
         splits = hold_out(splits.train, data.validation, part="validation part")
     assert splits.test is not None  # held out of the training part where the source has none
@@ -142,6 +142,13 @@ def _splits(config: Config) -> Splits:
     # the same examples for every seed, so that runs are compared on one test
     kept = sorted(Key(0).permutation(len(splits.test), "test examples")[: data.test_examples])
     return replace(splits, test=splits.test.select(kept))
+
+
+def _read(data: DataSettings) -> Splits:
+    group = data.column if data.partition == "column" else None
+    return load_splits(
+        data.name, text=data.text, label=data.label, group=group, test=data.test, test_fraction=TEST_SHARE
+    )
 
 
 def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:

@@ -24,9 +24,9 @@ Fingerprint = Mapping[str, str]
 """A hash (sha256, hexadecimal) by what it is of, such as ``model.safetensors``."""
 
 
-def of_model(config: Config, model: nn.Module) -> dict[str, str]:
+def of_model(config: Config | None, model: nn.Module) -> dict[str, str]:
     """Hash the files of the base model, or, where it does not come from files, its loaded weights."""
-    return model_files(config) or {"weights": _of_weights(model)}
+    return (model_files(config) if config else {}) or {"weights": _of_weights(model)}
 
 
 def model_files(config: Config) -> dict[str, str]:

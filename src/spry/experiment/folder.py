@@ -85,7 +85,13 @@ def changed_versions(folder: Path) -> list[str]:
 
 
 def prepare_folder(
-    config: Config, folder: Path, fingerprints: Fingerprints, data: Mapping[str, Any], *, anew: bool
+    config: Config,
+    folder: Path,
+    fingerprints: Fingerprints,
+    data: Mapping[str, Any],
+    *,
+    anew: bool,
+    given: Sequence[str] = (),
 ) -> None:
     """Make a folder this run's, or note down that the run goes on: when, where and by which command."""
     (folder / SUMMARY).unlink(missing_ok=True)  # of fewer rounds; it comes back when the run is finished
@@ -95,7 +101,7 @@ def prepare_folder(
         {**meta, "resumptions": [*meta.get("resumptions", []), now]} if meta else {**now, "resumptions": []}
     )
     replace_file(folder / CONFIG, config.dump().encode())
-    write_json(folder / META, {**noted, "fingerprints": fingerprints, "data": data})
+    write_json(folder / META, {**noted, "given": given, "fingerprints": fingerprints, "data": data})
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

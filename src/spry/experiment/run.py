@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spry.core.errors import CheckpointError
-from spry.core.params import restrict, size
+from spry.core.params import Params, restrict, size
 from spry.core.units import names_of
 from spry.experiment import fingerprint, lock, log
 from spry.experiment.atomic import write_json
@@ -23,12 +23,14 @@ from spry.experiment.folder import (
     check_folder,
     prepare_folder,
 )
+from spry.experiment.given import NOTHING, Given, check_given
 from spry.experiment.log import read_rounds
 from spry.experiment.summary import RunFacts, summarize
 from spry.federated.ema import delivered
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
 from spry.runtime.sampling import sample
+from spry.tasks.classification import ClassificationTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,19 @@ class Started:
     notes: Sequence[str] = ()
 
 
-def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Started | Round]:
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a run ends with: the task, whose model is loaded, and the trained weights that the adapter holds."""
+
+    task: ClassificationTask
+    weights: Params
+
+
+Running = Generator[Started | Round, None, Finished]
+"""The events of a run, in order; it returns how the run ended."""
+
+
+def run(config: Config, folder: Path, *, resume: bool = False, given: Given = NOTHING) -> Running:
     """Run a configuration, writing its run folder as it goes.
 
     Nothing is written before model and data are loaded and the settings are known to fit them.
@@ -62,9 +76,13 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
         config: The configuration.
         folder: The run folder; made if it is not there.
         resume: Whether to go on from the folder's checkpoint, if it has one.
+        given: Objects that stand in for the model and the data that the configuration names.
 
     Yields:
         First what was started, then each finished round.
+
+    Returns:
+        The task and its trained weights.
 
     Raises:
         CheckpointError: If the folder holds another run, another process writes it, model or data have changed, or a
@@ -73,7 +91,8 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
     if (folder / CONFIG).is_file():
         lock.check_unlocked(folder)
     check_folder(config, folder, resume=resume)
-    experiment = build(config)
+    check_given(folder, given)
+    experiment = build(config, given)
     if config.schedule.rounds:
         sample(experiment.clients.trainable(), config.schedule.clients_per_round, 0, experiment.key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,21 +101,23 @@ def run(config: Config, folder: Path, *, resume: bool = False) -> Iterator[Start
             config, folder, resume=resume
         )  # again: another process may have begun it while this one loaded
         going_on = resume and has_checkpoint(folder)
-        yield from _run(
-            config,
-            folder,
-            experiment,
-            going_on=going_on,
-            notes=[*experiment.notes, *([note] if note else [])],
-        )
+        notes = [*experiment.notes, *([note] if note else [])]
+        finished = yield from _run(config, folder, experiment, given, going_on=going_on, notes=notes)
+    return finished  # ruff: ignore[return-in-generator]  # for whoever wants the model, too
 
 
 def _run(
-    config: Config, folder: Path, experiment: Experiment, *, going_on: bool, notes: list[str]
-) -> Iterator[Started | Round]:
+    config: Config,
+    folder: Path,
+    experiment: Experiment,
+    given: Given,
+    *,
+    going_on: bool,
+    notes: list[str],
+) -> Running:
     state = experiment.algorithm.init(experiment.task.init())
     found = {
-        "model": fingerprint.of_model(config, experiment.task.module),
+        "model": fingerprint.of_model(None if given.model else config, experiment.task.module),
         "data": {config.data.name: experiment.fingerprint},
         "files": fingerprint.data_files(config),
     }
@@ -105,7 +126,7 @@ def _run(
         notes += changed_versions(folder)
         state = read_checkpoint(folder, state)
     written = log.Writer(folder, state.round)
-    prepare_folder(config, folder, found, experiment.facts.as_dict(), anew=not going_on)
+    prepare_folder(config, folder, found, experiment.facts.as_dict(), anew=not going_on, given=given.names)
     facts = RunFacts(
         score=experiment.task.score,
         trainable_weights=size(restrict(state.weights, names_of(experiment.algorithm.units))),
@@ -138,9 +159,10 @@ def _run(
         yield record
     experiment.task.save_adapter(delivered(state), folder / ADAPTER)
     write_json(folder / SUMMARY, summarize(config, read_rounds(folder), facts))
+    return Finished(task=experiment.task, weights=delivered(state))  # ruff: ignore[return-in-generator]
 
 
-def resume(folder: Path) -> Iterator[Started | Round]:
+def resume(folder: Path) -> Running:
     """Go on with the run of a folder; see ``run``.
 
     Raises:
