@@ -1,0 +1,33 @@
+"""Help says what every argument and option is for: a pair of typer and click once printed arguments without it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import typer
+
+from spry.cli.app import app
+
+COMMANDS = typer.main.get_command(app).commands
+
+
+def words(text: str) -> str:
+    """The text without the frames and line breaks that help has."""
+    return " ".join(re.sub(r"[^\w\s.,:;()'=-]", " ", text).split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_argument_and_option_is_explained(spry, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "400")
+    result = spry(name, "--help")
+    assert result.code == 0
+    for parameter in COMMANDS[name].params:
+        assert parameter.help, f"{parameter.name} has no help"
+        assert words(parameter.help) in words(result.out), parameter.name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_80_columns(spry, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, spry(name, "--help").out.splitlines())) <= 80
