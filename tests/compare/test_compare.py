@@ -111,6 +111,21 @@ def test_runs_of_a_seed_ask_the_same_clients_and_take_as_many_steps(whole):
         assert asked[0] == asked[1]
 
 
+def test_trials_leave_the_test_part_alone(whole):
+    folder, _, _ = whole
+    for trial in (folder / "tuning").iterdir():
+        (*_, last) = log.read_rounds(trial)
+        assert (last["test_accuracy"], last["test_loss"]) == (None, None)
+        assert last["validation_accuracy"] is not None
+    (*_, last) = log.read_rounds(folder / "spry-s0")
+    assert last["test_accuracy"] is not None and last["validation_accuracy"] is None
+
+
+def test_a_comparison_needs_the_test_part(config):
+    with pytest.raises(ConfigError, match="compared on the test part"):
+        list_runs(config.with_settings({"schedule.test": False}), ["spry"], [0])
+
+
 def test_rows_and_views_are_there(whole):
     found = document(whole[0])
     assert {"method", "seeds", "score_mean", "score_std", "peak_bytes_above_model", "client_seconds_per_round",
@@ -215,8 +230,9 @@ def test_a_run_that_breaks_down_does_not_keep_the_others_from_running(config, tm
 def test_trials_are_judged_on_training_data_that_they_do_not_train_on(config, tuned):
     tested, judged = build(config.for_method("spry", 0)), build(tune.list_trials(tuned, ["spry"])[0].config)
     count = len(tested.clients.clients[0].data)
-    held = sum(len(batch["labels"]) for batch in judged.clients.test)
+    held = sum(len(batch["labels"]) for batch in judged.clients.validation)
     assert 0 < held <= round(0.1 * count) + 1
+    assert list(judged.clients.test) == []
     assert len(judged.clients.clients[0].data) <= count - held
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from spry.core.errors import DataError
 from spry.core.keys import Key
 from spry.data.dataset import Dataset
-from spry.data.holdout import hold_out, stratified
+from spry.data.holdout import hold_out, hold_out_validation, stratified
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,3 +75,21 @@ def test_parts_of_other_names_are_drawn_independently():
     assert validation is not None
     assert list(test.texts) == list(again.texts)
     assert 20 < len(set(test.texts) & set(validation.texts)) < 80  # 50, were it chance
+
+
+def test_a_validation_part_is_taken_from_the_training_part_and_the_test_part_stays():
+    texts = [f"text {number % 90}" for number in range(100)]
+    splits = hold_out(
+        Dataset(name="t", texts=texts, labels=[k % 2 for k in range(100)], label_names=("a", "b")), 0.2
+    )
+    found = hold_out_validation(splits, 0.25)
+    assert found.test is splits.test
+    assert found.validation is not None
+    for one, other in ((found.train, found.validation), (found.validation, found.test)):
+        assert not set(one.texts) & set(other.texts)
+    dropped = len(splits.train) - len(found.train) - len(found.validation)
+    assert found.duplicates == splits.duplicates + dropped > splits.duplicates
+    assert found.facts.validation == found.validation.counts
+    assert any(line.startswith("validation part: ") for line in found.facts.lines())
+    assert found.fingerprint != splits.fingerprint
+    assert found.validation.texts == hold_out(splits.train, 0.25, "validation part").test.texts

@@ -189,7 +189,7 @@ def test_fewer_rounds_and_steps_that_were_planned_are_refused(config, tmp_path):
         next(run(config.with_settings({"schedule.rounds": 3}), tmp_path / "spry", resume=True))
     paced = config.for_method("fwdllm", 0)
     list(run(paced.with_settings({"schedule.rounds": 1}), tmp_path / "fwdllm"))
-    with pytest.raises(CheckpointError, match=r"only schedule\.checkpoint_every, .*personalized may change"):
+    with pytest.raises(CheckpointError, match=r"only schedule\.checkpoint_every, .*\.test may change"):
         next(run(paced, tmp_path / "fwdllm", resume=True))
 
 
@@ -345,3 +345,21 @@ def test_compare_resumes_and_writes_rows(config, tmp_path):
     rows = json.loads((tmp_path / "comparison.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["spry", "fedavg"]
     assert rows[0]["seeds"] == [0, 1]
+
+
+def test_a_validation_part_is_evaluated_beside_the_test_part(config, tmp_path):
+    list(run(config.with_settings({"data.validation": 0.1}), tmp_path / "run"))
+    known = [
+        (
+            entry["validation_accuracy"] is not None,
+            entry["validation_loss"] is not None,
+            entry["test_loss"] is not None,
+        )
+        for entry in log.read_rounds(tmp_path / "run")
+    ]
+    assert known == [(even, even, even) for even in (False, True, False, True)]
+    summary = json.loads((tmp_path / "run" / SUMMARY).read_text())
+    assert 0 <= summary["validation_accuracy"] <= 1
+    plain, more = build(config).clients, build(config.with_settings({"data.validation": 0.1})).clients
+    assert [b["labels"].tolist() for b in plain.test] == [b["labels"].tolist() for b in more.test]
+    assert len(more.clients[0].data) < len(plain.clients[0].data)

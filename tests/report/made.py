@@ -10,7 +10,7 @@ from typing import Any
 
 import tomli_w
 
-PARTS = ("test", "generalized", "personalized")
+PARTS = ("test", "validation", "generalized", "personalized")
 OPTIONS: dict[str, dict[str, Any]] = {
     "fedavg": {"checkpoint": True}, "fedsgd": {"checkpoint": True}, "head_only": {"clients_step": True},
 }  # fmt: skip
@@ -36,6 +36,8 @@ class MadeRound:
     loss: float
     test: float | None = None
     test_loss: float | None = None
+    validation: float | None = None
+    validation_loss: float | None = None
     generalized: float | None = None
     personalized: float | None = None
     seconds: float = 0.5
@@ -64,6 +66,7 @@ class MadeRun:
     up: int = 4000
     every: int = 5
     tested: bool = True
+    validated: bool = False
     finished: bool = True
     failing: bool = False
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -115,6 +118,8 @@ class MadeRun:
             loss=1.6 - right + 0.05 * math.cos(2.3 * number + self.seed),
             test=right if seen and self.tested else None,
             test_loss=1.5 - right if seen and self.tested else None,
+            validation=right - 0.02 if seen and self.validated else None,
+            validation_loss=1.52 - right if seen and self.validated else None,
             generalized=right - 0.01 if seen else None,
             personalized=right + 0.04 if seen else None,
             seconds=self.seconds,

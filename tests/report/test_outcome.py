@@ -36,7 +36,7 @@ def test_the_demo_table(section):
 def test_the_best_accuracies_are_marked_and_costs_are_drawn(section):
     table = outcome_table(section, MORE)
     assert [[cell.best for cell in row].count(True) for row in table.rows] == [0, 0, 0, 3]
-    peak = 1 + [column.key for column in main_columns(section.score)].index("peak_bytes_above_model")
+    peak = 1 + [column.key for column in main_columns(section)].index("peak_bytes_above_model")
     assert [row[peak].share for row in table.rows] == [
         None,
         pytest.approx(20 / 96),
@@ -106,3 +106,17 @@ def test_medians_of_rounds_and_the_sum_of_the_run_are_told_apart(tmp_path):
     row = dict(zip(table.columns, (cell.text for cell in table.rows[-1]), strict=True))
     assert row["client compute per round, median"] == "1.00 s"
     assert row["client compute, whole run"] == "1 min 40 s"
+
+
+def test_a_validation_part_has_a_column_where_there_is_one(tmp_path):
+    plain = MadeRun().write(tmp_path / "plain")
+    more = MadeRun(method="fedavg", validated=True).write(tmp_path / "more")
+    untested = MadeRun(method="fedsgd", validated=True, tested=False).write(tmp_path / "untested")
+
+    def shown(*folders):
+        (section,), _ = group_runs(read_runs(folders))
+        return section.part, [column.key for column in main_columns(section) if column.kind == "score"]
+
+    assert shown(plain) == ("test", ["test_accuracy", "generalized_accuracy", "personalized_accuracy"])
+    assert shown(plain, more)[1][:2] == ["test_accuracy", "validation_accuracy"]
+    assert shown(untested)[0] == "validation"

@@ -41,6 +41,7 @@ class Task:
 class Clients:
     number: int = 4
     test: tuple = (problem.batch(99),)
+    validation: tuple = ()
 
     def trainable(self):
         return list(range(self.number))

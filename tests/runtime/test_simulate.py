@@ -66,3 +66,15 @@ def test_evaluations_come_as_often_as_asked_and_last():
     assert [round.test is not None for round in rounds] == [False, True, False, True, True]
     assert [round.personalized is not None for round in rounds] == [False, True, False, True, True]
     assert rounds[1].generalized.examples == 16
+    assert all(round.validation is None for round in rounds)
+
+
+def test_the_server_evaluates_the_parts_that_there_are():
+    def evaluated(**parts):
+        (only,) = simulate(make("fedavg"), Task(), Clients(**parts), rounds=1, clients_per_round=2)
+        return only.test, only.validation
+
+    test, validation = evaluated(validation=(problem.batch(98), problem.batch(97)))
+    assert (test.examples, validation.examples) == (8, 16)
+    assert evaluated(test=(), validation=(problem.batch(98),))[0] is None
+    assert evaluated()[1] is None

@@ -86,7 +86,8 @@ class Numbers:
         self.loss, self.peak = round.loss, round.peak_bytes
         self.score = round.score_name
         known = {
-            "test": round.test, "generalized": round.generalized, "personalized": round.personalized,
+            "test": round.test, "validation": round.validation, "generalized": round.generalized,
+            "personalized": round.personalized,
         }  # fmt: skip
         values = {part: found.values()[self.score] for part, found in known.items() if found is not None}
         self.scores |= {part: value for part, value in values.items() if value is not None}

@@ -11,7 +11,7 @@ from spry.compare.costs import Budget
 from spry.compare.fairness import check_fairness
 from spry.compare.result import checkpoints, is_backprop_rival, read_result
 from spry.compare.tune import choose_settings, list_trials, run_trial
-from spry.core.errors import TrainingError
+from spry.core.errors import ConfigError, TrainingError
 from spry.experiment import lock
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, flatten
@@ -43,6 +43,8 @@ def list_runs(config: Config, methods: Sequence[str], seeds: Sequence[int]) -> d
     Raises:
         ConfigError: If the runs differ in a setting that all methods must share, or a grid is malformed.
     """
+    if not config.schedule.test:
+        raise ConfigError("schedule.test is false, but methods are compared on the test part: leave it true")
     check_fairness({name: config.for_method(name, 0) for name in methods})
     trials = list_trials(config, methods)
     runs = {_place(name, seed): config.for_method(name, seed) for seed in seeds for name in methods}

@@ -125,6 +125,7 @@ def _trial_config(config: Config, name: str, point: Point) -> Config:
         "schedule.rounds": rounds,
         "schedule.evaluate_every": max(rounds, 1),
         "schedule.personalized": False,
+        "schedule.test": False,
     })
 
 
@@ -137,11 +138,10 @@ def _result(place: Path) -> dict[str, Any]:
     if (place / FAILED).is_file():
         return {"score": None, "loss": None, **_read(place / FAILED)}
     summary = _read(place / SUMMARY)
-    loss = next(
-        (entry["test_loss"] for entry in reversed(read_rounds(place)) if entry["test_loss"] is not None), None
-    )
+    losses = (entry["validation_loss"] for entry in reversed(read_rounds(place)))
+    loss = next((loss for loss in losses if loss is not None), None)
     return {
-        "score": summary[Score.of_summary(summary).key("test")],
+        "score": summary[Score.of_summary(summary).key("validation")],
         "loss": loss if loss is not None and math.isfinite(loss) else None,
     }
 

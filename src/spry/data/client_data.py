@@ -17,6 +17,7 @@ from spry.data.dataset import Dataset, Splits
 from spry.data.datasets import load_splits
 from spry.data.encoded import Encoded
 from spry.data.federation import Federation
+from spry.data.holdout import hold_out_validation
 
 TEST_SHARE = 0.2
 """Share of a data set held out as its test part where the source has none."""
@@ -36,7 +37,7 @@ class ClientData:
     """Labelled text dealt to clients.
 
     Args:
-        splits: The text; its training part is dealt, its test part is the server's.
+        splits: The text; its training part is dealt, its other parts are the server's.
         dealt: Indices of each client's examples, by the client's name.
         key: The run's key: it chooses the examples that clients hold out.
         held_out: Share of each client's examples kept for evaluation, in [0, 1).
@@ -61,10 +62,14 @@ class ClientData:
         """Tokenise all text for a task, cut after ``max_length`` tokens: by default what the model takes."""
         length = min(max_length or task.max_length, task.max_length)
         train = task.encode(self.splits.train, max_length=length)
-        test = self.splits.test
+        test, validation = (
+            EvaluationBatches(data=task.encode(part, max_length=length)) if part else ()
+            for part in (self.splits.test, self.splits.validation)
+        )
         return Federation(
             clients=clients.make(self.dealt, train, self.key.fold("held out"), held_out=self.held_out),
-            test=EvaluationBatches(data=task.encode(test, max_length=length)) if test else (),
+            test=test,
+            validation=validation,
             batch_size=self.batch_size,
             epochs=self.epochs,
             steps=self.steps,
@@ -114,6 +119,7 @@ def load_dataset(
     label: str = "label",
     group: str | None = None,
     test: str | None = None,
+    validation: float = 0.0,
 ) -> LabelledText:
     """Load labelled text by the name of a built-in data set, the path of a file, or a name on the Hub.
 
@@ -124,6 +130,7 @@ def load_dataset(
         group: The column of natural client ids, if the data is to be dealt by it.
         test: A file with the test part beside a file, the name of a part for a Hub data set; where there is none, a
             fifth of the training part is held out.
+        validation: Share of the training part held out to choose by, in [0, 1).
 
     Returns:
         The text, to be dealt with ``partition``.
@@ -131,6 +138,5 @@ def load_dataset(
     Raises:
         DataError: If the source cannot be found or read.
     """
-    return LabelledText(
-        splits=load_splits(name, text=text, label=label, group=group, test=test, test_fraction=TEST_SHARE)
-    )
+    splits = load_splits(name, text=text, label=label, group=group, test=test, test_fraction=TEST_SHARE)
+    return LabelledText(splits=hold_out_validation(splits, validation) if validation else splits)

@@ -74,17 +74,19 @@ class Dataset:
 class Splits:
     """A data set for training, and its test part, ``official`` if it is the source's own, where there is one.
 
-    ``duplicates`` counts the examples dropped from ``train`` because their texts are in ``test``.
+    ``validation`` is what was held out of the training part to choose by. ``duplicates`` counts the examples dropped
+    from ``train`` because their texts are in a part that was held out.
     """
 
     train: Dataset
     test: Dataset | None = None
+    validation: Dataset | None = None
     official: bool = False
     duplicates: int = 0
 
     def relabelled(self, order: Sequence[str]) -> Splits:
-        test = None if self.test is None else self.test.relabelled(order)
-        return replace(self, train=self.train.relabelled(order), test=test)
+        test, validation = (part and part.relabelled(order) for part in (self.test, self.validation))
+        return replace(self, train=self.train.relabelled(order), test=test, validation=validation)
 
     @cached_property
     def facts(self) -> Facts:
@@ -97,6 +99,7 @@ class Splits:
             readings=tuple(dict.fromkeys(reading for reading in readings if reading is not None)),
             train=self.train.counts,
             test=None if self.test is None else self.test.counts,
+            validation=None if self.validation is None else self.validation.counts,
             official=self.official,
             duplicates=self.duplicates,
             overlap=sum(text in tested for text in self.train.texts),
@@ -107,7 +110,7 @@ class Splits:
     def fingerprint(self) -> str:
         """The SHA-256, in hex, of all texts, labels, classes and client ids in their order."""
         digest = hashlib.sha256()
-        for part in (self.train, self.test):
+        for part in (self.train, self.test, *([] if self.validation is None else [self.validation])):
             content = None if part is None else _content(part)
             digest.update(repr(content).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()

@@ -56,7 +56,7 @@ class Facts:
     Args:
         train: Training examples by class, in the classes' order.
         official: Whether the test part is the source's own.
-        duplicates: Training examples dropped because their texts are in the test part.
+        duplicates: Training examples dropped because their texts are in a part that was held out.
         overlap: Training examples kept although their texts are in an official test part.
         contradictions: Texts that occur in the training part with more than one label.
     """
@@ -68,6 +68,7 @@ class Facts:
     duplicates: int
     overlap: int
     contradictions: int
+    validation: Mapping[str, int] | None = None
 
     def lines(self) -> list[str]:
         """Tell it in lines for humans, what looks odd last."""
@@ -75,13 +76,16 @@ class Facts:
         told.append(f"training part: {_counted(self.train)}")
         if self.test is not None:
             told.append(f"test part: {_counted(self.test)}" + ("" if self.official else ", held out"))
+        if self.validation is not None:
+            told.append(f"validation part: {_counted(self.validation)}, held out of the training part")
         return [*told, *(f"note: {note}" for note in self.notes())]
 
     def notes(self) -> list[str]:
         """What looks odd, or was changed, a sentence each."""
         notes = [note for reading in self.readings for note in reading.notes]
+        held = "the test part" if self.validation is None else "a part that is held out"
         told = {
-            "training examples dropped because their texts are in the test part too": self.duplicates,
+            f"training examples dropped because their texts are in {held} too": self.duplicates,
             "training examples whose texts are in the test part too": self.overlap,
             "texts of the training part with more than one label": self.contradictions,
         }

@@ -1,4 +1,4 @@
-"""The data of a whole run: all clients, how their batches are made, and the test part."""
+"""The data of a whole run: all clients, how their batches are made, and what the server evaluates on."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Federation:
 
     Args:
         test: Batches of the official or held-out test part; empty without one.
+        validation: Batches of the part to choose by; empty without one.
         steps: Batches a round, >= 1, in place of ``epochs``.
         notes: What a user should know of how texts became tokens.
     """
@@ -24,6 +25,7 @@ class Federation:
     clients: Sequence[Client]
     test: Iterable[Batch]
     batch_size: int
+    validation: Iterable[Batch] = ()
     epochs: int = 1
     steps: int | None = None
     notes: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
-"""Holds out a fixed test part where a source has none of its own."""
+"""Holds out a fixed test part where a source has none of its own, and a validation part to choose by."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,3 +52,11 @@ def hold_out(dataset: Dataset, fraction: float, part: str = "test part") -> Spli
             "are left to train on, of fewer than two classes. Remove the duplicates and give more texts."
         )
     return Splits(train=dataset.select(unseen), test=dataset.select(held), duplicates=len(kept) - len(unseen))
+
+
+def hold_out_validation(splits: Splits, fraction: float) -> Splits:
+    """Hold the same validation part out of the training part in every run; the test part stays as it is."""
+    made = hold_out(splits.train, fraction, "validation part")
+    return replace(
+        splits, train=made.train, validation=made.test, duplicates=splits.duplicates + made.duplicates
+    )

@@ -13,11 +13,11 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.units import Unit
 from spry.data.client_data import TEST_SHARE, ClientData, LabelledText
-from spry.data.dataset import Splits
+from spry.data.dataset import Dataset, Splits
 from spry.data.datasets import load_splits
 from spry.data.facts import Facts
 from spry.data.federation import Federation
-from spry.data.holdout import hold_out
+from spry.data.holdout import hold_out_validation
 from spry.experiment.config import Config
 from spry.experiment.device import check_device
 from spry.experiment.given import NOTHING, Given
@@ -31,6 +31,8 @@ from spry.optim.named import Named, optimizer
 from spry.optim.transform import Transform
 from spry.tasks.classification import ClassificationTask
 
+SIMULATED = ("rounds", "clients_per_round", "evaluate_every", "personalized")
+"""Settings of the schedule that ``simulate`` takes."""
 DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "slopes": by_slopes}
 
 
@@ -74,7 +76,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         downlink=DOWNLINKS[config.server.send](algorithm),
         task=task,
         clients=clients,
-        schedule={name: value for name, value in config.schedule if name != "checkpoint_every"},
+        schedule={name: getattr(config.schedule, name) for name in SIMULATED},
         key=key,
         facts=splits.facts,
         fingerprint=splits.fingerprint,
@@ -134,14 +136,17 @@ def _adapter(config: Config) -> Adapter:
 def _splits(config: Config, given: Splits | None) -> Splits:
     data = config.data
     splits = _read(data) if given is None else given
-    if data.validation:
-        splits = hold_out(splits.train, data.validation, part="validation part")
-    assert splits.test is not None  # held out of the training part where the source has none
-    if data.test_examples is None or data.test_examples >= len(splits.test):
-        return splits
-    # the same examples for every seed, so that runs are compared on one test
-    kept = sorted(Key(0).permutation(len(splits.test), "test examples")[: data.test_examples])
-    return replace(splits, test=splits.test.select(kept))
+    if data.validation and splits.validation is None:
+        splits = hold_out_validation(splits, data.validation)
+    test, validation = (_shortened(part, data.test_examples) for part in (splits.test, splits.validation))
+    return replace(splits, test=test, validation=validation)
+
+
+def _shortened(part: Dataset | None, most: int | None) -> Dataset | None:
+    """Keep some examples, the same for every seed, so that runs are compared on one part."""
+    if part is None or most is None or most >= len(part):
+        return part
+    return part.select(sorted(Key(0).permutation(len(part), "test examples")[:most]))
 
 
 def _read(data: DataSettings) -> Splits:
@@ -153,6 +158,7 @@ def _read(data: DataSettings) -> Splits:
 
 def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:
     data, client = config.data, config.client
+    splits = splits if config.schedule.test else replace(splits, test=None)
     return LabelledText(splits=splits).partition(
         clients=data.clients,
         alpha=data.alpha if data.partition == "dirichlet" else None,
@@ -164,8 +170,9 @@ def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:
     )
 
 
-def _majority(splits: Splits) -> float:
+def _majority(splits: Splits) -> float | None:
     """Accuracy on the test part of always giving the training part's commonest answer."""
-    assert splits.test is not None
+    if splits.test is None:
+        return None
     commonest, _ = Counter(splits.train.labels).most_common(1)[0]
     return sum(label == commonest for label in splits.test.labels) / len(splits.test.labels)

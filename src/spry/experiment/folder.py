@@ -16,7 +16,13 @@ from spry.experiment.provenance import provenance, versions
 
 CONFIG, META, SUMMARY, ADAPTER = "config.toml", "meta.json", "summary.json", "adapter"
 ROUNDS = "schedule.rounds"
-LOOSE = {ROUNDS, "schedule.evaluate_every", "schedule.checkpoint_every", "schedule.personalized"}
+LOOSE = {
+    ROUNDS,
+    "schedule.evaluate_every",
+    "schedule.checkpoint_every",
+    "schedule.personalized",
+    "schedule.test",
+}
 """Settings that no weights depend on, so that a run may go on with others."""
 NUMERIC = ("torch", "transformers", "peft")
 """Packages whose versions may change the last bits of a run."""

@@ -64,7 +64,9 @@ class DataSettings(Settings):
     name: str = Field(default="tweets", description="A built-in data set, a file, or a hub name.")
     test: str | None = Field(default=None, description="A file with the test split, where name is a file.")
     test_examples: int | None = Field(
-        default=None, ge=1, description="At most so many test examples; all if unset."
+        default=None,
+        ge=1,
+        description="At most so many test examples, and as many for validation; all if unset.",
     )
     text: list[str] = Field(
         default=["text"], min_length=1, max_length=2, description="One text column, or a pair."
@@ -85,7 +87,7 @@ class DataSettings(Settings):
         default=0.0,
         ge=0,
         lt=1,
-        description="Share of the training part that is tested on in place of the test part, as tuning does.",
+        description="Share of the training part held out to choose by: it is evaluated whenever the test part is.",
     )
 
 
@@ -162,6 +164,9 @@ class ScheduleSettings(Settings):
     )
     personalized: bool = Field(
         default=True, description="Whether each client's model is evaluated after local training, too."
+    )
+    test: bool = Field(
+        default=True, description="Whether the test part is evaluated; trials of tuning leave it alone."
     )
 
 

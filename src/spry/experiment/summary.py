@@ -22,8 +22,8 @@ class RunFacts:
 def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFacts) -> dict[str, Any]:
     """Sum a run up from the lines of its ``rounds.jsonl``; a number that was never measured is null."""
     last = {
-        name: next((entry[name] for entry in reversed(rounds) if entry[name] is not None), None)
-        for name in (f"{part}_{facts.score.name}" for part in ("test", "generalized", "personalized"))
+        name: next((entry[name] for entry in reversed(rounds) if entry.get(name) is not None), None)
+        for name in map(facts.score.key, ("test", "validation", "generalized", "personalized"))
     }
     clients = [client for entry in rounds for client in entry["clients"]]
     return {

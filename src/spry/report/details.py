@@ -34,7 +34,11 @@ def setting(section: Section) -> str:
 
 def evaluations(run: Run) -> ReportTable:
     """Tabulate the rounds in which a run was evaluated."""
-    name, keys = run.score.name, list(map(run.score.key, PARTS))
+    name = run.score.name
+    parts = [
+        part for part in PARTS if any(entry.get(run.score.key(part)) is not None for entry in run.rounds)
+    ]
+    keys = list(map(run.score.key, parts))
     rows = [
         [
             str(entry["round"] + 1),
@@ -44,7 +48,7 @@ def evaluations(run: Run) -> ReportTable:
         for entry in run.rounds
         if any(entry.get(key) is not None for key in keys)
     ]
-    headings = ("round", "training loss", *(formats.score_label(name, part) for part in PARTS))
+    headings = ("round", "training loss", *(formats.score_label(name, part) for part in parts))
     return text_table("evaluations", headings, rows)
 
 

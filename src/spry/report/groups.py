@@ -64,9 +64,12 @@ class Section:
 
     @property
     def part(self) -> str:
-        """On what to show the score first: the test part, where there is one."""
-        tested = any(run.outcome.get(self.score.key("test")) is not None for run in self.runs)
-        return "test" if tested else "generalized"
+        """On what to show the score first: the test part, where there is one, else the validation part."""
+        return next((part for part in ("test", "validation") if self.knows(part)), "generalized")
+
+    def knows(self, part: str) -> bool:
+        """Whether any run was evaluated on a part."""
+        return any(run.outcome.get(self.score.key(part)) is not None for run in self.runs)
 
     @property
     def key(self) -> str:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 from spry.report import formats
 from spry.report.groups import Group, Section
 from spry.report.tables import Cell, ReportTable, text_table
-from spry.tasks.score import Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +49,13 @@ MORE = (
 """What the page adds."""
 
 
-def main_columns(score: Score) -> tuple[Column, ...]:
+def main_columns(section: Section) -> tuple[Column, ...]:
+    score = section.score
     text = partial(formats.score_value, score=score.name)
     unit = " (%)" if score.name in formats.SHARES else ""
     titles = {
         "test": formats.score_label(score.name, "test"),
+        **({"validation": f"validation{unit}"} if section.knows("validation") else {}),
         "generalized": f"generalized{unit}",
         "personalized": f"personalized{unit}",
     }
@@ -66,7 +67,7 @@ def main_columns(score: Score) -> tuple[Column, ...]:
 
 def outcome_table(section: Section, more: Sequence[Column] = ()) -> ReportTable:
     """Tabulate what each method reached at which cost, after the untrained answer if its score is known."""
-    score, columns = section.score, (*main_columns(section.score), *more)
+    score, columns = section.score, (*main_columns(section), *more)
     rows = []
     if score.baseline is not None:
         known = formats.score_value(score.baseline, score.name)

@@ -19,7 +19,7 @@ from spry.tasks.score import Score
 RoundEntry = Mapping[str, Any]
 """One line of ``rounds.jsonl``."""
 
-PARTS = ("test", "generalized", "personalized")
+PARTS = ("test", "validation", "generalized", "personalized")
 LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "perplexity", "rmse"})
 """Until a run's summary says which way its score is good, it is guessed from the name."""
 

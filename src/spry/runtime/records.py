@@ -51,7 +51,8 @@ class Round:
         seconds: Time of the round, evaluation left out.
         peak_bytes: The highest of the clients' peaks in the rounds measured so far: memory above model and data.
         score_name: What the task is judged by.
-        test: The new global model on the test split; None if not evaluated.
+        test: The new global model on the test part; None if not evaluated, or without one.
+        validation: The same on the validation part.
     """
 
     number: int
@@ -62,6 +63,7 @@ class Round:
     peak_bytes: int
     score_name: str
     test: Metrics | None = None
+    validation: Metrics | None = None
 
     @property
     def weights(self) -> Params:

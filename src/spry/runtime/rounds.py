@@ -18,7 +18,7 @@ from spry.runtime.client_runner import ClientRunner
 from spry.runtime.executor import Completed, Executor, Failure, InProcess
 from spry.runtime.records import ClientRecord, Round
 from spry.runtime.sampling import sample, untrained
-from spry.tasks.task import Task
+from spry.tasks.task import Metrics, Task
 from spry.wire.messages import Answer, Order
 
 
@@ -151,8 +151,15 @@ def simulate(
             seconds=seconds,
             peak_bytes=peak.take(records),
             score_name=task.score.name,
-            test=task.evaluate(delivered(state), clients.test) if runner.evaluates else None,
+            **(_evaluated(task, state, clients) if runner.evaluates else {}),
         )
+
+
+def _evaluated(task: Task, state: ServerState, clients: Federation) -> dict[str, Metrics]:
+    """The global model on those of the server's parts that there are."""
+    parts = {"test": clients.test, "validation": clients.validation}
+    found = {name: task.evaluate(delivered(state), part) for name, part in parts.items()}
+    return {name: metrics for name, metrics in found.items() if metrics.examples}
 
 
 def _check(number: int, records: tuple[ClientRecord, ...]) -> None:

@@ -29,7 +29,7 @@ class Score:
         return cls(name="accuracy", baseline=summary.get("majority_accuracy"))
 
     def key(self, part: str) -> str:
-        """Under which name logs and summaries have it for a part: test, generalized or personalized."""
+        """Under which name logs and summaries have it for a part: test, validation, generalized or personalized."""
         return f"{part}_{self.name}"
 
     def better(self, new: float, old: float) -> bool:
