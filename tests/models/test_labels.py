@@ -9,7 +9,6 @@ import torch
 
 from spry.core.keys import Key
 from spry.data.dataset import Dataset
-from spry.models.adapt import BASE_CONFIG
 from spry.models.labels import checkpoint_labels, order_labels
 from spry.models.load import load_model
 from spry.tasks.classification import ClassificationTask
@@ -118,24 +117,21 @@ def test_what_became_of_a_trained_head_is_told(trained, names, head, labels, not
     assert note is None or note in notes[0]
 
 
-def test_the_names_are_beside_the_adapter_for_its_base_to_be_loaded_with(trained, reviews, tmp_path):
-    from peft import PeftModel
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+def test_whoever_loads_the_adapter_sees_the_names_in_the_heads_order(trained, reviews, tmp_path, monkeypatch):
+    from peft import AutoPeftModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
-    folder = trained(*TRAINED)
-    task = ClassificationTask(folder, labels=SORTED)
-    assert task.backbone.model.config.id2label == {0: "good", 1: "bad", 2: "mixed"}
+    task = ClassificationTask(trained(*TRAINED), labels=SORTED)
     task.save_adapter(task.init(), tmp_path / "adapter")
-    config = AutoConfig.from_pretrained(tmp_path / "adapter" / BASE_CONFIG)
-    read = PeftModel.from_pretrained(
-        AutoModelForSequenceClassification.from_pretrained(folder, config=config), tmp_path / "adapter"
-    ).eval()
-    assert read.config.id2label == {0: "good", 1: "bad", 2: "mixed"}
-    assert read.config.label2id == {"good": 0, "bad": 1, "mixed": 2}
     batch = task.encode(reviews, max_length=16).batch(range(5))
-    with torch.no_grad():
-        theirs = read(**{n: v for n, v in batch.items() if n != "labels"}).logits
-    torch.testing.assert_close(task.logits(task.init(), batch), theirs)
+    monkeypatch.chdir(tmp_path / "adapter")
+    for load in (AutoPeftModelForSequenceClassification, AutoModelForSequenceClassification):
+        read = load.from_pretrained(".").eval()
+        assert read.config.id2label == {0: "good", 1: "bad", 2: "mixed"}
+        assert read.config.label2id == {"good": 0, "bad": 1, "mixed": 2}
+        with torch.no_grad():
+            theirs = read(**{n: v for n, v in batch.items() if n != "labels"}).logits
+        torch.testing.assert_close(task.logits(task.init(), batch), theirs)
 
 
 def test_a_run_is_numbered_alike(trained, tiny_csv):

@@ -10,6 +10,7 @@ from spry.core.errors import CheckpointError
 from spry.core.params import Params, restrict, size
 from spry.core.units import names_of
 from spry.experiment import fingerprint, lock, log
+from spry.experiment.adapter import describe_adapter
 from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
 from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, write_checkpoint
@@ -158,7 +159,9 @@ def _run(
             write_checkpoint(state, folder)
         yield record
     experiment.task.save_adapter(delivered(state), folder / ADAPTER)
-    write_json(folder / SUMMARY, summarize(config, read_rounds(folder), facts))
+    summary = summarize(config, read_rounds(folder), facts)
+    describe_adapter(config, summary, folder / ADAPTER)
+    write_json(folder / SUMMARY, summary)
     return Finished(task=experiment.task, weights=delivered(state))  # ruff: ignore[return-in-generator]
 
 

@@ -24,9 +24,6 @@ from spry.models.refusal import refused_as
 Exact = Literal["head", "last_block", "nothing"]
 """What gets exact gradients where slopes are measured: the head, with it the last block's adapters, or nothing."""
 
-BASE_CONFIG = "base_config.json"
-"""The configuration of the base model beside an adapter: peft's files have no place for class names and pad token."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapted:
@@ -37,15 +34,9 @@ class Adapted:
     adapter: Adapter
 
     def save(self, params: Params, folder: Path) -> None:
-        """Write weights so that ``PeftModel.from_pretrained(base, folder)`` reads them, and the base's configuration.
-
-        The initial values are written for weights that ``params`` lacks.
-        ``AutoModelForSequenceClassification.from_pretrained(path, config=AutoConfig.from_pretrained(folder /
-        "base_config.json"))`` loads a base with the right number of classes, their names and the pad token.
-        """
+        """Write weights so that ``PeftModel.from_pretrained(base, folder)`` reads them; initial values for the rest."""
         weights = self.adapter.to_save(self.module, {**self.module.state_dict(), **params})
         self.module.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
-        self.module.get_base_model().config.to_json_file(folder / BASE_CONFIG)
 
 
 def adapt(backbone: Backbone, adapter: Adapter, key: Key, *, exact: Exact = "head") -> Adapted:

@@ -13,6 +13,7 @@ from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.models.labels import label_notes
 from spry.models.pretrained import read_pretrained, read_tokenizer, take_over
+from spry.models.sources import Source
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,6 +22,8 @@ class Backbone:
 
     Args:
         newly_initialized: Names of the weights that were not in the checkpoint and were drawn from the key.
+        source: Where its files are; None for a model that was given as an object.
+        mismatched: Names of the weights that the checkpoint has for another number of classes.
         label_names: The classes' names, in the order of their numbers.
         notes: What a user should know of how it was loaded, as sentences.
     """
@@ -29,6 +32,8 @@ class Backbone:
     model: Any
     tokenizer: Any
     newly_initialized: tuple[str, ...]
+    source: Source | None = None
+    mismatched: frozenset[str] = frozenset()
     label_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -88,6 +93,8 @@ def load_model(
         model=read.model.to(device),
         tokenizer=words,
         newly_initialized=fresh,
+        source=read.source if isinstance(model, str) else None,
+        mismatched=read.mismatched,
         label_names=read.label_names,
         notes=(*pad_notes, *notes),
     )

@@ -25,7 +25,7 @@ class Pretrained:
         label_names: The task's classes, in the order of their numbers.
         trained_labels: The checkpoint's classes, if it says.
         missing: Weights that the checkpoint lacks, or has for another number of classes.
-        head_replaced: Whether its head is for another number of classes.
+        mismatched: Those of them that it has for another number of classes.
     """
 
     name: str
@@ -34,7 +34,12 @@ class Pretrained:
     label_names: tuple[str, ...]
     trained_labels: tuple[str, ...] | None
     missing: frozenset[str] = frozenset()
-    head_replaced: bool = False
+    mismatched: frozenset[str] = frozenset()
+
+    @property
+    def head_replaced(self) -> bool:
+        """Whether the checkpoint's head is for another number of classes."""
+        return any(not weight.startswith(f"{self.model.base_model_prefix}.") for weight in self.mismatched)
 
 
 def read_pretrained(model: str, labels: int | Sequence[str], dtype: torch.dtype | None) -> Pretrained:
@@ -43,7 +48,7 @@ def read_pretrained(model: str, labels: int | Sequence[str], dtype: torch.dtype 
         trained = checkpoint_labels(_read_config(model, source))
         names = order_labels(labels, trained)
         loaded, info = _read_model(model, source, names, dtype or torch.float32)
-    mismatched = {entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"]}
+    mismatched = frozenset(entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"])
     missing = frozenset(info["missing_keys"]) | mismatched
     _check_pretrained(loaded, missing, model)
     return Pretrained(
@@ -53,7 +58,7 @@ def read_pretrained(model: str, labels: int | Sequence[str], dtype: torch.dtype 
         label_names=names,
         trained_labels=trained,
         missing=missing,
-        head_replaced=any(not weight.startswith(f"{loaded.base_model_prefix}.") for weight in mismatched),
+        mismatched=mismatched,
     )
 
 

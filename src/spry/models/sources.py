@@ -19,15 +19,21 @@ _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where ``from_pretrained`` finds a model: a folder or a name on the Hub, and any gguf file with the weights."""
+    """Where ``from_pretrained`` finds a model: a folder or a name on the Hub, and any gguf file with the weights.
+
+    Args:
+        revision: A commit on the Hub; None takes the newest.
+    """
 
     path: str
     gguf: str | None = None
+    revision: str | None = None
 
     @property
     def arguments(self) -> dict[str, str]:
         """What ``from_pretrained`` must be given beside the path."""
-        return {} if self.gguf is None else {"gguf_file": self.gguf}
+        given = {"gguf_file": self.gguf, "revision": self.revision}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def find_source(model: str) -> Source:

@@ -26,6 +26,7 @@ from spry.models.adapters import Adapter, FromConfig, Lora
 from spry.models.checkpointing import prepare, training
 from spry.models.load import load_model
 from spry.models.refusal import refused_as
+from spry.tasks.adapter_folder import complete_folder
 from spry.tasks.classification_loss import ClassificationLoss
 from spry.tasks.metrics import ClassificationMetrics, classified
 from spry.tasks.task import Score
@@ -87,6 +88,8 @@ class ClassificationTask:
         self.micro_batch_size = micro_batch_size
         self.dropout = dropout
         self.device = torch.device(device)
+        self._max_length: int | None = None
+        self._pair: bool | None = None
         self._one_mode = threading.RLock()
         self._has_run = False
         self.score = Score(name="accuracy", baseline=baseline)
@@ -114,9 +117,14 @@ class ClassificationTask:
                 f"max_length is {max_length}. Allowed: 1 to {self.backbone.max_length}, the most that "
                 f"{self.backbone.name} takes."
             )
-        tokenizer, own = self.backbone.tokenizer, self.backbone.label_names
+        self._max_length, self._pair = max_length, any(isinstance(text, tuple) for text in dataset.texts[:1])
+        own = self.backbone.label_names
         if dataset.label_names != own and set(dataset.label_names) <= set(own):
             dataset = dataset.relabelled(own)
+        return self._encoded(dataset, max_length)
+
+    def _encoded(self, dataset: Dataset, max_length: int) -> Encoded:
+        tokenizer = self.backbone.tokenizer
         return encode(dataset, tokenizer, max_length=max_length, pad=tokenizer.pad_token_id)
 
     def init(self) -> Params:
@@ -174,9 +182,7 @@ class ClassificationTask:
             labels=draw.integers(labels, size=examples).tolist(),
             label_names=tuple(map(str, range(labels))),
         )
-        return self.encode(dataset, max_length=min(2 * tokens, self.backbone.max_length)).batch(
-            range(examples)
-        )
+        return self._encoded(dataset, min(2 * tokens, self.backbone.max_length)).batch(range(examples))
 
     @torch.inference_mode()
     def evaluate(self, params: Params, batches: Iterable[Batch]) -> ClassificationMetrics:
@@ -189,11 +195,13 @@ class ClassificationTask:
         return total
 
     def save_adapter(self, params: Params, folder: Path) -> None:
-        """Write PEFT weights and head so that ``PeftModel.from_pretrained(base, folder)`` reads them.
+        """Write weights in peft's format, and beside them the classes, the tokenizer, the base and a card.
 
-        For weights that ``params`` lacks, the initial values are written.
+        For weights that ``params`` lacks, the initial values are written. The folder can be moved; it names nothing
+        of this machine. How texts are cut is what data was last encoded with.
         """
         self._adapted.save({**self.init(), **params}, folder)
+        complete_folder(self.backbone, self.module, folder, max_length=self._max_length, pair=self._pair)
 
 
 def _master(weight: Tensor) -> Tensor:

@@ -1,0 +1,196 @@
+"""The base model in an adapter's folder, so that the folder can be loaded by whoever has nothing else.
+
+A base that is on the Hub is named, with its revision. Of any other, the weights lie in ``base/``: as hard links, which
+take no room, where the disk allows it. The files beside the adapter that make it a whole model for ``transformers``
+(``config.json`` and an index that points into ``base/``) let ``pipeline(model=FOLDER)`` load it, adapter and all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spry.models.hashes import folder_of, hash_files, hash_weights, weight_files
+from spry.models.load import Backbone
+from spry.models.sources import FRIENDLY, Source
+
+BASE = "base"
+"""The folder of the base model in an adapter's folder."""
+_CONFIG, _INDEX = "config.json", "model.safetensors.index.json"
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+"""Files that hold all weights, so that no other file is read."""
+LARGEST_COPY = 2 * 2**30
+"""Bytes of weights that are copied where no link can be made; more are left out."""
+
+
+class BaseRecord(BaseModel):
+    """How the base model of an adapter is loaded.
+
+    Args:
+        name: A friendly name, ``package:NAME``, a name on the Hub, or the name of a folder, without its path.
+        place: Whether its weights are in ``base/``, on the Hub, or have to be brought along.
+        gguf: The file with the weights, if they are in that format.
+        files: Hashes of the weights' files by name, or of the loaded weights where there are no files.
+        head_replaced: Whether those files have a head for another number of classes, which is not read.
+        whole: Whether ``transformers`` loads the adapter's folder as one model.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    place: Literal["folder", "hub", "elsewhere"]
+    revision: str | None = None
+    gguf: str | None = None
+    files: Mapping[str, str] = {}
+    head_replaced: bool = False
+    whole: bool = False
+
+
+def write_base(backbone: Backbone, module: Any, folder: Path) -> BaseRecord:
+    """Write the base's configuration and, unless it is on the Hub, its weights, beside an adapter that is there."""
+    shutil.rmtree(folder / BASE, ignore_errors=True)
+    (folder / BASE).mkdir()
+    for name in (_CONFIG, _INDEX):
+        (folder / name).unlink(missing_ok=True)
+    module.get_base_model().config.to_json_file(folder / BASE / _CONFIG)
+    found = _written(backbone, module, folder / BASE)
+    whole = found.place == "folder" and found.gguf is None and _can_be_whole(module)
+    if whole:
+        _make_whole(folder)
+    _point_to(found, folder)
+    return found.model_copy(update={"whole": whole})
+
+
+def _written(backbone: Backbone, module: Any, base: Path) -> BaseRecord:
+    source, name = backbone.source, portable_name(backbone)
+    if source is None:
+        weights = base_weights(module)
+        _save(weights, base)
+        return BaseRecord(name=name, place="folder", files={"weights": hash_weights(weights.items())})
+    files = loaded_files(source)
+    record = BaseRecord(
+        name=name,
+        place="folder",
+        gguf=source.gguf,
+        files=hash_files({file.name: file for file in files}),
+        head_replaced=bool(backbone.mismatched),
+    )
+    if not Path(source.path).is_dir():
+        return record.model_copy(update={"place": "hub", "revision": revision_of(source)})
+    if not source.gguf and any(file.suffix != ".safetensors" for file in files):
+        _save(base_weights(module), base)
+        return record
+    return (
+        record if _put(files, base, backbone.mismatched) else record.model_copy(update={"place": "elsewhere"})
+    )
+
+
+def portable_name(backbone: Backbone) -> str:
+    """Name a model so that the name means something on another machine."""
+    name = backbone.name
+    named = name in FRIENDLY or name.startswith("package:")
+    on_hub = backbone.source is not None and not Path(backbone.source.path).is_dir()
+    return name if named or on_hub else Path(name).name
+
+
+def loaded_files(source: Source) -> list[Path]:
+    """List the files that transformers reads of a model's weights."""
+    files = weight_files(source)
+    return [file for file in files if file.name in _SINGLE] or files
+
+
+def revision_of(source: Source) -> str | None:
+    """The commit of a model of the Hub, as the local cache has it."""
+    folder = folder_of(source)
+    return source.revision or (folder.name if folder is not None else None)
+
+
+def base_weights(module: Any) -> dict[str, Tensor]:
+    """Read the base's own weights, by their own names, out of a ``PeftModel``."""
+    base = module.get_base_model()
+    with torch.device("meta"):
+        names = set(type(base)(base.config).state_dict())
+    own = {
+        name.replace(".base_layer.", ".").replace(".original_module.", "."): weight
+        for name, weight in base.state_dict().items()
+    }
+    return {name: weight for name, weight in own.items() if name in names}
+
+
+def _save(weights: Mapping[str, Tensor], base: Path) -> None:
+    apart = {
+        name: weight.detach().cpu().clone().contiguous() for name, weight in weights.items()
+    }  # some are tied
+    save_file(apart, base / "model.safetensors", metadata={"format": "pt"})
+
+
+def _put(files: Sequence[Path], base: Path, left_out: Iterable[str]) -> bool:
+    """Bring files of weights into a folder, without some tensors, and their index; false if they are too large."""
+    index = files[0].parent / _INDEX
+    size = sum(file.stat().st_size for file in files)
+    for file in (*files, *([index] if index.is_file() else [])):
+        unwanted = _tensors(file) & set(left_out) if file.suffix == ".safetensors" else set[str]()
+        if unwanted:
+            _save_without(file, base / file.name, unwanted)
+        elif not _linked(file, base / file.name):
+            if size > LARGEST_COPY:
+                return False
+            shutil.copyfile(file, base / file.name)
+    return True
+
+
+def _linked(file: Path, target: Path) -> bool:
+    try:
+        os.link(file.resolve(), target)
+    except OSError:
+        return False
+    return True
+
+
+def _tensors(file: Path) -> set[str]:
+    with safe_open(file, framework="pt") as content:
+        return set(content.keys())
+
+
+def _save_without(file: Path, target: Path, unwanted: Iterable[str]) -> None:
+    with safe_open(file, framework="pt") as content:
+        kept = {name: content.get_tensor(name) for name in set(content.keys()) - set(unwanted)}
+        save_file(kept, target, metadata=content.metadata())
+
+
+def _can_be_whole(module: Any) -> bool:
+    """Whether ``transformers`` can add an adapter of this kind by itself, which it cannot if layers share weights."""
+    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING as TUNERS
+
+    kind = module.active_peft_config.peft_type
+    return not getattr(TUNERS.get(kind), "uses_shared_state", kind == "VERA")
+
+
+def _make_whole(folder: Path) -> None:
+    files = sorted((folder / BASE).glob("*.safetensors"))
+    places = {name: f"{BASE}/{file.name}" for file in files for name in sorted(_tensors(file))}
+    size = sum(file.stat().st_size for file in files)
+    shutil.copyfile(folder / BASE / _CONFIG, folder / _CONFIG)
+    _write(folder / _INDEX, {"metadata": {"total_size": size}, "weight_map": places})
+
+
+def _point_to(found: BaseRecord, folder: Path) -> None:
+    """Let ``peft`` find the base: by its name, or relative to the adapter's folder."""
+    target = folder / "adapter_config.json"
+    config = json.loads(target.read_text(encoding="utf-8"))
+    name = BASE if found.place == "folder" else found.name
+    _write(target, {**config, "base_model_name_or_path": name, "revision": found.revision})
+
+
+def _write(target: Path, content: Mapping[str, Any]) -> None:
+    target.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,62 @@
+"""An adapter's folder: all that is needed to load it and classify, with nothing of the machine that trained it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from spry.models.base import write_base
+from spry.models.load import Backbone
+from spry.tasks.adapter_info import AdapterInfo, read_info
+from spry.tasks.card import write_card
+
+CARD, PEFT_CONFIG = "README.md", "adapter_config.json"
+
+
+def complete_folder(
+    backbone: Backbone, module: Any, folder: Path, *, max_length: int | None, pair: bool | None
+) -> None:
+    """Add to an adapter that peft has saved: its tokenizer, base, classes and card."""
+    tokenizer = copy.copy(backbone.tokenizer)
+    tokenizer.padding_side = "right"  # as in training
+    tokenizer.save_pretrained(str(folder))
+    info = AdapterInfo(
+        spry=_version(),
+        labels=backbone.label_names,
+        pair=pair,
+        max_length=max_length,
+        dtype=str(module.get_base_model().dtype).removeprefix("torch."),
+        pad_token=str(tokenizer.pad_token),
+        base=write_base(backbone, module, folder),
+    )
+    _write(info, folder)
+
+
+def add_facts(
+    folder: Path,
+    *,
+    text: tuple[str, ...],
+    label: str,
+    training: Mapping[str, str | int | float],
+    scores: Mapping[str, float],
+) -> None:
+    """Note where an adapter comes from, and what it scored, beside it and in its card."""
+    told = {"text": text, "label": label, "pair": len(text) > 1, "training": training, "scores": scores}
+    _write(read_info(folder).model_copy(update=told), folder)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("spry-fl")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _write(info: AdapterInfo, folder: Path) -> None:
+    info.write(folder)
+    kind = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))["peft_type"]
+    (folder / CARD).write_text(write_card(info, kind), encoding="utf-8")
