@@ -1,15 +1,17 @@
-"""On a terminal the numbers are live; elsewhere a run is one line."""
+"""Evaluations stay, one line each; on a terminal the numbers are live besides."""
 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from spry.cli import progress, screen
+from spry.cli import heartbeat, progress, screen
+from spry.cli.evaluation_line import evaluation_line
 from spry.cli.progress import Numbers, Watch
 from spry.experiment.config import Config
 from spry.experiment.run import Started
@@ -20,7 +22,8 @@ from spry.tasks.metrics import ClassificationMetrics
 
 def started(folder, done=0):
     known = {"clients": 100, "trainable_clients": 99, "units": 12, "trainable_weights": 10371}
-    return Started(config=Config(), folder=folder, resumed_at=done, **known)
+    config = Config().with_settings({"schedule.rounds": 100})
+    return Started(config=config, folder=folder, resumed_at=done, **known)
 
 
 def round_of(number, failed=None, test=None):
@@ -52,17 +55,58 @@ def shown(monkeypatch, tmp_path, *, terminal):
     return console.file.getvalue()
 
 
-def test_quiet_without_a_terminal(monkeypatch, tmp_path):
+def test_a_line_an_evaluation_and_nothing_else_without_a_terminal(monkeypatch, tmp_path):
     lines = shown(monkeypatch, tmp_path, terminal=False).splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert lines[0].startswith("spry: minilm on tweets, 100 clients, 10 a round")
-    assert "1 reply was dropped" in lines[1]
+    assert lines[1] == "round 1/100  loss 0.500  test 61.0 %  0:00"
+    assert "1 reply was dropped" in lines[2]
 
 
-def test_live_on_a_terminal(monkeypatch, tmp_path):
+def test_live_on_a_terminal_under_evaluations_that_stay(monkeypatch, tmp_path):
     text = shown(monkeypatch, tmp_path, terminal=True)
     assert "rounds, time left" in text
     assert "loss 0.500   test 61.0 %   peak 31 MiB" in text
+    assert text.count("round 1/100  loss 0.500  test 61.0 %  0:00\n") == 1
+
+
+def test_a_comparison_says_which_run_a_line_is_of(monkeypatch, tmp_path):
+    console = Console(file=StringIO(), width=100)
+    monkeypatch.setattr(screen, "err", lambda: console)
+    with Watch(several=True) as watch:
+        watch.show("2/6 spry, seed 0", started(tmp_path))
+        watch.show("2/6 spry, seed 0", round_of(0, test=HALF))
+    assert (
+        console.file.getvalue().splitlines()[1].startswith("2/6 spry, seed 0  round 1/100  loss 0.500  test")
+    )
+
+
+HALF = ClassificationMetrics(examples=100, loss_sum=80.0, correct=50)
+
+
+def test_the_longest_line_of_an_evaluation_has_eighty_columns():
+    full = replace(round_of(99, test=HALF), validation=HALF)
+    full = replace(
+        full, clients=tuple(replace(one, generalized=HALF, personalized=HALF) for one in full.clients)
+    )
+    line = evaluation_line("", full, 200, 7500)
+    assert (
+        line.startswith("round 100/200  loss 0.500  test 50.0  val. 50.0  gen. 50.0  pers. 50.0")
+        and len(line) <= 80
+    )
+    named = evaluation_line("12/12 fedavg_checkpointing, seed 2", full, 200, 7500)
+    assert len(named) <= 80 and "round 100/200  loss 0.500  test 50.0" in named
+
+
+def test_silence_is_broken_now_and_then_where_nothing_moves(monkeypatch, tmp_path):
+    console = Console(file=StringIO(), width=100)
+    monkeypatch.setattr(screen, "err", lambda: console)
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.1)
+    with Watch() as watch:
+        watch.show("spry", started(tmp_path))
+        time.sleep(0.5)
+    first, second, *_ = console.file.getvalue().splitlines()[1:]
+    assert first == second == "spry: round 1/100 ...  0:00"
 
 
 def test_numbers_keep_the_last_evaluation():

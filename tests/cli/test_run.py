@@ -146,7 +146,7 @@ def test_an_unknown_failure_is_a_defect_and_keeps_its_trace(spry, tiny_config, s
 def test_what_is_stopped_while_it_loads_leaves_nothing_behind(spry, tiny_config, monkeypatch):
     from spry.experiment import run
 
-    def interrupted(config):
+    def interrupted(config, given):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "build", interrupted)
@@ -198,7 +198,8 @@ def test_the_installed_command_runs(tiny_config, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rounds"] == 1
-    opening, *data = done.stderr.splitlines()
+    opening, *data, evaluation = done.stderr.splitlines()
+    assert evaluation.startswith("round 1/1  loss ")
     assert "1 round" in opening and all(
         line.split(":")[0] in {"data", "training part", "test part", "note"} for line in data
     )

@@ -77,7 +77,7 @@ def compare_command(
         client_seconds=budget_seconds,
         bytes_per_client=budget_bytes,
     )
-    with resumable(shlex.join(["spry", *sys.argv[1:]])), Watch() as watch:
+    with resumable(shlex.join(["spry", *sys.argv[1:]])), Watch(several=True) as watch:
         for name, event in comparison.compare_methods(
             wanted, names, numbers, folder, budget=budget, target=target
         ):

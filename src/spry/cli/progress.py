@@ -1,7 +1,8 @@
-"""Shows runs while they go: a bar and the last numbers on a terminal, a line a run elsewhere."""
+"""Shows runs while they go: a line an evaluation, on a terminal under them a bar and the last numbers."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Group
@@ -10,16 +11,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from spry.cli import screen
+from spry.cli.evaluation_line import WIDTH, clock, evaluation_line, scores
+from spry.cli.heartbeat import Heartbeat
 from spry.experiment.run import Started
 from spry.report import formats
 from spry.runtime.records import Round
 
 
 class Watch:
-    """A context in which events of runs are shown on standard error."""
+    """A context in which events of runs are shown on standard error.
 
-    def __init__(self) -> None:
+    Args:
+        several: Whether lines say which run they are of.
+    """
+
+    def __init__(self, *, several: bool = False) -> None:
         self.console = screen.err()
+        self._several = several
         self._bars = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=28),
@@ -30,6 +38,8 @@ class Watch:
         )
         self._numbers = Numbers()
         self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+        self._heart = Heartbeat(self._beat)
+        self._doing, self._begun, self._rounds = "loading model and data", time.monotonic(), 0
         self._dropped = 0
         self._told: set[str] = set()
 
@@ -37,6 +47,8 @@ class Watch:
         if self.console.is_terminal:
             self._live.update(Text("loading model and data ...", "dim"))
             self._live.start()
+        else:
+            self._heart.__enter__()
         return self
 
     def __exit__(
@@ -44,6 +56,8 @@ class Watch:
     ) -> None:
         """Stop showing, and say how many replies were dropped."""
         self._live.stop()
+        if not self.console.is_terminal:
+            self._heart.__exit__()
         if self._dropped:
             told = "1 reply was" if self._dropped == 1 else f"{self._dropped} replies were"
             self._print(f"{told} dropped; the report and rounds.jsonl say which and why.", "yellow")
@@ -62,15 +76,32 @@ class Watch:
                 self._bars.remove_task(task)
             self._bars.add_task(name, total=event.config.schedule.rounds, completed=event.resumed_at)
             self._numbers = Numbers()
+            self._begun, self._rounds = time.monotonic(), event.config.schedule.rounds
         else:
+            if scores(event):
+                self._print(self._line(name, event))
             self._numbers.take(event)
             self._dropped += len(event.clients) - len(event.survivors)
             self._bars.update(self._bars.task_ids[-1], completed=event.number + 1)
+        self._doing = self._next(name, event.resumed_at if isinstance(event, Started) else event.number + 1)
         if self.console.is_terminal:
             self._live.update(Group(self._bars, self._numbers.text()))
 
+    def _line(self, name: str, round: Round) -> str:
+        seconds, width = time.monotonic() - self._begun, min(WIDTH, self.console.width)
+        return evaluation_line(name if self._several else "", round, self._rounds, seconds, width)
+
+    def _next(self, name: str, done: int) -> str:
+        if done < self._rounds:
+            return f"{name}: round {done + 1}/{self._rounds}"
+        return "loading model and data" if self._several else f"{name}: saving"
+
+    def _beat(self) -> None:
+        self._print(f"{self._doing} ...  {clock(time.monotonic() - self._begun)}", "dim")
+
     def _print(self, line: str, look: str = "") -> None:
         self.console.print(Text(line, look), soft_wrap=True)
+        self._heart.touch()
 
 
 class Numbers:
@@ -85,12 +116,7 @@ class Numbers:
     def take(self, round: Round) -> None:
         self.loss, self.peak = round.loss, round.peak_bytes
         self.score = round.score_name
-        known = {
-            "test": round.test, "validation": round.validation, "generalized": round.generalized,
-            "personalized": round.personalized,
-        }  # fmt: skip
-        values = {part: found.values()[self.score] for part, found in known.items() if found is not None}
-        self.scores |= {part: value for part, value in values.items() if value is not None}
+        self.scores |= scores(round)
 
     def text(self) -> Text:
         """Loss, scores and peak memory in a line, as far as they are known."""

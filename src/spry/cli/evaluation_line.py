@@ -1,0 +1,56 @@
+"""One line an evaluation: which run, round, loss, scores and time so far, in 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spry.report import formats
+from spry.runtime.records import Round
+
+WIDTH = 80
+SHORT = {"validation": "val.", "generalized": "gen.", "personalized": "pers."}
+"""What a part is called where the line is full."""
+
+LEAST_WANTED = ("generalized", "personalized", "validation", "time")
+"""What is left out first where even that is too long."""
+
+
+def scores(round: Round) -> dict[str, float]:
+    """The score on each part on which the round was evaluated."""
+    known = {
+        "test": round.test, "validation": round.validation, "generalized": round.generalized,
+        "personalized": round.personalized,
+    }  # fmt: skip
+    values = {part: found.values()[round.score_name] for part, found in known.items() if found is not None}
+    return {part: value for part, value in values.items() if value is not None}
+
+
+def evaluation_line(prefix: str, round: Round, rounds: int, seconds: float, width: int = WIDTH) -> str:
+    """Write what is known after an evaluated round of ``rounds``, ``seconds`` after the run began."""
+    fixed = [*([prefix] if prefix else []), f"round {round.number + 1}/{rounds}", f"loss {round.loss:.3f}"]
+    parts = {part: formats.score_value(value, round.score_name) for part, value in scores(round).items()}
+    unit = " %" if round.score_name in formats.SHARES else ""
+    long = {part: f"{part} {value}{unit}" for part, value in parts.items()} | {"time": clock(seconds)}
+    if len(line := _joined(fixed, long)) <= width:
+        return line
+    short = {part: f"{SHORT.get(part, part)} {value}" for part, value in parts.items()}
+    short["time"] = clock(seconds)
+    for part in LEAST_WANTED:
+        if len(_joined(fixed, short)) > width:
+            short.pop(part, None)
+    return _joined(fixed, short)
+
+
+def _joined(fixed: list[str], pieces: Mapping[str, str]) -> str:
+    return "  ".join([*fixed, *pieces.values()])
+
+
+def clock(seconds: float) -> str:
+    """Write a time as a clock does.
+
+    >>> clock(7.9), clock(75), clock(7500)
+    ('0:07', '1:15', '2:05:00')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
