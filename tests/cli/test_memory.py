@@ -16,7 +16,7 @@ def asked(monkeypatch):
     def measured(case: Case) -> CaseResult:
         cases.append(case)
         if case.method == "backprop":
-            return CaseResult(case=case, error="ended by signal 9; 9 means out of memory as a rule")
+            return CaseResult(case=case, error="ended by signal 9, as the system ends what is out of memory")
         return CaseResult(
             case=case,
             peak_bytes_above_model={"inference": 54, "spry": 98}[case.method] << 20,

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
+from torch import OutOfMemoryError
 
 import spry as package
 from spry.cli import failures
@@ -46,7 +54,7 @@ def test_datasets(spry):
         (["run", "quickstart", "--set", "schedule.rounds=many"], "schedule.rounds"),
         (["run", "quickstart", "--set", "data.name=nowhere.csv"], "nowhere.csv"),
         (["run", "quickstart", "--set", "method.name=sprry"], "Did you mean 'spry'?"),
-        (["run", "quickstart", "--set", "model.device=gpu"], "Allowed: cpu"),
+        (["run", "quickstart", "--set", "model.device=gpu"], "Allowed here: cpu"),
         (["run", "quickstart", "--frob"], "--frob"),
         (["frob"], "frob"),
     ],
@@ -66,9 +74,16 @@ def test_bad_input_ends_with_one_message_and_code_2(spry, arguments, message):
         (RuntimeError("PyTorch is not linked with support for mps devices"), "model.device"),
         (RuntimeError("CUDA error: an illegal memory access was encountered\nmore"), "resume the run"),
         (MemoryError(), "model.max_length"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 192000000 bytes"),
+            "183 MiB",
+        ),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has"), "2 GiB more"),
         (SafetensorError("Error while deserializing header: incomplete metadata"), "whole"),
         (LocalEntryNotFoundError("cannot find the file in the cache"), "with a network"),
-        (OSError(13, "Permission denied", "here"), "here: Permission denied"),
+        (OSError(13, "Permission denied", "here"), "here: Permission denied. Choose another place"),
+        (OSError(28, "No space left on device"), "Make room"),
+        (OSError(30, "Read-only file system", "here"), "can be written"),
     ],
 )
 def test_failures_of_other_packages_are_a_line_with_a_remedy(error, says):
@@ -81,6 +96,71 @@ def test_failures_of_other_packages_are_a_line_with_a_remedy(error, says):
 )
 def test_a_defect_is_not_explained_away(error):
     assert failures.explain(error) is None
+
+
+def test_a_defect_ends_in_a_line_that_names_the_file_with_its_trace(spry, tiny_config, monkeypatch):
+    from spry.experiment import run
+
+    def broken(*arguments, **options):
+        raise RuntimeError("shapes do not match\nmany lines more")
+
+    monkeypatch.setattr(run, "run", broken)
+    result = spry("run", tiny_config)
+    assert result.code == 1
+    (line,) = result.err.splitlines()
+    assert line.startswith("Error: RuntimeError: shapes do not match (test_messages.py, line ")
+    assert "in broken)" in line and "a defect of Spry" in line
+    (file,) = re.findall(r"\S+spry-trace-\S+\.txt", line)
+    trace = Path(file).read_text(encoding="utf-8")
+    Path(file).unlink()
+    assert trace.startswith("Traceback") and "many lines more" in trace
+
+
+def test_what_fails_within_the_models_code_is_told_as_such():
+    from transformers import BertConfig, BertModel
+
+    model = BertModel(
+        BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    )
+    with pytest.raises(Exception) as caught:
+        model(input_ids=torch.tensor([[10**6]]))
+    told = failures.report(caught.value)
+    assert "the model's code in transformers failed" in told and "spry check MODEL" in told
+    Path(re.findall(r"\S+spry-trace-\S+\.txt", told)[0]).unlink()
+
+
+def test_debug_shows_the_trace_and_keeps_line_and_code(spry):
+    result = spry("--debug", "run", "nowhere.toml")
+    assert result.code == 2
+    assert result.err.startswith("Traceback")
+    assert result.err.splitlines()[-1].startswith("Error: there is no configuration")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["frob"], "there is no command 'frob'. Known: "),
+        (["rpeort"], "there is no command 'rpeort'. Did you mean 'report'? See spry --help"),
+        (["methods", "--frob"], "there is no option --frob. See spry methods --help"),
+        (["datasets", "x"], "x is one argument too many. See spry datasets --help"),
+        (["memory", "--batch", "many"], "'many' is no whole number. See spry memory --help"),
+        (["check"], "Missing argument 'MODEL'. See spry check --help"),
+    ],
+)
+def test_a_mistyped_command_is_one_line_too(spry, arguments, line):
+    result = spry(*arguments)
+    assert result.code == 2
+    (told,) = result.err.splitlines()
+    assert told.startswith("Error: ") and line in told
+
+
+def test_a_terminal_that_knows_few_characters_gets_question_marks(tmp_path):
+    few = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "spry", "methods"], env=few, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
 
 
 def test_out_and_resume_exclude_each_other(spry, tiny_config):

@@ -192,3 +192,23 @@ def test_smollm2_is_found_as_a_gguf_file():
     found = sources.find_source("smollm2")
     assert found.arguments == {"gguf_file": found.gguf}
     assert str(found.gguf).endswith(".gguf")
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_no_half_of_an_encoder_decoder_keeps_a_cache(tmp_path, tiny_tokenizer, kind):
+    from transformers import BartConfig, BartModel, T5Config, T5Model
+
+    made = {
+        "t5": lambda: T5Model(T5Config(vocab_size=32, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)),
+        "bart": lambda: BartModel(
+            BartConfig(
+                vocab_size=32, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, max_position_embeddings=32,
+                pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3,
+            )
+        ),
+    }[kind]()  # fmt: skip
+    made.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), labels=2, key=Key(0)).model
+    assert not any(getattr(getattr(part, "config", None), "use_cache", False) for part in model.modules())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import shlex
 import sys
+import traceback
 import warnings
 from typing import Annotated
 
@@ -61,29 +64,54 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the whole trace of an error.")] = False,
 ) -> None:
     screen.debug = debug
+    if debug:
+        logging.basicConfig()
+        logging.getLogger("spry").setLevel(logging.DEBUG)
 
 
 def main() -> None:
     """Run the command line.
 
     Raises:
-        SystemExit: Always, with 0 after success, 2 for input that cannot be used, 1 where training or files
-            failed, 130 after Ctrl-C.
-        Exception: If something failed that is not known to be about the user's input: a defect of ours.
+        SystemExit: Always, with 0 after success, 2 for input that cannot be used, 1 where training, files, memory or
+            Spry itself failed, 130 after Ctrl-C.
     """
+    screen.debug = False
+    _quieten()
+    try:
+        code = app(prog_name="spry", standalone_mode=False)
+    except Exception as error:
+        code = _fail(error)
+    sys.exit(code)
+
+
+def _quieten() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     # transformers tells of its own coming renames, which users of this command can do nothing about
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        app()
-    except Exception as error:
-        told = str(error) if isinstance(error, SpryError) else failures.explain(error)
-        if told is None or screen.debug:
-            raise
-        screen.complain(told, getattr(error, "__notes__", ()))
-        if not isinstance(error, SpryError):
-            screen.say("For the whole trace: spry --debug ...")
-        sys.exit(BAD_INPUT if isinstance(error, (ConfigError, DataError, ModelError)) else FAILURE)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows few characters is no reason to fail
+            stream.reconfigure(errors="replace")
+
+
+def _fail(error: Exception) -> int:
+    """Say what went wrong, in a line, and return the exit status."""
+    if screen.debug:
+        traceback.print_exception(error)
+    usage = failures.misused(error)
+    if usage is not None:
+        if usage:
+            screen.complain(usage)
+        return BAD_INPUT
+    told = str(error) if isinstance(error, SpryError) else failures.explain(error)
+    notes = getattr(error, "__notes__", ())
+    if told is None:
+        screen.complain(failures.report(error), notes)
+        return FAILURE
+    screen.complain(told, notes)
+    if not isinstance(error, (SpryError, OSError)) and not screen.debug:
+        screen.say(f"For the whole trace: {shlex.join(['spry', '--debug', *sys.argv[1:]])}")
+    return BAD_INPUT if isinstance(error, (ConfigError, DataError, ModelError)) else FAILURE

@@ -50,9 +50,11 @@ def memory_command(
 
     Memory is counted above the resident model. Models have random weights.
     """
+    from spry.models.device import check_device
     from spry.profile import Case
     from spry.report import tables
 
+    check_device(device, "the device")
     cases = [
         Case(
             model=_architecture(model), method=name, batch=batch, length=length, micro_batch=micro_batch,

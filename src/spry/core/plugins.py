@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+
+from spry.core.errors import PluginError
 
 GROUP = "spry.plugins"
 """The entry point group: each entry names a module, whose import registers what it has."""
@@ -11,6 +13,21 @@ GROUP = "spry.plugins"
 
 @cache
 def load_plugins() -> None:
-    """Import every installed plugin, once."""
+    """Import every installed plugin, once.
+
+    Raises:
+        PluginError: If one cannot be imported.
+    """
     for point in entry_points(group=GROUP):
-        point.load()
+        try:
+            point.load()
+        except Exception as error:  # whatever other people's code raises
+            raise PluginError(
+                f"the plugin {point.name!r}{_origin(point)} cannot be imported ({type(error).__name__}: {error}). "
+                "Mend the package that has it, or uninstall it."
+            ) from error
+
+
+def _origin(point: EntryPoint) -> str:
+    package = f" of the package {point.dist.name}" if point.dist else ""
+    return f" ({point.value}{package})"

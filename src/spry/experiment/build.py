@@ -19,7 +19,6 @@ from spry.data.facts import Facts
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out_validation
 from spry.experiment.config import Config
-from spry.experiment.device import check_device
 from spry.experiment.given import NOTHING, Given
 from spry.experiment.schema import DataSettings
 from spry.federated.algorithm import Algorithm
@@ -27,6 +26,7 @@ from spry.federated.ema import averaged
 from spry.federated.replay.downlink import Downlink, by_slopes, full
 from spry.federated.transforms import Clip, UpdateTransform
 from spry.models.adapters import Adapter, find_adapter
+from spry.models.device import check_device
 from spry.optim.named import Named, optimizer
 from spry.optim.transform import Transform
 from spry.tasks.classification import ClassificationTask

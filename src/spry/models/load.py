@@ -85,7 +85,7 @@ def load_model(
     notes = label_notes(
         name, read.label_names, read.trained_labels, kept=not head_is_new, replaced=read.head_replaced
     )
-    read.model.config.use_cache = False
+    _drop_caches(read.model)
     read.model.requires_grad_(False)
     read.model.eval()
     return Backbone(
@@ -124,6 +124,14 @@ def _embedded_tokens(model: Any) -> int | None:
         return int(model.get_input_embeddings().num_embeddings)
     except (AttributeError, NotImplementedError):
         return None
+
+
+def _drop_caches(model: nn.Module) -> None:
+    """Keep keys and values of no pass: encoder-decoders have a configuration for each half, and a cache in each."""
+    configs: list[Any] = [part.config for part in model.modules() if hasattr(part, "config")]
+    for config in configs:
+        if hasattr(config, "use_cache"):
+            config.use_cache = False
 
 
 @torch.no_grad()

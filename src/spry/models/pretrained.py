@@ -6,11 +6,12 @@ import io
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from spry.core.errors import ModelError
+from spry.core.errors import ModelError, first_line
 from spry.models.labels import checkpoint_labels, order_labels
 from spry.models.refusal import refused_as
 from spry.models.sources import Source, find_source
@@ -88,7 +89,7 @@ def _read_config(model: str, source: Source) -> Any:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
 
-    with _loading(model):
+    with _loading(model, source):
         config = AutoConfig.from_pretrained(source.path, **source.arguments)
     if type(config) not in KNOWN and not getattr(config, "auto_map", None):
         raise ModelError(
@@ -104,7 +105,7 @@ def _read_model(
     from transformers import AutoModelForSequenceClassification
 
     id2label, label2id = _numbered(names)
-    with _loading(model):
+    with _loading(model, source):
         return AutoModelForSequenceClassification.from_pretrained(
             source.path,
             num_labels=len(names),
@@ -117,16 +118,26 @@ def _read_model(
         )
 
 
+ON_THIS_MACHINE = "Look whether its files are whole and belong together, as `save_pretrained` writes them."
+ON_THE_HUB = "Give a model folder; for a name on the Hub, a network or a copy in the local cache is needed."
+OF_ITS_OWN = "Spry runs no code that comes with a model: choose one of a type that transformers has."
+
+
 @contextmanager
-def _loading(model: str) -> Generator[None]:
-    remedy = "Give a model folder; for a name on the Hub, a network or a copy in the local cache is needed."
-    with refused_as(f"{model}: cannot be loaded as a sequence classifier", remedy):
+def _loading(model: str, source: Source) -> Generator[None]:
+    tried = f"{model}: cannot be loaded as a sequence classifier"
+    with refused_as(tried, ON_THIS_MACHINE if Path(source.path).is_dir() else ON_THE_HUB):
         try:
             yield
         except ImportError as error:
+            install = "pip install 'spry-fl[decoder]'" if source.gguf else "pip install it"
             raise ModelError(
-                f"{model}: needs another package ({error}). For gguf: pip install 'spry-fl[decoder]'"
+                f"{model}: needs another package ({first_line(error)}). Run: {install}"
             ) from error
+        except ValueError as error:
+            if "custom code" not in str(error):
+                raise
+            raise ModelError(f"{tried}: it needs code of its own. {OF_ITS_OWN}") from error
 
 
 def read_tokenizer(name: str, source: Source) -> Any:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-import torch
-
-from spry.core.errors import ModelError, SpryError
+from spry.core.errors import ModelError, SpryError, first_line, is_out_of_memory
 
 
 @contextmanager
@@ -18,11 +16,9 @@ def refused_as(tried: str, remedy: str) -> Generator[None]:
     """
     try:
         yield
-    except (SpryError, MemoryError, torch.OutOfMemoryError):
+    except SpryError:
         raise
     except Exception as error:  # libraries assume much of a model, and raise errors of many unrelated types
-        raise ModelError(f"{tried} ({type(error).__name__}: {_first_line(error)}). {remedy}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or "it says no more").splitlines()[0].rstrip(".:")
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(f"{tried} ({type(error).__name__}: {first_line(error)}). {remedy}") from error

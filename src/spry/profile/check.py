@@ -16,6 +16,7 @@ from spry.core.units import Unit
 from spry.forward import call
 from spry.forward.check import Checked, check
 from spry.models.adapters import Lora
+from spry.models.device import check_device
 from spry.profile.architectures import ARCHITECTURES, HeadKind, build_model, example_batch
 from spry.tasks.classification import ClassificationTask
 
@@ -76,6 +77,7 @@ def check_model(
     Raises:
         ModelError: If the model cannot be loaded, a target is not found, or targets are given for an architecture.
     """
+    check_device(device, "the device")
     key, options = Key(seed).fold("check"), {"dtype": getattr(torch, dtype), "device": device}
     if model in ARCHITECTURES:
         if targets:

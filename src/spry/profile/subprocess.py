@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
+from spry.core.errors import is_out_of_memory
 from spry.profile.case import Case, CaseResult
+
+OUT_OF_MEMORY = "out of memory"
+_log = logging.getLogger(__name__)
 
 
 def measure_in_subprocess(case: Case, timeout: float | None = None) -> CaseResult:
@@ -31,11 +37,18 @@ def measure_in_subprocess(case: Case, timeout: float | None = None) -> CaseResul
         return CaseResult(case=case, error=f"took longer than {timeout:g} s")
     if done.returncode == 0:
         return CaseResult.from_json(json.loads(done.stdout.splitlines()[-1]))
-    if done.returncode < 0:
-        return CaseResult(
-            case=case, error=f"ended by signal {-done.returncode}; 9 means out of memory as a rule"
-        )
-    return CaseResult(case=case, error="\n".join(done.stderr.strip().splitlines()[-8:]))
+    _log.debug("%s", done.stderr)
+    return CaseResult(case=case, error=_ending(done.returncode, done.stderr))
+
+
+def _ending(status: int, trace: str) -> str:
+    """Say in a line why a measuring process gave no row, by its exit status and the trace that it wrote."""
+    if status == -signal.SIGKILL:
+        return f"ended by signal {-status}, as the system ends what is {OUT_OF_MEMORY}"
+    if status < 0:
+        return f"ended by signal {-status}"
+    last = (trace.strip().splitlines() or [f"ended with status {status}"])[-1]
+    return OUT_OF_MEMORY if is_out_of_memory(RuntimeError(trace)) else last
 
 
 def measure_all(cases: Iterable[Case], timeout: float | None = None) -> Iterator[CaseResult]:
