@@ -68,16 +68,20 @@ def test_a_tuned_comparison_says_what_it_chose(spry, tiny_config):
     assert "1/3 fedavg, tuning 1" in result.err
 
 
-def test_a_setting_that_a_methods_own_table_overrules_is_named(spry, tiny_config):
-    own = ["--set", "methods.spry.client.lr=0.5", "--set", "client.lr=0.25"]
-    once = ["--set", "schedule.rounds=1", "--set", "client.steps=1", "--seeds", "0", "--no-backprop"]
-    result = spry("compare", tiny_config, "--methods", "head_only,spry", *own, *once, "--out", "all")
+def test_what_is_said_for_all_counts_for_all_and_the_recipe_is_named_once(spry, tiny_config):
+    said = ["--set", "client.lr=0.25", "--set", "methods.fedavg.client.lr=0.125", "--set", "client.steps=1"]
+    once = ["--set", "schedule.rounds=1", "--seeds", "0", "--no-backprop", "--out", "all"]
+    result = spry("compare", tiny_config, "--methods", "spry,fedavg", *said, *once)
     assert result.code == 0, result.err
-    assert "client.lr stays as it is for spry," in result.err
-    assert "--set methods.spry.client.lr=VALUE" in result.err
-    assert "lr = 0.25" in Path("all/head_only-s0/config.toml").read_text(encoding="utf-8")
-    assert "lr = 0.5" in Path("all/spry-s0/config.toml").read_text(encoding="utf-8")
-    assert "schedule.rounds stays" not in result.err
+    lines = result.err.splitlines()
+    assert [line for line in lines if line.startswith("recipe")] == [
+        "recipe quickstart, but",
+        "recipe of spry, but client.lr = 0.25 (0.01)",
+        "recipe of fedavg, but client.lr = 0.125 (0.01)",
+    ]
+    assert "  schedule.rounds = 1 (16), " in result.err
+    for method, lr in (("spry", "0.25"), ("fedavg", "0.125")):
+        assert f"lr = {lr}\n" in Path(f"all/{method}-s0/config.toml").read_text(encoding="utf-8")
 
 
 def test_stopping_a_comparison_says_how_to_go_on(spry, tiny_config, monkeypatch):

@@ -57,10 +57,11 @@ def shown(monkeypatch, tmp_path, *, terminal):
 
 def test_a_line_an_evaluation_and_nothing_else_without_a_terminal(monkeypatch, tmp_path):
     lines = shown(monkeypatch, tmp_path, terminal=False).splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[0].startswith("spry: minilm on tweets, 100 clients, 10 a round")
-    assert lines[1] == "round 1/100  loss 0.500  test 61.0 %  0:00"
-    assert "1 reply was dropped" in lines[2]
+    assert lines[1] == "recipe plain, but schedule.rounds = 100 (30)"
+    assert lines[2] == "round 1/100  loss 0.500  test 61.0 %  0:00"
+    assert "1 reply was dropped" in lines[3]
 
 
 def test_live_on_a_terminal_under_evaluations_that_stay(monkeypatch, tmp_path):
@@ -73,11 +74,11 @@ def test_live_on_a_terminal_under_evaluations_that_stay(monkeypatch, tmp_path):
 def test_a_comparison_says_which_run_a_line_is_of(monkeypatch, tmp_path):
     console = Console(file=StringIO(), width=100)
     monkeypatch.setattr(screen, "err", lambda: console)
-    with Watch(several=True) as watch:
+    with Watch(several=True, recipe=["recipe plain"]) as watch:
         watch.show("2/6 spry, seed 0", started(tmp_path))
         watch.show("2/6 spry, seed 0", round_of(0, test=HALF))
     assert (
-        console.file.getvalue().splitlines()[1].startswith("2/6 spry, seed 0  round 1/100  loss 0.500  test")
+        console.file.getvalue().splitlines()[2].startswith("2/6 spry, seed 0  round 1/100  loss 0.500  test")
     )
 
 
@@ -105,7 +106,7 @@ def test_silence_is_broken_now_and_then_where_nothing_moves(monkeypatch, tmp_pat
     with Watch() as watch:
         watch.show("spry", started(tmp_path))
         time.sleep(0.5)
-    first, second, *_ = console.file.getvalue().splitlines()[1:]
+    first, second, *_ = console.file.getvalue().splitlines()[2:]
     assert first == second == "spry: round 1/100 ...  0:00"
 
 
@@ -126,7 +127,7 @@ def test_what_the_user_should_know_is_under_the_first_line(monkeypatch, tmp_path
     monkeypatch.setattr(screen, "err", lambda: console)
     with Watch() as watch:
         watch.show("spry", replace(started(tmp_path), notes=["torch was 1.0, is 2.0"]))
-    assert console.file.getvalue().splitlines()[1:] == ["torch was 1.0, is 2.0"]
+    assert console.file.getvalue().splitlines()[2:] == ["torch was 1.0, is 2.0"]
 
 
 def test_numbers_that_are_not_finite_become_null(capsys):

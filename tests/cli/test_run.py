@@ -53,8 +53,10 @@ def test_run_prints_a_table_and_where_the_folder_is(spry, tiny_config):
     assert {"config.toml", "meta.json", "rounds.jsonl", "summary.json", "adapter"} <= {
         path.name for path in folder.iterdir()
     }
-    started, read, *_, ended = result.err.splitlines()
-    assert read.startswith("data: ") and "reviews.csv (CSV, 60 rows)" in read
+    started, recipe, *_, ended = result.err.splitlines()
+    assert recipe == "recipe quickstart, but"
+    read = next(line for line in result.err.splitlines() if line.startswith("data: "))
+    assert "reviews.csv (CSV, 60 rows)" in read
     assert "4 clients, 2 a round, 4 rounds" in started
     assert str(folder) in ended
 
@@ -201,7 +203,7 @@ def test_the_installed_command_runs(tiny_config, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rounds"] == 1
-    opening, *data, evaluation = done.stderr.splitlines()
+    opening, _, *data, evaluation = (line for line in done.stderr.splitlines() if not line.startswith(" "))
     assert evaluation.startswith("round 1/1  loss ")
     assert "1 round" in opening and all(
         line.split(":")[0] in {"data", "training part", "test part", "note"} for line in data

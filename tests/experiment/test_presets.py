@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from tests.laws import problem
 from tests.laws.test_methods import BUILT_IN
 
+from spry.compare.fairness import check_fairness
 from spry.core.keys import Key
 from spry.experiment.build import build, build_algorithm
 from spry.experiment.config import read_config
 from spry.optim.rules import adamw
 
+ROOT = Path(__file__).parents[2]
 PAPER = {
     "model.max_length": 64, "model.dropout": True, "peft.kind": "lora", "peft.rank": 1, "peft.alpha": 1.0,
     "peft.dropout": 0.1, "peft.targets": [], "data.partition": "dirichlet", "data.alpha": 1.0, "data.clients": 100,
@@ -70,3 +75,25 @@ def test_unit_sizes_are_their_weights(tiny_model, tiny_csv, tmp_path):
     task = build(read_config(path)).task
     initial = task.init()
     assert all(unit.size == sum(initial[n].numel() for n in unit.names) for unit in task.units)
+
+
+def test_the_quickstart_has_the_step_sizes_that_were_tuned():
+    """At rank 16 where that was tried, else at rank 1; on tweets, its own data, where that was tried, else on SST-2."""
+    sets = json.loads((ROOT / "benchmarks" / "results" / "convergence.json").read_text())["sets"]
+    tried = [sets["sst2"]["alpha-1"], sets["tweets"]["alpha-1"]]
+    tried += [sets["sst2"]["alpha-1-rank-16"], sets["tweets"]["alpha-1-rank-16"]]
+    ranks = [1, 1, 16, 16]
+    called = {"fedsgd_adam": "fedsgd", "spry_block": "spry", "spry_block_adam": "spry_per_iteration"}
+    own = {"fedavg", "head_only_block", "fedyogi", "fedfgd", "fedmezo", "baffle", "fwdllm"}
+    chosen = {
+        called.get(row, row): {"peft.rank": rank, **tuned["chosen"]}
+        for rank, result in zip(ranks, tried, strict=True)
+        for row, tuned in result["tuning"]["methods"].items()
+        if row in called or row in own
+    }
+    assert chosen.keys() == {*called.values(), *own}
+    config = read_config("quickstart")
+    for name, settings in chosen.items():
+        flat = config.for_method(name, 0).flat()
+        assert {key: flat[key] for key in settings} == settings, name
+    check_fairness({name: config.for_method(name, 0) for name in config.methods})

@@ -192,6 +192,28 @@ def test_rows_of_texts_in_every_layout_are_the_same():
 
 
 @pytest.mark.parametrize("kind", ["bert"])
+def test_auto_is_the_last_block_where_there_is_one(folder):
+    chosen, asked = (
+        ClassificationTask(str(folder), labels=3, key=Key(3), adapter=Lora(rank=2), exact=exact)
+        for exact in ("auto", "last_block")
+    )
+    assert chosen.units == asked.units and not any("exact gradients" in note for note in chosen.notes)
+    assert all(weight.equal(asked.init()[name]) for name, weight in chosen.init().items())
+
+
+@pytest.mark.parametrize(("kind", "adapter"), [("albert", Lora()), ("bert", Vera())])
+def test_auto_is_the_head_elsewhere_and_says_so(folder, adapter):
+    chosen, asked = (
+        ClassificationTask(str(folder), labels=3, key=Key(3), adapter=adapter, exact=exact)
+        for exact in ("auto", "head")
+    )
+    assert chosen.units == asked.units
+    assert all(weight.equal(asked.init()[name]) for name, weight in chosen.init().items())
+    (note,) = set(chosen.notes) - set(asked.notes)
+    assert note.endswith("the head alone gets exact gradients (peft.exact = 'auto').")
+
+
+@pytest.mark.parametrize("kind", ["bert"])
 def test_a_kind_without_maps_is_refused(backbone):
     with pytest.raises(ModelError, match=r"set peft\.kind = 'lora'"):
         adapt(backbone, Vera(), Key(0), exact="last_block")
@@ -243,6 +265,7 @@ def test_models_that_pool_at_an_end_token_or_put_positions_first(kind, tiny_toke
         adapted = adapt(backbone, Lora(targets=targets), Key(0), exact="last_block")
     except ModelError as error:
         assert "set peft.exact = 'head'" in str(error)
+        assert adapt(backbone, Lora(targets=targets), Key(0), exact="auto").notes
         return
     ids = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 4, 3]])
     own = list(adapted.units[-1].names)

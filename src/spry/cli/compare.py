@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,21 +62,22 @@ def compare_command(
     from spry.compare import compare as comparison
     from spry.compare.costs import Budget
     from spry.experiment.config import read_config
+    from spry.experiment.departures import comparison_lines
 
     wanted = read_config(source, settings or ())
     names = _names(methods, wanted)
     if backprop:
         wanted, names = _with_baseline(wanted, names)
-    _say_overruled(wanted, names, settings or ())
     numbers = [wanted.seed + k for k in range(SEEDS)] if seeds is None else _numbers(seeds)
     runs = comparison.list_runs(wanted, names, numbers)
+    recipe = comparison_lines({name: wanted.for_method(name, 0) for name in names})
     folder = out or folders.choose_folder(f"{folders.short_name(wanted)}-compare", runs)
     budget = Budget(
         peak_bytes_above_model=budget_mib and budget_mib * 2**20,
         client_seconds=budget_seconds,
         bytes_per_client=budget_bytes,
     )
-    with resumable(shlex.join(["spry", *sys.argv[1:]])), Watch(several=True) as watch:
+    with resumable(shlex.join(["spry", *sys.argv[1:]])), Watch(several=True, recipe=recipe) as watch:
         for name, event in comparison.compare_methods(
             wanted, names, numbers, folder, budget=budget, target=target
         ):
@@ -113,18 +113,6 @@ def _with_baseline(wanted: Config, names: list[str]) -> tuple[Config, list[str]]
             "To leave it out, write --no-backprop."
         )
     return config, more
-
-
-def _say_overruled(wanted: Config, names: list[str], settings: Sequence[str]) -> None:
-    from spry.experiment.config import flatten
-
-    for key in (setting.partition("=")[0].strip() for setting in settings):
-        own = [name for name in names if key in flatten(wanted.methods.get(name, {}))]
-        if own:
-            screen.say(
-                f"{key} stays as it is for {', '.join(own)}, whose own table in the configuration has it. "
-                f"To change it there, write --set methods.{own[0]}.{key}=VALUE."
-            )
 
 
 def _names(methods: str, wanted: Config) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Group
@@ -13,6 +14,7 @@ from rich.text import Text
 from spry.cli import screen
 from spry.cli.evaluation_line import WIDTH, clock, evaluation_line, scores
 from spry.cli.heartbeat import Heartbeat
+from spry.experiment.departures import recipe_lines
 from spry.experiment.run import Started
 from spry.report import formats
 from spry.runtime.records import Round
@@ -23,9 +25,11 @@ class Watch:
 
     Args:
         several: Whether lines say which run they are of.
+        recipe: What to say of the recipe before the first run; None says it of each run.
     """
 
-    def __init__(self, *, several: bool = False) -> None:
+    def __init__(self, *, several: bool = False, recipe: Sequence[str] | None = None) -> None:
+        self._recipe = recipe
         self.console = screen.err()
         self._several = several
         self._bars = Progress(
@@ -65,7 +69,9 @@ class Watch:
     def show(self, name: str, event: Started | Round) -> None:
         if isinstance(event, Started):
             self._print(opening(name, event))
+            recipe = recipe_lines(event.config) if self._recipe is None else self._recipe
             for line, look in [
+                *((line, "") for line in recipe),
                 *((line, "dim") for line in event.data),
                 *((note, "yellow") for note in event.notes),
             ]:

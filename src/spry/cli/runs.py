@@ -23,8 +23,6 @@ SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as client.lr=1e-3. Repeatable."),
 ]
-DEFAULT = "quickstart"
-"""What is run if nothing is said."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
 
@@ -43,13 +41,15 @@ def run_command(
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a model as a configuration says, writing a run folder."""
-    from spry.experiment.config import load_config
+    from spry.experiment.config import load_config, read_record
+    from spry.experiment.recipe import DEFAULT_BASE
 
     if resume is None:
-        wanted = load_config(source or DEFAULT, settings or ())
+        wanted = load_config(source or DEFAULT_BASE, settings or ())
         _run(wanted, out or _default(wanted), resume=out is None, as_json=as_json)
     else:
-        wanted = load_config(source or _written(resume), settings or ())
+        asked = settings or ()
+        wanted = load_config(source, asked) if source else read_record(_written(resume), asked)
         _run(wanted, _only(resume, out), resume=True, as_json=as_json)
 
 
@@ -58,9 +58,9 @@ def resume_command(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a run that was stopped, from its last checkpoint."""
-    from spry.experiment.config import read_config
+    from spry.experiment.config import read_record
 
-    _run(read_config(_written(folder)), folder, resume=True, as_json=as_json)
+    _run(read_record(_written(folder)), folder, resume=True, as_json=as_json)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from spry.experiment.config import Config, read_config
+from spry.experiment.config import Config, read_record
 from spry.experiment.folder import CONFIG, matches
 
 ARCHIVE = "archive"
@@ -18,7 +18,7 @@ def archive_stale_run(config: Config, tuned: Mapping[str, Any], folder: Path, pl
     old = folder / place
     if not (old / CONFIG).is_file() or matches(config, old):
         return
-    if read_config(old / CONFIG).with_settings(tuned).alone() == config.alone():
+    if read_record(old / CONFIG).with_settings(tuned).is_same_run(config):
         target = folder / ARCHIVE / place
         numbered = (target.with_name(f"{target.name}-{number}") for number in count(1))
         target = next(candidate for candidate in numbered if not candidate.exists())

@@ -80,7 +80,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         key=key,
         facts=splits.facts,
         fingerprint=splits.fingerprint,
-        notes=(*clients.notes, *task.backbone.notes),
+        notes=(*clients.notes, *task.notes),
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from datetime import date
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ import tomli_w
 from pydantic import Field, ValidationError
 
 from spry.core.errors import ConfigError, nearest
-from spry.experiment import retired
+from spry.experiment import mistakes, recipe, retired
+from spry.experiment.recipe import BASES, DEFAULT_BASE, PLAIN, PRESETS, Base, flatten
 from spry.experiment.schema import (
     ClientSettings,
     DataSettings,
@@ -25,18 +24,27 @@ from spry.experiment.schema import (
     Settings,
     TuneSettings,
 )
-from spry.experiment.values import annotation_of, annotation_of_option, parse_value
+from spry.experiment.values import UNSAID, annotation_of, annotation_of_option, may_be_unset, parse_value
 from spry.federated.methods import METHODS
 
-PRESETS = ("quickstart", "paper")
+__all__ = ["PRESETS", "Config", "flatten", "load_config", "read_config", "read_record"]
+
 FREE = (["tune", "grid"], ["tune", "methods"])
 """Tables whose entries appear as they are named, beside ``methods``."""
+TABLES = ("model", "peft", "data", "method", "client", "server", "schedule", "tune")
+RECORD, BESIDE_RECORD = "config.toml", "meta.json"
+"""What a run folder's configuration is called, and what lies beside it there."""
 
 
 class Config(Settings):
     """A whole run, and in ``methods`` and ``tune`` what only comparisons read: what is a method's own."""
 
-    seed: int = 0
+    base: Base = Field(
+        default=PLAIN,
+        description="The recipe that counts where nothing is said: quickstart, which a file has that does not say; "
+        "paper; or plain, the defaults below. A run folder's file says everything itself.",
+    )
+    seed: int = Field(default=0, description="The root of every random draw.")
     model: ModelSettings = ModelSettings()
     peft: PeftSettings = PeftSettings()
     data: DataSettings = DataSettings()
@@ -50,13 +58,17 @@ class Config(Settings):
     def with_settings(self, settings: Mapping[str, Any]) -> Config:
         """Change settings by their dotted keys, such as ``{"client.lr": 1e-3}``.
 
+        What is said for all methods takes the place of what ``methods`` had for single ones.
+
         Raises:
             ConfigError: If a key is unknown or a value not allowed.
         """
+        settings = _spread(settings)
         tree = self.model_dump()
         name = settings.get("method.name", self.method.name)
         if name != self.method.name:  # options are the method's own
             tree["method"] = {"name": name}
+        tree["methods"] = recipe.yielding(tree["methods"], settings, name)
         for key, value in settings.items():
             _place(tree, key, value)
         return _validate(tree)
@@ -67,37 +79,31 @@ class Config(Settings):
         return self.with_settings({"method.name": name, "seed": seed, **own}).alone()
 
     def alone(self) -> Config:
-        """Leave out what only comparisons read; two runs are the same if the rest is equal."""
+        """Leave out what only comparisons read."""
         return self.model_copy(update={"methods": {}, "tune": TuneSettings()})
 
+    def is_same_run(self, other: Config) -> bool:
+        """Tell whether both give the same weights; which recipe the settings came from does not matter."""
+        return self.alone().flat() == other.alone().flat()
+
     def flat(self) -> dict[str, Any]:
-        return flatten(self.model_dump())
+        """List the settings by dotted key, without ``base``, which only says where they came from."""
+        return flatten(self.model_dump(exclude={"base"}))
 
     def dump(self) -> str:
-        """Write the configuration as TOML, which ``read_config`` reads back; settings that are unset are left out."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
+        """Write the whole configuration as TOML, in which what is unset is ``"none"``."""
+        return tomli_w.dumps(_written(self.model_dump()))
 
 
 def read_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a TOML file or a preset such as ``quickstart``; overrides are ``key=value`` with dotted keys.
 
+    What neither says is what the file's ``base`` says, which is ``quickstart`` if the file names none.
+
     Raises:
         ConfigError: If the file is missing or not TOML, a key is unknown, or a value is not allowed.
     """
-    if str(source) in PRESETS:
-        text = (resources.files("spry.experiment") / "presets" / f"{source}.toml").read_text(encoding="utf-8")
-    else:
-        path = Path(source)
-        if not path.is_file():
-            raise ConfigError(
-                f"there is no configuration {str(source)!r}. Give a TOML file or one of: {', '.join(PRESETS)}"
-            )
-        text = path.read_text(encoding="utf-8")
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source} is not TOML: {error}") from error
-    return _validate(tree).with_settings(dict(map(_parse, overrides)))
+    return _read(source, overrides)[0]
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -113,10 +119,61 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: If the file is missing or not TOML, a key is unknown, or a value is not allowed.
     """
+    shared, name = _read(source, overrides)
+    return shared.for_method(name, shared.seed)
+
+
+def read_record(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read what ``Config.dump`` wrote, which says everything: its ``base`` is the recipe's name and adds nothing.
+
+    What an earlier version wrote lacks what was unset, and ``base``.
+    """
+    said = recipe.as_layer(_tree(path))
+    base = said.pop("base", PLAIN)
+    config = Config(base=base if base in BASES else PLAIN).with_settings(said)
+    return config.with_settings(dict(map(_parse, overrides)))
+
+
+def _read(source: str | Path, overrides: Sequence[str]) -> tuple[Config, str]:
+    """Lay the file and the overrides over the recipe; also the method or table in ``methods`` that was chosen."""
+    if is_record(Path(source)):
+        config = read_record(Path(source), overrides)
+        return config, config.method.name
     asked = dict(map(_parse, overrides))
-    name = asked.pop("method.name", None)
-    shared = read_config(source).with_settings(asked)
-    return shared.for_method(name or shared.method.name, shared.seed).with_settings(asked).alone()
+    said = {"base": str(source)} if str(source) in BASES else recipe.as_layer(_tree(Path(source)))
+    base = _base(asked.pop("base", said.pop("base", DEFAULT_BASE)))
+    below = recipe.fitting(recipe.preset(base), {**said, **asked})
+    config = Config(base=base)
+    name, known = config.method.name, {**below, **said, **asked}
+    for layer in (below, said, asked):
+        if "method.name" in layer:
+            name = layer["method.name"]
+            layer = {**layer, "method.name": recipe.algorithm_of(name, known)}
+        config = config.with_settings(layer)
+    return config, name
+
+
+def is_record(path: Path) -> bool:
+    """Tell whether a file is the one that a run folder has."""
+    return path.name == RECORD and (path.parent / BESIDE_RECORD).is_file()
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no configuration {str(path)!r}. Give a TOML file or one of: {', '.join(BASES)}"
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _base(given: Any) -> Base:
+    for base in BASES:
+        if given == base:
+            return base
+    raise ConfigError(f"base is {given!r}: there is no such recipe. {nearest(str(given), BASES)}")
 
 
 def _parse(override: str) -> tuple[str, Any]:
@@ -124,20 +181,31 @@ def _parse(override: str) -> tuple[str, Any]:
     if not equals:
         raise ConfigError(f"setting {override!r} has no '='. Write key=value, for example client.lr=1e-3")
     key = key.strip()
-    plain = (
-        key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
-    )  # a method's own
-    table, _, option = plain.partition(".")
-    own = table == "method" and option != "name"
-    annotation = (
-        annotation_of_option((info.options for info in METHODS.values()), option)
-        if own
-        else annotation_of(Config, plain)
-    )
     try:
-        return key, parse_value(text, annotation)
+        return key, parse_value(text, _annotation(_for_all(key)))
     except ValueError as error:
         raise ConfigError(f"setting {key} is {text.strip()!r}: {error}") from error
+
+
+def _for_all(key: str) -> str:
+    """The setting that a method's own entry is about: ``client.lr`` of ``methods.spry.client.lr``."""
+    return key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
+
+
+def _annotation(key: str) -> Any:
+    table, _, option = key.partition(".")
+    if table == "method" and option != "name":
+        return annotation_of_option((info.options for info in METHODS.values()), option)
+    return annotation_of(Config, key)
+
+
+def _spread(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring tables that are given as a value under dotted keys, but for what is free or one value."""
+    spread: dict[str, Any] = {}
+    for key, value in settings.items():
+        tabled = isinstance(value, dict) and value and key in TABLES
+        spread |= flatten(value, f"{key}.") if tabled else {key: value}
+    return spread
 
 
 def _place(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -145,6 +213,8 @@ def _place(tree: dict[str, Any], key: str, value: Any) -> None:
     if path == ["method"]:  # its own options are checked by the method
         tree["method"][last] = value
         return
+    if key == "base":
+        raise ConfigError("base is chosen where a configuration is read: write it at the top of the file")
     _refuse_retired(key)
     node: Any = tree
     free = path[:1] == ["methods"] or path[:2] in FREE  # the keys in them are checked when used
@@ -154,15 +224,21 @@ def _place(tree: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}")
     if not free and last not in node:
         raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}")
-    node[last] = value
+    if value == {} and key in {*TABLES, "methods"}:
+        return  # a table of a file without a line
+    node[last] = None if value == UNSAID and not free and may_be_unset(annotation_of(Config, key)) else value
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Bring nested tables under dotted keys that begin with ``prefix``, such as ``{"client.lr": 1e-3}``."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
+def _written(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _written(value) if isinstance(value, dict) else UNSAID if value is None else value
+        for key, value in tree.items()
+    }
+
+
+def _refuse_retired(key: str) -> None:
+    if (plain := _for_all(key)) in retired.RETIRED_KEYS:
+        raise ConfigError(f"there is no setting {key!r} any more: {retired.RETIRED_KEYS[plain]}")
 
 
 def _unknown_options(tree: Mapping[str, Any]) -> list[str]:
@@ -172,14 +248,8 @@ def _unknown_options(tree: Mapping[str, Any]) -> list[str]:
     return [key for key in flatten(tree) if key not in own]
 
 
-def _refuse_retired(key: str) -> None:
-    plain = key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
-    if plain in retired.RETIRED_KEYS:
-        raise ConfigError(f"there is no setting {key!r} any more: {retired.RETIRED_KEYS[plain]}")
-
-
 def _keys() -> list[str]:
-    return list(Config().flat())
+    return ["base", *Config().flat()]
 
 
 def _validate(tree: Mapping[str, Any]) -> Config:
@@ -188,24 +258,4 @@ def _validate(tree: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         for key in _unknown_options(tree):
             _refuse_retired(key)
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if key == "method" and first["type"] == "value_error":  # the method's own words
-            raise ConfigError(first["msg"].removeprefix("Value error, ")) from error
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}") from error
-        raise ConfigError(
-            f"setting {key} is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}{_spelling(first)}"
-        ) from error
-
-
-def _spelling(error: Mapping[str, Any]) -> str:
-    """How to write in a file what was written as another type."""
-    name, given = error["loc"][-1], error.get("input")
-    match error["type"]:
-        case "string_type" if isinstance(given, (int, float, date)):
-            return f'. Write it in quotes: {name} = "{given}"'
-        case "list_type" if isinstance(given, str):
-            return f'. Write it in brackets: {name} = ["{given}"]'
-        case _:
-            return ""
+        raise ConfigError(mistakes.describe_mistake(error)) from error

@@ -11,10 +11,10 @@ from spry.core.errors import CheckpointError, ModelError
 from spry.experiment import fingerprint
 from spry.experiment.atomic import replace_file, write_json
 from spry.experiment.checkpoint import has_checkpoint
-from spry.experiment.config import Config, read_config
+from spry.experiment.config import BESIDE_RECORD, RECORD, Config, read_record
 from spry.experiment.provenance import provenance, versions
 
-CONFIG, META, SUMMARY, ADAPTER = "config.toml", "meta.json", "summary.json", "adapter"
+CONFIG, META, SUMMARY, ADAPTER = RECORD, BESIDE_RECORD, "summary.json", "adapter"
 ROUNDS = "schedule.rounds"
 LOOSE = {
     ROUNDS,
@@ -38,9 +38,7 @@ def matches(config: Config, folder: Path) -> bool:
     """
     written = folder / CONFIG
     return (
-        written.is_file()
-        and read_config(written).alone() == config.alone()
-        and not _changed_files(config, folder)
+        written.is_file() and read_record(written).is_same_run(config) and not _changed_files(config, folder)
     )
 
 
@@ -52,7 +50,7 @@ def check_folder(config: Config, folder: Path, *, resume: bool) -> None:
     """Refuse (CheckpointError) a folder with another run, or with this one unless it is resumed; nothing is written."""
     if not (folder / CONFIG).is_file():
         return
-    before, after = read_config(folder / CONFIG).alone().flat(), config.alone().flat()
+    before, after = read_record(folder / CONFIG).alone().flat(), config.alone().flat()
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     begun = has_checkpoint(folder)
     if not resume and begun and not changed:

@@ -14,7 +14,7 @@ from spry.experiment.adapter import describe_adapter
 from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
 from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, write_checkpoint
-from spry.experiment.config import Config, read_config
+from spry.experiment.config import Config, read_record
 from spry.experiment.folder import (
     ADAPTER,
     CONFIG,
@@ -173,4 +173,4 @@ def resume(folder: Path) -> Running:
     """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} is no run folder (it has no {CONFIG}). Give the folder of a run.")
-    return run(read_config(folder / CONFIG), folder, resume=True)
+    return run(read_record(folder / CONFIG), folder, resume=True)

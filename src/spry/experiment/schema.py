@@ -51,10 +51,11 @@ class PeftSettings(Settings):
         description="Chance that an input of A is dropped, where model.dropout is on.",
     )
     targets: list[str] = Field(default=[], description="Modules to adapt; found by themselves if empty.")
-    exact: Literal["head", "last_block", "nothing"] = Field(
+    exact: Literal["head", "last_block", "auto", "nothing"] = Field(
         default="head",
         description="What gets exact gradients from methods that measure slopes: the head; with it the adapters of "
-        "the last block, whose attention has a single query a text (lora); or nothing, so that the head is perturbed.",
+        "the last block, whose attention has a single query a text (lora); the latter where model and adapter have "
+        "that, else the head (auto); or nothing, so that the head is perturbed.",
     )
 
 

@@ -14,8 +14,10 @@ from spry.core.errors import nearest
 
 Inner = tuple[Any, ...]
 """What stands in the brackets of a type, such as ``(str,)`` of ``list[str]``."""
-UNSET = {"", "none"}
+UNSAID = "none"
 """What takes the value away from a setting that may be without one."""
+UNSET = {"", UNSAID}
+"""The same on the command line."""
 FLAGS = {
     "true": True,
     "yes": True,
@@ -66,6 +68,10 @@ def annotation_of_option(methods: Iterable[type], key: str) -> Any:
         if key in hints:
             return hints[key]
     return Any
+
+
+def may_be_unset(annotation: Any) -> bool:
+    return type(None) in get_args(annotation)
 
 
 def _either(text: str, kinds: Inner) -> Any:

@@ -21,17 +21,23 @@ from spry.models.last_block import last_block_maps
 from spry.models.load import Backbone
 from spry.models.refusal import refused_as
 
-Exact = Literal["head", "last_block", "nothing"]
-"""What gets exact gradients where slopes are measured: the head, with it the last block's adapters, or nothing."""
+Exact = Literal["head", "last_block", "auto", "nothing"]
+"""What gets exact gradients where slopes are measured: the head; with it the last block's adapters; these if possible
+(auto); or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapted:
-    """A ``PeftModel`` in which nothing requires grad; its trainable weights are units, the head last."""
+    """A ``PeftModel`` in which nothing requires grad; its trainable weights are units, the head last.
+
+    Args:
+        notes: What a user should know of how it was adapted, as sentences.
+    """
 
     module: Any
     units: tuple[Unit, ...]
     adapter: Adapter
+    notes: tuple[str, ...] = ()
 
     def save(self, params: Params, folder: Path) -> None:
         """Write weights so that ``PeftModel.from_pretrained(base, folder)`` reads them; initial values for the rest."""
@@ -43,7 +49,8 @@ def adapt(backbone: Backbone, adapter: Adapter, key: Key, *, exact: Exact = "hea
     """Add trainable weights; the model is changed in place and must not be adapted twice.
 
     The head becomes trainable as a whole: every layer outside the pretrained part, and a pooler that the checkpoint
-    lacked. With ``exact = "last_block"`` the adapters of the last block belong to the head unit.
+    lacked. With ``exact = "last_block"`` the adapters of the last block belong to the head unit; with ``auto``, only
+    where there is such a block and the adapter can adapt it.
 
     Raises:
         ModelError: If a target fits no module, none is found, there is no such last block, or peft refuses the model.
@@ -52,7 +59,7 @@ def adapt(backbone: Backbone, adapter: Adapter, key: Key, *, exact: Exact = "hea
 
     layers = HeadModules(layers=_head_layers(backbone))
     _config(backbone, adapter, layers, key)  # refused first is what no choice of exact would mend
-    head = _with_last_block(layers, backbone, adapter) if exact == "last_block" else layers
+    head, notes = _head(layers, backbone, adapter, exact)
     config = _config(backbone, adapter, head, key)
     with warnings.catch_warnings(), _drawing_from(key), _adding(adapter, backbone):
         warnings.simplefilter("ignore")
@@ -62,7 +69,7 @@ def adapt(backbone: Backbone, adapter: Adapter, key: Key, *, exact: Exact = "hea
     _check_trained(trainable, head, adapter)
     module.requires_grad_(False)
     module.eval()
-    return Adapted(module=module, units=_units(module, trainable, head, exact), adapter=adapter)
+    return Adapted(module=module, units=_units(module, trainable, head, exact), adapter=adapter, notes=notes)
 
 
 def _check_trained(names: list[str], head: HeadModules, adapter: Adapter) -> None:
@@ -101,16 +108,38 @@ def _adding(adapter: Adapter, backbone: Backbone) -> AbstractContextManager[None
     )
 
 
+def _head(
+    layers: HeadModules, backbone: Backbone, adapter: Adapter, exact: Exact
+) -> tuple[HeadModules, tuple[str, ...]]:
+    """Choose what belongs to the head; also what is to be said of the choice."""
+    if exact not in {"last_block", "auto"}:
+        return layers, ()
+    try:
+        return _with_last_block(layers, backbone, adapter), ()
+    except _NoLastBlockError as error:
+        if exact == "last_block":
+            raise ModelError(f"{error}: {error.remedy}") from error
+        return layers, (f"{error}: the head alone gets exact gradients (peft.exact = 'auto').",)
+
+
+class _NoLastBlockError(Exception):
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+
+
 def _with_last_block(layers: HeadModules, backbone: Backbone, adapter: Adapter) -> HeadModules:
     if not adapter.adapts_maps:
-        raise ModelError(
-            "peft.exact = 'last_block' needs adapters of linear maps: set peft.kind = 'lora', or peft.exact = 'head'"
+        raise _NoLastBlockError(
+            f"{adapter.name} does not adapt single linear maps, so those of the last block cannot join the head",
+            "set peft.kind = 'lora', or peft.exact = 'head'",
         )
     maps = [name for name in last_block_maps(backbone) if not layers.owns(name)]
     if not maps:
-        raise ModelError(
+        raise _NoLastBlockError(
             f"{backbone.name} has no last block of which a single position of each text is read, so its adapters "
-            "cannot get exact gradients at the memory of inference: set peft.exact = 'head'"
+            "cannot get exact gradients at the memory of inference",
+            "set peft.exact = 'head'",
         )
     return HeadModules(layers=layers.layers, maps=tuple(maps))
 

@@ -19,6 +19,10 @@ from spry.tasks.score import Score
 RoundEntry = Mapping[str, Any]
 """One line of ``rounds.jsonl``."""
 
+NO_SETTINGS = frozenset({"base", "methods", "tune"})
+"""What a configuration has beside a run's own settings."""
+WITHOUT_VALUE = "none"
+"""How a setting without a value is written; before, it was left out."""
 PARTS = ("test", "validation", "generalized", "personalized")
 LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "perplexity", "rmse"})
 """Until a run's summary says which way its score is good, it is guessed from the name."""
@@ -36,11 +40,10 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The settings by dotted key, without those of comparisons."""
+        """The settings by dotted key that are set, without those of comparisons and the name of the recipe."""
         tree = tomllib.loads(self.text)
-        return upgrade_config(
-            _flatten({name: part for name, part in tree.items() if name not in {"methods", "tune"}})
-        )
+        flat = _flatten({name: part for name, part in tree.items() if name not in NO_SETTINGS})
+        return upgrade_config({key: value for key, value in flat.items() if value != WITHOUT_VALUE})
 
     @property
     def method(self) -> str:

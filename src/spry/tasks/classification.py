@@ -43,7 +43,8 @@ class ClassificationTask:
         labels: The classes' names, or their number. A trained head that has the same names keeps its own numbers.
         key: Where the initial head and PEFT weights come from.
         adapter: Which PEFT weights are added: one of spry's adapters, or a ``peft.PeftConfig``.
-        exact: What gets exact gradients from methods that measure slopes: ``head``, ``last_block`` or ``nothing``.
+        exact: What gets exact gradients from methods that measure slopes: ``head``, ``last_block``, ``auto`` (the last
+            block if the model has one of which one position is read, and the adapter can adapt it) or ``nothing``.
         micro_batch_size: Most examples in one pass; None passes each batch whole. Memory depends on it, the
             loss does not.
         dropout: Whether losses are taken with the model's own dropout and LoRA's; evaluation never is.
@@ -93,6 +94,11 @@ class ClassificationTask:
         self._one_mode = threading.RLock()
         self._has_run = False
         self.score = Score(name="accuracy", baseline=baseline)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how the model was loaded and adapted, as sentences."""
+        return (*self.backbone.notes, *self._adapted.notes)
 
     @property
     def max_length(self) -> int:

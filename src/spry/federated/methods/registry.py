@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from spry.core.errors import ConfigError, nearest
 from spry.core.plugins import load_plugins
 from spry.core.units import Unit
+from spry.core.wording import told
 from spry.federated.algorithm import Algorithm
 from spry.federated.transforms import UpdateTransform
 from spry.optim.named import Named
@@ -98,10 +99,9 @@ class MethodInfo:
         try:
             return TypeAdapter(self.options).validate_python(dict(given))
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"][:1]))
-            told = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"setting method.{key} is {given.get(key)!r}: {told}") from error
+            errors = error.errors()
+            key = ".".join(map(str, errors[0]["loc"][:1]))
+            raise ConfigError(f"setting method.{key} is {given.get(key)!r}: {told(errors, 1)}") from error
 
     def __call__(
         self,
