@@ -67,6 +67,8 @@ class MadeRun:
     every: int = 5
     tested: bool = True
     validated: bool = False
+    kept_after: int | None = None
+    stopped_early: str | None = None
     finished: bool = True
     failing: bool = False
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class MadeRun:
             "schedule": {"rounds": 20, "clients_per_round": 10},
             "methods": {"spry": {"client": {"lr": 0.01}}},
         }
+        tree["schedule"] |= {"keep": "best"} if self.kept_after else {}
         for section, values in self.settings.items():
             tree.setdefault(section, {}).update(values)
         return tree
@@ -140,6 +143,8 @@ class MadeRun:
             "dataset": self.dataset,
             "seed": self.seed,
             "rounds": self.rounds,
+            "kept_after_rounds": self.kept_after or self.rounds,
+            "stopped_early": self.stopped_early,
             **{f"{part}_{self.score}": getattr(last, part) for part in PARTS},
             "score": {
                 "name": self.score,

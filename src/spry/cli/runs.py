@@ -111,6 +111,7 @@ def _run(wanted: Config, folder: Path, *, resume: bool, as_json: bool) -> None:
 
 
 def _print(folder: Path, *, as_json: bool) -> None:
+    from spry.report.details import chosen
     from spry.report.groups import group_runs
     from spry.report.outcome import outcome_table
     from spry.report.read import read_run
@@ -122,6 +123,8 @@ def _print(folder: Path, *, as_json: bool) -> None:
         return
     (section,), _ = group_runs([done])
     screen.out().print(terminal(outcome_table(section)))
+    for line in chosen(done):
+        screen.say(line)
     screen.say(f"Run folder: {folder}. Curves and tables: {shlex.join(['spry', 'report', str(folder)])}")
 
 

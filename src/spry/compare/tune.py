@@ -126,6 +126,8 @@ def _trial_config(config: Config, name: str, point: Point) -> Config:
         "schedule.evaluate_every": max(rounds, 1),
         "schedule.personalized": False,
         "schedule.test": False,
+        "schedule.keep": "last",
+        "schedule.patience": None,
     })
 
 

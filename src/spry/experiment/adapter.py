@@ -18,9 +18,7 @@ def describe_adapter(config: Config, summary: Mapping[str, Any], folder: Path) -
     own = Columns(text=tuple(data.text), label=data.label)
     columns = BUILTINS[data.name].columns if data.name in BUILTINS else own
     score = Score.of_summary(summary)
-    tested = "validation" if data.validation else "test"
-    parts = {tested: "test", "generalized": "generalized"}
-    measured = {score.key(part): summary.get(score.key(key)) for part, key in parts.items()}
+    measured = {name: summary.get(name) for name in map(score.key, ("test", "validation", "generalized"))}
     add_facts(
         folder,
         text=columns.text,
@@ -28,7 +26,7 @@ def describe_adapter(config: Config, summary: Mapping[str, Any], folder: Path) -
         training={
             "data": Path(data.name).name,
             "method": config.method.name,
-            "rounds": int(summary["rounds"]),
+            "rounds": int(summary["kept_after_rounds"]),
             "seed": config.seed,
         },
         scores={name: value for name, value in measured.items() if value is not None},

@@ -15,7 +15,7 @@ from spry.core.units import Unit
 from spry.data.client_data import TEST_SHARE, ClientData, LabelledText
 from spry.data.dataset import Dataset, Splits
 from spry.data.datasets import load_splits
-from spry.data.facts import Facts
+from spry.data.facts import Facts, quantity
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out_validation
 from spry.experiment.config import Config
@@ -80,7 +80,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         key=key,
         facts=splits.facts,
         fingerprint=splits.fingerprint,
-        notes=(*clients.notes, *task.notes),
+        notes=(*clients.notes, *task.notes, *_choosing(config)),
     )
 
 
@@ -168,6 +168,23 @@ def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:
         epochs=client.epochs,
         steps=client.steps,
     )
+
+
+def _choosing(config: Config) -> list[str]:
+    """Say on what a round is chosen, and how often, where one is."""
+    schedule = config.schedule
+    if not schedule.chooses:
+        return []
+    what = ["the weights with the best validation score are kept"] if schedule.keep == "best" else []
+    if schedule.patience is not None:
+        what.append(f"the run ends after {quantity(schedule.patience, 'evaluation')} without a better one")
+    often = schedule.evaluate_every
+    held, every = 100 * config.data.validation, f"every {often} rounds" if often > 1 else "after each round"
+    told = ", and ".join(what)
+    return [
+        f"{told[0].upper()}{told[1:]}: {held:.3g} % of the training part is held out for that (data.validation) and "
+        f"evaluated {every} (schedule.evaluate_every)."
+    ]
 
 
 def _majority(splits: Splits) -> float | None:

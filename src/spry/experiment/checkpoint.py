@@ -14,29 +14,39 @@ from torch import Tensor
 
 from spry.core.errors import CheckpointError, DiskError
 from spry.experiment.atomic import replace_file
+from spry.experiment.kept import Kept
 from spry.federated.algorithm import ServerState
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 
 
-def write_checkpoint(state: ServerState, folder: Path) -> None:
-    """Write the state into a run folder; if the disk refuses (DiskError), the last checkpoint is still there."""
+def write_checkpoint(state: ServerState, folder: Path, kept: Kept | None = None) -> None:
+    """Write the state, and the best round so far, into a run folder.
+
+    If the disk refuses (DiskError), the last checkpoint is still there. Both are one file, so that they always fit.
+    """
     tensors = {f"weights/{name}": value for name, value in state.weights.items()}
     for slot, slots in state.optimizer.items():
         tensors |= {f"optimizer/{slot}/{name}": value for name, value in slots.items()}
     for slot, slots in state.memory.items():
         tensors |= {f"memory/{slot}/{name}": value for name, value in slots.items()}
-    metadata = {"spry": json.dumps({"version": 1, "round": state.round})}
+    header: dict[str, Any] = {"version": 1, "round": state.round}
+    if kept is not None:
+        tensors |= {
+            f"kept/{name}": value.clone() for name, value in kept.weights.items()
+        }  # may be the state's
+        header["kept"] = {"round": kept.round, "score": kept.score, "waited": kept.waited}
+    metadata = {"spry": json.dumps(header)}
     data = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, metadata)
     target = folder / CHECKPOINT_FILE
     try:
         replace_file(target, data)
     except OSError as error:
-        kept = (
+        earlier = (
             f"the checkpoint before it is kept in {target}" if target.exists() else "there is no earlier one"
         )
         raise DiskError(
-            f"cannot write the checkpoint of round {state.round} ({error}); {kept}. Make room, then resume the run."
+            f"cannot write the checkpoint of round {state.round} ({error}); {earlier}. Make room, then resume the run."
         ) from error
 
 
@@ -50,11 +60,7 @@ def read_checkpoint(folder: Path, like: ServerState) -> ServerState:
     header, tensors = _open(path)
 
     def take(key: str, shape: Tensor) -> Tensor:
-        if key not in tensors or tensors[key].shape != shape.shape or tensors[key].dtype != shape.dtype:
-            raise CheckpointError(
-                f"{path} does not fit this run's model and optimizer (at {key}). Start the run anew."
-            )
-        return tensors[key].to(shape.device)
+        return _taken(tensors, key, shape, path)
 
     return ServerState(
         round=header["round"],
@@ -65,6 +71,25 @@ def read_checkpoint(folder: Path, like: ServerState) -> ServerState:
         },
         memory=_memory(tensors, like, path),
     )
+
+
+def read_kept(folder: Path, like: ServerState) -> Kept | None:
+    """Read the best round so far, if the run chose one; see ``read_checkpoint``."""
+    path = folder / CHECKPOINT_FILE
+    header, tensors = _open(path)
+    if "kept" not in header:
+        return None
+    names = [key.removeprefix("kept/") for key in tensors if key.startswith("kept/")]
+    weights = {n: _taken(tensors, f"kept/{n}", w, path) for n, w in like.weights.items() if n in names}
+    return Kept(**header["kept"], weights=weights)
+
+
+def _taken(tensors: Mapping[str, Tensor], key: str, shape: Tensor, path: Path) -> Tensor:
+    if key not in tensors or tensors[key].shape != shape.shape or tensors[key].dtype != shape.dtype:
+        raise CheckpointError(
+            f"{path} does not fit this run's model and optimizer (at {key}). Start the run anew."
+        )
+    return tensors[key].to(shape.device)
 
 
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tomli_w
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from spry.core.errors import ConfigError, nearest
 from spry.experiment import mistakes, recipe, retired
@@ -29,6 +29,8 @@ from spry.federated.methods import METHODS
 
 __all__ = ["PRESETS", "Config", "flatten", "load_config", "read_config", "read_record"]
 
+VALIDATION_SHARE = 0.1
+"""Held out of the training part where a round is to be chosen and nothing is said."""
 FREE = (["tune", "grid"], ["tune", "methods"])
 """Tables whose entries appear as they are named, beside ``methods``."""
 TABLES = ("model", "peft", "data", "method", "client", "server", "schedule", "tune")
@@ -54,6 +56,14 @@ class Config(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
     methods: dict[str, dict[str, Any]] = Field(default={})
     tune: TuneSettings = TuneSettings()
+
+    @model_validator(mode="after")
+    def _with_validation(self) -> Self:
+        """Say in the configuration, too, what is held out to choose a round by."""
+        if self.schedule.chooses and not self.data.validation:
+            held = self.data.model_copy(update={"validation": VALIDATION_SHARE})
+            vars(self)["data"] = held  # it is frozen, but still being made
+        return self
 
     def with_settings(self, settings: Mapping[str, Any]) -> Config:
         """Change settings by their dotted keys, such as ``{"client.lr": 1e-3}``.

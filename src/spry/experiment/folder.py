@@ -22,6 +22,7 @@ LOOSE = {
     "schedule.checkpoint_every",
     "schedule.personalized",
     "schedule.test",
+    "schedule.patience",
 }
 """Settings that no weights depend on, so that a run may go on with others."""
 NUMERIC = ("torch", "transformers", "peft")

@@ -13,7 +13,7 @@ from spry.experiment import fingerprint, lock, log
 from spry.experiment.adapter import describe_adapter
 from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
-from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, write_checkpoint
+from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, read_kept, write_checkpoint
 from spry.experiment.config import Config, read_record
 from spry.experiment.folder import (
     ADAPTER,
@@ -25,9 +25,10 @@ from spry.experiment.folder import (
     prepare_folder,
 )
 from spry.experiment.given import NOTHING, Given, check_given
+from spry.experiment.kept import Keeping, Kept
 from spry.experiment.log import read_rounds
 from spry.experiment.summary import RunFacts, summarize
-from spry.federated.ema import delivered
+from spry.federated.algorithm import ServerState
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
 from spry.runtime.sampling import sample
@@ -116,7 +117,8 @@ def _run(
     going_on: bool,
     notes: list[str],
 ) -> Running:
-    state = experiment.algorithm.init(experiment.task.init())
+    state, kept = experiment.algorithm.init(experiment.task.init()), None
+    keeping = Keeping(schedule=config.schedule, score=experiment.task.score)
     found = {
         "model": fingerprint.of_model(None if given.model else config, experiment.task.module),
         "data": {config.data.name: experiment.fingerprint},
@@ -125,25 +127,22 @@ def _run(
     if going_on:
         check_fingerprints(folder, found)
         notes += changed_versions(folder)
-        state = read_checkpoint(folder, state)
+        fresh = state
+        state, kept = read_checkpoint(folder, fresh), read_kept(folder, fresh)
     written = log.Writer(folder, state.round)
     prepare_folder(config, folder, found, experiment.facts.as_dict(), anew=not going_on, given=given.names)
-    facts = RunFacts(
-        score=experiment.task.score,
-        trainable_weights=size(restrict(state.weights, names_of(experiment.algorithm.units))),
-    )
     yield Started(
         config=config,
         folder=folder,
         clients=len(experiment.clients.clients),
         trainable_clients=len(experiment.clients.trainable()),
         units=sum(not unit.head for unit in experiment.algorithm.units),
-        trainable_weights=facts.trainable_weights,
+        trainable_weights=_trainable_weights(experiment, state),
         resumed_at=state.round,
         data=experiment.facts.lines(),
         notes=notes,
     )
-    for record in simulate(
+    going = simulate(
         experiment.algorithm,
         experiment.task,
         experiment.clients,
@@ -152,17 +151,45 @@ def _run(
         state=state,
         downlink=experiment.downlink,
         device=config.model.device,
-    ):
-        state = record.state
+    )
+    for record in () if keeping.is_over(kept) else going:
+        state, kept = record.state, keeping.follow(kept, record)
         written.append(record)
-        if state.round % config.schedule.checkpoint_every == 0 or state.round == config.schedule.rounds:
-            write_checkpoint(state, folder)
+        ends = state.round == config.schedule.rounds or keeping.is_over(kept)
+        if ends or state.round % config.schedule.checkpoint_every == 0:
+            write_checkpoint(state, folder, kept)
         yield record
-    experiment.task.save_adapter(delivered(state), folder / ADAPTER)
-    summary = summarize(config, read_rounds(folder), facts)
+        if ends:
+            break
+    weights = _finish(config, folder, experiment, keeping, state, kept)
+    return Finished(task=experiment.task, weights=weights)  # ruff: ignore[return-in-generator]
+
+
+def _finish(
+    config: Config,
+    folder: Path,
+    experiment: Experiment,
+    keeping: Keeping,
+    state: ServerState,
+    kept: Kept | None,
+) -> Params:
+    rounds = read_rounds(folder)
+    kept_after, weights = keeping.deliver(kept, state, rounds)
+    facts = RunFacts(
+        score=experiment.task.score,
+        trainable_weights=_trainable_weights(experiment, state),
+        kept_after_rounds=kept_after,
+        stopped_early=keeping.why_over(kept) if state.round < config.schedule.rounds else None,
+    )
+    experiment.task.save_adapter(weights, folder / ADAPTER)
+    summary = summarize(config, rounds, facts)
     describe_adapter(config, summary, folder / ADAPTER)
     write_json(folder / SUMMARY, summary)
-    return Finished(task=experiment.task, weights=delivered(state))  # ruff: ignore[return-in-generator]
+    return weights
+
+
+def _trainable_weights(experiment: Experiment, state: ServerState) -> int:
+    return size(restrict(state.weights, names_of(experiment.algorithm.units)))
 
 
 def resume(folder: Path) -> Running:

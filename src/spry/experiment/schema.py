@@ -88,7 +88,8 @@ class DataSettings(Settings):
         default=0.0,
         ge=0,
         lt=1,
-        description="Share of the training part held out to choose by: it is evaluated whenever the test part is.",
+        description="Share of the training part held out to choose by, and evaluated whenever the test part is; 0.1 if "
+        "schedule.keep or schedule.patience needs it and nothing is said.",
     )
 
 
@@ -169,6 +170,20 @@ class ScheduleSettings(Settings):
     test: bool = Field(
         default=True, description="Whether the test part is evaluated; trials of tuning leave it alone."
     )
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="Which round's weights are kept: the last one's, or those with the best validation score.",
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Evaluations without a better validation score after which the run ends; never if unset.",
+    )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether something depends on the validation score."""
+        return self.keep == "best" or self.patience is not None
 
 
 class TuneSettings(Settings):

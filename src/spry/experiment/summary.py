@@ -13,16 +13,27 @@ from spry.tasks.task import Score
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What a summary says of a run beyond its log; weights are counted as scalars."""
+    """What a summary says of a run beyond its log; weights are counted as scalars.
+
+    Args:
+        kept_after_rounds: After how many rounds the weights are those of the adapter.
+        stopped_early: Why the run ended before its last round; None if it did not.
+    """
 
     score: Score
     trainable_weights: int
+    kept_after_rounds: int
+    stopped_early: str | None = None
 
 
 def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFacts) -> dict[str, Any]:
-    """Sum a run up from the lines of its ``rounds.jsonl``; a number that was never measured is null."""
+    """Sum a run up from the lines of its ``rounds.jsonl``; a number that was never measured is null.
+
+    Its scores are those of the round that is kept.
+    """
+    until = rounds[: facts.kept_after_rounds]
     last = {
-        name: next((entry[name] for entry in reversed(rounds) if entry.get(name) is not None), None)
+        name: next((entry[name] for entry in reversed(until) if entry.get(name) is not None), None)
         for name in map(facts.score.key, ("test", "validation", "generalized", "personalized"))
     }
     clients = [client for entry in rounds for client in entry["clients"]]
@@ -33,6 +44,8 @@ def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFac
         "dataset": config.data.name,
         "seed": config.seed,
         "rounds": len(rounds),
+        "kept_after_rounds": facts.kept_after_rounds,
+        "stopped_early": facts.stopped_early,
         **last,
         "score": asdict(facts.score),
         "peak_bytes_above_model": max((entry["peak_bytes_above_model"] for entry in rounds), default=0),

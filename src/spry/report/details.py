@@ -41,7 +41,7 @@ def evaluations(run: Run) -> ReportTable:
     keys = list(map(run.score.key, parts))
     rows = [
         [
-            str(entry["round"] + 1),
+            f"{entry['round'] + 1}" + (" (kept)" if entry["round"] + 1 == run.kept_after else ""),
             f"{entry['loss']:.4f}",
             *(formats.score_value(entry.get(key), name) for key in keys),
         ]
@@ -50,6 +50,16 @@ def evaluations(run: Run) -> ReportTable:
     ]
     headings = ("round", "training loss", *(formats.score_label(name, part) for part in parts))
     return text_table("evaluations", headings, rows)
+
+
+def chosen(run: Run) -> list[str]:
+    """Say which round was kept, and why a run ended early, where a run chose."""
+    made = [
+        f"Kept: the weights after round {run.kept_after} of {len(run.rounds)}, which have the best validation "
+        f"{run.score.name.replace('_', ' ')} of those that were evaluated; the scores are theirs."
+    ]
+    why = (run.summary or {}).get("stopped_early")
+    return [*(made if run.kept_after is not None else []), *([f"Ended early: {why}."] if why else [])]
 
 
 def failures(run: Run) -> ReportTable:

@@ -98,6 +98,7 @@ def _part(section: Section, drawn: Mapping[str, Figure]) -> dict[str, Any]:
                 "folder": run.folder,
                 "finished": run.summary is not None,
                 "rounds": len(run.rounds),
+                "chosen": details.chosen(run),
                 "tables": [details.evaluations(run), details.failures(run), details.units(run)],
                 "config": run.text,
             }

@@ -57,6 +57,12 @@ class Run:
         name = next((key.removeprefix("test_") for key in keys if key != "test_loss"), "accuracy")
         return Score(name=name, higher_is_better=name not in LOWER_IS_BETTER)
 
+    @property
+    def kept_after(self) -> int | None:
+        """After how many rounds the weights are those that are kept, if the run chose them by a score."""
+        chose = self.config.get("schedule.keep") == "best"
+        return self.summary.get("kept_after_rounds") if chose and self.summary is not None else None
+
     @cached_property
     def outcome(self) -> Mapping[str, Any]:
         """The summary, or as much of it as the rounds so far tell; with all clients' seconds of the whole run."""
