@@ -26,7 +26,6 @@ from typing import Any
 
 from convergence_conditions import COMPARED, CONDITIONS, SHOWN, TUNED
 from convergence_data import FIRST, SETS, files
-from convergence_flops import flops
 
 from spry.compare import tune
 from spry.compare.compare import COMPARISON, compare_methods
@@ -113,7 +112,7 @@ def _gathered(config: Config, folder: Path, seed: int) -> dict[str, Any]:
         row["accuracies"] = [_read(run / SUMMARY)["test_accuracy"] for run in runs]
         row["commits"] = sorted({_read(run / META)["commit"] for run in runs})
         if row["method"] in SHOWN or folder.name == TUNED:  # the others' costs are in no table
-            row["flops_per_client_round"] = flops(folder / f"{row['method']}-s{seed}")
+            row["flops_per_client_round"] = row["operations_per_client_round"]
     provenance = {
         **_read(folder / f"{result['rows'][0]['method']}-s{seed}" / META),
         "command": ["convergence.py"],

@@ -47,7 +47,8 @@ def equal(left, right):
 
 
 NUMBERS = {"method", "model", "dataset", "seed", "rounds", "test_accuracy", "generalized_accuracy"} | {
-    "personalized_accuracy", "score", "peak_bytes_above_model", "seconds_per_round",
+    "personalized_accuracy", "score", "peak_bytes_above_model", "seconds_per_round", "client_cpu_seconds",
+    "operations", "operations_per_client_round",
     "bytes_up_per_client_round", "bytes_down_per_client_round", "failed_replies",
 }  # fmt: skip
 
@@ -68,6 +69,9 @@ def test_every_method_runs_and_fills_its_folder(name, config, tmp_path):
         for client in entry["clients"]:
             assert (client["bytes_up"] > 0) == (name != "local")  # which sends nothing
             assert client["units"]
+            assert client["operations"] > 0 and client["cpu_seconds"] > 0
+        assert entry["operations"] == sum(client["operations"] for client in entry["clients"])
+    assert summary["operations"] == sum(entry["operations"] for entry in rounds)
     assert (folder / "adapter" / "adapter_config.json").is_file()
     assert json.loads((folder / "meta.json").read_text())["versions"]["torch"]
 

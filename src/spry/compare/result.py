@@ -65,7 +65,7 @@ def summarize_method(name: str, summaries: Sequence[Mapping[str, Any]]) -> dict[
         return fmean(known) if known else None
 
     def mean_of(key: str) -> float | None:
-        return mean([summary[key] for summary in summaries])
+        return mean([summary.get(key) for summary in summaries])
 
     return {
         "method": name,
@@ -77,6 +77,7 @@ def summarize_method(name: str, summaries: Sequence[Mapping[str, Any]]) -> dict[
         "peak_bytes_above_model": max(summary["peak_bytes_above_model"] for summary in summaries),
         "seconds_per_round": mean_of("seconds_per_round"),
         "client_seconds_per_round": mean_of("client_seconds_per_round"),
+        "operations_per_client_round": mean_of("operations_per_client_round"),
         "bytes_up_per_client_round": mean_of("bytes_up_per_client_round"),
         "bytes_down_per_client_round": mean_of("bytes_down_per_client_round"),
     }

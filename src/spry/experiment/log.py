@@ -28,6 +28,8 @@ def to_json(record: Round) -> dict[str, Any]:
         f"personalized_{record.score_name}": _score(record.personalized, record),
         "seconds": record.seconds,
         "client_seconds": sum(client.seconds for client in record.clients),
+        "client_cpu_seconds": sum(client.cpu_seconds for client in record.clients),
+        "operations": sum(client.operations or 0 for client in record.clients),
         "peak_bytes_above_model": record.peak_bytes,
         "bytes_up": sum(client.bytes_up for client in record.clients),
         "bytes_down": sum(client.bytes_down for client in record.clients),
@@ -126,6 +128,9 @@ def _client(client: ClientRecord) -> dict[str, Any]:
         "bytes_up": client.bytes_up,
         "bytes_down": client.bytes_down,
         "seconds": client.seconds,
+        "cpu_seconds": client.cpu_seconds,
+        "operations": client.operations,
+        "slowed": client.slowed,
         "peak_bytes_above_model": client.peak_bytes,
         "failed": client.failed,
     }

@@ -7,20 +7,26 @@ from statistics import median
 from typing import Any
 
 
-def client_seconds(rounds: Sequence[Mapping[str, Any]]) -> list[float]:
+def client_seconds(rounds: Sequence[Mapping[str, Any]], key: str = "client_seconds") -> list[float]:
     """Read each round's seconds of local training, of all clients together; NaN where the log has none.
 
-    A round in which memory was measured is slower for it; it counts as the median of the others, if there are any.
+    A round that was slowed by measuring memory or counting operations counts as the median of the others, if there are
+    any.
+
+    Args:
+        key: ``client_seconds`` for wall time, ``client_cpu_seconds`` for processor time.
     """
-    seconds = [
-        float("nan") if entry.get("client_seconds") is None else entry["client_seconds"] for entry in rounds
-    ]
-    usual = [each for each, entry in zip(seconds, rounds, strict=True) if not _measured(entry)]
+    seconds = [float("nan") if entry.get(key) is None else entry[key] for entry in rounds]
+    usual = [each for each, entry in zip(seconds, rounds, strict=True) if not _slowed(entry)]
     return [
-        median(usual) if usual and _measured(entry) else each
+        median(usual) if usual and _slowed(entry) else each
         for each, entry in zip(seconds, rounds, strict=True)
     ]
 
 
-def _measured(entry: Mapping[str, Any]) -> bool:
-    return any(client.get("peak_bytes_above_model") is not None for client in entry.get("clients", ()))
+def _slowed(entry: Mapping[str, Any]) -> bool:
+    """Before ``slowed`` was logged, only memory was measured."""
+    return any(
+        client.get("slowed", client.get("peak_bytes_above_model") is not None)
+        for client in entry.get("clients", ())
+    )

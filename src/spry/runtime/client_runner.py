@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from spry.core.keys import Key
 from spry.core.params import Params
@@ -16,6 +17,7 @@ from spry.measure.meter import peak_of
 from spry.runtime.executor import Completed
 from spry.runtime.records import ClientRecord
 from spry.runtime.sampling import validate_reply
+from spry.runtime.work import Work
 from spry.tasks.task import Metrics, Task
 from spry.wire.codec import encode_reply
 from spry.wire.messages import Order
@@ -30,6 +32,7 @@ class ClientRunner:
         evaluates: Whether the clients' held-out parts are evaluated.
         personalized: Whether that includes each client's model after local training.
         measures: Whether memory is measured.
+        work: What counts operations, for all rounds of a run.
     """
 
     algorithm: Algorithm
@@ -42,13 +45,14 @@ class ClientRunner:
     personalized: bool
     measures: bool
     device: str
+    work: Work
     eval_seconds: float = field(default=0.0, init=False)
 
     def __call__(self, order: Order) -> Completed:
         generalized = (
             self._evaluate(order.client, delivered(self.state, order.weights)) if self.evaluates else None
         )
-        result, seconds, peak = self._train(order)
+        result, spent = self._train(order)
         reply, failed = result.reply, validate_reply(result.reply)
         after = self.evaluates and self.personalized and failed is None
         record = ClientRecord(
@@ -59,25 +63,32 @@ class ClientRunner:
             loss=reply.loss,
             bytes_up=len(encode_reply(reply, order)) if self.algorithm.federated else 0,
             bytes_down=len(self.sent(order.client)) if self.algorithm.federated else 0,
-            seconds=seconds,
-            peak_bytes=peak,
             failed=failed,
+            **spent,
             generalized=generalized,
             personalized=self._evaluate(order.client, result.weights) if after else None,
         )
         return Completed(order, reply, record)
 
-    def _train(self, order: Order) -> tuple[ClientResult, float, int | None]:
+    def _train(self, order: Order) -> tuple[ClientResult, dict[str, Any]]:
+        """Train, and tell what of the record it cost."""
         done: list[ClientResult] = []
+        batches = self.clients.batches(order.client, order.round, self.key)
+        examples = self.clients.examples(order.client)
+        with self.work.steps(order, batches) as steps:
 
-        def step() -> None:
-            batches = self.clients.batches(order.client, order.round, self.key)
-            examples = self.clients.examples(order.client)
-            done.append(self.algorithm.train(self.task.loss, order, batches, examples))
+            def step() -> None:
+                done.append(self.algorithm.train(self.task.loss, order, steps, examples))
 
-        begun = time.perf_counter()
-        peak = peak_of(step, self.device) if self.measures else step()
-        return done[0], time.perf_counter() - begun, peak
+            begun, busy = time.perf_counter(), time.process_time()
+            peak = peak_of(step, self.device) if self.measures else step()
+            spent = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - busy}
+        return done[0], {
+            **spent,
+            "peak_bytes": peak,
+            "operations": steps.operations,
+            "slowed": self.measures or steps.counted,
+        }
 
     def _units(self, order: Order) -> tuple[str, ...]:
         trained = set(order.trained)

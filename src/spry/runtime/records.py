@@ -19,6 +19,10 @@ class ClientRecord:
         examples: How many training examples it owns.
         loss: Mean loss over its steps.
         seconds: Time of local training, evaluation left out.
+        cpu_seconds: Processor time of the same, all threads of the process together: where several clients train in one
+            process at once, it is of all of them.
+        operations: Floating-point operations of local training, see ``measure.operations``; None if not counted.
+        slowed: Whether measuring memory or counting operations slowed it.
         peak_bytes: Highest memory of local training above what was in use when it began; None if not measured.
         failed: Why its reply was dropped, or None.
         generalized: The global model on its held-out part, before local training; None if not evaluated.
@@ -33,6 +37,9 @@ class ClientRecord:
     bytes_up: int
     bytes_down: int
     seconds: float
+    cpu_seconds: float = 0.0
+    operations: int | None = None
+    slowed: bool = False
     peak_bytes: int | None = None
     failed: str | None = None
     generalized: Metrics | None = None

@@ -18,6 +18,7 @@ from spry.runtime.client_runner import ClientRunner
 from spry.runtime.executor import Completed, Executor, Failure, InProcess
 from spry.runtime.records import ClientRecord, Round
 from spry.runtime.sampling import sample, untrained
+from spry.runtime.work import Work
 from spry.tasks.task import Metrics, Task
 from spry.wire.messages import Answer, Order
 
@@ -63,9 +64,12 @@ def _failed(order: Order, reason: str) -> ClientRecord:
 
 
 @dataclass
-class _Peak:
-    """Decides which rounds are measured: the first one, and each whose clients ask for more directions than before."""
+class _Measured:
+    """What is known of costs so far, and which rounds are measured: the first, and each that asks for more directions
+    than all before it.
+    """
 
+    work: Work = field(default_factory=Work)
     most_directions: int = -1
     peak_bytes: int = 0
 
@@ -119,7 +123,7 @@ def simulate(
     """
     clients = data.encode(cast(Encoder, task)) if isinstance(data, ClientData) else data
     state = algorithm.init(task.init()) if state is None else state
-    downlink, executor, peak = downlink or full(algorithm), executor or InProcess(), _Peak()
+    downlink, executor, measured = downlink or full(algorithm), executor or InProcess(), _Measured()
     while state.round < rounds:
         number, begun = state.round, time.perf_counter()
         chosen = sample(clients.trainable(), clients_per_round, number, key)
@@ -134,8 +138,9 @@ def simulate(
             key=key,
             evaluates=(number + 1) % evaluate_every == 0 or number + 1 == rounds,
             personalized=personalized,
-            measures=peak.measures(orders),
+            measures=measured.measures(orders),
             device=device,
+            work=measured.work,
         )
         cohort = _Cohort(orders)
         state = downlink.absorb(state, orders, key, cohort.answers(executor, runner))
@@ -149,7 +154,7 @@ def simulate(
             clients=records,
             untrained_units=untrained(algorithm.units, trained),
             seconds=seconds,
-            peak_bytes=peak.take(records),
+            peak_bytes=measured.take(records),
             score_name=task.score.name,
             **(_evaluated(task, state, clients) if runner.evaluates else {}),
         )
