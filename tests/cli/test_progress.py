@@ -127,7 +127,7 @@ def test_what_the_user_should_know_is_under_the_first_line(monkeypatch, tmp_path
     monkeypatch.setattr(screen, "err", lambda: console)
     with Watch() as watch:
         watch.show("spry", replace(started(tmp_path), notes=["torch was 1.0, is 2.0"]))
-    assert console.file.getvalue().splitlines()[2:] == ["torch was 1.0, is 2.0"]
+    assert console.file.getvalue().splitlines()[2:] == ["note: torch was 1.0, is 2.0"]
 
 
 def test_numbers_that_are_not_finite_become_null(capsys):

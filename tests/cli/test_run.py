@@ -206,5 +206,5 @@ def test_the_installed_command_runs(tiny_config, tmp_path):
     opening, _, *data, evaluation = (line for line in done.stderr.splitlines() if not line.startswith(" "))
     assert evaluation.startswith("round 1/1  loss ")
     assert "1 round" in opening and all(
-        line.split(":")[0] in {"data", "training part", "test part", "note"} for line in data
+        line.split(":")[0] in {"data", "classes", "tokens", "clients", "left out", "note"} for line in data
     )

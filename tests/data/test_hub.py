@@ -99,7 +99,7 @@ def test_training_examples_without_a_label_are_left_out(parts):
     parts |= {"train": part(["a", "b", "c"], [1, -1, 0])}
     found = datasets.load_splits("owner/reviews", text="sentence")
     assert (found.train.texts, found.train.labels) == (["a", "c"], [1, 0])
-    assert "1 left out (label -1, which stands for no label: row 2)" in found.facts.lines()[0]
+    assert found.facts.lines()[-1] == "left out: 1 row (label -1, which stands for no label: row 2)"
 
 
 def test_a_test_part_without_a_label_column_is_passed_over(parts):
@@ -118,3 +118,35 @@ def test_a_folder_laid_out_like_a_hub_data_set_is_read_by_the_library_itself(tmp
     train, test = hub.tables(str(folder), Columns(text=("sentence",)))
     assert train.column("label") == ["positive", "negative", "positive"]
     assert test.column("sentence") == ["dull"]
+
+
+def test_a_hub_out_of_reach_is_not_asked_again_and_again(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for offline in (library.config, huggingface_hub.constants):
+        monkeypatch.setattr(offline, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(library.config, "HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda _: pytest.fail("it waited"))
+    with pytest.raises(DataError, match=r"not in the cache of the Hub; http://127.0.0.1:9 cannot be reached"):
+        datasets.load_splits("owner/reviews")
+    assert not library.config.HF_HUB_OFFLINE
+
+
+def test_one_of_several_data_sets_is_chosen_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "glue"
+    folder.mkdir()
+    listed = "".join(f"- config_name: {name}\n  data_files: {name}.parquet\n" for name in ("mrpc", "sst2"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n{listed}---\n", encoding="utf-8")
+    for name, rows in (("mrpc", [0, 1]), ("sst2", [2, 1])):
+        TRAIN.select(rows).to_parquet(folder / f"{name}.parquet")
+    with pytest.raises(
+        DataError, match=r"several data sets \(mrpc, sst2\). Choose one: data.subset=mrpc, or"
+    ):
+        datasets.load_splits(str(folder), text="sentence")
+    with pytest.raises(DataError, match=r"no subset 'sst'. Did you mean 'sst2'"):
+        datasets.load_splits(str(folder), text="sentence", subset="sst")
+    found = datasets.load_splits(str(folder), text="sentence", subset="sst2", encoding="cp1252")
+    assert found.train.texts == ["fine", "bad"]
+    assert [note.split(" = ")[0] for note in found.without_effect] == ["encoding"]

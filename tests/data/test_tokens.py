@@ -90,10 +90,6 @@ def test_texts_without_marks_get_the_tokens_they_always_had(tiny_tokenizer):
 @pytest.mark.parametrize(("length", "cut"), [(5, [False, True, False]), (6, [False, False, False])])
 def test_what_is_cut_and_what_is_marked_is_counted(tiny_tokenizer, length, cut):
     texts = ["good film", "a very good film", "plot"]
-    assert tokenise(texts, tiny_tokenizer, max_length=length).cut == cut
     dataset = Dataset(name="t", texts=[*texts, "[SEP]"], labels=[0] * 4, label_names=("a", "b"))
     encoded = encode(dataset, tiny_tokenizer, max_length=length, pad=0)
     assert (encoded.cut, encoded.marked) == (sum(cut), 1)
-    notes = encoded.notes()
-    assert notes[-1].endswith("which was read as words: 1.")
-    assert (notes[0] == "1 of 4 texts (25.0%) are longer than 5 tokens and were cut.") == any(cut)

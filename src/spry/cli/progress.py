@@ -73,7 +73,7 @@ class Watch:
             for line, look in [
                 *((line, "") for line in recipe),
                 *((line, "dim") for line in event.data),
-                *((note, "yellow") for note in event.notes),
+                *((f"note: {note}", "yellow") for note in event.notes),
             ]:
                 if line not in self._told:  # the runs of a comparison read the same data
                     self._told.add(line)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,9 @@ from spry.data import clients, partition
 from spry.data.batches import EvaluationBatches
 from spry.data.dataset import Dataset, Splits
 from spry.data.datasets import load_splits
-from spry.data.encoded import Encoded
+from spry.data.encoded import Encoded, needed_length
+from spry.data.examples import Blank
+from spry.data.facts import ClientFacts, TokenFacts
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out_validation
 
@@ -29,7 +32,7 @@ class Encoder(Protocol):
     @property
     def max_length(self) -> int: ...
 
-    def encode(self, dataset: Dataset, *, max_length: int) -> Encoded: ...
+    def encode(self, dataset: Dataset, *, max_length: int | None) -> Encoded: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +43,7 @@ class ClientData:
         splits: The text; its training part is dealt, its other parts are the server's.
         dealt: Indices of each client's examples, by the client's name.
         key: The run's key: it chooses the examples that clients hold out.
+        dealt_by: How it was dealt, in words.
         held_out: Share of each client's examples kept for evaluation, in [0, 1).
         batch_size: Examples per training batch, >= 1.
         epochs: Passes over a client's examples in a round, >= 1.
@@ -49,6 +53,7 @@ class ClientData:
     splits: Splits
     dealt: Mapping[str, NDArray[np.int32]]
     key: Key
+    dealt_by: str = "dealt by hand"
     held_out: float = 0.2
     batch_size: int = 8
     epochs: int = 1
@@ -59,13 +64,18 @@ class ClientData:
         return tuple(self.splits.train.label_names)
 
     def encode(self, task: Encoder, *, max_length: int | None = None) -> Federation:
-        """Tokenise all text for a task, cut after ``max_length`` tokens: by default what the model takes."""
-        length = min(max_length or task.max_length, task.max_length)
-        train = task.encode(self.splits.train, max_length=length)
+        """Tokenise all text for a task.
+
+        Args:
+            max_length: Tokens after which a text is cut; None takes what 95 % of the training texts do not exceed, as
+                far as the model takes as many.
+        """
+        train = task.encode(self.splits.train, max_length=max_length)
         test, validation = (
-            EvaluationBatches(data=task.encode(part, max_length=length)) if part else ()
+            EvaluationBatches(data=task.encode(part, max_length=train.max_length)) if part else ()
             for part in (self.splits.test, self.splits.validation)
         )
+        tokens = _token_facts(train, task.max_length, given=max_length is not None)
         return Federation(
             clients=clients.make(self.dealt, train, self.key.fold("held out"), held_out=self.held_out),
             test=test,
@@ -73,8 +83,35 @@ class ClientData:
             batch_size=self.batch_size,
             epochs=self.epochs,
             steps=self.steps,
-            notes=tuple(train.notes()),
+            facts=replace(self.splits.facts, tokens=tokens, clients=self._client_facts()),
         )
+
+    def _client_facts(self) -> ClientFacts:
+        sizes = [len(places) for places in self.dealt.values()]
+        some = [size for size in sizes if size] or [0]
+        return ClientFacts(
+            number=len(sizes),
+            dealt=self.dealt_by,
+            least=min(some),
+            median=round(median(some)),
+            most=max(some),
+            empty=sizes.count(0),
+            held_out=self.held_out,
+        )
+
+
+def _token_facts(train: Encoded, most: int, *, given: bool) -> TokenFacts | None:
+    if train.whole is None or train.max_length is None:
+        return None
+    return TokenFacts(
+        median=round(median(train.whole.tolist())),
+        longest=int(train.whole.max()),
+        max_length=train.max_length,
+        given=given,
+        share_cut=train.cut / len(train),
+        needed=needed_length(train.whole, most),
+        marked=train.marked,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,36 +138,45 @@ class LabelledText:
         """
         train, here = self.splits.train, key.fold("partition")
         if train.groups is not None:
-            dealt = partition.natural(train)
+            dealt, how = partition.natural(train), "by natural ids"
         elif alpha is None:
-            dealt = partition.iid(train, clients, here)
+            dealt, how = partition.iid(train, clients, here), "iid"
         else:
-            dealt = partition.dirichlet(train, clients, alpha, here)
+            dealt, how = partition.dirichlet(train, clients, alpha, here), f"Dirichlet {alpha}"
         try:
-            return ClientData(splits=self.splits, dealt=dealt, key=key, **training)
+            return ClientData(splits=self.splits, dealt=dealt, key=key, dealt_by=how, **training)
         except TypeError as error:
             raise DataError(f"partition was given {sorted(training)}: {error}") from error
 
 
 def load_dataset(
-    name: str,
+    source: Any,
     *,
     text: str | Sequence[str] = "text",
     label: str = "label",
     group: str | None = None,
-    test: str | None = None,
+    test: Any = None,
     validation: float = 0.0,
+    subset: str | None = None,
+    encoding: str | None = None,
+    separator: str | None = None,
+    blank: Blank = "error",
 ) -> LabelledText:
-    """Load labelled text by the name of a built-in data set, the path of a file, or a name on the Hub.
+    """Load labelled text by name, or take it from memory.
 
     Args:
-        name: ``tweets`` or ``bbc-news``, a file, or a Hub name.
+        source: ``tweets`` or ``bbc-news``, a file, a folder, or a Hub name; or a ``datasets.Dataset`` or
+            ``DatasetDict``, a pandas frame, a list of dicts, or a dict of lists.
         text: The text column, or two of them for pairs such as premise and hypothesis.
         label: The label column.
         group: The column of natural client ids, if the data is to be dealt by it.
-        test: A file with the test part beside a file, the name of a part for a Hub data set; where there is none, a
-            fifth of the training part is held out.
+        test: The test part: a file or object of its own, or the name of a part of a Hub data set or ``DatasetDict``;
+            where there is none, a fifth of the training part is held out.
         validation: Share of the training part held out to choose by, in [0, 1).
+        subset: Which data set, where the Hub has several under a name, as ``mrpc`` of ``glue``.
+        encoding: How a text file is encoded; None reads UTF-8, and UTF-16 with a byte order mark.
+        separator: What stands between the cells of a text file; None finds it.
+        blank: ``"error"`` refuses empty texts, labels and ids, ``"skip"`` leaves their rows out and counts them.
 
     Returns:
         The text, to be dealt with ``partition``.
@@ -138,5 +184,16 @@ def load_dataset(
     Raises:
         DataError: If the source cannot be found or read.
     """
-    splits = load_splits(name, text=text, label=label, group=group, test=test, test_fraction=TEST_SHARE)
+    splits = load_splits(
+        source,
+        text=text,
+        label=label,
+        group=group,
+        test=test,
+        test_fraction=TEST_SHARE,
+        subset=subset,
+        encoding=encoding,
+        separator=separator,
+        blank=blank,
+    )
     return LabelledText(splits=hold_out_validation(splits, validation) if validation else splits)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from spry.core.errors import DataError, nearest
-from spry.data.facts import Facts, Reading
+from spry.core.keys import Key
+from spry.data.facts import Facts
+from spry.data.reading import Reading
 
 Text = str | tuple[str, str]
 """One text, or a pair such as premise and hypothesis."""
@@ -74,8 +76,12 @@ class Dataset:
 class Splits:
     """A data set for training, and its test part, ``official`` if it is the source's own, where there is one.
 
-    ``validation`` is what was held out of the training part to choose by. ``duplicates`` counts the examples dropped
-    from ``train`` because their texts are in a part that was held out.
+    Args:
+        validation: What was held out of the training part to choose by.
+        duplicates: Examples dropped from ``train`` because their texts are in a part that was held out.
+        test_unused: Test examples that were left out, because fewer were asked for.
+        validation_unused: The same of the validation part.
+        without_effect: What was asked for in vain, a sentence each.
     """
 
     train: Dataset
@@ -83,6 +89,23 @@ class Splits:
     validation: Dataset | None = None
     official: bool = False
     duplicates: int = 0
+    test_unused: int = 0
+    validation_unused: int = 0
+    without_effect: tuple[str, ...] = ()
+
+    def shortened(self, most: int) -> Splits:
+        """Keep so many random examples of the test and validation parts, the same for every seed.
+
+        So runs are compared on one test.
+        """
+        test, validation = (part and _some(part, most) for part in (self.test, self.validation))
+        return replace(
+            self,
+            test=test,
+            validation=validation,
+            test_unused=self.test_unused + len(self.test or ()) - len(test or ()),
+            validation_unused=self.validation_unused + len(self.validation or ()) - len(validation or ()),
+        )
 
     def relabelled(self, order: Sequence[str]) -> Splits:
         test, validation = (part and part.relabelled(order) for part in (self.test, self.validation))
@@ -104,6 +127,9 @@ class Splits:
             duplicates=self.duplicates,
             overlap=sum(text in tested for text in self.train.texts),
             contradictions=sum(len(found) > 1 for found in labels.values()),
+            test_unused=self.test_unused,
+            validation_unused=self.validation_unused,
+            without_effect=self.without_effect,
         )
 
     @cached_property
@@ -114,6 +140,12 @@ class Splits:
             content = None if part is None else _content(part)
             digest.update(repr(content).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
+
+
+def _some(part: Dataset, most: int) -> Dataset:
+    if len(part) <= most:
+        return part
+    return part.select(sorted(Key(0).permutation(len(part), "test examples")[:most]))
 
 
 def _content(part: Dataset) -> tuple[object, ...]:

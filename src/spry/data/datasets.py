@@ -1,59 +1,125 @@
-"""Finds a data set by name: built in, a file or folder of your own, or on the Hub."""
+"""Finds a data set: built in, a file or folder of your own, on the Hub, or an object in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from spry.core.errors import DataError, nearest
-from spry.data import hub
+from spry.data import hub, memory
 from spry.data.builtin import BUILTINS, load_builtin
 from spry.data.dataset import Splits
 from spry.data.examples import Blank, build_dataset
-from spry.data.files import ENDINGS, ending, read_table
+from spry.data.files import looks_local, read_table
 from spry.data.holdout import hold_out
-from spry.data.table import Columns
+from spry.data.table import Columns, Table
 
 
 def load_splits(
-    name: str,
+    source: Any,
     *,
     text: str | Sequence[str] = "text",
     label: str = "label",
     group: str | None = None,
-    test: str | None = None,
+    test: Any = None,
     test_fraction: float | None = None,
     subset: str | None = None,
     encoding: str | None = None,
     separator: str | None = None,
     blank: Blank = "error",
 ) -> Splits:
-    """Load labelled text: a built-in data set, a file or folder, or a name on the Hub; see ``load_dataset``.
+    """Load labelled text; see ``load_dataset``, which has the same arguments.
 
     Args:
-        name: As there. A built-in data set has its own columns and ignores all arguments below.
+        source: As there. A built-in data set has its own columns, and the arguments below have no effect on it.
         test_fraction: Share of the training part to hold out, in (0, 1), where there is no official test part; None
             holds out nothing. The same examples are held out in every run.
-        encoding: How a text file is encoded; None reads UTF-8, and UTF-16 with a byte order mark.
-        blank: ``"error"`` refuses empty texts, labels and ids, ``"skip"`` leaves their rows out and counts them.
     """
-    if name in BUILTINS:
-        return load_builtin(name)
-    path = Path(name)
+    source = os.fspath(source) if isinstance(source, os.PathLike) else source
     columns = Columns(text=(text,) if isinstance(text, str) else tuple(text), label=label, group=group)
-    if path.is_file() or (ending(path) in ENDINGS and not path.exists()):
-        files = [name, *([test] if test else [])]
-        tables = [read_table(Path(file), columns, encoding=encoding, separator=separator) for file in files]
-    else:
-        if "/" not in name and not path.exists() and nearest(name, BUILTINS).startswith("Did you mean"):
-            raise DataError(f"There is no data set {name!r}. {nearest(name, BUILTINS)}")
-        tables = hub.tables(name, columns, subset=subset, test=test)
-    train = build_dataset(tables[0], columns, name=path.name if path.exists() else name, blank=blank)
+    asked = {"subset": subset, "encoding": encoding, "separator": separator}
+    if isinstance(source, str) and source in BUILTINS:
+        return _builtin(
+            source, columns, {**asked, "test": test, "blank": None if blank == "error" else blank}
+        )
+    tables, name = _tables(source, columns, test, **asked)
+    train = build_dataset(tables[0], columns, name=name, blank=blank)
+    without_effect = tuple(_without_effect(tables, source, asked))
     if len(tables) > 1:
         columns = replace(columns, group=None)  # only training examples are dealt
-        held = build_dataset(
-            tables[1], columns, name=f"{train.name} (test)", names=train.label_names, blank=blank
+        held = build_dataset(tables[1], columns, name=f"{name} (test)", names=train.label_names, blank=blank)
+        return Splits(train=train, test=held, official=True, without_effect=without_effect)
+    whole = Splits(train=train) if test_fraction is None else hold_out(train, test_fraction)
+    return replace(whole, without_effect=without_effect)
+
+
+def _builtin(name: str, columns: Columns, asked: Mapping[str, Any]) -> Splits:
+    if columns.group is not None:
+        raise DataError(
+            f"{name}: has no column of client ids, {columns.group!r} or other. Deal its examples iid or by Dirichlet."
         )
-        return Splits(train=train, test=held, official=True)
-    return Splits(train=train) if test_fraction is None else hold_out(train, test_fraction)
+    plain = Columns()
+    given = {
+        **asked,
+        "text": None if columns.text == plain.text else columns.text,
+        "label": None if columns.label == plain.label else columns.label,
+    }
+    told = f"has no effect: {name} is built in, and has its own columns and test part."
+    return replace(
+        load_builtin(name),
+        without_effect=tuple(
+            f"{what} = {value!r} {told}" for what, value in given.items() if value is not None
+        ),
+    )
+
+
+def _tables(
+    source: Any, columns: Columns, test: Any, *, subset: str | None, **form: str | None
+) -> tuple[list[Table], str]:
+    """The tables of the training part and any test part, and the name of the data set."""
+    if isinstance(source, str):
+        path = Path(source).expanduser()
+        if path.is_file() or (looks_local(source) and not path.is_dir()):
+            return [read_table(path, columns, **form), *_held(test, columns, form)], path.name
+        if "/" not in source and not path.is_dir() and nearest(source, BUILTINS).startswith("Did you mean"):
+            raise DataError(f"There is no data set {source!r}. {nearest(source, BUILTINS)}")
+        name, place = (path.name, str(path)) if path.is_dir() else (source, source)
+        parts = partial(hub.tables, place, columns, subset=subset)
+    else:
+        name = "data"  # whatever holds it, so that the same examples are held out
+        if not memory.has_parts(source):
+            return [memory.table_of(source, columns), *_held(test, columns, form)], name
+        parts = partial(hub.of_parts, source, type(source).__name__, columns)
+    if test is None or isinstance(test, str):
+        return parts(test=test), name
+    return [parts()[0], *_held(test, columns, form)], name
+
+
+def _held(test: Any, columns: Columns, form: Mapping[str, str | None]) -> list[Table]:
+    """The table of a test part that is a file or an object of its own."""
+    if test is None:
+        return []
+    columns = replace(columns, group=None)  # only training examples are dealt
+    if isinstance(test, str | os.PathLike):
+        return [read_table(Path(test).expanduser(), columns, **form)]
+    return [memory.table_of(test, columns, source="test")]
+
+
+def _without_effect(tables: Sequence[Table], source: Any, asked: Mapping[str, Any]) -> list[str]:
+    """Name what was asked for, and means nothing for what was found."""
+    formats = [table.format for table in tables]
+    separated = any(format.startswith(("CSV", "TSV")) for format in formats)
+    of_use = {
+        "encoding": separated or any(format.startswith("JSON") for format in formats),
+        "separator": separated,
+        "subset": formats[0] == "data set" and isinstance(source, str) and not hub.is_saved(source),
+    }
+    return [
+        f"{what} = {value!r} has no effect on {tables[0].source} ({formats[0]})."
+        for what, value in asked.items()
+        if value is not None and not of_use[what]
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from io import StringIO
 from typing import Any
 
 from spry.core.errors import DataError
-from spry.data.facts import quantity
+from spry.data.reading import quantity
 from spry.data.table import Columns
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
+_SPELLED = {"\\t": "\t", **{name: mark for mark, name in SEPARATORS.items()}}
+_DECLARED = re.compile(r"""\s*"?sep=(.)"?[;,]*\r?\n""", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,34 @@ def separator(text: str, columns: Columns, told: str) -> str:
         return len(set(columns.names) & set(names)), candidate == told and len(names) > 1, len(names)
 
     return max(dict.fromkeys((told, *SEPARATORS)), key=fit)
+
+
+def given_separator(given: str, source: str) -> str:
+    """Take a separator as it was given: one character, or the name of a common one, such as ``tab``."""
+    chosen = _SPELLED.get(given.lower(), given)
+    if len(chosen) != 1:
+        raise DataError(
+            f"{source}: the separator is {given!r}. Allowed: one character, such as ';', or one of "
+            f"{', '.join(SEPARATORS.values())}."
+        )
+    return chosen
+
+
+def declared_separator(text: str) -> tuple[str, str | None]:
+    """Take Excel's first line ``sep=;`` for what it is; the lines below keep their numbers."""
+    found = _DECLARED.match(text)
+    return (text, None) if found is None else ("\n" + text[found.end() :], found[1])
+
+
+def is_tabular(text: str, columns: Columns, separator: str) -> bool:
+    """Whether the first line names a wanted column, or has several cells, as many as the second."""
+    lines = (line for line in StringIO(text, newline="") if line.strip())
+    rows = csv.reader(lines, delimiter=separator)
+    try:
+        names, first = _names(next(rows, [])), next(rows, [])
+    except csv.Error:
+        return False
+    return bool(set(columns.names) & set(names)) or len(names) == len(first) > 1
 
 
 def heads(text: str, columns: Columns, told: str) -> bool:

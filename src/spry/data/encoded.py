@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spry.data.dataset import Dataset
+from spry.data.dataset import Dataset, Text
 from spry.data.tokens import Tokenizer, tokenise
 
 Batch = Mapping[str, Tensor]
 """CPU tensors whose first dimension counts examples: ``input_ids``, ``attention_mask``, ``labels``, ..."""
 
+COVERED = 0.95
+"""Share of the texts that are not cut where no length is given."""
+FEWEST = 8
+"""Tokens that are kept at least where no length is given."""
 _CHUNK = 1024
 
 
@@ -28,7 +32,8 @@ class Encoded:
         starts: Where each example begins, shape (N + 1,).
         labels: One class per example, shape (N,).
         pad: The token that fills short rows.
-        cut: Examples of which only the beginning was kept.
+        max_length: Tokens after which a text was cut; None if none was.
+        whole: Tokens per example before it was cut, shape (N,); None if nothing was.
         marked: Examples whose texts write a special token of the model, such as ``[SEP]``; it was read as words.
     """
 
@@ -36,7 +41,8 @@ class Encoded:
     starts: NDArray[np.int64]
     labels: Tensor
     pad: int
-    cut: int = 0
+    max_length: int | None = None
+    whole: NDArray[np.int64] | None = None
     marked: int = 0
 
     def __len__(self) -> int:
@@ -48,22 +54,14 @@ class Encoded:
         return np.diff(self.starts)
 
     @property
+    def cut(self) -> int:
+        """Examples of which a part was left out."""
+        return 0 if self.whole is None else int((self.whole > self.lengths).sum())
+
+    @property
     def nbytes(self) -> int:
         tensors = (*self.fields.values(), self.labels)
         return sum(t.numel() * t.element_size() for t in tensors) + self.starts.nbytes
-
-    def notes(self) -> list[str]:
-        notes = []
-        if self.cut:
-            share, most = self.cut / len(self), int(self.lengths.max())
-            notes.append(
-                f"{self.cut:,} of {len(self):,} texts ({share:.1%}) are longer than {most} tokens and were cut."
-            )
-        if self.marked:
-            notes.append(
-                f"texts with a special token of the model, which was read as words: {self.marked:,}."
-            )
-        return notes
 
     def batch(self, places: Iterable[int]) -> Batch:
         """Put B examples side by side, padded on the right to the longest of them.
@@ -87,24 +85,80 @@ class Encoded:
         return {**batch, "attention_mask": mask, "labels": self.labels[chosen].to(torch.int64)}
 
 
-def encode(dataset: Dataset, tokenizer: Tokenizer, *, max_length: int, pad: int) -> Encoded:
-    """Tokenise a data set once, keeping ``max_length`` tokens of an example, special ones included."""
-    flat: dict[str, list[Tensor]] = {}
-    lengths, cut, marked = [0], 0, 0
-    for start in range(0, len(dataset), _CHUNK):
-        texts = dataset.texts[start : start + _CHUNK]
-        tokens = tokenise(texts, tokenizer, max_length=max_length, first=start + 1)
-        lengths += [len(ids) for ids in tokens.fields["input_ids"]]
-        cut += sum(tokens.cut)
-        marked += sum(tokens.marked)
-        for name, values in tokens.fields.items():
-            kind = torch.int32 if name == "input_ids" else torch.int8
-            flat.setdefault(name, []).append(torch.tensor([v for row in values for v in row], dtype=kind))
+def encode(
+    dataset: Dataset,
+    tokenizer: Tokenizer,
+    *,
+    max_length: int | None = None,
+    most: int | None = None,
+    pad: int,
+) -> Encoded:
+    """Tokenise a data set, keeping ``max_length`` tokens of an example, special ones included.
+
+    Args:
+        max_length: None keeps what the texts need: the 95th percentile of their tokens, at most ``most``.
+        most: The most tokens that the model takes; None if there is no bound.
+    """
+    starts = range(0, len(dataset), _CHUNK)
+    chunks = [_chunk(dataset.texts[start : start + _CHUNK], tokenizer, start) for start in starts]
+    whole = np.concatenate([chunk.lengths for chunk in chunks])
+    length = needed_length(whole, most) if max_length is None else max_length
+    kept = [_cut(chunk, tokenizer, length) for chunk in chunks]
+    lengths = np.concatenate([[0], *(chunk.lengths for chunk in kept)])
     return Encoded(
-        fields={name: torch.cat(pieces) for name, pieces in flat.items()},
+        fields={name: torch.cat([chunk.fields[name] for chunk in kept]) for name in kept[0].fields},
         starts=np.cumsum(lengths, dtype=np.int64),
         labels=torch.tensor(dataset.labels, dtype=torch.int32),
         pad=pad,
-        cut=cut,
-        marked=marked,
+        max_length=length,
+        whole=whole,
+        marked=sum(chunk.marked for chunk in chunks),
     )
+
+
+def needed_length(lengths: NDArray[np.int64], most: int | None = None) -> int:
+    """The tokens that 95 % of texts do not exceed, at least 8, at most ``most``."""
+    needed = max(FEWEST, int(np.quantile(lengths, COVERED, method="inverted_cdf")))
+    return needed if most is None else min(needed, most)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Chunk:
+    """Some texts, their tokens in flat tensors, and how many each has."""
+
+    texts: Sequence[Text]
+    fields: Mapping[str, Tensor]
+    lengths: NDArray[np.int64]
+    marked: int
+
+
+def _chunk(texts: Sequence[Text], tokenizer: Tokenizer, start: int) -> _Chunk:
+    tokens = tokenise(texts, tokenizer, first=start + 1)
+    return _Chunk(
+        texts=texts,
+        fields={name: _flat(name, rows) for name, rows in tokens.fields.items()},
+        lengths=np.asarray([len(ids) for ids in tokens.fields["input_ids"]], dtype=np.int64),
+        marked=sum(tokens.marked),
+    )
+
+
+def _cut(chunk: _Chunk, tokenizer: Tokenizer, length: int) -> _Chunk:
+    """Tokenise the long texts again: only the tokenizer knows which of their tokens to keep."""
+    long = np.flatnonzero(chunk.lengths > length).tolist()
+    if not long:
+        return chunk
+    tokens = tokenise([chunk.texts[place] for place in long], tokenizer, max_length=length)
+    fields = {}
+    for name, flat in chunk.fields.items():
+        rows = list(torch.split(flat, chunk.lengths.tolist()))
+        for place, row in zip(long, tokens.fields[name], strict=True):
+            rows[place] = _flat(name, [row])
+        fields[name] = torch.cat(rows)
+    lengths = chunk.lengths.copy()
+    lengths[long] = [len(ids) for ids in tokens.fields["input_ids"]]
+    return replace(chunk, fields=fields, lengths=lengths)
+
+
+def _flat(name: str, rows: Sequence[Sequence[int]]) -> Tensor:
+    kind = torch.int32 if name == "input_ids" else torch.int8
+    return torch.tensor([value for row in rows for value in row], dtype=kind)

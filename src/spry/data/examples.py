@@ -9,8 +9,8 @@ from spry.core.errors import DataError, nearest
 from spry.data import cells
 from spry.data.classes import number_labels
 from spry.data.dataset import Dataset
-from spry.data.facts import LeftOut, Reading, quantity
 from spry.data.labels import clean
+from spry.data.reading import LeftOut, Reading, quantity
 from spry.data.table import Columns, Table
 
 Blank = Literal["error", "skip"]
@@ -89,7 +89,7 @@ def _empty(
             raise DataError(
                 f"{_where(table, column)}: {len(rows)} of {len(values)} rows have an empty {what} "
                 f"({cells.rows([row + 1 for row in rows])}). Fill them in or remove them; "
-                "blank = 'skip' leaves them out."
+                "data.blank=skip, or blank='skip' in Python, leaves them out."
             )
         found[f"empty {what} in column {column!r}"] = rows
     return found

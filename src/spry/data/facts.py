@@ -1,64 +1,106 @@
-"""What was read of a source, for whoever wants to know what a run learns from."""
+"""What a run learns from: what was read, how it was divided, cut and dealt, and what looks odd."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from spry.data.reading import Reading, quantity
 
-def quantity(number: int, noun: str) -> str:
-    """Write a number of things: ``1 row``, ``1,000 rows``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """Rows of a source that are no examples, for one reason; ``first`` are up to five of their numbers, from 1."""
-
-    reason: str
-    rows: int
-    first: tuple[int, ...]
-
-    def __str__(self) -> str:
-        shown = ", ".join(map(str, self.first)) + (", ..." if self.rows > len(self.first) else "")
-        return f"{self.rows:,} left out ({self.reason}: row {shown})"
+_LISTED = 70  # characters of classes with their counts; longer lists are summed up
+_MUCH = 0.1  # a share of texts that is worth a warning if it is cut
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How one source was read.
+class TokenFacts:
+    """Tokens of the training texts, the model's own marks included, before anything was cut.
 
     Args:
-        size: Bytes of the file; None if there is no single file.
-        left_out: Rows that became no examples, by reason.
-        notes: Sentences on what was changed, or looks odd.
+        max_length: Tokens after which a text was cut.
+        given: Whether that was asked for, rather than found from the texts.
+        share_cut: Share of the texts that were cut.
+        needed: Tokens that 95 % of the texts do not exceed, as far as the model takes as many.
+        marked: Texts that write a special token of the model, such as ``[SEP]``; it was read as words.
     """
 
-    source: str
-    format: str
-    rows: int
-    size: int | None = None
-    left_out: tuple[LeftOut, ...] = ()
-    notes: tuple[str, ...] = ()
+    median: int
+    longest: int
+    max_length: int
+    given: bool
+    share_cut: float
+    needed: int
+    marked: int = 0
 
     def __str__(self) -> str:
-        return "; ".join([
-            f"{self.source} ({self.format}, {quantity(self.rows, 'row')})",
-            *map(str, self.left_out),
-        ])
+        told = f"tokens: median {self.median:,}, longest {self.longest:,}"
+        if not self.share_cut:
+            return f"{told}; no text is cut"
+        limited = "the most that the model takes" if self.share_cut > 0.05 else "their 95th percentile"
+        why = "model.max_length" if self.given else limited
+        return f"{told}; {self.share_cut:.1%} of texts are cut, at {self.max_length:,} ({why})"
+
+    def notes(self) -> list[str]:
+        notes = []
+        if self.share_cut >= _MUCH:
+            notes.append(
+                f"{self.share_cut:.1%} of the texts are cut at {self.max_length:,} tokens: {self._why()}."
+            )
+        if self.marked:
+            told = quantity(self.marked, "text")
+            notes.append(f"{told} with a special token of the model, which was read as words.")
+        return notes
+
+    def _why(self) -> str:
+        if self.needed > self.max_length:
+            return f"unset model.max_length, and it is {self.needed:,}, which 95 % of them do not exceed"
+        return "the model takes no more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientFacts:
+    """How the training examples lie with the clients.
+
+    Args:
+        dealt: By what, such as ``Dirichlet 1.0``.
+        least: Examples of the smallest client that has any.
+        empty: Clients without an example.
+        held_out: Share of its examples that each client keeps for evaluation.
+    """
+
+    number: int
+    dealt: str
+    least: int
+    median: int
+    most: int
+    empty: int
+    held_out: float
+
+    def __str__(self) -> str:
+        many = (
+            f"{self.least:,} examples each"
+            if self.least == self.most
+            else f"{self.least:,} to {self.most:,} examples, median {self.median:,}"
+        )
+        told = [f"clients: {self.number:,} ({self.dealt}), {many}"]
+        told += [f"{self.empty:,} without any"] if self.empty else []
+        told += [f"{self.held_out:.0%} of each kept to evaluate on"] if self.held_out else []
+        return "; ".join(told)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a data set consists of after reading and dividing.
+    """What a data set consists of after reading and dividing, and, once that is done, cutting and dealing.
 
     Args:
         train: Training examples by class, in the classes' order.
         official: Whether the test part is the source's own.
         duplicates: Training examples dropped because their texts are in a part that was held out.
+        test_unused: Test examples that were left out, as ``data.test_examples`` asked.
+        validation_unused: The same of the validation part.
         overlap: Training examples kept although their texts are in an official test part.
         contradictions: Texts that occur in the training part with more than one label.
+        without_effect: What was asked for in vain, a sentence each.
     """
 
     readings: tuple[Reading, ...]
@@ -69,37 +111,96 @@ class Facts:
     overlap: int
     contradictions: int
     validation: Mapping[str, int] | None = None
+    test_unused: int = 0
+    validation_unused: int = 0
+    without_effect: tuple[str, ...] = ()
+    tokens: TokenFacts | None = None
+    clients: ClientFacts | None = None
 
     def lines(self) -> list[str]:
-        """Tell it in lines for humans, what looks odd last."""
-        told = [f"data: {reading}" for reading in self.readings]
-        told.append(f"training part: {_counted(self.train)}")
-        if self.test is not None:
-            told.append(f"test part: {_counted(self.test)}" + ("" if self.official else ", held out"))
-        if self.validation is not None:
-            told.append(f"validation part: {_counted(self.validation)}, held out of the training part")
-        return [*told, *(f"note: {note}" for note in self.notes())]
+        """Tell it at a glance, in three to six lines for humans."""
+        told = [": ".join(["data", *filter(None, [", ".join(map(str, self.readings))]), self._sizes()])]
+        told += [f"classes: {_counted(self.train)}"]
+        told += [str(part) for part in (self.tokens, self.clients) if part is not None]
+        out = [str(rows) for reading in self.readings for rows in reading.left_out]
+        if self.duplicates:
+            out.append(f"{quantity(self.duplicates, 'duplicate')} of held-out texts")
+        return [*told, f"left out: {', '.join(out)}"] if out else told
 
     def notes(self) -> list[str]:
-        """What looks odd, or was changed, a sentence each."""
+        """What looks odd, was changed, or had no effect, a sentence each."""
         notes = [note for reading in self.readings for note in reading.notes]
-        held = "the test part" if self.validation is None else "a part that is held out"
         told = {
-            f"training examples dropped because their texts are in {held} too": self.duplicates,
             "training examples whose texts are in the test part too": self.overlap,
             "texts of the training part with more than one label": self.contradictions,
         }
         notes += [f"{what}: {number:,}." for what, number in told.items() if number]
-        empty = [name for name, number in self.train.items() if not number]
-        if empty:
-            notes.append(f"no training example has the class {', '.join(map(repr, empty[:5]))}.")
-        return notes
+        notes += self._odd_classes()
+        notes += self.tokens.notes() if self.tokens else []
+        return [*notes, *self.without_effect]
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Everything, and ``summary``."""
+        known = {name: value for name, value in asdict(self).items() if name not in {"tokens", "clients"}}
+        return {**known, **self.summary()}
+
+    def summary(self) -> dict[str, Any]:
+        """What a run was, as against what was set, in numbers."""
+        found: dict[str, Any] = {
+            "train_examples": sum(self.train.values()),
+            "test_examples": None if self.test is None else sum(self.test.values()),
+            "validation_examples": None if self.validation is None else sum(self.validation.values()),
+        }
+        if self.tokens is not None:
+            found |= {
+                "max_length": self.tokens.max_length,
+                "share_cut": self.tokens.share_cut,
+                "tokens": {"median": self.tokens.median, "longest": self.tokens.longest},
+            }
+        if self.clients is not None:
+            dealt = self.clients
+            found |= {
+                "clients": dealt.number,
+                "clients_without_examples": dealt.empty,
+                "examples_per_client": {"least": dealt.least, "median": dealt.median, "most": dealt.most},
+            }
+        return found
+
+    def with_notes(self, *notes: str) -> Facts:
+        return replace(self, without_effect=(*self.without_effect, *notes))
+
+    def _sizes(self) -> str:
+        parts = [f"{sum(self.train.values()):,} to train on"]
+        for purpose, classes, unused, own in (
+            ("test", self.test, self.test_unused, self.official),
+            ("validate", self.validation, self.validation_unused, False),
+        ):
+            if classes is not None:
+                used = sum(classes.values())
+                some = f"{used:,} of {used + unused:,}" if unused else f"{used:,}"
+                parts.append(f"{some}{'' if own else ' held out'} to {purpose} on")
+        limit = " (data.test_examples)" if self.test_unused or self.validation_unused else ""
+        return ", ".join(parts) + limit
+
+    def _odd_classes(self) -> list[str]:
+        empty = [name for name, number in self.train.items() if not number]
+        single = [name for name, number in self.train.items() if number == 1]
+        untested = [name for name, number in (self.test or {}).items() if not number and self.train.get(name)]
+        told = {
+            "without a training example": empty,
+            "with a single training example": single,
+            "without a test example": untested,
+        }
+        return [
+            f"{len(names)} of {len(self.train)} classes {what}, such as {names[0]!r}."
+            for what, names in told.items()
+            if names
+        ]
 
 
 def _counted(classes: Mapping[str, int]) -> str:
-    shown = ", ".join(f"{name!r} {number:,}" for name, number in list(classes.items())[:10])
-    more = f", and {len(classes) - 10} more" if len(classes) > 10 else ""
-    return f"{quantity(sum(classes.values()), 'example')} of {len(classes)} classes ({shown}{more})"
+    every = ", ".join(f"{name!r} {number:,}" for name, number in classes.items())
+    if len(every) <= _LISTED:
+        return f"{len(classes)} ({every})"
+    most, least = (choose(classes.items(), key=lambda one: one[1]) for choose in (max, min))
+    return f"{len(classes)} (from {most[0]!r} {most[1]:,} to {least[0]!r} {least[1]:,})"

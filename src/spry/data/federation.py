@@ -9,6 +9,7 @@ from spry.core.keys import Key
 from spry.data.batches import EvaluationBatches, TrainingBatches
 from spry.data.clients import Client
 from spry.data.encoded import Batch
+from spry.data.facts import Facts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,7 +20,7 @@ class Federation:
         test: Batches of the official or held-out test part; empty without one.
         validation: Batches of the part to choose by; empty without one.
         steps: Batches a round, >= 1, in place of ``epochs``.
-        notes: What a user should know of how texts became tokens.
+        facts: What is known of the data, where it came as text.
     """
 
     clients: Sequence[Client]
@@ -28,7 +29,7 @@ class Federation:
     validation: Iterable[Batch] = ()
     epochs: int = 1
     steps: int | None = None
-    notes: tuple[str, ...] = ()
+    facts: Facts | None = None
 
     def trainable(self) -> list[int]:
         return [client.id for client in self.clients if len(client.train)]

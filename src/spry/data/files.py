@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import bz2
-import codecs
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Callable
-from io import BytesIO
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spry.core.errors import DataError
 from spry.data import delimited
+from spry.data.arrow import parquet
 from spry.data.delimited import parse_delimited
 from spry.data.json_rows import parse_json
 from spry.data.table import Columns, Table
-
-if TYPE_CHECKING:
-    import pyarrow
+from spry.data.text import decoded
 
 ENDINGS = {".csv": ",", ".tsv": "\t", ".jsonl": "", ".json": "", ".parquet": ""}
 """File endings that are known, with the separator they promise; each may be followed by an ending of ``PACKED``."""
@@ -29,6 +29,11 @@ PACKED: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
     ".bz2": (b"BZh", bz2.decompress),
     ".xz": (b"\xfd7zXZ\x00", lzma.decompress),
 }
+ACCEPTED = (
+    "CSV, TSV and the like, whose first line names the columns; JSON or JSON Lines; Parquet; each also compressed "
+    "by gz, bz2 or xz"
+)
+"""What a file may be."""
 _FOREIGN = {
     b"PK\x03\x04": "an Excel workbook or a zip archive. Save the sheet as CSV (UTF-8), or unpack the archive",
     b"\xd0\xcf\x11\xe0": "an Excel workbook. Save its sheet as CSV (UTF-8)",
@@ -40,7 +45,11 @@ _FOREIGN = {
     b"\x93NUMPY": "an array of NumPy. Write texts and labels to CSV or JSON Lines",
     b"\x80\x04": "a pickle. Write the table to Parquet or CSV",
 }
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_HUB_NAME = re.compile(r"(?![.~/])[\w.-]+(/[\w.-]+)?")
+_OTHER_ENDINGS = (
+    "txt text dat data tab psv ndjson xls xlsx ods arrow feather pkl pickle zip tar tgz zst 7z db sqlite npy npz h5 md "
+    "html xml yaml yml toml log pdf doc docx"
+)
 _ANY = Columns()
 
 
@@ -52,6 +61,12 @@ def ending(path: Path) -> str:
     return Path(name).suffix
 
 
+def looks_local(name: str) -> bool:
+    """Whether a name can be meant only as a file or folder, and never as a data set of the Hub."""
+    told = ending(Path(name))
+    return not _HUB_NAME.fullmatch(name) or told in ENDINGS or told[1:] in _OTHER_ENDINGS.split()
+
+
 def read_table(
     path: Path, columns: Columns = _ANY, *, encoding: str | None = None, separator: str | None = None
 ) -> Table:
@@ -60,7 +75,7 @@ def read_table(
     Without an ``encoding``, a text file is read as UTF-8, or as UTF-16 if it begins with a byte order mark.
     """
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file. Give the path of an existing file.")
+        raise DataError(f"{path}: there is no such file. {_neighbour(path)}")
     try:
         content = path.read_bytes()
         size = len(content)
@@ -70,67 +85,27 @@ def read_table(
         raise DataError(f"{path}: cannot be read ({error}). Is it damaged or cut short?") from error
     source, told = str(path), ending(path)
     if content.startswith(b"PAR1"):
-        return _parquet(content, source, size)
+        return parquet(content, source, size)
     for magic, what in _FOREIGN.items():
         if content.startswith(magic):
             raise DataError(f"{source}: is {what}.")
-    text = _decoded(content, encoding, source)
+    text, notes = decoded(content, encoding, source)
     if not text.strip():
         raise DataError(f"{source}: is empty. Give a file with at least one example.")
     if told == ".parquet" and not delimited.heads(text, columns, ",") and text.lstrip()[0] not in "[{":
         raise DataError(f"{source}: is not a Parquet file. Is it damaged, or of another format?")
-    return _text(text, told, columns, separator, source, size)
+    table = _text(text, told, columns, separator, source, size)
+    return replace(table, notes=(*notes, *table.notes))
 
 
-def of_arrow(table: pyarrow.Table, *, source: str, format: str, size: int | None = None) -> Table:
-    """Turn Arrow's columns into Python's values; a dictionary-encoded column becomes its values."""
-    import pyarrow as pa
-
-    def values(column: pyarrow.ChunkedArray) -> list[Any]:
-        if column.type == pa.float32():  # 0.1, not the 0.10000000149011612 that it is in double precision
-            column = column.cast(pa.string()).cast(pa.float64())
-        return column.to_pylist()
-
-    names = [str(name) for name in table.column_names]
-    return Table(
-        source=source,
-        columns={name: values(table.column(place)) for place, name in enumerate(names)},
-        format=format,
-        size=size,
-        repeated={name for name in names if names.count(name) > 1},
-    )
-
-
-def _parquet(content: bytes, source: str, size: int) -> Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return of_arrow(pq.read_table(BytesIO(content)), source=source, format="Parquet", size=size)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{source}: is not a whole Parquet file. Is it damaged or cut short?") from error
-
-
-def _decoded(content: bytes, encoding: str | None, source: str) -> str:
-    marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
-    chosen = encoding or marked or "utf-8"
-    try:
-        text = content.decode(chosen)
-    except LookupError as error:
-        raise DataError(
-            f"{source}: {chosen!r} is no encoding that Python knows. Try 'utf-8' or 'cp1252'."
-        ) from error
-    except UnicodeDecodeError as error:
-        if b"\0" in content:
-            raise DataError(f"{source}: is not text. Give a file of CSV, TSV, JSON or Parquet.") from error
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{source}: is not {chosen} text (line {line}, byte {error.start}). Convert it to UTF-8, "
-            "as `iconv -f cp1252 -t utf-8` does with most files made on Windows."
-        ) from error
-    if "\0" in text:
-        raise DataError(f"{source}: is not text, or is UTF-16. Convert it with `iconv -f utf-16 -t utf-8`.")
-    return text.removeprefix("\ufeff")
+def _neighbour(path: Path) -> str:
+    """Which file beside a missing one was probably meant."""
+    if path.exists():
+        return "It is a folder or a device; give the path of a file."
+    if not path.parent.is_dir():
+        return f"There is no folder {str(path.parent)!r} either."
+    close = get_close_matches(path.name, (file.name for file in path.parent.iterdir()), n=1)
+    return f"Did you mean {close[0]!r}?" if close else "Give the path of an existing file."
 
 
 def _text(text: str, told: str, columns: Columns, separator: str | None, source: str, size: int) -> Table:
@@ -142,14 +117,19 @@ def _text(text: str, told: str, columns: Columns, separator: str | None, source:
         except DataError:
             if is_json or not delimited.heads(text, columns, ENDINGS.get(told) or ","):
                 raise
-    promised = separator or ENDINGS.get(told) or ","
-    if is_json and not delimited.heads(text, columns, promised):
+    if is_json and not delimited.heads(text, columns, ","):
         raise DataError(
             f"{source}: is not JSON; it begins with {text.lstrip()[:20]!r}. Is it of another format?"
         )
-    chosen = separator or delimited.separator(text, columns, promised)
-    if len(chosen) != 1:
-        raise DataError(f"{source}: the separator is {chosen!r}. Allowed: one character, such as ';'.")
+    text, declared = delimited.declared_separator(text)
+    if separator is not None:
+        chosen = delimited.given_separator(separator, source)
+    else:
+        chosen = declared or delimited.separator(text, columns, ENDINGS.get(told) or ",")
+        if told not in ENDINGS and not delimited.is_tabular(text, columns, chosen):
+            raise DataError(
+                f"{source}: is no table; it begins with {text.strip().splitlines()[0][:30]!r}. Allowed: {ACCEPTED}."
+            )
     return _delimited(text, columns, chosen, source, size)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from spry.core.errors import DataError
 from spry.core.keys import Key
 from spry.data.dataset import Dataset, Splits
+from spry.data.reading import quantity
 
 
 def stratified(labels: Sequence[int], fraction: float, key: Key) -> tuple[list[int], list[int]]:
@@ -39,9 +40,10 @@ def hold_out(dataset: Dataset, fraction: float, part: str = "test part") -> Spli
     if not held:
         name, most = max(dataset.counts.items(), key=lambda count: count[1])
         raise DataError(
-            f"{dataset.name}: a share of {fraction} of its {len(dataset)} examples leaves none to test on: the "
-            f"commonest of its {len(dataset.label_names)} labels, {name!r}, has only {most}. Give more examples of a "
-            "label, a larger share, or a test part of its own."
+            f"{dataset.name}: no {part} can be held out: a share of {fraction:g} is taken of each of the "
+            f"{len(dataset.label_names)} labels, and the commonest, {name!r}, has only {quantity(most, 'example')} of "
+            f"{len(dataset):,}. Is {name!r} a class? Name the column of classes, give more examples of each, or a test "
+            "part of its own."
         )
     tested = {dataset.texts[place] for place in held}
     unseen = [place for place in kept if dataset.texts[place] not in tested]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from spry.core.errors import DataError, nearest
+from spry.data.arrow import named_classes, of_arrow
 from spry.data.cells import is_missing
-from spry.data.files import of_arrow
 from spry.data.table import Columns, Table
 
 TEST_PARTS = ("test", "validation", "validation_matched")
 """Where a test part is looked for, in this order; one without labels, such as GLUE's, is passed over."""
 
+PATIENCE = 10.0
+"""Seconds until a Hub that does not answer is taken to be out of reach."""
+
+_CONFIGURATIONS = re.compile(r"(?:available configs|Available): (\[[^\]]*\])")
 _SAVED = ("dataset_dict.json", "state.json")
 
 
@@ -28,17 +34,29 @@ def tables(name: str, columns: Columns, *, subset: str | None = None, test: str 
     Raises:
         DataError: If the data set cannot be reached, or lacks a part or a column.
     """
-    parts = _saved(name) if any((Path(name) / file).is_file() for file in _SAVED) else _fetched(name, subset)
+    parts = _saved(name) if is_saved(name) else _fetched(name, subset)
+    return of_parts(parts, name, columns, test=test)
+
+
+def is_saved(folder: str | Path) -> bool:
+    """Whether a folder is one that ``save_to_disk`` wrote."""
+    return any((Path(folder) / file).is_file() for file in _SAVED)
+
+
+def of_parts(
+    parts: Mapping[str, Any], name: str, columns: Columns, *, test: str | None = None
+) -> list[Table]:
+    """Take the training part and the test part, if there is a labelled one; see ``tables``."""
     for wanted in ("train", *([test] if test else [])):
         if wanted not in parts:
             raise DataError(f"{name}: there is no part {wanted!r}. {nearest(wanted, parts)}")
-    train = _table(parts["train"], f"{name} (train)", columns)
+    train = of_dataset(parts["train"], f"{name} (train)", columns)
     columns = replace(columns, group=None)  # only training examples are dealt
     if test is not None:
-        return [train, _table(parts[test], f"{name} ({test})", columns)]
+        return [train, of_dataset(parts[test], f"{name} ({test})", columns)]
     for part in TEST_PARTS:
         if part in parts and columns.label in parts[part].column_names:
-            table = _table(parts[part], f"{name} ({part})", columns)
+            table = of_dataset(parts[part], f"{name} ({part})", columns)
             if any(not is_missing(label) and str(label) != "-1" for label in table.column(columns.label)):
                 return [train, table]
     return [train]
@@ -61,34 +79,86 @@ def _fetched(name: str, subset: str | None) -> Mapping[str, Any]:
 
     bars = datasets.utils.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
+    why = None
     try:
-        return {str(part): table for part, table in datasets.load_dataset(name, subset).items()}
+        with _unless_unreachable(name) as why:
+            return {str(part): table for part, table in datasets.load_dataset(name, subset).items()}
     except Exception as error:  # as above
-        if Path(name).is_dir():
-            raise DataError(
-                f"{name}: this folder cannot be read as a data set ({_first_line(error)}). Allowed: what save_to_disk "
-                "wrote, or files such as train.csv and test.csv; or give the path of one file."
-            ) from error
-        raise DataError(
-            f"{name!r} is no file, no built-in data set, and could not be read from the Hub ({_first_line(error)}). "
-            "Check the spelling (see `spry datasets`); without a network give a local file."
-        ) from error
+        raise DataError(_refusal(name, subset, error, why)) from error
     finally:
         if bars:
             datasets.enable_progress_bars()
 
 
-def _table(part: Any, source: str, columns: Columns) -> Table:
+@contextmanager
+def _unless_unreachable(name: str) -> Generator[str | None]:
+    """Ask the Hub once whether it is there; if not, the library looks into its cache, and does not try for minutes.
+
+    Yields:
+        Why the Hub is not asked; None if it is.
+    """
+    from datasets import config
+
+    if Path(name).is_dir():
+        yield None
+        return
+    if config.HF_HUB_OFFLINE:
+        yield "the Hub was not asked, because HF_HUB_OFFLINE is set"
+        return
+    why = _unreachable(name, config.HF_ENDPOINT)
+    config.HF_HUB_OFFLINE = why is not None
+    try:
+        yield why
+    finally:
+        config.HF_HUB_OFFLINE = False
+
+
+def _unreachable(name: str, endpoint: str) -> str | None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        HfApi(endpoint=endpoint).dataset_info(name, timeout=PATIENCE)
+    except (HfHubHTTPError, HFValidationError):  # it answers; what it says, the library will say
+        return None
+    except Exception as error:  # of the library for requests, or of the system
+        return f"{endpoint} cannot be reached ({_first_line(error)})"
+    return None
+
+
+def _refusal(name: str, subset: str | None, error: Exception, why: str | None) -> str:
+    options = _CONFIGURATIONS.search(str(error))
+    if options is not None:
+        names = re.findall(r"'([^']+)'", options[1])
+        if subset is not None:
+            return f"{name}: there is no subset {subset!r}. {nearest(subset, names)}"
+        return (
+            f"{name}: holds several data sets ({', '.join(names)}). Choose one: data.subset={names[0]}, or "
+            f'subset="{names[0]}" in Python.'
+        )
+    if Path(name).is_dir():
+        return (
+            f"{name}: this folder cannot be read as a data set ({_first_line(error)}). Allowed: what save_to_disk "
+            "wrote, or files such as train.csv and test.csv; or give the path of one file."
+        )
+    remedy = "Check the spelling (see `spry datasets`); without a network give a local file."
+    found = (
+        f"could not be read from the Hub ({_first_line(error)})"
+        if why is None
+        else f"not in the cache of the Hub; {why}"
+    )
+    return f"{name!r} is no file, no built-in data set, and {found}. {remedy}"
+
+
+def of_dataset(part: Any, source: str, columns: Columns) -> Table:
+    """Take the wanted columns of a ``datasets.Dataset``; numbers of classes become their names."""
     for wanted in columns.names:
         if wanted not in part.column_names:
             raise DataError(f"{source}: there is no column {wanted!r}. {nearest(wanted, part.column_names)}")
     kept = part.select_columns(list(dict.fromkeys(columns.names)))
     table = of_arrow(kept.with_format("arrow")[:], source=source, format="data set")
-    named = getattr(part.features[columns.label], "int2str", None)
-    if named is None:
-        return table
-    labels = [value if value is None or value < 0 else named(value) for value in table.column(columns.label)]
-    return replace(table, columns={**table.columns, columns.label: labels})
+    names = getattr(part.features[columns.label], "names", None)
+    return named_classes(table, {} if names is None else {columns.label: names})
 
 
 def _first_line(error: Exception) -> str:

@@ -22,18 +22,23 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Rows of tokens by model input, and whether each row's text was cut, or writes a mark such as ``[SEP]``."""
+    """Rows of tokens by model input, and whether each row's text writes a mark such as ``[SEP]``."""
 
     fields: Mapping[str, list[list[int]]]
-    cut: Sequence[bool]
     marked: Sequence[bool]
 
 
-def tokenise(texts: Sequence[Text], tokenizer: Tokenizer, *, max_length: int, first: int = 1) -> Tokens:
-    """Tokenise texts, all single or all pairs, cutting long ones; only the tokenizer adds marks.
+def tokenise(
+    texts: Sequence[Text], tokenizer: Tokenizer, *, max_length: int | None = None, first: int = 1
+) -> Tokens:
+    """Tokenise texts, all single or all pairs; only the tokenizer adds marks.
 
-    ``max_length`` counts marks, too; ``first`` is the number of the first text, for messages. A written mark that
-    cannot be read as words, or a text without a token, is refused.
+    Args:
+        max_length: Tokens, marks included, after which the tokenizer cuts a text; None cuts nothing.
+        first: The number of the first text, for messages.
+
+    Raises:
+        DataError: If a written mark cannot be read as words, or a text has no token.
     """
     sides = _sides(texts)
     marks = [mark for mark in map(str, tokenizer.all_special_tokens) if mark.strip()]
@@ -55,7 +60,7 @@ def tokenise(texts: Sequence[Text], tokenizer: Tokenizer, *, max_length: int, fi
             f"Example {first + empty} has no token in this model: {texts[empty]!r}. Leave it out."
         )
     fields = {name: rows[name] for name in ("input_ids", "token_type_ids") if name in rows}
-    return Tokens(fields=fields, cut=_cut(rows, max_length), marked=marked)
+    return Tokens(fields=fields, marked=marked)
 
 
 def _sides(texts: Sequence[Text]) -> list[list[str]]:
@@ -64,18 +69,10 @@ def _sides(texts: Sequence[Text]) -> list[list[str]]:
     return [[text[side] for text in texts] for side in (0, 1)]
 
 
-def _rows(sides: Sequence[list[str]], tokenizer: Tokenizer, max_length: int) -> Mapping[str, Any]:
-    return tokenizer(*sides, truncation=True, max_length=max_length, padding=False, split_special_tokens=True)
-
-
-def _cut(rows: Mapping[str, Any], max_length: int) -> list[bool]:
-    encodings = getattr(rows, "encodings", None)
-    if encodings is None:  # a tokenizer in Python does not say, and few rows are full by chance
-        return [len(ids) >= max_length for ids in rows["input_ids"]]
-    return [
-        len(ids) >= max_length and bool(e.overflowing)
-        for ids, e in zip(rows["input_ids"], encodings, strict=True)
-    ]
+def _rows(sides: Sequence[list[str]], tokenizer: Tokenizer, max_length: int | None) -> Mapping[str, Any]:
+    cut = {"truncation": max_length is not None, "max_length": max_length}
+    # not verbose: it would warn of texts that are longer than the model takes, which are cut later
+    return tokenizer(*sides, **cut, padding=False, split_special_tokens=True, verbose=False)
 
 
 def _marks(rows: Mapping[str, Any], tokenizer: Tokenizer) -> list[int]:

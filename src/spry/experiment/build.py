@@ -13,14 +13,16 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.units import Unit
 from spry.data.client_data import TEST_SHARE, ClientData, LabelledText
-from spry.data.dataset import Dataset, Splits
+from spry.data.dataset import Splits
 from spry.data.datasets import load_splits
-from spry.data.facts import Facts, quantity
+from spry.data.facts import Facts
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out_validation
+from spry.data.reading import quantity
 from spry.experiment.config import Config
 from spry.experiment.given import NOTHING, Given
 from spry.experiment.schema import DataSettings
+from spry.experiment.without_effect import without_effect
 from spry.federated.algorithm import Algorithm
 from spry.federated.ema import averaged
 from spry.federated.replay.downlink import Downlink, by_slopes, full
@@ -71,6 +73,8 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     )
     algorithm = build_algorithm(config, task.units, optimizers)
     clients = _dealt(config, splits, key).encode(task, max_length=config.model.max_length)
+    assert clients.facts is not None
+    facts = clients.facts.with_notes(*without_effect(config.data))
     return Experiment(
         algorithm=algorithm,
         downlink=DOWNLINKS[config.server.send](algorithm),
@@ -78,9 +82,9 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         clients=clients,
         schedule={name: getattr(config.schedule, name) for name in SIMULATED},
         key=key,
-        facts=splits.facts,
+        facts=facts,
         fingerprint=splits.fingerprint,
-        notes=(*clients.notes, *task.notes, *_choosing(config)),
+        notes=(*facts.notes(), *task.notes, *_choosing(config)),
     )
 
 
@@ -138,28 +142,32 @@ def _splits(config: Config, given: Splits | None) -> Splits:
     splits = _read(data) if given is None else given
     if data.validation and splits.validation is None:
         splits = hold_out_validation(splits, data.validation)
-    test, validation = (_shortened(part, data.test_examples) for part in (splits.test, splits.validation))
-    return replace(splits, test=test, validation=validation)
-
-
-def _shortened(part: Dataset | None, most: int | None) -> Dataset | None:
-    """Keep some examples, the same for every seed, so that runs are compared on one part."""
-    if part is None or most is None or most >= len(part):
-        return part
-    return part.select(sorted(Key(0).permutation(len(part), "test examples")[:most]))
+    return splits if data.test_examples is None else splits.shortened(data.test_examples)
 
 
 def _read(data: DataSettings) -> Splits:
-    group = data.column if data.partition == "column" else None
+    if data.partition == "column" and data.column is None:
+        raise ConfigError(
+            "data.partition is 'column', and data.column is unset. Name the column of client ids: data.column=author"
+        )
     return load_splits(
-        data.name, text=data.text, label=data.label, group=group, test=data.test, test_fraction=TEST_SHARE
+        data.name,
+        text=data.text,
+        label=data.label,
+        group=data.column if data.partition == "column" else None,
+        test=data.test,
+        test_fraction=TEST_SHARE,
+        subset=data.subset,
+        encoding=data.encoding,
+        separator=data.separator,
+        blank=data.blank,
     )
 
 
 def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:
     data, client = config.data, config.client
     splits = splits if config.schedule.test else replace(splits, test=None)
-    return LabelledText(splits=splits).partition(
+    dealt = LabelledText(splits=splits).partition(
         clients=data.clients,
         alpha=data.alpha if data.partition == "dirichlet" else None,
         key=key,
@@ -168,6 +176,7 @@ def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:
         epochs=client.epochs,
         steps=client.steps,
     )
+    return replace(dealt, dealt_by=f"by column {data.column!r}") if data.partition == "column" else dealt
 
 
 def _choosing(config: Config) -> list[str]:

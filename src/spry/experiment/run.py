@@ -178,6 +178,7 @@ def _finish(
     facts = RunFacts(
         score=experiment.task.score,
         trainable_weights=_trainable_weights(experiment, state),
+        data=experiment.facts.summary(),
         kept_after_rounds=kept_after,
         stopped_early=keeping.why_over(kept) if state.round < config.schedule.rounds else None,
     )

@@ -29,7 +29,11 @@ class ModelSettings(Settings):
         default="float32", description="Of the frozen weights; trained ones are float32 or wider."
     )
     device: str = Field(default="cpu", description="cpu, cuda or cuda:N.")
-    max_length: int = Field(default=64, ge=1, description="Tokens after which a text is cut.")
+    max_length: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens after which a text is cut; what 95 % of the training texts need if unset.",
+    )
     dropout: bool = Field(
         default=False, description="Whether the model's dropout acts in training, for every method alike."
     )
@@ -63,7 +67,13 @@ class DataSettings(Settings):
     """Which text, and how it lies with the clients."""
 
     name: str = Field(default="tweets", description="A built-in data set, a file, or a hub name.")
-    test: str | None = Field(default=None, description="A file with the test split, where name is a file.")
+    subset: str | None = Field(
+        default=None, description="Which data set, where the Hub has several under a name: mrpc of glue."
+    )
+    test: str | None = Field(
+        default=None,
+        description="The test part: a file where name is one, the name of a part where it is of the Hub.",
+    )
     test_examples: int | None = Field(
         default=None,
         ge=1,
@@ -73,6 +83,16 @@ class DataSettings(Settings):
         default=["text"], min_length=1, max_length=2, description="One text column, or a pair."
     )
     label: str = Field(default="label", description="The column of classes.")
+    encoding: str | None = Field(
+        default=None, description="Of text files, such as cp1252; UTF-8, or UTF-16 with its mark, if unset."
+    )
+    separator: str | None = Field(
+        default=None, description="Between cells: a character, or tab; found if unset."
+    )
+    blank: Literal["error", "skip"] = Field(
+        default="error",
+        description="Whether empty texts, labels and ids are refused, or their rows left out.",
+    )
     partition: Literal["iid", "dirichlet", "column"] = Field(
         default="dirichlet", description="How examples are dealt to clients: alike, by class, or by a column."
     )

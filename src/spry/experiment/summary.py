@@ -17,12 +17,14 @@ class RunFacts:
     """What a summary says of a run beyond its log; weights are counted as scalars.
 
     Args:
+        data: What was found where a setting left it open: clients, tokens, where texts were cut.
         kept_after_rounds: After how many rounds the weights are those of the adapter.
         stopped_early: Why the run ended before its last round; None if it did not.
     """
 
     score: Score
     trainable_weights: int
+    data: Mapping[str, Any]
     kept_after_rounds: int
     stopped_early: str | None = None
 
@@ -60,4 +62,5 @@ def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFac
         "bytes_down_per_client_round": fmean(client["bytes_down"] for client in clients) if clients else 0.0,
         "failed_replies": sum(entry["failed_replies"] for entry in rounds),
         "trainable_weights": facts.trainable_weights,
+        **facts.data,
     }

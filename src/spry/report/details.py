@@ -107,18 +107,33 @@ def _told(run: Run) -> str:
         f"{PEFT_NAMES.get(str(get('peft.kind')), get('peft.kind'))} of rank {get('peft.rank')}"
         if get("peft.kind")
         else "",
+        _tokens(run),
+        f"{run.data['test_examples']:,} test examples" if run.data.get("test_examples") else "",
     ]
     return ", ".join(filter(None, told))
 
 
 def _clients(run: Run) -> str:
-    """How many clients there were and how data was dealt; a column of ids decides the number, not the setting."""
+    """How many clients there were and how data was dealt.
+
+    Settings say it of runs of older versions; but not the number where a column of ids decided it.
+    """
     get = run.config.get
     partition = str(get("data.partition", ""))
     dealt = {"dirichlet": f"Dirichlet {get('data.alpha')}", "column": f"by column {get('data.column')}"}
-    number = run.outcome.get("clients", None if partition == "column" else get("data.clients"))
+    number = run.data.get("clients", None if partition == "column" else get("data.clients"))
     counted = "clients" if number is None else f"{number} clients"
-    return f"{counted} ({dealt.get(partition, partition)})" if number or partition == "column" else ""
+    sizes = run.data.get("examples_per_client")
+    of = f" of {sizes['least']:,} to {sizes['most']:,} examples" if sizes else ""
+    return f"{counted}{of} ({dealt.get(partition, partition)})" if number or partition == "column" else ""
+
+
+def _tokens(run: Run) -> str:
+    """Where texts were cut, and how many were."""
+    length, share = (run.data.get(name) for name in ("max_length", "share_cut"))
+    if length is None or share is None:
+        return ""
+    return f"texts cut at {length:,} tokens ({share:.1%})" if share else f"no text cut (at {length:,} tokens)"
 
 
 def _each(texts: Iterable[str]) -> list[str]:

@@ -64,6 +64,11 @@ class Run:
         return self.summary.get("kept_after_rounds") if chose and self.summary is not None else None
 
     @cached_property
+    def data(self) -> Mapping[str, Any]:
+        """What was found of the data, in numbers; nothing in folders that older versions wrote."""
+        return self.meta.get("data") or {}
+
+    @cached_property
     def outcome(self) -> Mapping[str, Any]:
         """The summary, or as much of it as the rounds so far tell; with all clients' seconds of the whole run."""
         total = sum(client_seconds(self.rounds)) if self.rounds else None

@@ -105,12 +105,13 @@ class ClassificationTask:
         """The most tokens that the model takes."""
         return self.backbone.max_length
 
-    def encode(self, dataset: Dataset, *, max_length: int) -> Encoded:
+    def encode(self, dataset: Dataset, *, max_length: int | None = None) -> Encoded:
         """Tokenise a data set for this model, and number its classes as the model does if they have the same names.
 
         Args:
             dataset: Texts or pairs of texts.
-            max_length: Tokens kept of an example, from 1 to what the model takes.
+            max_length: Tokens kept of an example, from 1 to what the model takes; None keeps what 95 % of the texts
+                do not exceed, as far as the model takes as many.
 
         Returns:
             The tokens of all examples.
@@ -118,20 +119,23 @@ class ClassificationTask:
         Raises:
             ModelError: If ``max_length``, the tokens kept of an example, is not from 1 to what the model takes.
         """
-        if not 1 <= max_length <= self.backbone.max_length:
+        most = self.backbone.max_length
+        if max_length is not None and not 1 <= max_length <= most:
             raise ModelError(
-                f"max_length is {max_length}. Allowed: 1 to {self.backbone.max_length}, the most that "
-                f"{self.backbone.name} takes."
+                f"max_length is {max_length}. Allowed: 1 to {most}, the most that {self.backbone.name} takes; unset, "
+                "it is what the texts need."
             )
-        self._max_length, self._pair = max_length, any(isinstance(text, tuple) for text in dataset.texts[:1])
         own = self.backbone.label_names
         if dataset.label_names != own and set(dataset.label_names) <= set(own):
             dataset = dataset.relabelled(own)
-        return self._encoded(dataset, max_length)
+        encoded = self._encoded(dataset, max_length)
+        self._max_length = encoded.max_length
+        self._pair = any(isinstance(text, tuple) for text in dataset.texts[:1])
+        return encoded
 
-    def _encoded(self, dataset: Dataset, max_length: int) -> Encoded:
-        tokenizer = self.backbone.tokenizer
-        return encode(dataset, tokenizer, max_length=max_length, pad=tokenizer.pad_token_id)
+    def _encoded(self, dataset: Dataset, max_length: int | None) -> Encoded:
+        words, most = self.backbone.tokenizer, self.backbone.max_length
+        return encode(dataset, words, max_length=max_length, most=most, pad=words.pad_token_id)
 
     def init(self) -> Params:
         """Copy the trainable weights at the start, in model order, the head last, in float32 or wider."""
