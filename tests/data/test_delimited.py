@@ -99,3 +99,11 @@ def test_spaces_after_separators_belong_to_no_cell():
 
 def test_a_cell_may_be_long():
     assert len(split(f'text,label\n"{"word " * 60_000}",pos\n')[1][0][0]) == 300_000
+
+
+def test_a_row_without_a_label_makes_no_line_of_a_cell_look_like_a_row():
+    names, rows = split('id,text,label,p\n7,"a, ""b""\nc",yes,1\n8,,,\n')
+    assert (names, rows) == (
+        ["id", "text", "label", "p"],
+        [["7", 'a, "b"\nc', "yes", "1"], ["8", "", "", ""]],
+    )

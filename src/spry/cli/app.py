@@ -14,7 +14,19 @@ from typing import Annotated
 import typer
 
 from spry import __version__
-from spry.cli import catalog, check, compare, failures, memory, report, runs, screen
+from spry.cli import (
+    catalog,
+    check,
+    compare,
+    evaluate,
+    export,
+    failures,
+    memory,
+    predict,
+    report,
+    runs,
+    screen,
+)
 from spry.core.errors import ConfigError, DataError, ModelError, SpryError
 
 BAD_INPUT, FAILURE = 2, 1
@@ -42,6 +54,9 @@ app = typer.Typer(
 )
 app.command("run")(runs.run_command)
 app.command("resume")(runs.resume_command)
+app.command("predict")(predict.predict_command)
+app.command("evaluate")(evaluate.evaluate_command)
+app.command("export")(export.export_command)
 app.command("compare")(compare.compare_command)
 app.command("report")(report.report_command)
 app.command("memory")(memory.memory_command)

@@ -137,7 +137,7 @@ def _refuse_swallowed(
     lines: Sequence[str], rows: Sequence[Row], form: Mapping[str, Any], *, width: int, label: int, source: str
 ) -> None:
     """Refuse a cell over several lines of which most are, read alone, rows with a label known from elsewhere."""
-    known = {row.cells[label] for row in rows if row.first == row.last and len(row.cells) > label}
+    known = {row.cells[label] for row in rows if row.first == row.last and len(row.cells) > label} - {""}
     for number, row in enumerate(rows, start=1):
         if row.first == row.last:
             continue

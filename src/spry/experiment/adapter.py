@@ -6,28 +6,64 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spry.core.errors import ModelError, nearest
 from spry.data.builtin import BUILTINS
 from spry.data.table import Columns
 from spry.experiment.config import Config
-from spry.tasks.adapter_folder import add_facts
+from spry.experiment.folder import ADAPTER, CONFIG
+from spry.tasks.adapter_folder import PEFT_CONFIG, add_facts
 from spry.tasks.score import Score
+
+PARTS = ("test", "validation", "generalized")
+"""What the model itself is evaluated on; personalized scores are of other weights."""
+
+
+def columns_of(config: Config) -> Columns:
+    """Which columns of its data a run reads: those of the settings, unless the data set is built in."""
+    data = config.data
+    built_in = BUILTINS.get(data.name)
+    return built_in.columns if built_in else Columns(text=tuple(data.text), label=data.label)
 
 
 def describe_adapter(config: Config, summary: Mapping[str, Any], folder: Path) -> None:
-    data = config.data
-    own = Columns(text=tuple(data.text), label=data.label)
-    columns = BUILTINS[data.name].columns if data.name in BUILTINS else own
-    score = Score.of_summary(summary)
-    measured = {name: summary.get(name) for name in map(score.key, ("test", "validation", "generalized"))}
+    columns, score = columns_of(config), Score.of_summary(summary)
+    measured = {score.key(part): summary.get(score.key(part)) for part in PARTS}
     add_facts(
         folder,
         text=columns.text,
         label=columns.label,
         training={
-            "data": Path(data.name).name,
+            "data": Path(config.data.name).name,
             "method": config.method.name,
             "rounds": int(summary["kept_after_rounds"]),
             "seed": config.seed,
         },
         scores={name: value for name, value in measured.items() if value is not None},
     )
+
+
+def find_adapter_folder(given: Path) -> Path:
+    """Find the adapter in a run folder, or in the folder itself.
+
+    Raises:
+        ModelError: If there is none; it says what is there instead.
+    """
+    found = next((folder for folder in (given / ADAPTER, given) if (folder / PEFT_CONFIG).is_file()), None)
+    if found is not None:
+        return found
+    if not given.is_dir():
+        beside = (
+            [path.name for path in given.parent.iterdir() if path.is_dir()] if given.parent.is_dir() else []
+        )
+        raise ModelError(f"{given}: there is no such folder. {nearest(given.name, beside)}")
+    if (given / CONFIG).is_file():
+        raise ModelError(
+            f"{given} holds a run that is not finished, so it has no adapter yet: spry resume {given}"
+        )
+    within = sorted(path.parent.parent for path in given.rglob(f"{ADAPTER}/{PEFT_CONFIG}"))
+    several = (
+        f"It holds {len(within)} runs; name one, such as {within[0]}."
+        if within
+        else "Give the folder of a run."
+    )
+    raise ModelError(f"{given} is neither a run folder nor an adapter folder. {several}")

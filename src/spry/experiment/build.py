@@ -57,7 +57,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     check_device(config.model.device)
     optimizers = _optimizers(config)  # before the minutes that loading may take
     key = Key(config.seed)
-    splits = _splits(config, given.splits)
+    splits = read_splits(config, given.splits)
     task = ClassificationTask(
         config.model.name if given.model is None else given.model,
         labels=splits.train.label_names,
@@ -69,7 +69,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         tokenizer=given.tokenizer,
         dtype=getattr(torch, config.model.dtype),
         device=config.model.device,
-        baseline=_majority(splits),
+        baseline=majority(splits),
     )
     algorithm = build_algorithm(config, task.units, optimizers)
     clients = _dealt(config, splits, key).encode(task, max_length=config.model.max_length)
@@ -137,7 +137,8 @@ def _adapter(config: Config) -> Adapter:
     return adapter(**{name: value for name, value in given.items() if name in known})
 
 
-def _splits(config: Config, given: Splits | None) -> Splits:
+def read_splits(config: Config, given: Splits | None = None) -> Splits:
+    """Read the parts of a run's data."""
     data = config.data
     splits = _read(data) if given is None else given
     if data.validation and splits.validation is None:
@@ -196,7 +197,7 @@ def _choosing(config: Config) -> list[str]:
     ]
 
 
-def _majority(splits: Splits) -> float | None:
+def majority(splits: Splits) -> float | None:
     """Accuracy on the test part of always giving the training part's commonest answer."""
     if splits.test is None:
         return None

@@ -7,6 +7,7 @@ take no room, where the disk allows it. The files beside the adapter that make i
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -29,6 +30,11 @@ BASE = "base"
 _CONFIG, _INDEX = "config.json", "model.safetensors.index.json"
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 """Files that hold all weights, so that no other file is read."""
+_WEIGHTS, _HEAD = "pretrained.safetensors", "head.safetensors"
+"""The base's weights, and those that it lacks: as they were drawn, so that nothing seems to be missing.
+
+The adapter has a head of its own. The weights are not called ``model.safetensors``, so that the index is read.
+"""
 LARGEST_COPY = 2 * 2**30
 """Bytes of weights that are copied where no link can be made; more are left out."""
 
@@ -62,11 +68,16 @@ def write_base(backbone: Backbone, module: Any, folder: Path) -> BaseRecord:
     (folder / BASE).mkdir()
     for name in (_CONFIG, _INDEX):
         (folder / name).unlink(missing_ok=True)
-    module.get_base_model().config.to_json_file(folder / BASE / _CONFIG)
+    config = copy.deepcopy(module.get_base_model().config)
+    config.problem_type = "single_label_classification"  # whatever the checkpoint was trained for
+    config.to_json_file(folder / BASE / _CONFIG)
     found = _written(backbone, module, folder / BASE)
     whole = found.place == "folder" and found.gguf is None and _can_be_whole(module)
+    if found.place == "folder" and found.gguf is None:
+        _write_index(folder / BASE, folder / BASE)
     if whole:
-        _make_whole(folder)
+        shutil.copyfile(folder / BASE / _CONFIG, folder / _CONFIG)
+        _write_index(folder / BASE, folder)
     _point_to(found, folder)
     return found.model_copy(update={"whole": whole})
 
@@ -87,12 +98,15 @@ def _written(backbone: Backbone, module: Any, base: Path) -> BaseRecord:
     )
     if not Path(source.path).is_dir():
         return record.model_copy(update={"place": "hub", "revision": revision_of(source)})
-    if not source.gguf and any(file.suffix != ".safetensors" for file in files):
+    if source.gguf is None and any(file.suffix != ".safetensors" for file in files):
         _save(base_weights(module), base)
         return record
-    return (
-        record if _put(files, base, backbone.mismatched) else record.model_copy(update={"place": "elsewhere"})
-    )
+    if not _put(files, base, backbone.mismatched):
+        return record.model_copy(update={"place": "elsewhere"})
+    if source.gguf is None and backbone.newly_initialized:
+        own = base_weights(module)
+        _save({name: own[name] for name in backbone.newly_initialized if name in own}, base, _HEAD)
+    return record
 
 
 def portable_name(backbone: Backbone) -> str:
@@ -127,25 +141,25 @@ def base_weights(module: Any) -> dict[str, Tensor]:
     return {name: weight for name, weight in own.items() if name in names}
 
 
-def _save(weights: Mapping[str, Tensor], base: Path) -> None:
+def _save(weights: Mapping[str, Tensor], base: Path, name: str = _WEIGHTS) -> None:
     apart = {
         name: weight.detach().cpu().clone().contiguous() for name, weight in weights.items()
     }  # some are tied
-    save_file(apart, base / "model.safetensors", metadata={"format": "pt"})
+    save_file(apart, base / name, metadata={"format": "pt"})
 
 
 def _put(files: Sequence[Path], base: Path, left_out: Iterable[str]) -> bool:
-    """Bring files of weights into a folder, without some tensors, and their index; false if they are too large."""
-    index = files[0].parent / _INDEX
+    """Bring files of weights into a folder, without some tensors; false if they are too large."""
     size = sum(file.stat().st_size for file in files)
-    for file in (*files, *([index] if index.is_file() else [])):
+    for file in files:
+        target = base / (_WEIGHTS if file.name in _SINGLE else file.name)
         unwanted = _tensors(file) & set(left_out) if file.suffix == ".safetensors" else set[str]()
         if unwanted:
-            _save_without(file, base / file.name, unwanted)
-        elif not _linked(file, base / file.name):
+            _save_without(file, target, unwanted)
+        elif not _linked(file, target):
             if size > LARGEST_COPY:
                 return False
-            shutil.copyfile(file, base / file.name)
+            shutil.copyfile(file, target)
     return True
 
 
@@ -176,11 +190,11 @@ def _can_be_whole(module: Any) -> bool:
     return not getattr(TUNERS.get(kind), "uses_shared_state", kind == "VERA")
 
 
-def _make_whole(folder: Path) -> None:
-    files = sorted((folder / BASE).glob("*.safetensors"))
-    places = {name: f"{BASE}/{file.name}" for file in files for name in sorted(_tensors(file))}
+def _write_index(base: Path, folder: Path) -> None:
+    """Say in which file each tensor is, as seen from a folder; transformers reads no file that is not named."""
+    files = sorted(base.glob("*.safetensors"))
+    places = {name: str(file.relative_to(folder)) for file in files for name in sorted(_tensors(file))}
     size = sum(file.stat().st_size for file in files)
-    shutil.copyfile(folder / BASE / _CONFIG, folder / _CONFIG)
     _write(folder / _INDEX, {"metadata": {"total_size": size}, "weight_map": places})
 
 

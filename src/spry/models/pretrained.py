@@ -51,7 +51,7 @@ def read_pretrained(model: str, labels: int | Sequence[str], dtype: torch.dtype 
         loaded, info = _read_model(model, source, names, dtype or torch.float32)
     mismatched = frozenset(entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"])
     missing = frozenset(info["missing_keys"]) | mismatched
-    _check_pretrained(loaded, missing, model)
+    check_pretrained(loaded, missing, model)
     return Pretrained(
         name=model,
         source=source,
@@ -151,7 +151,7 @@ def read_tokenizer(name: str, source: Source) -> Any:
     return tokenizer
 
 
-def _check_pretrained(model: Any, missing: Iterable[str], name: str) -> None:
+def check_pretrained(model: Any, missing: Iterable[str], name: str) -> None:
     lost = sorted(
         weight
         for weight in missing

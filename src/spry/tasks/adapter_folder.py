@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from spry.models.adapt import Adapted
+from spry.models.adapters import ADAPTERS, Adapter
 from spry.models.base import write_base
 from spry.models.load import Backbone
 from spry.tasks.adapter_info import AdapterInfo, read_info
@@ -18,7 +18,7 @@ CARD, PEFT_CONFIG = "README.md", "adapter_config.json"
 
 
 def complete_folder(
-    backbone: Backbone, module: Any, folder: Path, *, max_length: int | None, pair: bool | None
+    backbone: Backbone, adapted: Adapted, folder: Path, *, max_length: int | None, pair: bool | None
 ) -> None:
     """Add to an adapter that peft has saved: its tokenizer, base, classes and card."""
     tokenizer = copy.copy(backbone.tokenizer)
@@ -26,12 +26,13 @@ def complete_folder(
     tokenizer.save_pretrained(str(folder))
     info = AdapterInfo(
         spry=_version(),
+        kind=_kind(adapted.adapter),
         labels=backbone.label_names,
         pair=pair,
         max_length=max_length,
-        dtype=str(module.get_base_model().dtype).removeprefix("torch."),
+        dtype=str(adapted.module.get_base_model().dtype).removeprefix("torch."),
         pad_token=str(tokenizer.pad_token),
-        base=write_base(backbone, module, folder),
+        base=write_base(backbone, adapted.module, folder),
     )
     _write(info, folder)
 
@@ -58,5 +59,8 @@ def _version() -> str:
 
 def _write(info: AdapterInfo, folder: Path) -> None:
     info.write(folder)
-    kind = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))["peft_type"]
-    (folder / CARD).write_text(write_card(info, kind), encoding="utf-8")
+    (folder / CARD).write_text(write_card(info), encoding="utf-8")
+
+
+def _kind(adapter: Adapter) -> str:
+    return next((name for name, kind in ADAPTERS.items() if type(adapter) is kind), adapter.name)

@@ -18,6 +18,7 @@ class AdapterInfo(BaseModel):
     """How texts become classes with an adapter, and where it comes from; None or empty for what is not known.
 
     Args:
+        kind: The adapter, as settings call it.
         labels: The classes, in the order of their numbers.
         text: The columns of the data that were read as text, in order.
         label: The column of the classes.
@@ -34,6 +35,7 @@ class AdapterInfo(BaseModel):
     format: int = FORMAT
     spry: str
     task: str = "text-classification"
+    kind: str
     labels: tuple[str, ...]
     text: tuple[str, ...] | None = None
     label: str | None = None

@@ -15,21 +15,45 @@ _SHOWN = 20
 """Classes that are listed by name."""
 
 
-def write_card(info: AdapterInfo, kind: str) -> str:
-    """Write a card for an adapter whose kind has a name in peft, such as LORA."""
+def write_card(info: AdapterInfo) -> str:
     return "\n".join([
         "---",
-        *_front_matter(info, kind),
+        *_front_matter(info, library="peft"),
         "---",
         "",
         f"# Text classification into {len(info.labels)} classes",
         "",
-        f"{_article(kind)} adapter for {_base_name(info)}, fine-tuned with Spry {info.spry} on simulated federated "
+        f"Adapter (`{info.kind}`) for {_base_name(info)}, fine-tuned with Spry {info.spry} on simulated federated "
         "clients.",
         "",
         "## Use",
         "",
         *_use(info),
+        "",
+        *_facts(info),
+    ])
+
+
+def write_merged_card(info: AdapterInfo) -> str:
+    """Write a card for a model that an adapter was merged into."""
+    return "\n".join([
+        "---",
+        *_front_matter(info, library="transformers"),
+        "---",
+        "",
+        f"# Text classification into {len(info.labels)} classes",
+        "",
+        f"{_base_name(info)}, fine-tuned with Spry {info.spry} on simulated federated clients, with the adapter merged "
+        "in.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from transformers import pipeline",
+        "",
+        f'classify = pipeline("text-classification", model="{HERE}")',
+        _call(info),
+        "```",
         "",
         *_facts(info),
     ])
@@ -65,9 +89,7 @@ def loading_lines(info: AdapterInfo) -> list[str]:
 
 
 def _use(info: AdapterInfo) -> list[str]:
-    text = '{"text": "a text", "text_pair": "its second text"}' if info.pair else '"a text"'
-    cut = f", truncation=True, max_length={info.max_length}" if info.max_length else ", truncation=True"
-    lines = ["```python", *loading_lines(info), f"classify({text}{cut})", "```"]
+    lines = ["```python", *loading_lines(info), _call(info), "```"]
     if info.base.place == "folder" and not info.base.gguf:
         lines += [
             "",
@@ -82,12 +104,20 @@ def _use(info: AdapterInfo) -> list[str]:
     return [*lines, "", "With Spry: `spry predict path/to/this/folder --data texts.csv`."]
 
 
+def _call(info: AdapterInfo) -> str:
+    text = '{"text": "a text", "text_pair": "its second text"}' if info.pair else '"a text"'
+    cut = f", truncation=True, max_length={info.max_length}" if info.max_length else ", truncation=True"
+    return f"classify({text}{cut})"
+
+
 def _facts(info: AdapterInfo) -> list[str]:
     listed = ", ".join(f"{number} {name}" for number, name in enumerate(info.labels[:_SHOWN]))
     more = len(info.labels) - _SHOWN
     facts = {
         "Classes, by number": listed + (f", and {more} more (`spry.json`)" if more > 0 else ""),
-        "Text": None if info.text is None else ", then ".join(info.text) + " (columns)",
+        "Text": None
+        if info.text is None
+        else "column " + ", then column ".join(f"`{name}`" for name in info.text),
         "Cut after": None if info.max_length is None else f"{info.max_length} tokens",
         "Computed in": info.dtype,
         "Base model": _base_name(info),
@@ -102,11 +132,11 @@ def _facts(info: AdapterInfo) -> list[str]:
     return [*lines, ""]
 
 
-def _front_matter(info: AdapterInfo, kind: str) -> list[str]:
+def _front_matter(info: AdapterInfo, *, library: str) -> list[str]:
     base = info.base
     lines = [f"base_model: {json.dumps(base.name)}"] if base.place == "hub" else []
-    lines += ["library_name: peft", "pipeline_tag: text-classification", "tags:"]
-    lines += [f"- {tag}" for tag in (kind.lower(), "text-classification", "spry", "federated-learning")]
+    lines += [f"library_name: {library}", "pipeline_tag: text-classification", "tags:"]
+    lines += [f"- {tag}" for tag in (info.kind, "text-classification", "spry", "federated-learning") if tag]
     if info.scores:
         lines += [
             "metrics:",
@@ -141,7 +171,3 @@ def _base_name(info: AdapterInfo) -> str:
             f" (revision {base.revision})" if base.revision else ""
         )
     return f"`{base.name}`"
-
-
-def _article(kind: str) -> str:
-    return f"An {kind}" if kind[0] in "AEFHILMNORSX" else f"A {kind}"

@@ -211,7 +211,7 @@ class ClassificationTask:
         of this machine. How texts are cut is what data was last encoded with.
         """
         self._adapted.save({**self.init(), **params}, folder)
-        complete_folder(self.backbone, self.module, folder, max_length=self._max_length, pair=self._pair)
+        complete_folder(self.backbone, self._adapted, folder, max_length=self._max_length, pair=self._pair)
 
 
 def _master(weight: Tensor) -> Tensor:

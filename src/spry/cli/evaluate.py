@@ -1,0 +1,152 @@
+"""``spry evaluate``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spry.cli import screen
+from spry.cli.runs import JsonOption
+from spry.cli.trained import BaseOption, BatchOption, DeviceOption, FolderArgument, TextOption, load, progress
+from spry.core.errors import DataError
+
+if TYPE_CHECKING:
+    from spry.data.dataset import Dataset
+    from spry.inference.evaluation import Evaluation
+    from spry.report.tables import ReportTable
+    from spry.tasks.adapter_info import AdapterInfo
+
+COLUMNS = 80
+"""How wide tables may be."""
+PAIRS = 10
+"""Confusions that are listed where there are too many classes for a matrix."""
+_LONGEST = 30
+
+
+def evaluate_command(
+    folder: FolderArgument,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Texts with labels. Default: the test part of the run in DIR."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A JSON file for the result.")] = None,
+    text_column: TextOption = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column of labels. Default: as in training.")
+    ] = None,
+    batch_size: BatchOption = 64,
+    device: DeviceOption = "cpu",
+    base: BaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare what an adapter says with the labels of a file: accuracy, a table by class, and what is confused."""
+    from spry.experiment.adapter import find_adapter_folder
+    from spry.inference.evaluation import evaluate
+    from spry.inference.inputs import columns_for, read_labelled
+    from spry.tasks.adapter_info import read_info
+
+    adapter = find_adapter_folder(folder)
+    info = read_info(adapter)
+    baseline = None
+    if data is None:
+        dataset, baseline = _test_part(folder, info)
+    else:
+        dataset = read_labelled(data, columns_for(info, text_column or (), label_column), info.labels)
+    predictor = load(adapter, device, base)
+    with progress(len(dataset)) as advance:
+        found = evaluate(predictor, dataset, baseline=baseline, batch_size=batch_size, progress=advance)
+    document = {"folder": str(folder), "data": dataset.name, **found.to_json()}
+    if out is not None:
+        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        screen.document(document)
+        return
+    _show(dataset, found)
+
+
+def _test_part(folder: Path, info: AdapterInfo) -> tuple[Dataset, float | None]:
+    """The test part of a run as the run had it, and what always giving the commonest class scores there."""
+    from spry.experiment.build import majority, read_splits
+    from spry.experiment.config import read_config
+    from spry.experiment.folder import CONFIG, read_meta
+
+    config = folder / CONFIG
+    if not config.is_file() or "splits" in read_meta(folder).get("given", ()):
+        what = "no run folder" if not config.is_file() else "a run whose data was given in Python"
+        raise DataError(
+            f"{folder} is {what}, so it has no test part to read again. Give a file with --data FILE."
+        )
+    read = read_config(config)
+    splits = read_splits(read)
+    if splits.test is None:
+        raise DataError(f"{folder}: its data has no test part. Give a file with --data FILE.")
+    known = read_meta(folder).get("fingerprints", {}).get("data", {}).get(read.data.name)
+    if known not in {None, splits.fingerprint}:
+        screen.say(
+            f"{read.data.name} is not the data that the run began with; its score may differ from the run's."
+        )
+    test = replace(splits.test, name=f"{Path(read.data.name).name}, test part")
+    return test.relabelled(info.labels), majority(splits)
+
+
+def _show(dataset: Dataset, found: Evaluation) -> None:
+    from spry.data.facts import quantity
+    from spry.report import tables
+
+    if dataset.reading is not None:
+        for line in (*map(str, dataset.reading.left_out), *dataset.reading.notes):
+            screen.say(line)
+    told = found.metrics
+    console = screen.out()
+    console.print(
+        f"{dataset.name}: {quantity(told.examples, 'text')}, {len(found.labels)} classes\n"
+        f"accuracy {told.accuracy:.1%}   macro F1 {told.macro_f1:.1%}   majority class {found.baseline:.1%}\n",
+        soft_wrap=True,
+    )
+    console.print(tables.terminal(_by_class(found)))
+    matrix = _matrix(found)
+    if _width(matrix) > COLUMNS:
+        matrix = _pairs(found)
+    if matrix.rows:
+        console.print(tables.terminal(matrix))
+
+
+def _by_class(found: Evaluation) -> ReportTable:
+    from spry.report import tables
+
+    rows = [
+        [_short(c.label), f"{c.precision:.1%}", f"{c.recall:.1%}", f"{c.f1:.1%}", f"{c.support:,}"]
+        for c in found.classes
+    ]
+    return tables.text_table("By class", ("class", "precision", "recall", "F1", "texts"), rows)
+
+
+def _matrix(found: Evaluation) -> ReportTable:
+    from spry.report import tables
+
+    names = [_short(label) for label in found.labels]
+    rows = [
+        [name, *(f"{count:,}" for count in counts)]
+        for name, counts in zip(names, found.metrics.confusion.tolist(), strict=True)
+    ]
+    return tables.text_table("Confusion matrix", ("class \\ answer", *names), rows)
+
+
+def _pairs(found: Evaluation) -> ReportTable:
+    from spry.report import tables
+
+    rows = [[_short(true), _short(said), f"{count:,}"] for true, said, count in found.most_confused(PAIRS)]
+    return tables.text_table("Most confused", ("class", "answer", "texts"), rows)
+
+
+def _width(table: ReportTable) -> int:
+    columns = zip(table.columns, *([cell.text for cell in row] for row in table.rows), strict=True)
+    return sum(max(map(len, column)) + 2 for column in columns)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _LONGEST else label[: _LONGEST - 1] + "…"

@@ -1,0 +1,35 @@
+"""``spry export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spry.cli import screen
+from spry.cli.trained import BaseOption, FolderArgument
+
+
+def export_command(
+    folder: FolderArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Merge the adapter into its base: a plain model for transformers.")
+    ] = False,
+    base: BaseOption = None,
+) -> None:
+    """Write an adapter, or with --merge a whole model, into a folder that can be sent and published."""
+    from spry.experiment.adapter import find_adapter_folder
+    from spry.inference.merge import copy_adapter, merge_adapter
+
+    adapter = find_adapter_folder(folder)
+    if not merge:
+        copy_adapter(adapter, out)
+        screen.say(f"Adapter: {out}. How it is loaded: {out / 'README.md'}")
+        return
+    with screen.err().status(f"merging {adapter} ..."):
+        notes = merge_adapter(adapter, out, base=base)
+    for note in notes:
+        screen.say(note)
+    screen.say(f'Model: {out}. In Python: transformers.pipeline("text-classification", "{out}")')

@@ -1,0 +1,90 @@
+"""``spry predict``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spry.cli import screen
+from spry.cli.trained import BaseOption, BatchOption, DeviceOption, FolderArgument, TextOption, load, progress
+from spry.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from spry.inference.inputs import Texts
+    from spry.tasks.adapter_info import AdapterInfo
+
+
+def predict_command(
+    folder: FolderArgument,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The texts: CSV, TSV, JSON or Parquet.")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="A single text in place of a file; twice for a pair.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write, as its ending says. Default: CSV, printed."),
+    ] = None,
+    text_column: TextOption = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Add a column with the probability of each class.")
+    ] = False,
+    batch_size: BatchOption = 64,
+    device: DeviceOption = "cpu",
+    base: BaseOption = None,
+) -> None:
+    """Classify texts: the columns of the file, and beside them the likeliest class and its probability."""
+    from spry.experiment.adapter import find_adapter_folder
+    from spry.inference import outputs
+    from spry.inference.predictor import probabilities as shares
+    from spry.tasks.adapter_info import read_info
+
+    if (data is None) == (not text):
+        raise ConfigError("give either a file with --data FILE, or a text with --text TEXT.")
+    if out is not None:
+        outputs.check_target(out, data)
+    adapter = find_adapter_folder(folder)
+    read = _read(read_info(adapter), data, text or (), text_column or ())
+    predictor = load(adapter, device, base)
+    with progress(len(read.texts)) as advance:
+        logits = predictor.logits(read.texts, batch_size=batch_size, progress=advance)
+    found = outputs.with_predictions(read, shares(logits), predictor.info.labels, every=probabilities)
+    _tell(read)
+    if out is None:
+        typer.echo(outputs.to_csv(found), nl=False)
+        return
+    outputs.write_table(found, out)
+    screen.say(f"{len(read.texts):,} texts classified; written to {shlex.quote(str(out))}")
+
+
+def _read(
+    info: AdapterInfo, data: Path | None, text: list[str] | tuple[()], columns: list[str] | tuple[()]
+) -> Texts:
+    from spry.data.table import Table
+    from spry.inference.inputs import columns_for, read_texts, texts_of
+
+    wanted = columns_for(info, columns)
+    if data is not None:
+        return read_texts(data, wanted)
+    if len(text) != len(wanted.text):
+        takes = "pairs: give --text twice" if len(wanted.text) == 2 else "single texts: give --text once"
+        raise DataError(f"the adapter reads {takes}.")
+    return texts_of(
+        Table(source="--text", columns={n: [t] for n, t in zip(wanted.text, text, strict=True)}), wanted
+    )
+
+
+def _tell(read: Texts) -> None:
+    from spry.data.cells import rows
+    from spry.data.facts import quantity
+
+    for note in read.notes:
+        screen.say(note)
+    if read.without:
+        screen.say(
+            f"{quantity(len(read.without), 'row')} without a text got no prediction ({rows(read.without)})."
+        )

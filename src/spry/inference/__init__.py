@@ -1,0 +1,1 @@
+"""Using a trained adapter: predicting, evaluating, and merging it into its base."""

@@ -1,0 +1,85 @@
+"""From a file to texts, by the columns that an adapter was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spry.core.errors import DataError, nearest
+from spry.data import cells
+from spry.data.dataset import Dataset, Text
+from spry.data.examples import build_dataset
+from spry.data.files import read_table
+from spry.data.table import Columns, Table
+from spry.tasks.adapter_info import AdapterInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """A table, and the rows of it that have texts, from 0, with what they say."""
+
+    table: Table
+    rows: Sequence[int]
+    texts: Sequence[Text]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def without(self) -> list[int]:
+        """The rows that have no text, from 1."""
+        known = set(self.rows)
+        return [row + 1 for row in range(len(self.table)) if row not in known]
+
+
+def columns_for(info: AdapterInfo, text: Sequence[str] = (), label: str | None = None) -> Columns:
+    """Choose columns: those that are asked for, or those of the training data.
+
+    Raises:
+        DataError: If a single column is given where the adapter reads pairs, or the other way round.
+    """
+    wanted = tuple(text) or info.text or (("text", "text_pair") if info.pair else ("text",))
+    if info.pair is not None and len(wanted) != 1 + info.pair:
+        takes = "pairs of texts: name two columns" if info.pair else "single texts: name one column"
+        raise DataError(f"the adapter reads {takes}, not {len(wanted)} ({', '.join(wanted)}).")
+    return Columns(text=wanted, label=label or info.label or "label")
+
+
+def read_texts(path: Path, columns: Columns) -> Texts:
+    """Read a file's texts; its labels may be absent.
+
+    Raises:
+        DataError: If the file or a column cannot be read, or no row has a text.
+    """
+    return texts_of(read_table(path, columns), columns)
+
+
+def texts_of(table: Table, columns: Columns) -> Texts:
+    """Take the texts of a table."""
+    read = [cells.texts(table.column(name), f"{table.source}: column {name!r}") for name in columns.text]
+    texts = [found for found, _ in read]
+    rows = [row for row in range(len(table)) if all(column[row] for column in texts)]
+    if not rows:
+        raise DataError(f"{table.source}: no row has a text in {' and '.join(map(repr, columns.text))}.")
+    chosen = [tuple(column[row] for column in texts) for row in rows]
+    notes = tuple(note for _, told in read for note in told)
+    return Texts(
+        table=table,
+        rows=rows,
+        texts=[t if len(t) == 2 else t[0] for t in chosen],
+        notes=(*table.notes, *notes),
+    )
+
+
+def read_labelled(path: Path, columns: Columns, labels: tuple[str, ...]) -> Dataset:
+    """Read a file's texts and their classes, numbered as the adapter does; rows that lack either are left out.
+
+    Raises:
+        DataError: If there are no labels, or one that the adapter does not know.
+    """
+    table = read_table(path, columns)
+    if columns.label not in table.columns:
+        raise DataError(
+            f"{path}: there is no column {columns.label!r} of labels to compare with. "
+            f"{nearest(columns.label, table.columns)} Name it with --label-column; without labels, use spry predict."
+        )
+    return build_dataset(table, columns, name=path.name, names=labels, blank="skip")

@@ -1,0 +1,56 @@
+"""Scores by class, against torchmetrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from spry.inference.evaluation import Evaluation, commonest
+from spry.tasks.metrics import classified
+
+
+def drawn(seed, classes, examples=200):
+    draw = np.random.default_rng(seed)
+    labels, logits = draw.integers(classes - 1, size=examples), draw.normal(size=(examples, classes))
+    logits[:, 0] -= 9  # a class that is never said, and one that never occurs
+    return labels, logits
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+@pytest.mark.parametrize("seed", range(3))
+def test_precision_recall_and_f1_are_torchmetrics(classes, seed):
+    from torchmetrics.functional.classification import (
+        multiclass_confusion_matrix,
+        multiclass_f1_score,
+        multiclass_precision,
+        multiclass_recall,
+    )
+
+    labels, logits = drawn(seed, classes)
+    names = tuple(map(str, range(classes)))
+    found = Evaluation(
+        labels=names, metrics=classified(np.ones(200), labels, logits), baseline=commonest(labels)
+    )
+    said, true = torch.tensor(logits), torch.tensor(labels)
+    for measure, name in (
+        (multiclass_precision, "precision"), (multiclass_recall, "recall"), (multiclass_f1_score, "f1"),
+    ):  # fmt: skip
+        expected = measure(said, true, num_classes=classes, average=None, zero_division=0)
+        assert [getattr(one, name) for one in found.classes] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert (
+        found.metrics.confusion.tolist()
+        == multiclass_confusion_matrix(said, true, num_classes=classes).tolist()
+    )
+    assert [one.support for one in found.classes] == np.bincount(labels, minlength=classes).tolist()
+    assert found.baseline == np.bincount(labels).max() / 200
+
+
+def test_the_most_confused_pairs_come_first_and_right_answers_are_none():
+    confusion = np.array([[50, 2, 0], [7, 40, 1], [0, 0, 9]])
+    labels = np.repeat(np.arange(3), confusion.sum(axis=1))
+    said = np.concatenate([np.repeat(np.arange(3), row) for row in confusion])
+    metrics = classified(np.ones(len(labels)), labels, np.eye(3)[said])
+    found = Evaluation(labels=("a", "b", "c"), metrics=metrics, baseline=0.5)
+    assert found.most_confused(10) == [("b", "a", 7), ("a", "b", 2), ("b", "c", 1)]
+    assert found.most_confused(1) == [("b", "a", 7)]
