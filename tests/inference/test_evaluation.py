@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spry.inference.evaluation import Evaluation, commonest
+from spry.inference.evaluation import LabelledScores, commonest
 from spry.tasks.metrics import classified
 
 
@@ -29,7 +29,7 @@ def test_precision_recall_and_f1_are_torchmetrics(classes, seed):
 
     labels, logits = drawn(seed, classes)
     names = tuple(map(str, range(classes)))
-    found = Evaluation(
+    found = LabelledScores(
         labels=names, metrics=classified(np.ones(200), labels, logits), baseline=commonest(labels)
     )
     said, true = torch.tensor(logits), torch.tensor(labels)
@@ -51,6 +51,6 @@ def test_the_most_confused_pairs_come_first_and_right_answers_are_none():
     labels = np.repeat(np.arange(3), confusion.sum(axis=1))
     said = np.concatenate([np.repeat(np.arange(3), row) for row in confusion])
     metrics = classified(np.ones(len(labels)), labels, np.eye(3)[said])
-    found = Evaluation(labels=("a", "b", "c"), metrics=metrics, baseline=0.5)
+    found = LabelledScores(labels=("a", "b", "c"), metrics=metrics, baseline=0.5)
     assert found.most_confused(10) == [("b", "a", 7), ("a", "b", 2), ("b", "c", 1)]
     assert found.most_confused(1) == [("b", "a", 7)]

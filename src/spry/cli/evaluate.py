@@ -16,7 +16,7 @@ from spry.core.errors import DataError
 
 if TYPE_CHECKING:
     from spry.data.dataset import Dataset
-    from spry.inference.evaluation import Evaluation
+    from spry.inference.evaluation import LabelledScores
     from spry.report.tables import ReportTable
     from spry.tasks.adapter_info import AdapterInfo
 
@@ -93,7 +93,7 @@ def _test_part(folder: Path, info: AdapterInfo) -> tuple[Dataset, float | None]:
     return test.relabelled(info.labels), majority(splits)
 
 
-def _show(dataset: Dataset, found: Evaluation) -> None:
+def _show(dataset: Dataset, found: LabelledScores) -> None:
     from spry.data.facts import quantity
     from spry.report import tables
 
@@ -115,7 +115,7 @@ def _show(dataset: Dataset, found: Evaluation) -> None:
         console.print(tables.terminal(matrix))
 
 
-def _by_class(found: Evaluation) -> ReportTable:
+def _by_class(found: LabelledScores) -> ReportTable:
     from spry.report import tables
 
     rows = [
@@ -125,7 +125,7 @@ def _by_class(found: Evaluation) -> ReportTable:
     return tables.text_table("By class", ("class", "precision", "recall", "F1", "texts"), rows)
 
 
-def _matrix(found: Evaluation) -> ReportTable:
+def _matrix(found: LabelledScores) -> ReportTable:
     from spry.report import tables
 
     names = [_short(label) for label in found.labels]
@@ -136,7 +136,7 @@ def _matrix(found: Evaluation) -> ReportTable:
     return tables.text_table("Confusion matrix", ("class \\ answer", *names), rows)
 
 
-def _pairs(found: Evaluation) -> ReportTable:
+def _pairs(found: LabelledScores) -> ReportTable:
     from spry.report import tables
 
     rows = [[_short(true), _short(said), f"{count:,}"] for true, said, count in found.most_confused(PAIRS)]

@@ -31,10 +31,10 @@ BaseOption = Annotated[
 
 def load(folder: Path, device: str, base: Path | None) -> Predictor:
     """Load what a folder holds, and print its notes."""
-    from spry.experiment.device import check_device
     from spry.inference.loading import load_predictor
+    from spry.models.device import check_device
 
-    check_device(device)
+    check_device(device, "--device")
     with screen.err().status(f"loading {folder} ..."):
         predictor = load_predictor(folder, device=device, base=base)
     for note in predictor.notes:

@@ -14,7 +14,7 @@ from spry.experiment.folder import ADAPTER, CONFIG
 from spry.tasks.adapter_folder import PEFT_CONFIG, add_facts
 from spry.tasks.score import Score
 
-PARTS = ("test", "validation", "generalized")
+MEASURED = ("test", "validation", "generalized")
 """What the model itself is evaluated on; personalized scores are of other weights."""
 
 
@@ -27,7 +27,7 @@ def columns_of(config: Config) -> Columns:
 
 def describe_adapter(config: Config, summary: Mapping[str, Any], folder: Path) -> None:
     columns, score = columns_of(config), Score.of_summary(summary)
-    measured = {score.key(part): summary.get(score.key(part)) for part in PARTS}
+    measured = {score.key(part): summary.get(score.key(part)) for part in MEASURED}
     add_facts(
         folder,
         text=columns.text,

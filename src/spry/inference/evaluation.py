@@ -32,7 +32,7 @@ class ClassScore:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Evaluation:
+class LabelledScores:
     """Counts over labelled texts; ``baseline`` is the accuracy of always answering the commonest class."""
 
     labels: tuple[str, ...]
@@ -81,14 +81,14 @@ def evaluate(
     baseline: float | None = None,
     batch_size: int = 64,
     progress: Progress = lambda _: None,
-) -> Evaluation:
+) -> LabelledScores:
     """Classify texts and compare with their labels, which must be numbered as the predictor's are."""
     assert dataset.label_names == predictor.info.labels
     logits = predictor.logits(dataset.texts, batch_size=batch_size, progress=progress)
     labels = np.asarray(dataset.labels, dtype=np.int64)
     shifted = logits - logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
-    return Evaluation(
+    return LabelledScores(
         labels=predictor.info.labels,
         metrics=classified(losses, labels, logits),
         baseline=commonest(dataset.labels) if baseline is None else baseline,

@@ -16,13 +16,13 @@ from spry.core.errors import DataError
 from spry.experiment.atomic import replace_file
 from spry.inference.inputs import Texts
 
-Columns = Mapping[str, Sequence[Any]]
+Cells = Mapping[str, Sequence[Any]]
 _DIGITS = 6
 
 
 def with_predictions(
     read: Texts, shares: NDArray[np.float64], labels: Sequence[str], *, every: bool = False
-) -> Columns:
+) -> Cells:
     """Add the likeliest class and its probability to a table; empty where a row has no text.
 
     Args:
@@ -60,7 +60,7 @@ def _placed(values: Sequence[Any], read: Texts) -> list[Any]:
     return [found.get(row) for row in range(len(read.table))]
 
 
-def to_csv(columns: Columns, separator: str = ",") -> str:
+def to_csv(columns: Cells, separator: str = ",") -> str:
     """Write columns as text with a line of names."""
     written = io.StringIO()
     writer = csv.writer(written, delimiter=separator, lineterminator="\n")
@@ -73,7 +73,7 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
-def _rows(columns: Columns) -> list[dict[str, Any]]:
+def _rows(columns: Cells) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -81,7 +81,7 @@ def _json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, default=str, ensure_ascii=False, indent=indent)
 
 
-def _parquet(columns: Columns) -> bytes:
+def _parquet(columns: Cells) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -96,7 +96,7 @@ def _parquet(columns: Columns) -> bytes:
     return target.getvalue()
 
 
-WRITERS: Mapping[str, Callable[[Columns], bytes]] = {
+WRITERS: Mapping[str, Callable[[Cells], bytes]] = {
     ".csv": lambda columns: to_csv(columns).encode(),
     ".tsv": lambda columns: to_csv(columns, "\t").encode(),
     ".jsonl": lambda columns: "".join(_json(row) + "\n" for row in _rows(columns)).encode(),
@@ -115,6 +115,6 @@ def check_target(target: Path, source: Path | None) -> None:
         raise DataError(f"{target}: is the file that is read. Choose another file for --out.")
 
 
-def write_table(columns: Columns, target: Path) -> None:
+def write_table(columns: Cells, target: Path) -> None:
     """Write columns to a file as a whole, or leave what was there."""
     replace_file(target, WRITERS[target.suffix.lower()](columns))
