@@ -174,12 +174,52 @@ def test_a_folder_with_another_run_is_left_alone(spry, tiny_config):
     assert Path("here/config.toml").read_text(encoding="utf-8") == before
 
 
-def test_a_finished_run_goes_on_for_more_rounds(spry, tiny_config):
+@pytest.mark.parametrize(
+    "command",
+    [["resume", "here", "--rounds", "4"], ["run", "--resume", "here", "--set", "schedule.rounds=4"]],
+)
+def test_a_finished_run_goes_on_for_more_rounds(spry, tiny_config, command):
     assert spry("run", tiny_config, "--out", "here", "--set", "schedule.rounds=2").code == 0
-    result = spry("run", "--resume", "here", "--set", "schedule.rounds=4", "--json")
+    again = spry("resume", "here")
+    assert "here is finished" in again.err
+    assert again.err.endswith("For more rounds: spry resume here --rounds 4\n")
+    result = spry(*command, "--json")
     assert result.code == 0, result.err
     assert "going on after round 2" in result.err
     assert result.document["rounds"] == 4
+
+
+def test_rounds_only_grow_and_some_methods_keep_their_number(spry, tiny_config):
+    assert spry("run", tiny_config, "--out", "here", "--set", "schedule.rounds=2").code == 0
+    fewer = spry("resume", "here", "--rounds", "1")
+    assert fewer.code == 1
+    assert "schedule.rounds was 2, is 1" in fewer.err and "rounds only grow" in fewer.err
+    assert "spry resume" not in fewer.err  # it is finished: there is nothing to go on with
+    own = ("--set", "method.name=fwdllm", "--set", "schedule.rounds=1")
+    assert spry("run", tiny_config, "--out", "planned", *own).code == 0
+    more = spry("resume", "planned", "--rounds", "2")
+    assert more.code == 1
+    assert "The steps of fwdllm depend on how many rounds there will be" in more.err
+    assert "--rounds" not in spry("resume", "planned").err
+
+
+def test_a_run_that_ended_early_says_how_to_go_on_all_the_same(spry, tiny_config):
+    impatient = (
+        "--set",
+        "schedule.patience=1",
+        "--set",
+        "schedule.evaluate_every=1",
+        "--set",
+        "client.lr=1e-9",
+    )
+    result = spry("run", tiny_config, "--out", "here", *impatient, "--set", "client.optimizer=sgd")
+    assert result.code == 0, result.err
+    assert "Ended early: no better validation accuracy in 1 evaluation" in result.err
+    again = spry("resume", "here")
+    *_, last = again.err.splitlines()
+    assert last == "To go on all the same: spry run --resume here --set schedule.patience=none"
+    on = spry(*last.partition("spry ")[2].split(), "--json")
+    assert on.document["rounds"] == 4
 
 
 def test_changed_data_make_another_run(spry, tiny_config, tiny_csv):

@@ -211,6 +211,35 @@ def test_another_grid_archives_the_runs_that_it_replaces(tuned, tmp_path):
         list(compare_methods(config.with_settings({"client.batch_size": 3}), ["spry"], [0], folder))
 
 
+def test_a_comparison_may_be_made_longer(config, tmp_path):
+    folder = tmp_path / "all"
+    list(compare_methods(config, ["spry", "fedavg"], [0], folder))
+    longer = config.with_settings({"schedule.rounds": 3})
+    events = [event for _, event in compare_methods(longer, ["spry", "fedavg"], [0], folder)]
+    assert [event.resumed_at for event in events if isinstance(event, Started)] == [2, 2]
+    assert document(folder)["views"]["equal_rounds"]["rounds"] == [1, 2, 3]
+    with pytest.raises(
+        CheckpointError, match=r"rounds was 3, is 2\).* rounds only grow.*another folder \(--out\)"
+    ):
+        list(compare_methods(config, ["spry", "fedavg"], [0], folder))
+
+
+def test_what_cannot_go_on_is_refused_before_anything_does(config, tmp_path):
+    list(compare_methods(config, ["spry", "fwdllm"], [0], tmp_path / "all"))
+    longer = config.with_settings({"schedule.rounds": 3})
+    with pytest.raises(CheckpointError, match=r"fwdllm-s0 .* steps of fwdllm depend on"):
+        list(compare_methods(longer, ["spry", "fwdllm"], [0], tmp_path / "all"))
+    assert len(log.read_rounds(tmp_path / "all" / "spry-s0")) == 2
+
+
+def test_a_tuned_comparison_may_be_made_longer(tuned, tmp_path):
+    tuned = tuned.with_settings({"tune.rounds": None})
+    list(compare_methods(tuned, ["spry"], [0], tmp_path / "all"))
+    longer = tuned.with_settings({"schedule.rounds": 3, "tune.methods.spry": {"lr": [1e-3, 1e-2]}})
+    assert len(started(compare_methods(longer, ["spry"], [0], tmp_path / "all"))) == 3
+    assert document(tmp_path / "all")["tuning"]["rounds"] == 3
+
+
 def test_a_run_that_breaks_down_does_not_keep_the_others_from_running(config, tmp_path, monkeypatch):
     real = module.run
 

@@ -193,7 +193,7 @@ def test_fewer_rounds_and_steps_that_were_planned_are_refused(config, tmp_path):
         next(run(config.with_settings({"schedule.rounds": 3}), tmp_path / "spry", resume=True))
     paced = config.for_method("fwdllm", 0)
     list(run(paced.with_settings({"schedule.rounds": 1}), tmp_path / "fwdllm"))
-    with pytest.raises(CheckpointError, match=r"only schedule\.checkpoint_every, .*\.test may change"):
+    with pytest.raises(CheckpointError, match=r"The steps of fwdllm depend on how many rounds"):
         next(run(paced, tmp_path / "fwdllm", resume=True))
 
 

@@ -35,7 +35,8 @@ def run_command(
     resume: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Go on with the run of this folder; --set schedule.rounds=N makes it longer."
+            metavar="DIR",
+            help="Go on with the run of this folder, with the few settings that may change, such as schedule.rounds.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -55,12 +56,22 @@ def run_command(
 
 def resume_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Rounds in all, more than it had: it goes on, finished or not."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on with a run that was stopped, from its last checkpoint."""
+    """Go on with a run that was stopped, from its last checkpoint, or make a finished one longer.
+
+    The weights are those of a run that was never stopped, or that was as long from the start, bit for bit.
+    """
     from spry.experiment.config import read_record
 
-    _run(read_record(_written(folder)), folder, resume=True, as_json=as_json)
+    more = [] if rounds is None else [f"schedule.rounds={rounds}"]
+    _run(read_record(_written(folder), more), folder, resume=True, as_json=as_json)
 
 
 @contextmanager
@@ -96,11 +107,12 @@ def _default(wanted: Config) -> Path:
 def _run(wanted: Config, folder: Path, *, resume: bool, as_json: bool) -> None:
     from spry.cli.progress import Watch
     from spry.experiment import run as experiment
-    from spry.experiment.folder import CONFIG, is_finished
+    from spry.experiment.folder import CONFIG, how_to_go_on, is_finished
 
-    if resume and is_finished(wanted, folder):
+    finished = resume and is_finished(wanted, folder)
+    if finished:
         screen.say(
-            f"{folder} is finished; this is its result. For another run, choose another folder with --out."
+            f"{folder} is finished; this is its result. For another run, choose another folder (--out)."
         )
     else:
         command = shlex.join(["spry", "resume", str(folder)])
@@ -108,6 +120,8 @@ def _run(wanted: Config, folder: Path, *, resume: bool, as_json: bool) -> None:
             for event in experiment.run(wanted, folder, resume=resume):
                 watch.show(wanted.method.name, event)
     _print(folder, as_json=as_json)
+    if finished and (command := how_to_go_on(wanted, folder)):
+        screen.say(command)
 
 
 def _print(folder: Path, *, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from spry.core.errors import ConfigError, TrainingError
 from spry.experiment import lock
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, flatten
-from spry.experiment.folder import is_finished
+from spry.experiment.folder import check_folder, is_finished
 from spry.experiment.run import Started, run
 from spry.runtime.records import Round
 
@@ -96,6 +96,9 @@ def _compare(
     target: float | None,
 ) -> Iterator[tuple[str, Started | Round]]:
     trials = list_trials(config, methods)
+    for trial in trials:
+        archive_stale_run(trial.config, trial.point, folder, trial.place)
+    _check_all(folder, {trial.place: trial.config for trial in trials})
     total = len(trials) + len(seeds) * len(methods)
     for number, trial in enumerate(trials, start=1):
         for event in run_trial(trial, folder):
@@ -109,10 +112,17 @@ def _compare(
     ]
     for seed, name, own in runs:
         archive_stale_run(own, chosen[name], folder, _place(name, seed))
+    _check_all(folder, {_place(name, seed): own for seed, name, own in runs})
     yield from _run_all(runs, folder, len(trials))
     folders = {name: [folder / _place(name, seed) for seed in seeds] for name in methods}
     result = read_result({name: own for _, name, own in runs}, folders, budget, target)
     write_json(folder / COMPARISON, {**result, "tuning": tuned})
+
+
+def _check_all(folder: Path, runs: Mapping[str, Config]) -> None:
+    """Refuse (CheckpointError) before anything runs what a single run would be refused for."""
+    for place, own in runs.items():
+        check_folder(own, folder / place, resume=True)
 
 
 def _run_all(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spry.compare.archive import archive_stale_run
 from spry.compare.fairness import check_fairness
 from spry.compare.grid import Point, grid_points, settings_at_edge
 from spry.core.errors import ConfigError, TrainingError
@@ -71,7 +70,6 @@ def run_trial(trial: Trial, folder: Path) -> Iterator[Started | Round]:
     place = folder / trial.place
     if is_finished(trial.config, place) or (matches(trial.config, place) and (place / FAILED).is_file()):
         return
-    archive_stale_run(trial.config, trial.point, folder, trial.place)
     try:
         yield from run(trial.config, place, resume=True)
     except TrainingError as error:

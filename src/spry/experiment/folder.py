@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,18 @@ def check_folder(config: Config, folder: Path, *, resume: bool) -> None:
     shown = [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in changed[:3]]
     shown += [f"and {len(changed) - 3} more"] if len(changed) > 3 else []
     raise CheckpointError(
-        f"{folder} holds a run with another configuration ({', '.join(shown)}). {_advice(config, folder)}"
+        f"{folder} holds a run with another configuration ({', '.join(shown)}). {_advice(config, folder, changed)}"
     )
+
+
+def how_to_go_on(config: Config, folder: Path) -> str | None:
+    """Say by which command a finished run goes on for more rounds; None if no command makes it longer."""
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    if summary.get("stopped_early"):
+        return f"To go on all the same: spry run --resume {shlex.quote(str(folder))} --set schedule.patience=none"
+    if config.method.info.plans_rounds:
+        return None
+    return f"For more rounds: spry resume {shlex.quote(str(folder))} --rounds {2 * max(config.schedule.rounds, 1)}"
 
 
 def check_fingerprints(folder: Path, now: Fingerprints) -> None:
@@ -121,11 +132,18 @@ def _loose(config: Config) -> set[str]:
     return LOOSE - {ROUNDS} if config.method.info.plans_rounds else LOOSE
 
 
-def _advice(config: Config, folder: Path) -> str:
+def _advice(config: Config, folder: Path, changed: Sequence[str]) -> str:
+    going_on = "" if (folder / SUMMARY).is_file() else f"Go on as it was with spry resume {folder}, or "
+    other = f"{going_on}choose another folder (--out)."
+    if set(changed) <= LOOSE and not set(changed) <= _loose(config):
+        return (
+            f"The steps of {config.method.name} depend on how many rounds there will be, so that a run keeps their "
+            f"number. {other[0].upper()}{other[1:]}"
+        )
     free = sorted(_loose(config))
     return (
         f"A run keeps its settings; only {', '.join(free)} may change when it is resumed, and rounds only grow. "
-        f"Go on as it was with spry resume {folder}, or choose another folder."
+        f"{other[0].upper()}{other[1:]}"
     )
 
 

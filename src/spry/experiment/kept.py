@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spry.core.params import Params
+from spry.data.facts import quantity
 from spry.experiment.schema import ScheduleSettings
 from spry.federated.algorithm import ServerState
 from spry.federated.ema import delivered
@@ -79,10 +80,8 @@ class Keeping:
         """Say why the run ended early; None if it did not."""
         if kept is None or not self.is_over(kept):
             return None
-        return (
-            f"no better validation {self.score.name.replace('_', ' ')} in {kept.waited} evaluations after round "
-            f"{kept.round + 1} (schedule.patience)"
-        )
+        name, waited = self.score.name.replace("_", " "), quantity(kept.waited, "evaluation")
+        return f"no better validation {name} in {waited} after round {kept.round + 1} (schedule.patience)"
 
     def _is_regular(self, number: int) -> bool:
         return (number + 1) % self.schedule.evaluate_every == 0
