@@ -125,7 +125,22 @@ def test_a_column_or_model_may_be_called_like_a_number_or_a_date(name):
 
 
 @pytest.mark.parametrize(
-    ("line", "shown"), [("label = 2024", 'label = "2024"'), ('text = "body"', 'text = ["body"]')]
+    ("line", "shown"),
+    [
+        ("label = 2024", 'it must be text. Write label = "2024" under [data], or --set data.label=2024'),
+        (
+            'text = "body"',
+            """it must be a list. Write text = ["body"] under [data], or --set 'data.text=["body"]'""",
+        ),
+        ("text = [1]", 'Write text = ["1"] under [data]'),
+        (
+            'clients = "many"',
+            "it must be a whole number. For example clients = 8 under [data], or --set data.clients=8",
+        ),
+        ('alpha = "high"', "it must be a number. For example alpha = 0.01 under [data]"),
+        ("clients = 0", "setting data.clients is 0: it must be at least 1."),
+        ('partition = "even"', "it must be 'iid', 'dirichlet' or 'column'."),
+    ],
 )
 def test_a_file_shows_how_to_write_it(tmp_path, line, shown):
     (tmp_path / "c.toml").write_text(f"[data]\n{line}\n")

@@ -26,6 +26,7 @@ from spry.cli import (
     report,
     runs,
     screen,
+    settings,
 )
 from spry.core.errors import ConfigError, DataError, ModelError, SpryError
 
@@ -61,6 +62,7 @@ app.command("compare")(compare.compare_command)
 app.command("report")(report.report_command)
 app.command("memory")(memory.memory_command)
 app.command("check")(check.check_command)
+app.command("settings")(settings.settings_command)
 app.command("methods")(catalog.methods_command)
 app.command("datasets")(catalog.datasets_command)
 

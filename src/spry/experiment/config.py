@@ -44,7 +44,7 @@ class Config(Settings):
     base: Base = Field(
         default=PLAIN,
         description="The recipe that counts where nothing is said: quickstart, which a file has that does not say; "
-        "paper; or plain, the defaults below. A run folder's file says everything itself.",
+        "paper; or plain, under which each setting and each method is what it is by itself.",
     )
     seed: int = Field(default=0, description="The root of every random draw.")
     model: ModelSettings = ModelSettings()
@@ -54,7 +54,11 @@ class Config(Settings):
     client: ClientSettings = ClientSettings()
     server: ServerSettings = ServerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
-    methods: dict[str, dict[str, Any]] = Field(default={})
+    methods: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="What is one method's own, such as client.lr under [methods.fedavg]. A table of another name says "
+        "with method.name which method it is of.",
+    )
     tune: TuneSettings = TuneSettings()
 
     @model_validator(mode="after")
@@ -192,12 +196,12 @@ def _parse(override: str) -> tuple[str, Any]:
         raise ConfigError(f"setting {override!r} has no '='. Write key=value, for example client.lr=1e-3")
     key = key.strip()
     try:
-        return key, parse_value(text, _annotation(_for_all(key)))
+        return key, parse_value(text, _annotation(for_all(key)))
     except ValueError as error:
         raise ConfigError(f"setting {key} is {text.strip()!r}: {error}") from error
 
 
-def _for_all(key: str) -> str:
+def for_all(key: str) -> str:
     """The setting that a method's own entry is about: ``client.lr`` of ``methods.spry.client.lr``."""
     return key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
 
@@ -225,7 +229,7 @@ def _place(tree: dict[str, Any], key: str, value: Any) -> None:
         return
     if key == "base":
         raise ConfigError("base is chosen where a configuration is read: write it at the top of the file")
-    _refuse_retired(key)
+    refuse_retired(key)
     node: Any = tree
     free = path[:1] == ["methods"] or path[:2] in FREE  # the keys in them are checked when used
     for part in path:
@@ -246,8 +250,9 @@ def _written(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refuse_retired(key: str) -> None:
-    if (plain := _for_all(key)) in retired.RETIRED_KEYS:
+def refuse_retired(key: str) -> None:
+    """Say what became of a setting of earlier versions."""
+    if (plain := for_all(key)) in retired.RETIRED_KEYS:
         raise ConfigError(f"there is no setting {key!r} any more: {retired.RETIRED_KEYS[plain]}")
 
 
@@ -267,5 +272,5 @@ def _validate(tree: Mapping[str, Any]) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         for key in _unknown_options(tree):
-            _refuse_retired(key)
+            refuse_retired(key)
         raise ConfigError(mistakes.describe_mistake(error)) from error

@@ -11,7 +11,7 @@ from spry.experiment.config import Config, read_config
 from spry.experiment.recipe import PLAIN, Base, algorithm_of, flatten
 from spry.experiment.values import UNSAID
 
-ABOUT = ("data.", "tune.")
+IGNORED = ("data.", "tune.")
 """Beginnings of settings that say what a recipe is used on, and how it is compared."""
 ON = frozenset({"seed", "model.name", "model.device"})
 """Single settings of this kind."""
@@ -85,7 +85,7 @@ def _differences(config: Config, recipe: Config) -> Departures:
     return {
         key: (now.get(key), then.get(key))
         for key in {**now, **then}
-        if now.get(key) != then.get(key) and not key.startswith(ABOUT) and key not in ON
+        if now.get(key) != then.get(key) and not key.startswith(IGNORED) and key not in ON
     }
 
 

@@ -11,38 +11,52 @@ from typing import Any
 from pydantic import ValidationError
 
 from spry.core.wording import told
+from spry.experiment.values import UNSAID
+
+EXAMPLES: Mapping[str, Any] = {"int": 8, "float": 0.01, "bool": True}
+"""A value of each type, by what pydantic's errors about it begin with."""
 
 
 def describe_mistake(error: ValidationError) -> str:
     """Put the first mistake into one line."""
     errors = error.errors()
     first = errors[0]
-    key = ".".join(map(str, first["loc"]))
-    if key == "method" and first["type"] == "value_error":  # the method's own words
-        return told(errors, len(first["loc"]))
-    why = told(errors, len(first["loc"]))
-    return f"setting {key} is {_shown(first.get('input'))}: {why}.{spelling(key, _meant(first))}"
+    place = first["loc"]
+    why = told(errors, len(place))
+    if place == ("method",) and first["type"] == "value_error":  # the method's own words
+        return why
+    key = ".".join(part for part in place if isinstance(part, str))  # without numbers of a list's items
+    return f"setting {key} is {_shown(first.get('input'))}: {why}.{_spelling(key, first)}"
 
 
-def spelling(key: str, value: Any) -> str:
-    """How a value is written, such as `` Write text = ["body"] under [data], or --set 'data.text=["body"]'``."""
-    if value is None:
+def in_a_file(value: Any) -> str:
+    """How a value is written in TOML."""
+    return json.dumps(UNSAID if value is None else value, ensure_ascii=False)
+
+
+def typed(key: str, value: Any) -> str:
+    """How a setting is written on the command line.
+
+    >>> print(typed("data.text", ["body"]))
+    --set 'data.text=["body"]'
+    """
+    written = value if isinstance(value, str) else in_a_file(value)
+    return f"--set {shlex.quote(f'{key}={written}')}"
+
+
+def _spelling(key: str, error: Mapping[str, Any]) -> str:
+    """How the value that was probably meant is written, or one of the right type; nothing if neither is known."""
+    given, kind = error.get("input"), error["type"]
+    in_list, plain = isinstance(error["loc"][-1], int), isinstance(given, (str, int, float, date))
+    meant = [str(given)] if in_list or kind == "list_type" else str(given)
+    verb = "Write"
+    if kind not in {"string_type", "list_type"} or not plain:
+        meant, verb = EXAMPLES.get(kind.partition("_")[0]), "For example"
+    if meant is None:
         return ""
     table, _, name = key.rpartition(".")
-    written = json.dumps(value, ensure_ascii=False)
-    place = f" under [{table}]" if table else ""
-    typed = value if isinstance(value, str) else written
-    return f" Write {name} = {written}{place}, or --set {shlex.quote(f'{key}={typed}')}"
-
-
-def _meant(error: Mapping[str, Any]) -> Any:
-    """The value that was probably meant by one of another type; None if that is not known."""
-    given, kind = error.get("input"), error["type"]
-    if kind == "string_type" and isinstance(given, (int, float, date)):
-        return str(given)
-    if kind == "list_type" and isinstance(given, (str, int, float)):
-        return [str(given)]
-    return None
+    under = f" under [{table}]" if table else ""
+    return f" {verb} {name} = {in_a_file(meant)}{under}, or {typed(key, meant)}"
 
 
 def _shown(value: Any) -> str:

@@ -18,13 +18,18 @@ PLAIN: Base = "plain"
 """Rests on nothing: what is not said is what each setting and each method is by itself."""
 DEFAULT_BASE: Base = "quickstart"
 """What a configuration rests on that does not say."""
-PRESETS = tuple(base for base in BASES if base != PLAIN)
+PRESETS: tuple[Base, ...] = tuple(base for base in BASES if base != PLAIN)
 Layer = dict[str, Any]
 
 ONE_VALUE = ("tune.grid", "tune.methods.")
 """Settings, or beginnings of settings, whose table is one value."""
 DEALING = frozenset(f"data.{key}" for key in ("partition", "alpha", "clients", "held_out", "validation"))
 """How examples are dealt, which is said for any data; the rest of the table describes the data set that it names."""
+
+
+def describes_data(key: str) -> bool:
+    """Tell whether a setting describes the data set that a recipe names, and so is not for other data."""
+    return key.startswith("data.") and key not in {*DEALING, "data.name"}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Layer:
@@ -66,7 +71,7 @@ def fitting(base: Mapping[str, Any], said: Mapping[str, Any]) -> Layer:
     """
     kept = dict(base)
     if said.get("data.name", base.get("data.name")) != base.get("data.name"):
-        kept = {key: value for key, value in kept.items() if not key.startswith("data.") or key in DEALING}
+        kept = {key: value for key, value in kept.items() if not describes_data(key)}
     for key in base:
         scope, side, name = _parts(key)
         optimizer = f"{side}.optimizer"
