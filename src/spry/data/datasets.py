@@ -82,7 +82,7 @@ def _tables(
 ) -> tuple[list[Table], str]:
     """The tables of the training part and any test part, and the name of the data set."""
     if isinstance(source, str):
-        path = Path(source).expanduser()
+        path = _path(source)
         if path.is_file() or (looks_local(source) and not path.is_dir()):
             return [read_table(path, columns, **form), *_held(test, columns, form)], path.name
         if "/" not in source and not path.is_dir() and nearest(source, BUILTINS).startswith("Did you mean"):
@@ -99,13 +99,17 @@ def _tables(
     return [parts()[0], *_held(test, columns, form)], name
 
 
+def _path(name: str | os.PathLike[str]) -> Path:
+    return Path(os.path.expanduser(name))  # ruff: ignore[os-path-expanduser]  # Path.expanduser may raise
+
+
 def _held(test: Any, columns: Columns, form: Mapping[str, str | None]) -> list[Table]:
     """The table of a test part that is a file or an object of its own."""
     if test is None:
         return []
     columns = replace(columns, group=None)  # only training examples are dealt
     if isinstance(test, str | os.PathLike):
-        return [read_table(Path(test).expanduser(), columns, **form)]
+        return [read_table(_path(test), columns, **form)]
     return [memory.table_of(test, columns, source="test")]
 
 

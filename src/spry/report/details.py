@@ -133,7 +133,7 @@ def _tokens(run: Run) -> str:
     length, share = (run.data.get(name) for name in ("max_length", "share_cut"))
     if length is None or share is None:
         return ""
-    return f"texts cut at {length:,} tokens ({share:.1%})" if share else f"no text cut (at {length:,} tokens)"
+    return f"texts cut at {length:,} tokens ({share:.1%})" if share else "no text cut"
 
 
 def _each(texts: Iterable[str]) -> list[str]:

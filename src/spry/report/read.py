@@ -65,8 +65,8 @@ class Run:
 
     @cached_property
     def data(self) -> Mapping[str, Any]:
-        """What was found of the data, in numbers; nothing in folders that older versions wrote."""
-        return self.meta.get("data") or {}
+        """What was found of the data, in numbers; nothing of it in folders that older versions wrote."""
+        return {**(self.meta.get("data") or {}), **(self.summary or {})}
 
     @cached_property
     def outcome(self) -> Mapping[str, Any]:
