@@ -34,6 +34,14 @@ def test_predictions_are_printed_beside_the_columns_in_the_order_of_the_rows(spr
     ]
 
 
+def test_excels_file_is_predicted_and_judged_in_its_encoding(spry, finished):
+    Path("excel.csv").write_bytes("body;mood\r\ngood – fine;great\r\nbad;poor\r\n".encode("cp1252"))
+    asked = ("--data", "excel.csv", "--encoding", "cp1252")
+    assert "--encoding cp1252" in spry("predict", finished, "--data", "excel.csv").err
+    assert "good – fine" in spry("predict", finished, *asked, "--separator", ";").out
+    assert spry("evaluate", finished, *asked, "--label-column", "mood").code == 0
+
+
 def test_predictions_are_written_as_the_ending_says(spry, finished, new_csv):
     result = spry("predict", finished / "adapter", "--data", new_csv, "--out", "out.jsonl", "--probabilities")
     assert result.code == 0, result.err

@@ -73,3 +73,13 @@ def test_classes_are_numbered_as_the_adapter_does_even_if_one_is_missing(tmp_pat
     (tmp_path / "data.csv").write_text("text,label\na,b\nc,b\nd,\n")
     found = read_labelled(tmp_path / "data.csv", columns_for(info()), ("z", "b", "a"))
     assert (found.labels, found.label_names) == ([1, 1], ("z", "b", "a"))
+
+
+def test_files_are_read_in_the_encoding_that_is_named(tmp_path):
+    file = tmp_path / "data.csv"
+    file.write_bytes("text~label\ncafé~yes\n".encode("cp1252"))
+    form = {"encoding": "cp1252", "separator": "~"}
+    assert read_texts(file, columns_for(info()), **form).texts == ["café"]
+    assert read_labelled(file, columns_for(info()), ("no", "yes"), **form).labels == [1]
+    with pytest.raises(DataError, match=r"predict and evaluate: --encoding cp1252"):
+        read_texts(file, columns_for(info()))

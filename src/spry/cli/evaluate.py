@@ -11,7 +11,17 @@ import typer
 
 from spry.cli import screen
 from spry.cli.runs import JsonOption
-from spry.cli.trained import BaseOption, BatchOption, DeviceOption, FolderArgument, TextOption, load, progress
+from spry.cli.trained import (
+    BaseOption,
+    BatchOption,
+    DeviceOption,
+    EncodingOption,
+    FolderArgument,
+    SeparatorOption,
+    TextOption,
+    load,
+    progress,
+)
 from spry.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,6 +48,8 @@ def evaluate_command(
     label_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="The column of labels. Default: as in training.")
     ] = None,
+    encoding: EncodingOption = None,
+    separator: SeparatorOption = None,
     batch_size: BatchOption = 64,
     device: DeviceOption = "cpu",
     base: BaseOption = None,
@@ -55,7 +67,8 @@ def evaluate_command(
     if data is None:
         dataset, baseline = _test_part(folder, info)
     else:
-        dataset = read_labelled(data, columns_for(info, text_column or (), label_column), info.labels)
+        columns = columns_for(info, text_column or (), label_column)
+        dataset = read_labelled(data, columns, info.labels, encoding=encoding, separator=separator)
     predictor = load(adapter, device, base)
     with progress(len(dataset)) as advance:
         found = evaluate(predictor, dataset, baseline=baseline, batch_size=batch_size, progress=advance)
@@ -94,12 +107,14 @@ def _test_part(folder: Path, info: AdapterInfo) -> tuple[Dataset, float | None]:
 
 
 def _show(dataset: Dataset, found: LabelledScores) -> None:
-    from spry.data.facts import quantity
+    from spry.data.reading import quantity
     from spry.report import tables
 
     if dataset.reading is not None:
-        for line in (*map(str, dataset.reading.left_out), *dataset.reading.notes):
-            screen.say(line)
+        for rows in dataset.reading.left_out:
+            screen.say(f"left out: {rows}")
+        for note in dataset.reading.notes:
+            screen.say(f"note: {note}")
     told = found.metrics
     console = screen.out()
     console.print(

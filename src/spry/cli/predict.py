@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spry.cli import screen
-from spry.cli.trained import BaseOption, BatchOption, DeviceOption, FolderArgument, TextOption, load, progress
+from spry.cli.trained import (
+    BaseOption,
+    BatchOption,
+    DeviceOption,
+    EncodingOption,
+    FolderArgument,
+    SeparatorOption,
+    TextOption,
+    load,
+    progress,
+)
 from spry.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -33,6 +43,8 @@ def predict_command(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Add a column with the probability of each class.")
     ] = False,
+    encoding: EncodingOption = None,
+    separator: SeparatorOption = None,
     batch_size: BatchOption = 64,
     device: DeviceOption = "cpu",
     base: BaseOption = None,
@@ -48,7 +60,9 @@ def predict_command(
     if out is not None:
         outputs.check_target(out, data)
     adapter = find_adapter_folder(folder)
-    read = _read(read_info(adapter), data, text or (), text_column or ())
+    read = _read(
+        read_info(adapter), data, text or (), text_column or (), encoding=encoding, separator=separator
+    )
     predictor = load(adapter, device, base)
     with progress(len(read.texts)) as advance:
         logits = predictor.logits(read.texts, batch_size=batch_size, progress=advance)
@@ -62,14 +76,18 @@ def predict_command(
 
 
 def _read(
-    info: AdapterInfo, data: Path | None, text: list[str] | tuple[()], columns: list[str] | tuple[()]
+    info: AdapterInfo,
+    data: Path | None,
+    text: list[str] | tuple[()],
+    columns: list[str] | tuple[()],
+    **form: str | None,
 ) -> Texts:
     from spry.data.table import Table
     from spry.inference.inputs import columns_for, read_texts, texts_of
 
     wanted = columns_for(info, columns)
     if data is not None:
-        return read_texts(data, wanted)
+        return read_texts(data, wanted, **form)
     if len(text) != len(wanted.text):
         takes = "pairs: give --text twice" if len(wanted.text) == 2 else "single texts: give --text once"
         raise DataError(f"the adapter reads {takes}.")
@@ -80,7 +98,7 @@ def _read(
 
 def _tell(read: Texts) -> None:
     from spry.data.cells import rows
-    from spry.data.facts import quantity
+    from spry.data.reading import quantity
 
     for note in read.notes:
         screen.say(note)

@@ -21,6 +21,16 @@ TextOption = Annotated[
         "--text-column", metavar="NAME", help="The column of texts; twice for pairs. Default: as in training."
     ),
 ]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Of a text file, such as cp1252. Default: UTF-8, or UTF-16 with its mark."
+    ),
+]
+SeparatorOption = Annotated[
+    str | None,
+    typer.Option(metavar="CHARACTER", help="Between cells of a text file, or tab. Default: found."),
+]
 BatchOption = Annotated[int, typer.Option(min=1, help="Texts in a batch.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 BaseOption = Annotated[

@@ -38,9 +38,10 @@ def _refusal(content: bytes, chosen: str, place: int) -> str:
 
 def _advice(content: bytes, place: int) -> str:
     guess = _wide(content) or ("cp1252" if _decodes(content, "cp1252") else None)
-    told = f'data.encoding={guess or "NAME"}, or encoding="{guess or "NAME"}" in Python'
+    name = guess or "NAME"
+    told = f'data.encoding={name} (predict and evaluate: --encoding {name}; in Python: encoding="{name}")'
     if guess is None:
-        return f"Say how it is encoded: {told}, such as 'cp1251' or 'gb18030'."
+        return f"Say how it is encoded, such as in cp1251 or gb18030: {told}."
     if guess != "cp1252":
         return f"It looks like {guess}: set {told}."
     words = _around(content, place)

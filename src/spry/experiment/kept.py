@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spry.core.params import Params
-from spry.data.facts import quantity
+from spry.data.reading import quantity
 from spry.experiment.schema import ScheduleSettings
 from spry.federated.algorithm import ServerState
 from spry.federated.ema import delivered

@@ -44,13 +44,15 @@ def columns_for(info: AdapterInfo, text: Sequence[str] = (), label: str | None =
     return Columns(text=wanted, label=label or info.label or "label")
 
 
-def read_texts(path: Path, columns: Columns) -> Texts:
+def read_texts(
+    path: Path, columns: Columns, *, encoding: str | None = None, separator: str | None = None
+) -> Texts:
     """Read a file's texts; its labels may be absent.
 
     Raises:
         DataError: If the file or a column cannot be read, or no row has a text.
     """
-    return texts_of(read_table(path, columns), columns)
+    return texts_of(read_table(path, columns, encoding=encoding, separator=separator), columns)
 
 
 def texts_of(table: Table, columns: Columns) -> Texts:
@@ -70,13 +72,20 @@ def texts_of(table: Table, columns: Columns) -> Texts:
     )
 
 
-def read_labelled(path: Path, columns: Columns, labels: tuple[str, ...]) -> Dataset:
+def read_labelled(
+    path: Path,
+    columns: Columns,
+    labels: tuple[str, ...],
+    *,
+    encoding: str | None = None,
+    separator: str | None = None,
+) -> Dataset:
     """Read a file's texts and their classes, numbered as the adapter does; rows that lack either are left out.
 
     Raises:
         DataError: If there are no labels, or one that the adapter does not know.
     """
-    table = read_table(path, columns)
+    table = read_table(path, columns, encoding=encoding, separator=separator)
     if columns.label not in table.columns:
         raise DataError(
             f"{path}: there is no column {columns.label!r} of labels to compare with. "
