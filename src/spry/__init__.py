@@ -1,6 +1,19 @@
 """Federated fine-tuning of language models at about the memory of inference.
 
+In one call:
+
 >>> import peft, spry
+>>> good = [{"text": f"day {n} was lovely", "label": "good"} for n in range(100)]
+>>> bad = [{"text": f"day {n} was awful", "label": "bad"} for n in range(100)]
+>>> here = getfixture("tmp_path")
+>>> model, history, folder = spry.finetune(
+...     "minilm", dataset=good + bad, clients=10, rounds=2, folder=here / "run", progress=False
+... )
+>>> type(model).__name__, len(history), (folder / "adapter").is_dir()
+('PeftModelForSequenceClassification', 2, True)
+
+Round by round, from parts that can be exchanged:
+
 >>> data = spry.load_dataset("tweets").partition(clients=100, alpha=1.0, key=spry.Key(0), steps=1)
 >>> adapter = peft.LoraConfig(r=16, lora_alpha=4)
 >>> task = spry.ClassificationTask("minilm", labels=data.labels, adapter=adapter, exact="last_block")
@@ -9,7 +22,7 @@
 ...     print(round.number, round.score is not None)
 0 False
 1 True
->>> task.save_adapter(round.weights, getfixture("tmp_path") / "adapter")
+>>> task.save_adapter(round.weights, here / "adapter")
 
 Every name is loaded when it is asked for: ``import spry`` itself imports neither torch nor transformers.
 """
@@ -42,6 +55,7 @@ if TYPE_CHECKING:  # for type checkers and editors; tests/test_public.py compare
     from spry.federated.algorithm import Algorithm as Algorithm
     from spry.federated.algorithm import compose as compose
     from spry.federated.methods import METHODS as methods
+    from spry.finetuning import finetune as finetune
     from spry.forward.dual import Dual as Dual
     from spry.forward.functional import call as call
     from spry.forward.functional import jvp as jvp
@@ -86,6 +100,7 @@ _NAMES = {
     # runs
     "Config": "spry.experiment.config",
     "compare_methods": "spry.compare.compare",
+    "finetune": "spry.finetuning",
     "load_config": "spry.experiment.config",
     "run": "spry.experiment.run",
     "write_report": "spry.report.page",

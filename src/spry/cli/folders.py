@@ -14,8 +14,10 @@ from spry.experiment.folder import CONFIG, matches
 RUNS = Path("runs")
 
 
-def choose_folder(name: str, runs: Mapping[str, Config]) -> Path:
+def choose_folder(name: str, runs: Mapping[str, Config], *, new: bool = False) -> Path:
     """Choose a folder that holds nothing but the given runs, by their place in it; ``.`` is the folder itself.
+
+    A ``new`` one holds not even those.
 
     It is ``runs/NAME``, or the first of ``runs/NAME-2``, ``runs/NAME-3``, ... that no other run has taken.
     """
@@ -24,8 +26,14 @@ def choose_folder(name: str, runs: Mapping[str, Config]) -> Path:
     return next(
         folder
         for folder in itertools.chain([plain], numbered)
-        if all(_free(folder / place, run) for place, run in runs.items())
+        if (not folder.exists() if new else all(_free(folder / place, run) for place, run in runs.items()))
     )
+
+
+def run_folder(run: Config, *, new: bool = False) -> Path:
+    """Choose a folder for a run by itself: that of the same run if it is there, unless a ``new`` one is wanted."""
+    name = f"{short_name(run)}-{run.method.name}-s{run.seed}"
+    return choose_folder(name, {".": run}, new=new)
 
 
 def short_name(run: Config) -> str:

@@ -42,12 +42,13 @@ def run_command(
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a model as a configuration says, writing a run folder."""
+    from spry.cli.folders import run_folder
     from spry.experiment.config import load_config, read_record
     from spry.experiment.recipe import DEFAULT_BASE
 
     if resume is None:
         wanted = load_config(source or DEFAULT_BASE, settings or ())
-        _run(wanted, out or _default(wanted), resume=out is None, as_json=as_json)
+        _run(wanted, out or run_folder(wanted), resume=out is None, as_json=as_json)
     else:
         asked = settings or ()
         wanted = load_config(source, asked) if source else read_record(_written(resume), asked)
@@ -95,13 +96,6 @@ def _only(resume: Path, out: Path | None) -> Path:
     if out is not None:
         raise ConfigError("--out and --resume exclude each other: a resumed run stays in its folder.")
     return resume
-
-
-def _default(wanted: Config) -> Path:
-    from spry.cli import folders
-
-    name = f"{folders.short_name(wanted)}-{wanted.method.name}-s{wanted.seed}"
-    return folders.choose_folder(name, {".": wanted})
 
 
 def _run(wanted: Config, folder: Path, *, resume: bool, as_json: bool) -> None:

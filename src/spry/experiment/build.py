@@ -57,7 +57,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     check_device(config.model.device)
     optimizers = _optimizers(config)  # before the minutes that loading may take
     key = Key(config.seed)
-    splits = read_splits(config, given.splits)
+    splits = read_splits(config, given)
     task = ClassificationTask(
         config.model.name if given.model is None else given.model,
         labels=splits.train.label_names,
@@ -137,26 +137,26 @@ def _adapter(config: Config) -> Adapter:
     return adapter(**{name: value for name, value in given.items() if name in known})
 
 
-def read_splits(config: Config, given: Splits | None = None) -> Splits:
+def read_splits(config: Config, given: Given = NOTHING) -> Splits:
     """Read the parts of a run's data."""
     data = config.data
-    splits = _read(data) if given is None else given
-    if data.validation and splits.validation is None:
+    splits = _read(data, given)
+    if data.validation:
         splits = hold_out_validation(splits, data.validation)
     return splits if data.test_examples is None else splits.shortened(data.test_examples)
 
 
-def _read(data: DataSettings) -> Splits:
+def _read(data: DataSettings, given: Given) -> Splits:
     if data.partition == "column" and data.column is None:
         raise ConfigError(
             "data.partition is 'column', and data.column is unset. Name the column of client ids: data.column=author"
         )
     return load_splits(
-        data.name,
+        data.name if given.data is None else given.data,
         text=data.text,
         label=data.label,
         group=data.column if data.partition == "column" else None,
-        test=data.test,
+        test=data.test if given.test is None else given.test,
         test_fraction=TEST_SHARE,
         subset=data.subset,
         encoding=data.encoding,

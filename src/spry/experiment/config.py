@@ -34,6 +34,7 @@ VALIDATION_SHARE = 0.1
 FREE = (["tune", "grid"], ["tune", "methods"])
 """Tables whose entries appear as they are named, beside ``methods``."""
 TABLES = ("model", "peft", "data", "method", "client", "server", "schedule", "tune")
+Overrides = Sequence[str] | Mapping[str, Any]
 RECORD, BESIDE_RECORD = "config.toml", "meta.json"
 """What a run folder's configuration is called, and what lies beside it there."""
 
@@ -109,8 +110,8 @@ class Config(Settings):
         return tomli_w.dumps(_written(self.model_dump()))
 
 
-def read_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a TOML file or a preset such as ``quickstart``; overrides are ``key=value`` with dotted keys.
+def read_config(source: str | Path, overrides: Overrides = ()) -> Config:
+    """Read a TOML file or a preset such as ``quickstart``; overrides are ``key=value``, or values by dotted key.
 
     What neither says is what the file's ``base`` says, which is ``quickstart`` if the file names none.
 
@@ -120,12 +121,13 @@ def read_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return _read(source, overrides)[0]
 
 
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(source: str | Path, overrides: Overrides = ()) -> Config:
     """Read the configuration of one run: what ``methods`` has for its method counts, too, unless it is overridden.
 
     Args:
         source: A TOML file, or the name of a preset such as ``quickstart``.
-        overrides: Settings ``key=value`` with dotted keys; ``method.name`` chooses a method or a table in ``methods``.
+        overrides: Settings ``key=value`` with dotted keys, or values by dotted key, such as ``{"client.lr": 1e-3}``;
+            ``method.name`` chooses a method or a table in ``methods``.
 
     Returns:
         The configuration of the run by itself.
@@ -137,7 +139,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return shared.for_method(name, shared.seed)
 
 
-def read_record(path: Path, overrides: Sequence[str] = ()) -> Config:
+def read_record(path: Path, overrides: Overrides = ()) -> Config:
     """Read what ``Config.dump`` wrote, which says everything: its ``base`` is the recipe's name and adds nothing.
 
     What an earlier version wrote lacks what was unset, and ``base``.
@@ -145,15 +147,19 @@ def read_record(path: Path, overrides: Sequence[str] = ()) -> Config:
     said = recipe.as_layer(_tree(path))
     base = said.pop("base", PLAIN)
     config = Config(base=base if base in BASES else PLAIN).with_settings(said)
-    return config.with_settings(dict(map(_parse, overrides)))
+    return config.with_settings(_asked(overrides))
 
 
-def _read(source: str | Path, overrides: Sequence[str]) -> tuple[Config, str]:
+def _asked(overrides: Overrides) -> dict[str, Any]:
+    return dict(overrides) if isinstance(overrides, Mapping) else dict(map(_parse, overrides))
+
+
+def _read(source: str | Path, overrides: Overrides) -> tuple[Config, str]:
     """Lay the file and the overrides over the recipe; also the method or table in ``methods`` that was chosen."""
     if is_record(Path(source)):
         config = read_record(Path(source), overrides)
         return config, config.method.name
-    asked = dict(map(_parse, overrides))
+    asked = _asked(overrides)
     said = {"base": str(source)} if str(source) in BASES else recipe.as_layer(_tree(Path(source)))
     base = _base(asked.pop("base", said.pop("base", DEFAULT_BASE)))
     below = recipe.fitting(recipe.preset(base), {**said, **asked})

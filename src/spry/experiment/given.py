@@ -9,21 +9,21 @@ from typing import Any
 from torch import nn
 
 from spry.core.errors import CheckpointError
-from spry.data.dataset import Splits
 from spry.experiment.folder import read_meta
 
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """A model, its tokenizer and labelled text; None for what the configuration names."""
+    """A model, its tokenizer, and labelled text as ``load_dataset`` takes it; None for what the configuration names."""
 
     model: nn.Module | None = None
     tokenizer: Any = None
-    splits: Splits | None = None
+    data: Any = None
+    test: Any = None
 
     @property
     def names(self) -> list[str]:
-        return [name for name in ("model", "tokenizer", "splits") if getattr(self, name) is not None]
+        return [name for name in ("model", "tokenizer", "data", "test") if getattr(self, name) is not None]
 
 
 NOTHING = Given()
@@ -33,8 +33,7 @@ def check_given(folder: Path, given: Given) -> None:
     """Refuse (CheckpointError) to go on without the objects that a run began with."""
     missing = [name for name in read_meta(folder).get("given", []) if name not in given.names]
     if missing:
-        told = ", ".join(missing).replace("splits", "data")
         raise CheckpointError(
-            f"{folder} was begun in Python with objects that no file holds ({told}). Go on there, by "
+            f"{folder} was begun in Python with objects that no file holds ({', '.join(missing)}). Go on there, by "
             f"spry.finetune(..., folder={str(folder)!r}, resume=True) with the same objects."
         )
