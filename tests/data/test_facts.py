@@ -65,6 +65,11 @@ def test_parts_of_their_own_and_long_paths_and_many_classes_stay_short():
     ]
 
 
+def test_many_classes_of_one_size_are_told_as_such():
+    even = {f"class {number}": 7 for number in range(10, 60)}
+    assert replace(FACTS, train=even).lines()[1] == "classes: 50 ('class 10' to 'class 59', 7 each)"
+
+
 @pytest.mark.parametrize(
     ("changes", "line", "note"),
     [

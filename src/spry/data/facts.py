@@ -203,4 +203,7 @@ def _counted(classes: Mapping[str, int]) -> str:
     if len(every) <= _LISTED:
         return f"{len(classes)} ({every})"
     most, least = (choose(classes.items(), key=lambda one: one[1]) for choose in (max, min))
+    if most[1] == least[1]:
+        first, *_, last = classes
+        return f"{len(classes)} ({first!r} to {last!r}, {most[1]:,} each)"
     return f"{len(classes)} (from {most[0]!r} {most[1]:,} to {least[0]!r} {least[1]:,})"
