@@ -290,7 +290,7 @@ def test_a_run_of_an_older_spry_without_fingerprints_goes_on(own, tmp_path):
     del old["fingerprints"], old["resumptions"]
     meta.write_text(json.dumps(old))
     assert next(resume(tmp_path / "run")).resumed_at == 1
-    assert json.loads(meta.read_text())["fingerprints"].keys() == {"model", "data", "files"}
+    assert json.loads(meta.read_text())["fingerprints"].keys() == {"model", "start", "data", "files"}
 
 
 def test_one_nan_client_is_dropped_and_reported(config, tmp_path, monkeypatch):

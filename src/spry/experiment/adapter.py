@@ -12,6 +12,7 @@ from spry.data.table import Columns
 from spry.experiment.config import Config
 from spry.experiment.folder import ADAPTER, CONFIG
 from spry.tasks.adapter_folder import PEFT_CONFIG, add_facts
+from spry.tasks.adapter_info import read_info
 from spry.tasks.score import Score
 
 MEASURED = ("test", "validation", "generalized")
@@ -37,9 +38,23 @@ def describe_adapter(config: Config, summary: Mapping[str, Any], folder: Path) -
             "method": config.method.name,
             "rounds": int(summary["kept_after_rounds"]),
             "seed": config.seed,
+            **({} if config.start is None else {"began_with": _name_of(config.start)}),
         },
         scores={name: value for name, value in measured.items() if value is not None},
     )
+
+
+def _name_of(start: str) -> str:
+    """The name of a run or adapter folder, without the folders that it is in."""
+    path = Path(start)
+    return path.parent.name if path.name == ADAPTER and path.parent.name else path.name
+
+
+def describe_start(folder: Path) -> str:
+    """Say what training begins with."""
+    info = read_info(folder)
+    scores = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in info.scores.items())
+    return f"training begins with the weights of {folder}" + (f" (there: {scores})." if scores else ".")
 
 
 def find_adapter_folder(given: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from spry.data.facts import Facts
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out_validation
 from spry.data.reading import quantity
+from spry.experiment.adapter import describe_start, find_adapter_folder
 from spry.experiment.config import Config
 from spry.experiment.given import NOTHING, Given
 from spry.experiment.schema import DataSettings
@@ -57,6 +59,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     check_device(config.model.device)
     optimizers = _optimizers(config)  # before the minutes that loading may take
     key = Key(config.seed)
+    start = None if config.start is None else find_adapter_folder(Path(config.start).expanduser())
     splits = read_splits(config, given)
     task = ClassificationTask(
         config.model.name if given.model is None else given.model,
@@ -70,6 +73,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         dtype=getattr(torch, config.model.dtype),
         device=config.model.device,
         baseline=majority(splits),
+        start=start,
     )
     algorithm = build_algorithm(config, task.units, optimizers)
     clients = _dealt(config, splits, key).encode(task, max_length=config.model.max_length)
@@ -84,7 +88,12 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         key=key,
         facts=facts,
         fingerprint=splits.fingerprint,
-        notes=(*facts.notes(), *task.notes, *_choosing(config)),
+        notes=(
+            *([] if start is None else [describe_start(start)]),
+            *facts.notes(),
+            *task.notes,
+            *_choosing(config),
+        ),
     )
 
 

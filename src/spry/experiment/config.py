@@ -48,6 +48,11 @@ class Config(Settings):
         "paper; or plain, under which each setting and each method is what it is by itself.",
     )
     seed: int = Field(default=0, description="The root of every random draw.")
+    start: str | None = Field(
+        default=None,
+        description="An adapter's folder or a run folder, whose weights training begins with; base model, classes and "
+        "peft settings must be the same.",
+    )
     model: ModelSettings = ModelSettings()
     peft: PeftSettings = PeftSettings()
     data: DataSettings = DataSettings()

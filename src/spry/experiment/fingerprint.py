@@ -13,6 +13,7 @@ from spry.models.sources import find_source
 
 BESIDE = ("config.json", "*token*", "vocab*", "merges.txt", "*.model")
 """What else decides a model's outputs: its shape and its tokenizer."""
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 DIGITS_SHOWN = 12
 """Digits of a hash that are shown."""
 
@@ -39,6 +40,17 @@ def data_files(config: Config) -> dict[str, str]:
     """Hash the data files that the configuration names; none if the data comes from elsewhere."""
     named = {name: Path(name).expanduser() for name in (config.data.name, config.data.test) if name}
     return hash_files(named)
+
+
+def start_files(config: Config) -> dict[str, str]:
+    """Hash the weights of the adapter that training begins with; none if there is none."""
+    if config.start is None:
+        return {}
+    given = Path(config.start).expanduser()
+    found = next(
+        (f for f in (given / "adapter" / ADAPTER_WEIGHTS, given / ADAPTER_WEIGHTS) if f.is_file()), None
+    )
+    return {} if found is None else hash_files({ADAPTER_WEIGHTS: found})
 
 
 def changes(old: Fingerprint, new: Fingerprint) -> list[str]:

@@ -30,7 +30,8 @@ NUMERIC = ("torch", "transformers", "peft")
 """Packages whose versions may change the last bits of a run."""
 
 Fingerprints = Mapping[str, fingerprint.Fingerprint]
-"""Of the base model's files (``model``), of the examples (``data``), of data files that settings name (``files``)."""
+"""Of the base model's files (``model``), of the adapter that training began with (``start``), of the examples
+(``data``), of data files that settings name (``files``)."""
 
 
 def matches(config: Config, folder: Path) -> bool:
@@ -81,7 +82,12 @@ def how_to_go_on(config: Config, folder: Path) -> str | None:
 def check_fingerprints(folder: Path, now: Fingerprints) -> None:
     """Refuse (CheckpointError) to go on with another model or other data than the run began with."""
     known: Fingerprints = read_meta(folder).get("fingerprints", {})
-    for what, told, remedy in (("model", "another base model", "its files"), ("data", "other data", "it")):
+    kinds = (
+        ("model", "another base model", "its files"),
+        ("start", "the weights of another adapter", "its files"),
+        ("data", "other data", "it"),
+    )
+    for what, told, remedy in kinds:
         changed = fingerprint.changes(known[what], now[what]) if what in known else []
         if changed:
             raise CheckpointError(
@@ -153,7 +159,7 @@ def _changed_files(config: Config, folder: Path) -> Sequence[str]:
         model = fingerprint.model_files(config)
     except ModelError:  # the model is not here any more, which a finished run does not need
         model = {}
-    now = {"model": model, "files": fingerprint.data_files(config)}
+    now = {"model": model, "files": fingerprint.data_files(config), "start": fingerprint.start_files(config)}
     return [
         change
         for what, files in now.items()

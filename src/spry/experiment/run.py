@@ -123,6 +123,7 @@ def _run(
         "model": fingerprint.of_model(None if given.model else config, experiment.task.module),
         "data": {config.data.name: experiment.fingerprint},
         "files": fingerprint.data_files(config),
+        "start": fingerprint.start_files(config),
     }
     if going_on:
         check_fingerprints(folder, found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -85,15 +86,14 @@ def write_base(backbone: Backbone, module: Any, folder: Path) -> BaseRecord:
 def _written(backbone: Backbone, module: Any, base: Path) -> BaseRecord:
     source, name = backbone.source, portable_name(backbone)
     if source is None:
-        weights = base_weights(module)
-        _save(weights, base)
-        return BaseRecord(name=name, place="folder", files={"weights": hash_weights(weights.items())})
+        _save(base_weights(module), base)
+        return BaseRecord(name=name, place="folder", files=hash_base(backbone, module))
     files = loaded_files(source)
     record = BaseRecord(
         name=name,
         place="folder",
         gguf=source.gguf,
-        files=hash_files({file.name: file for file in files}),
+        files=hash_base(backbone, module),
         head_replaced=bool(backbone.mismatched),
     )
     if not Path(source.path).is_dir():
@@ -107,6 +107,13 @@ def _written(backbone: Backbone, module: Any, base: Path) -> BaseRecord:
         own = base_weights(module)
         _save({name: own[name] for name in backbone.newly_initialized if name in own}, base, _HEAD)
     return record
+
+
+def hash_base(backbone: Backbone, module: Any) -> dict[str, str]:
+    """Hash the base's weights: their files by name, or the loaded weights where they come from no files."""
+    if backbone.source is None:
+        return {"weights": hash_weights(base_weights(module).items())}
+    return hash_files({file.name: file for file in loaded_files(backbone.source)})
 
 
 def portable_name(backbone: Backbone) -> str:
@@ -150,24 +157,24 @@ def _save(weights: Mapping[str, Tensor], base: Path, name: str = _WEIGHTS) -> No
 
 def _put(files: Sequence[Path], base: Path, left_out: Iterable[str]) -> bool:
     """Bring files of weights into a folder, without some tensors; false if they are too large."""
-    size = sum(file.stat().st_size for file in files)
     for file in files:
         target = base / (_WEIGHTS if file.name in _SINGLE else file.name)
         unwanted = _tensors(file) & set(left_out) if file.suffix == ".safetensors" else set[str]()
         if unwanted:
             _save_without(file, target, unwanted)
-        elif not _linked(file, target):
-            if size > LARGEST_COPY:
-                return False
-            shutil.copyfile(file, target)
+        elif not bring(file, target, largest=LARGEST_COPY / len(files)):
+            return False
     return True
 
 
-def _linked(file: Path, target: Path) -> bool:
+def bring(file: Path, target: Path, *, largest: float = math.inf) -> bool:
+    """Link a file, or copy it where it cannot be linked and is not too large; false if it is."""
     try:
         os.link(file.resolve(), target)
     except OSError:
-        return False
+        if file.stat().st_size > largest:
+            return False
+        shutil.copyfile(file, target)
     return True
 
 

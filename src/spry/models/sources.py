@@ -76,6 +76,11 @@ def _in_package(package: str, install: str) -> Source:
 
 
 def _in_folder(folder: Path) -> Source:
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder}: is an adapter, not a model. To train it further, set start to it and model.name to its base; "
+            f"to make a model of it, use spry export {folder} OUT --merge."
+        )
     weights = sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern))
     configured = (folder / "config.json").is_file()
     if not weights:
@@ -84,10 +89,10 @@ def _in_folder(folder: Path) -> Source:
             f"{folder}: {what}. Expected config.json and model.safetensors, as `save_pretrained` writes "
             "them, or a gguf file."
         )
-    if configured:
-        return Source(path=str(folder))
-    if weights[0].suffix != ".gguf":
+    if weights[0].suffix == ".gguf":
+        return Source(path=str(folder), gguf=weights[0].name)
+    if not configured:
         raise ModelError(
             f"{folder}: has {weights[0].name} but no config.json. Save it with `save_pretrained`."
         )
-    return Source(path=str(folder), gguf=weights[0].name)
+    return Source(path=str(folder))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spry.models.adapt import Adapted
 from spry.models.adapters import ADAPTERS, Adapter
-from spry.models.base import write_base
+from spry.models.base import BASE, bring, write_base
 from spry.models.load import Backbone
 from spry.tasks.adapter_info import AdapterInfo, read_info
 from spry.tasks.card import write_card
@@ -23,7 +23,7 @@ def complete_folder(
     """Add to an adapter that peft has saved: its tokenizer, base, classes and card."""
     tokenizer = copy.copy(backbone.tokenizer)
     tokenizer.padding_side = "right"  # as in training
-    tokenizer.save_pretrained(str(folder))
+    words = tokenizer.save_pretrained(str(folder))
     info = AdapterInfo(
         spry=_version(),
         kind=_kind(adapted.adapter),
@@ -34,6 +34,9 @@ def complete_folder(
         pad_token=str(tokenizer.pad_token),
         base=write_base(backbone, adapted.module, folder),
     )
+    if info.base.place == "folder":  # which makes the base a model that can be trained anew
+        for file in map(Path, words):
+            bring(file, folder / BASE / file.name)
     _write(info, folder)
 
 

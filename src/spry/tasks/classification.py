@@ -29,6 +29,7 @@ from spry.models.refusal import refused_as
 from spry.tasks.adapter_folder import complete_folder
 from spry.tasks.classification_loss import ClassificationLoss
 from spry.tasks.metrics import ClassificationMetrics, classified
+from spry.tasks.start import start_labels, start_weights
 from spry.tasks.task import Score
 
 _LORA = Lora()
@@ -53,6 +54,7 @@ class ClassificationTask:
             in float32 at least.
         device: Where the model lives; batches are moved there.
         baseline: Accuracy of always answering the commonest class.
+        start: The folder of an adapter whose weights training begins with, and whose order the classes have.
 
     Raises:
         ModelError: If the model cannot be loaded or a PEFT target is not found.
@@ -72,9 +74,11 @@ class ClassificationTask:
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
         baseline: float | None = None,
+        start: Path | None = None,
     ) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
+        labels = labels if start is None else start_labels(start, labels)
         backbone = load_model(
             model, labels=labels, key=key.fold("head"), tokenizer=tokenizer, dtype=dtype, device=device
         )
@@ -85,6 +89,7 @@ class ClassificationTask:
         self.backbone = backbone
         self.module = adapted.module
         self.units: tuple[Unit, ...] = adapted.units
+        self._start = {} if start is None else start_weights(adapted, backbone, start)
         self._types = {name: self.module.get_parameter(name).dtype for name in names_of(self.units)}
         self.micro_batch_size = micro_batch_size
         self.dropout = dropout
@@ -139,7 +144,10 @@ class ClassificationTask:
 
     def init(self) -> Params:
         """Copy the trainable weights at the start, in model order, the head last, in float32 or wider."""
-        return {name: _master(self.module.get_parameter(name)) for name in names_of(self.units)}
+        return {
+            name: _master(self._start.get(name, self.module.get_parameter(name)))
+            for name in names_of(self.units)
+        }
 
     def logits(self, params: Params, batch: Batch) -> Tensor:
         """Run the model; scores, shape (B, C)."""
