@@ -42,6 +42,14 @@ def test_excels_file_is_predicted_and_judged_in_its_encoding(spry, finished):
     assert spry("evaluate", finished, *asked, "--label-column", "mood").code == 0
 
 
+@pytest.mark.parametrize("what", ["data", "test"])
+def test_a_run_on_data_from_python_has_no_test_part_to_read_again(what, spry, finished):
+    shutil.copytree(finished, "run")
+    meta = json.loads(Path("run/meta.json").read_text(encoding="utf-8"))
+    Path("run/meta.json").write_text(json.dumps({**meta, "given": [what]}), encoding="utf-8")
+    assert "a run whose data was given in Python" in spry("evaluate", "run").err
+
+
 def test_predictions_are_written_as_the_ending_says(spry, finished, new_csv):
     result = spry("predict", finished / "adapter", "--data", new_csv, "--out", "out.jsonl", "--probabilities")
     assert result.code == 0, result.err

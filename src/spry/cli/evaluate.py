@@ -88,7 +88,7 @@ def _test_part(folder: Path, info: AdapterInfo) -> tuple[Dataset, float | None]:
     from spry.experiment.folder import CONFIG, read_meta
 
     config = folder / CONFIG
-    if not config.is_file() or "splits" in read_meta(folder).get("given", ()):
+    if not config.is_file() or {"data", "test"} & {*read_meta(folder).get("given", ())}:
         what = "no run folder" if not config.is_file() else "a run whose data was given in Python"
         raise DataError(
             f"{folder} is {what}, so it has no test part to read again. Give a file with --data FILE."
