@@ -110,6 +110,17 @@ def test_silence_is_broken_now_and_then_where_nothing_moves(monkeypatch, tmp_pat
     assert first == second == "spry: round 1/100 ...  0:00"
 
 
+def test_where_a_run_began_has_a_line_of_its_own(monkeypatch, tmp_path):
+    console = Console(file=StringIO(), width=100)
+    monkeypatch.setattr(screen, "err", lambda: console)
+    start = {"test": ClassificationMetrics(examples=100, loss_sum=80.0, correct=38)}
+    with Watch(recipe=[]) as watch:
+        watch.show("spry", started(tmp_path))
+        watch.show("spry", replace(round_of(0), start=start))
+    *_, line = console.file.getvalue().splitlines()
+    assert line.startswith("round 0/100  test 38.0 %  0:0")
+
+
 def test_numbers_keep_the_last_evaluation():
     numbers = Numbers()
     assert numbers.text().plain == ""

@@ -68,6 +68,7 @@ class MadeRun:
     tested: bool = True
     validated: bool = False
     kept_after: int | None = None
+    start: float | None = None
     stopped_early: str | None = None
     finished: bool = True
     failing: bool = False
@@ -82,7 +83,10 @@ class MadeRun:
         folder.mkdir(parents=True)
         (folder / "config.toml").write_text(tomli_w.dumps(self._config()))
         (folder / "meta.json").write_text(json.dumps(META))
-        lines = [json.dumps(self._round(number).to_json(self.score)) for number in range(self.rounds)]
+        entries = [self._round(number).to_json(self.score) for number in range(self.rounds)]
+        if self.start is not None:
+            entries[0]["start"] = {f"test_{self.score}": self.start}
+        lines = map(json.dumps, entries)
         (folder / "rounds.jsonl").write_text("".join(line + "\n" for line in lines))
         if self.finished:
             (folder / "summary.json").write_text(json.dumps(self._summary()))

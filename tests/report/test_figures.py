@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.report.made import MadeRun, comparison
 
-from spry.report import bars, curves, style, tradeoff
+from spry.report import bars, curves, details, style, tradeoff
 from spry.report.groups import group_runs
 from spry.report.read import read_runs
 
@@ -93,3 +93,17 @@ def test_an_svg_is_the_same_each_time(tmp_path):
 def test_marks_differ():
     looks = [(look["color"], look["linestyle"]) for look in map(style.mark, range(28))]
     assert len(set(looks)) == 28
+
+
+def test_a_curve_begins_before_round_1_where_that_was_evaluated(tmp_path):
+    seeds = [MadeRun(seed=seed, start=0.3 + 0.1 * seed).write(tmp_path / str(seed)) for seed in (0, 1)]
+    (section,), _ = group_runs(read_runs(seeds))
+    found = curves.average_curve(section.groups[0], curves.cumulative_seconds, "test_accuracy")
+    begun = curves.from_start(section.groups[0], found, "test_accuracy")
+    assert (begun.x[0], begun.mean[0], begun.std[0]) == (0, pytest.approx(0.35), pytest.approx(0.1 / 2**0.5))
+    np.testing.assert_array_equal(begun.mean[1:], found.mean)
+    first, *_ = details.evaluations(section.runs[0]).rows
+    assert [cell.text for cell in first][:3] == ["0", "–", "30.0"]
+    old = MadeRun().write(tmp_path / "old")
+    (section,), _ = group_runs(read_runs([old]))
+    assert curves.from_start(section.groups[0], found, "test_accuracy") is found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from spry.report import formats
 from spry.runtime.records import Round
+from spry.tasks.task import Metrics
 
 WIDTH = 80
 SHORT = {"validation": "val.", "generalized": "gen.", "personalized": "pers."}
@@ -21,15 +22,35 @@ def scores(round: Round) -> dict[str, float]:
         "test": round.test, "validation": round.validation, "generalized": round.generalized,
         "personalized": round.personalized,
     }  # fmt: skip
-    values = {part: found.values()[round.score_name] for part, found in known.items() if found is not None}
+    return _scores({part: found for part, found in known.items() if found is not None}, round.score_name)
+
+
+def _scores(known: Mapping[str, Metrics], score: str) -> dict[str, float]:
+    values = {part: found.values()[score] for part, found in known.items()}
     return {part: value for part, value in values.items() if value is not None}
 
 
 def evaluation_line(prefix: str, round: Round, rounds: int, seconds: float, width: int = WIDTH) -> str:
     """Write what is known after an evaluated round of ``rounds``, ``seconds`` after the run began."""
-    fixed = [*([prefix] if prefix else []), f"round {round.number + 1}/{rounds}", f"loss {round.loss:.3f}"]
-    parts = {part: formats.score_value(value, round.score_name) for part, value in scores(round).items()}
-    unit = " %" if round.score_name in formats.SHARES else ""
+    return _line(
+        [prefix, f"round {round.number + 1}/{rounds}", f"loss {round.loss:.3f}"],
+        scores(round),
+        round.score_name,
+        seconds,
+        width,
+    )
+
+
+def start_line(prefix: str, round: Round, rounds: int, seconds: float, width: int = WIDTH) -> str:
+    """Write what the first round says of the model before it."""
+    known = _scores(round.start, round.score_name)
+    return _line([prefix, f"round 0/{rounds}"], known, round.score_name, seconds, width)
+
+
+def _line(told: list[str], known: Mapping[str, float], score: str, seconds: float, width: int) -> str:
+    fixed = [text for text in told if text]
+    parts = {part: formats.score_value(value, score) for part, value in known.items()}
+    unit = " %" if score in formats.SHARES else ""
     long = {part: f"{part} {value}{unit}" for part, value in parts.items()} | {"time": clock(seconds)}
     if len(line := _joined(fixed, long)) <= width:
         return line

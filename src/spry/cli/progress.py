@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rich.console import Group
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from spry.cli import screen
-from spry.cli.evaluation_line import WIDTH, clock, evaluation_line, scores
+from spry.cli.evaluation_line import WIDTH, clock, evaluation_line, scores, start_line
 from spry.cli.heartbeat import Heartbeat
 from spry.experiment.departures import recipe_lines
 from spry.experiment.run import Started
@@ -84,8 +84,10 @@ class Watch:
             self._numbers = Numbers()
             self._begun, self._rounds = time.monotonic(), event.config.schedule.rounds
         else:
+            if event.start:
+                self._print(self._line(start_line, name, event))
             if scores(event):
-                self._print(self._line(name, event))
+                self._print(self._line(evaluation_line, name, event))
             self._numbers.take(event)
             self._dropped += len(event.clients) - len(event.survivors)
             self._bars.update(self._bars.task_ids[-1], completed=event.number + 1)
@@ -93,9 +95,9 @@ class Watch:
         if self.console.is_terminal:
             self._live.update(Group(self._bars, self._numbers.text()))
 
-    def _line(self, name: str, round: Round) -> str:
+    def _line(self, write: Callable[..., str], name: str, round: Round) -> str:
         seconds, width = time.monotonic() - self._begun, min(WIDTH, self.console.width)
-        return evaluation_line(name if self._several else "", round, self._rounds, seconds, width)
+        return write(name if self._several else "", round, self._rounds, seconds, width)
 
     def _next(self, name: str, done: int) -> str:
         if done < self._rounds:

@@ -20,6 +20,7 @@ ROUNDS = "schedule.rounds"
 LOOSE = {
     ROUNDS,
     "schedule.evaluate_every",
+    "schedule.evaluate_start",
     "schedule.checkpoint_every",
     "schedule.personalized",
     "schedule.test",

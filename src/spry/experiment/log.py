@@ -36,6 +36,7 @@ def to_json(record: Round) -> dict[str, Any]:
         "failed_replies": len(record.clients) - len(record.survivors),
         "untrained_units": list(record.untrained_units),
         "clients": [_client(client) for client in record.clients],
+        **({"start": _start(record)} if record.start else {}),
     }
 
 
@@ -116,6 +117,11 @@ def read_rounds(folder: Path) -> list[dict[str, Any]]:
 
 def _score(metrics: Metrics | None, record: Round) -> float | None:
     return metrics.values()[record.score_name] if metrics is not None else None
+
+
+def _start(record: Round) -> dict[str, float | None]:
+    scores = {f"{part}_{record.score_name}": _score(found, record) for part, found in record.start.items()}
+    return scores | {f"{part}_loss": found.loss for part, found in record.start.items()}
 
 
 def _client(client: ClientRecord) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spry.core.errors import CheckpointError
@@ -27,6 +27,7 @@ from spry.experiment.folder import (
 from spry.experiment.given import NOTHING, Given, check_given
 from spry.experiment.kept import Keeping, Kept
 from spry.experiment.log import read_rounds
+from spry.experiment.start import evaluate_start
 from spry.experiment.summary import RunFacts, summarize
 from spry.federated.algorithm import ServerState
 from spry.runtime.records import Round
@@ -153,7 +154,9 @@ def _run(
         downlink=experiment.downlink,
         device=config.model.device,
     )
+    start = evaluate_start(config, experiment, found["model"], state)
     for record in () if keeping.is_over(kept) else going:
+        record = record if record.number else replace(record, start=start)
         state, kept = record.state, keeping.follow(kept, record)
         written.append(record)
         ends = state.round == config.schedule.rounds or keeping.is_over(kept)

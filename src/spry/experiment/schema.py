@@ -187,6 +187,9 @@ class ScheduleSettings(Settings):
     personalized: bool = Field(
         default=True, description="Whether each client's model is evaluated after local training, too."
     )
+    evaluate_start: bool = Field(
+        default=True, description="Whether the model is evaluated before round 1, too, where curves begin."
+    )
     test: bool = Field(
         default=True, description="Whether the test part is evaluated; trials of tuning leave it alone."
     )

@@ -59,6 +59,19 @@ def average_curve(group: Group, x: Callable[[Run], Array], y: str, window: int =
     return Curve(x=np.nanmean(positions, axis=0), mean=np.nanmean(values, axis=0), std=std)
 
 
+def from_start(group: Group, found: Curve, key: str) -> Curve:
+    """Let a curve begin at 0 with the score before round 1, averaged over the seeds that know it."""
+    known = [run.start[key] for run in group.runs if run.start.get(key) is not None]
+    if not known:
+        return found
+    std = np.std(known, ddof=1) if len(known) > 1 else 0.0
+    return Curve(
+        x=np.insert(found.x, 0, 0.0),
+        mean=np.insert(found.mean, 0, np.mean(known)),
+        std=np.insert(found.std, 0, std),
+    )
+
+
 def finished_rounds(run: Run) -> Array:
     return np.array([entry["round"] + 1 for entry in run.rounds], dtype=float)
 
@@ -95,7 +108,7 @@ def draw_curves(section: Section) -> Figure:
             _losses(lower, section, x, window)
             lower.set_xlabel(title)
             wide = x is across[-1][1] and max(totals, default=0.0) > LOG_RATIO * min(totals, default=0.0) > 0
-            lower.set_xscale("log") if wide else lower.set_xlim(left=0)
+            lower.set_xscale("log", nonpositive="mask") if wide else lower.set_xlim(left=0)
         grid[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         finish_score_axis(grid[0, 0], section)
         grid[1, 0].set_ylabel("training loss" + (f" (mean of {window} rounds)" if window > 1 else ""))
@@ -106,7 +119,7 @@ def draw_curves(section: Section) -> Figure:
 def _scores(axes: Axes, section: Section, x: Callable[[Run], Array]) -> None:
     factor = formats.factor(section.score.name)
     for index, group in enumerate(section.groups):
-        found = average_curve(group, x, section.key)
+        found = from_start(group, average_curve(group, x, section.key), section.key)
         look = {"marker": "o", "markersize": 3.5} if len(found.x) <= FEW else {}
         _line(axes, found, index, factor=factor, label=group_name(group, section), **look)
         _mark_kept(axes, group, index, x, section.key, factor)

@@ -39,7 +39,9 @@ def evaluations(run: Run) -> ReportTable:
         part for part in PARTS if any(entry.get(run.score.key(part)) is not None for entry in run.rounds)
     ]
     keys = list(map(run.score.key, parts))
-    rows = [
+    start = ["0", formats.NONE, *(formats.score_value(run.start.get(key), name) for key in keys)]
+    rows = [start] if run.start else []
+    rows += [
         [
             f"{entry['round'] + 1}" + (" (kept)" if entry["round"] + 1 == run.kept_after else ""),
             f"{entry['loss']:.4f}",

@@ -58,6 +58,11 @@ class Run:
         return Score(name=name, higher_is_better=name not in LOWER_IS_BETTER)
 
     @property
+    def start(self) -> Mapping[str, Any]:
+        """Scores and losses before round 1, by their keys, as far as they were evaluated."""
+        return (self.rounds[0].get("start") if self.rounds else None) or {}
+
+    @property
     def kept_after(self) -> int | None:
         """After how many rounds the weights are those that are kept, if the run chose them by a score."""
         chose = self.config.get("schedule.keep") == "best"

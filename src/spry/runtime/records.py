@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from spry.core.params import Params
 from spry.federated.algorithm import ServerState
@@ -60,6 +60,7 @@ class Round:
         score_name: What the task is judged by.
         test: The new global model on the test part; None if not evaluated, or without one.
         validation: The same on the validation part.
+        start: In round 0 the model before it, by part, such as ``test``; nothing if not evaluated.
     """
 
     number: int
@@ -71,6 +72,7 @@ class Round:
     score_name: str
     test: Metrics | None = None
     validation: Metrics | None = None
+    start: Mapping[str, Metrics] = field(default_factory=dict)
 
     @property
     def weights(self) -> Params:

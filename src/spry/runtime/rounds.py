@@ -9,6 +9,7 @@ from typing import cast
 
 from spry.core.errors import TrainingError
 from spry.core.keys import Key
+from spry.core.params import Params
 from spry.data.client_data import ClientData, Encoder
 from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState
@@ -147,24 +148,30 @@ def simulate(
         records = cohort.in_order()
         _check(number, records)
         seconds = time.perf_counter() - begun - runner.eval_seconds
-        trained = {name for record in records if record.failed is None for name in record.units}
+        parts = evaluate_parts(task, delivered(state), clients) if runner.evaluates else {}
         yield Round(
             number=number,
             state=state,
             clients=records,
-            untrained_units=untrained(algorithm.units, trained),
+            untrained_units=untrained(algorithm.units, _trained(records)),
             seconds=seconds,
             peak_bytes=measured.take(records),
             score_name=task.score.name,
-            **(_evaluated(task, state, clients) if runner.evaluates else {}),
+            test=parts.get("test"),
+            validation=parts.get("validation"),
         )
 
 
-def _evaluated(task: Task, state: ServerState, clients: Federation) -> dict[str, Metrics]:
-    """The global model on those of the server's parts that there are."""
+def evaluate_parts(task: Task, weights: Params, clients: Federation) -> dict[str, Metrics]:
+    """Evaluate a global model on those of the server's parts that there are: ``test`` and ``validation``."""
     parts = {"test": clients.test, "validation": clients.validation}
-    found = {name: task.evaluate(delivered(state), part) for name, part in parts.items()}
+    found = {name: task.evaluate(weights, part) for name, part in parts.items()}
     return {name: metrics for name, metrics in found.items() if metrics.examples}
+
+
+def _trained(records: tuple[ClientRecord, ...]) -> set[str]:
+    """The units that replies that count have trained."""
+    return {name for record in records if record.failed is None for name in record.units}
 
 
 def _check(number: int, records: tuple[ClientRecord, ...]) -> None:
