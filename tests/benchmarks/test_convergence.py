@@ -23,7 +23,7 @@ def comparison(value, *methods):
     rows = [{"method": method, "value": value, "after": [8 * value, 16 * value]} for method in methods]
     views = {
         "equal_rounds": {"rounds": [8, 16], "rows": rows},
-        "budget": {"budget": {"client_seconds": float(value)}, "rows": rows},
+        "budget": {"budget": {"client_seconds": 1.0, "bytes_per_client": float(value)}, "rows": rows},
         "target": {"target": 0.5 * value, "rows": rows},
     }
     made = {"date": f"2026-01-0{value}"}
@@ -43,7 +43,7 @@ def test_rows_join_in_order_and_limits_stay(convergence):
     for part in tables:
         assert [(row["method"], row["value"]) for row in part["rows"]] == wanted
     assert found["views"]["target"]["target"] is known["views"]["target"]["target"]
-    assert found["views"]["budget"]["budget"] == {"client_seconds": 1.0}
+    assert found["views"]["budget"]["budget"] == {"client_seconds": 1.0, "bytes_per_client": 1.0}
     assert found["tuning"]["methods"] == {"fedavg": 1, "spry": 2, "head_only": 2}
 
 
@@ -53,8 +53,9 @@ def test_what_joins_is_held_to_the_limits_of_what_is_there(convergence):
     held = convergence._held_to(known)
     assert held["target"] is known["views"]["target"]["target"]
     assert asdict(held["budget"]) == {
-        "client_seconds": 3.0,
-        "bytes_per_client": None,
+        "operations": None,
+        "bytes_per_client": 3.0,
+        "cpu_seconds": None,
         "peak_bytes_above_model": None,
     }
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 
-def test_compare_prints_its_tables_and_writes_the_report(spry, tiny_config):
+def test_compare_prints_its_tables_and_writes_the_report(spry, tiny_config, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     command = ["compare", tiny_config, "--methods", "head_only,spry,fedavg", "--seeds", "0", "--out", "all"]
     result = spry(*command)
     assert result.code == 0, result.err
@@ -97,9 +98,26 @@ def test_stopping_a_comparison_says_how_to_go_on(spry, tiny_config, monkeypatch)
     assert f"Go on with: spry compare {tiny_config} --methods fedavg" in result.err
 
 
+def test_budgets_are_in_operations_bytes_and_processor_time(spry, tiny_config):
+    options = ["--budget-operations", "5M", "--budget-cpu-seconds", "900", "--budget-bytes", "1e6"]
+    once = ["--set", "schedule.rounds=1", "--seeds", "0", "--json"]
+    result = spry("compare", tiny_config, "--methods", "fedavg", *options, *once)
+    assert result.code == 0, result.err
+    assert result.document["schema"] == 3
+    view = result.document["views"]["budget"]
+    assert view["budget"] == {
+        "peak_bytes_above_model": None, "operations": 5e6, "bytes_per_client": 1e6, "cpu_seconds": 900.0
+    }  # fmt: skip
+    (row,) = view["rows"]
+    assert row["within_cpu_seconds"] is not None and row["within_bytes_per_client"] is not None
+    assert result.document["rows"][0]["operations"] > 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--budget-seconds", "3"], "--budget-cpu-seconds"),
+        (["--budget-operations", "lots"], "such as 5e12"),
         (["--methods", "spry,fedavgg"], "Did you mean 'fedavg'?"),
         (["--methods", ","], "names no method"),
         (["--seeds", "0,one"], "whole numbers"),

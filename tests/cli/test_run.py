@@ -243,7 +243,9 @@ def test_the_installed_command_runs(tiny_config, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rounds"] == 1
-    opening, _, *data, start, evaluation = (line for line in done.stderr.splitlines() if not line.startswith(" "))
+    opening, _, *data, start, evaluation = (
+        line for line in done.stderr.splitlines() if not line.startswith(" ")
+    )
     assert start.startswith("round 0/1  test ") and evaluation.startswith("round 1/1  loss ")
     assert "1 round" in opening and all(
         line.split(":")[0] in {"data", "classes", "tokens", "clients", "left out", "note"} for line in data

@@ -26,6 +26,9 @@ class MadeClient:
     bytes_up: int = 4000
     bytes_down: int = 40000
     seconds: float = 0.05
+    cpu_seconds: float = 0.04
+    operations: int | None = 2_000_000_000
+    slowed: bool = False
     peak_bytes_above_model: int = 1 << 20
     failed: str | None = None
 
@@ -42,6 +45,8 @@ class MadeRound:
     personalized: float | None = None
     seconds: float = 0.5
     client_seconds: float = 0.48
+    client_cpu_seconds: float | None = 0.4
+    operations: int | None = 20_000_000_000
     peak_bytes_above_model: int = 30 << 20
     bytes_up: int = 40000
     bytes_down: int = 400000
@@ -55,7 +60,7 @@ class MadeRound:
 
 @dataclass(frozen=True, kw_only=True)
 class MadeRun:
-    """A run whose score goes from 0.4 to ``reaches``."""
+    """A run whose score goes from 0.4 to ``reaches``; one without ``operations`` is as older versions wrote it."""
 
     method: str = "spry"
     seed: int = 0
@@ -64,6 +69,7 @@ class MadeRun:
     peak: int = 30 << 20
     seconds: float = 0.5
     up: int = 4000
+    operations: int | None = 2_000_000_000
     every: int = 5
     tested: bool = True
     validated: bool = False
@@ -117,6 +123,7 @@ class MadeRun:
         failed = "loss is nan" if self.failing and number == 2 else None
         clients = [
             MadeClient(client=number % 90 + k, units=[f"layer.{k % 3}.query"], bytes_up=self.up,
+                       operations=self.operations,
                        loss=math.nan if failed and k == 0 else 1.0, failed=failed if k == 0 else None)
             for k in range(10)
         ]  # fmt: skip
@@ -131,6 +138,8 @@ class MadeRun:
             personalized=right + 0.04 if seen else None,
             seconds=self.seconds,
             client_seconds=0.97 * self.seconds,
+            client_cpu_seconds=None if self.operations is None else 0.8 * self.seconds,
+            operations=None if self.operations is None else 10 * self.operations,
             peak_bytes_above_model=self.peak,
             bytes_up=10 * self.up,
             failed_replies=int(failed is not None),
@@ -158,6 +167,7 @@ class MadeRun:
             "peak_bytes_above_model": self.peak,
             "seconds_per_round": self.seconds,
             "client_seconds_per_round": 0.97 * self.seconds,
+            "operations_per_client_round": self.operations,
             "bytes_up_per_client_round": self.up,
             "bytes_down_per_client_round": 40000,
             "failed_replies": int(self.failing),

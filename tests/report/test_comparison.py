@@ -16,6 +16,8 @@ def accuracy(mean, std=0.0):
 
 
 DOCUMENT = {
+    "schema": 3,
+    "score": {"name": "accuracy", "higher_is_better": True},
     "rows": [
         {"method": "spry", "checkpointing": None, "seeds": [0, 1, 2]},
         {"method": "fedavg", "checkpointing": True, "seeds": [0, 1, 2]},
@@ -29,31 +31,34 @@ DOCUMENT = {
             ],
         },
         "budget": {
-            "budget": {"peak_bytes_above_model": 8 << 20, "client_seconds": 30.0, "bytes_per_client": 2048.0},
+            "budget": {"peak_bytes_above_model": 8 << 20, "operations": 3e12, "cpu_seconds": 30.0,
+                       "bytes_per_client": 2048.0},
             "rows": [
-                {"method": "spry", "peak_bytes_above_model": 7 << 20, "fits": True, "within_seconds": accuracy(0.61),
-                 "within_bytes": accuracy(0.6), "within_all": accuracy(0.6)},
-                {"method": "fedavg", "peak_bytes_above_model": 9 << 20, "fits": False, "within_seconds": accuracy(0.6),
-                 "within_bytes": None, "within_all": None},
+                {"method": "spry", "peak_bytes_above_model": 7 << 20, "fits": True,
+                 "within_operations": accuracy(0.61), "within_cpu_seconds": accuracy(0.58),
+                 "within_bytes_per_client": accuracy(0.6), "within_all": accuracy(0.58)},
+                {"method": "fedavg", "peak_bytes_above_model": 9 << 20, "fits": False,
+                 "within_operations": accuracy(0.6), "within_cpu_seconds": accuracy(0.6),
+                 "within_bytes_per_client": None, "within_all": None},
             ],
         },
         "target": {
             "target": 0.65,
             "rows": [
-                {"method": "spry", "seeds": 3, "reached": 2, "rounds": 15.5, "client_seconds": 20.0,
-                 "bytes_per_client": 1024.0},
-                {"method": "fedavg", "seeds": 3, "reached": 0, "rounds": None, "client_seconds": None,
-                 "bytes_per_client": None},
+                {"method": "spry", "seeds": 3, "reached": 2, "rounds": 15.5, "operations": 1e12,
+                 "cpu_seconds": 15.0, "client_seconds": 20.0, "bytes_per_client": 1024.0},
+                {"method": "fedavg", "seeds": 3, "reached": 0, "rounds": None, "operations": None,
+                 "cpu_seconds": None, "client_seconds": None, "bytes_per_client": None},
             ],
         },
     },
     "tuning": {
         "seed": 100, "rounds": 5, "validation": 0.1, "points": 2,
         "methods": {
-            "spry": {"points": [{"settings": {"client.lr": 0.1, "method.count": 4}, "accuracy": 0.5},
-                                {"settings": {"client.lr": 0.2, "method.count": 4}, "accuracy": None}],
+            "spry": {"points": [{"settings": {"client.lr": 0.1, "method.count": 4}, "score": 0.5},
+                                {"settings": {"client.lr": 0.2, "method.count": 4}, "score": None}],
                      "chosen": {"client.lr": 0.1, "method.count": 4}, "at_edge": ["client.lr"]},
-            "fedavg": {"points": [{"settings": {"client.lr": 1e-4}, "accuracy": 0.7}],
+            "fedavg": {"points": [{"settings": {"client.lr": 1e-4}, "score": 0.7}],
                        "chosen": {"client.lr": 1e-4}, "at_edge": []},
         },
     },
@@ -83,11 +88,19 @@ def test_one_seed_has_no_spread(folder):
 
 def test_what_does_not_fit_is_marked(folder):
     _, budget, *_ = comparison.comparison_tables(folder)
-    assert [[cell.text for cell in row[3:]] for row in budget.rows] == [
-        ["60.0 ± 0.0", "7 MiB"],
-        ["–", "9 MiB: does not fit"],
+    assert [[cell.text for cell in row[4:]] for row in budget.rows] == [
+        ["58.0 ± 0.0", "7 MiB"],
+        ["–", "9 MiB (too much)"],
     ]
-    assert budget.columns[1:3] == ("within 30.0 s of client compute", "within 2 KiB per client")
+    assert budget.columns[1:4] == (
+        "within 3 TFLOP of all clients",
+        "within 2 KiB per client",
+        "within 30.0 s of processor time",
+    )
+    assert [[cell.best for cell in row[1:4]] for row in budget.rows] == [
+        [True, True, False],
+        [False, False, True],
+    ]
     assert budget.columns[-1].endswith("(limit 8 MiB)")
 
 
@@ -95,6 +108,29 @@ def test_what_is_not_reached_is_said(folder):
     target = comparison.comparison_tables(folder)[2]
     assert target.title == "Cost of reaching 65.0 % test accuracy"
     assert [row[1].text for row in target.rows] == ["15.5 (2 of 3 seeds)", "not reached"]
+
+
+def test_the_least_costs_are_marked_but_never_of_wall_time(folder):
+    slow = {"method": "spry", "seeds": 3, "reached": 3, "rounds": 9.0, "operations": 2e12, "cpu_seconds": 20.0,
+            "client_seconds": 9.0, "bytes_per_client": 100.0}  # fmt: skip
+    fast = {**slow, "method": "fedavg", "operations": 1e12, "client_seconds": 90.0}
+    document = json.loads(json.dumps(DOCUMENT))
+    document["views"]["target"]["rows"] = [slow, fast]
+    (folder / "comparison.json").write_text(json.dumps(document))
+    target = comparison.comparison_tables(folder)[2]
+    assert target.columns[2:] == (
+        "operations, all clients",
+        "bytes per client, up and down",
+        "processor time, all clients",
+        "wall time (not ranked)",
+    )
+    assert [[cell.best for cell in row[2:]] for row in target.rows] == [
+        [False, True, True, False],
+        [True, True, True, False],
+    ]
+    document["views"]["target"]["rows"] = [slow, {**fast, "reached": 2}]  # not all seeds: no match
+    (folder / "comparison.json").write_text(json.dumps(document))
+    assert [cell.best for cell in comparison.comparison_tables(folder)[2].rows[0][2:5]] == [False] * 3
 
 
 def test_tuning_shows_what_was_tried_and_where_the_grid_ends(folder):

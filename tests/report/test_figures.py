@@ -19,6 +19,7 @@ HOSTILE = {
     "uneven seeds": [MadeRun(), MadeRun(seed=1, rounds=3, finished=False)],
     "wide range of bytes": [MadeRun(up=8), MadeRun(method="fedavg", up=40_000_000)],
     "no bytes": [MadeRun(up=0)],
+    "an older run": [MadeRun(), MadeRun(method="fedavg", operations=None)],
     "more groups than colours": [MadeRun(settings={"client": {"lr": 0.1 * k}}) for k in range(1, 10)],
 }
 
@@ -50,7 +51,9 @@ def test_places_on_the_x_axes_add_up(tmp_path):
 def test_a_round_in_which_memory_was_measured_counts_as_the_others(tmp_path):
     run = section_of(tmp_path, [MadeRun(seconds=2.0)]).runs[0]
     for client in (client for round in run.rounds[1:] for client in round["clients"]):
-        client["peak_bytes_above_model"] = None
+        client["slowed"] = False
+    for client in run.rounds[0]["clients"]:
+        client["slowed"] = True
     run.rounds[0]["client_seconds"] = 100.0
     np.testing.assert_allclose(np.diff(curves.cumulative_seconds(run), prepend=0.0), 0.97 * 2.0)
 
@@ -82,7 +85,17 @@ def test_legends_and_labels(tmp_path):
     covered = legend.get_window_extent()
     assert not any(covered.overlaps(axes.get_window_extent()) for axes in figure.axes)
     labels = [axes.get_xlabel() for axes in figure.axes[3:]]
-    assert labels == ["rounds", "client compute, all clients (s)", "sent up, all clients (MiB)"]
+    assert labels == ["rounds", "operations, all clients (GFLOP)", "sent up, all clients (MiB)"]
+
+
+def test_where_a_run_has_not_counted_operations_the_axis_is_of_time(tmp_path):
+    section = section_of(tmp_path, [MadeRun(), MadeRun(method="fedavg", operations=None)])
+    assert curves.draw_curves(section).axes[4].get_xlabel() == "wall time, all clients (s)"
+    assert [axes.get_title(loc="left") for axes in bars.draw_costs(section).axes] == [
+        "peak memory above the model",
+        "operations per client and round",
+        "bytes up per client and round",
+    ]
 
 
 def test_an_svg_is_the_same_each_time(tmp_path):

@@ -12,7 +12,8 @@ from tests.report.made import MadeRun, comparison
 from spry.report.groups import group_runs
 from spry.report.outcome import MORE, main_columns, outcome_table, settings_tables
 from spry.report.read import read_runs
-from spry.report.tables import markdown, terminal
+from spry.report.tables import markdown
+from spry.report.terminal import terminal
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_the_demo_table(section):
     assert rows[0][1:] == ["42.4", "–", "–", "–", "–", "–"]
     accuracy = section.groups[1].runs[0].summary["test_accuracy"]
     assert rows[2][1] == f"{100 * accuracy:.1f}"
-    assert rows[2][4:] == ["31 MiB", "0.50 s", "8.01 KiB"]
+    assert rows[2][4:] == ["31 MiB", "2 GFLOP", "8.01 KiB"]
 
 
 def test_the_best_accuracies_are_marked_and_costs_are_drawn(section):
@@ -92,20 +93,31 @@ def test_one_run_differs_in_nothing(tmp_path):
     assert settings_tables(section)[1] is None
 
 
-def test_medians_of_rounds_and_the_sum_of_the_run_are_told_apart(tmp_path):
+def test_times_are_sums_of_the_run_and_a_slowed_round_counts_as_the_others(tmp_path):
     folder = MadeRun(rounds=4).write(tmp_path / "run")
     lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
-    for line, seconds in zip(lines, (1.0, 1.0, 1.0, 97.0), strict=True):
-        line["client_seconds"] = seconds
+    for line, seconds in zip(lines, (97.0, 1.0, 2.0, 3.0), strict=True):
+        line["client_seconds"], line["client_cpu_seconds"] = seconds, seconds / 2
         for client in line["clients"]:
-            client["peak_bytes_above_model"] = None
+            client["slowed"] = seconds > 90
     (folder / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "summary.json").unlink()
     (section,), _ = group_runs(read_runs([folder]))
     table = outcome_table(section, MORE)
-    row = dict(zip(table.columns, (cell.text for cell in table.rows[-1]), strict=True))
-    assert row["client compute per round, median"] == "1.00 s"
-    assert row["client compute, whole run"] == "1 min 40 s"
+    row = dict(zip(table.columns, table.rows[-1], strict=True))
+    assert row["processor time, all clients, whole run"].text == "4.00 s"
+    wall = row["wall time, all clients, whole run"]
+    assert wall.text == "8.00 s" and wall.share is None and not wall.best
+    assert row["operations, all clients, whole run"].text == "80 GFLOP"
+
+
+def test_what_older_runs_have_not_counted_has_no_column(tmp_path):
+    old = MadeRun(method="fedavg", operations=None).write(tmp_path / "old")
+    (alone,), _ = group_runs(read_runs([old]))
+    assert not any("operations" in title for title in outcome_table(alone, MORE).columns)
+    (both,), _ = group_runs(read_runs([old, MadeRun().write(tmp_path / "new")]))
+    table = outcome_table(both, MORE)
+    place = table.columns.index("operations, all clients, whole run")
+    assert [row[place].text for row in table.rows] == ["–", "–", "400 GFLOP"]
 
 
 def test_a_validation_part_has_a_column_where_there_is_one(tmp_path):

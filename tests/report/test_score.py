@@ -34,19 +34,20 @@ def folder(tmp_path):
     rows = [{"method": name, "seeds": [0], "checkpointing": None} for name in ("spry", "fedavg")]
     after = {"spry": [value(0.3), value(0.213)], "fedavg": [value(0.36), value(0.35)]}
     view = [
-        {"method": name, "peak_bytes_above_model": 1, "fits": True, "within_seconds": seen[-1],
-         "within_bytes": seen[-1], "within_all": seen[-1]}
+        {"method": name, "peak_bytes_above_model": 1, "fits": True, "within_operations": seen[-1],
+         "within_cpu_seconds": seen[-1], "within_bytes_per_client": seen[-1], "within_all": seen[-1]}
         for name, seen in after.items()
     ]  # fmt: skip
-    budget = {"peak_bytes_above_model": None, "client_seconds": 1.0, "bytes_per_client": 1.0}
-    reached = {"seeds": 1, "rounds": 2.0, "client_seconds": 1.0, "bytes_per_client": 1.0}
+    budget = {"peak_bytes_above_model": None, "operations": 1.0, "cpu_seconds": 1.0, "bytes_per_client": 1.0}
+    reached = {"seeds": 1, "rounds": 2.0, "operations": 1.0, "cpu_seconds": 1.0, "client_seconds": 1.0,
+               "bytes_per_client": 1.0}  # fmt: skip
     views = {
         "equal_rounds": {"rounds": [10, 20], "rows": [{"method": n, "after": a} for n, a in after.items()]},
         "budget": {"budget": budget, "rows": view},
         "target": {"target": 0.3605, "rows": [{"method": name, "reached": 1, **reached} for name in after]},
     }
     score = {"name": "rmse", "higher_is_better": False}
-    document = {"schema": 2, "score": score, "rows": rows, "views": views, "tuning": None}
+    document = {"schema": 3, "score": score, "rows": rows, "views": views, "tuning": None}
     (tmp_path / "comparison.json").write_text(json.dumps(document))
     return tmp_path
 
@@ -69,7 +70,7 @@ def test_the_tables_of_a_comparison_mark_the_lowest_too(folder):
     )
     assert target.title == "Cost of reaching a test rmse of 0.3605"
     assert [cell.best for cell in rounds.rows[0]] == [False, True, True]
-    assert [cell.best for cell in budget.rows[1]] == [False] * 5
+    assert [cell.best for cell in budget.rows[1]] == [False] * 6
     assert rounds.rows[0][-1].text == "0.213"
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 
-from rich import box
-from rich.table import Table
-
 from spry.cli import screen
 from spry.cli.runs import JsonOption
 
@@ -19,7 +16,8 @@ def methods_command(as_json: JsonOption = False) -> None:
 
     load_plugins()
     rows = [{"name": name, "about": info.summary, "paper": info.paper} for name, info in METHODS.items()]
-    _print("methods", rows, as_json=as_json)
+    told = [{"name": row["name"], "about": f"{row['about']} {row['paper']}"} for row in rows]
+    _print("methods", rows, told, as_json=as_json)
 
 
 def datasets_command(as_json: JsonOption = False) -> None:
@@ -36,7 +34,7 @@ def datasets_command(as_json: JsonOption = False) -> None:
         }
         for name, spec in BUILTINS.items()
     ]
-    _print("datasets", rows, as_json=as_json)
+    _print("datasets", rows, rows, as_json=as_json)
     if not as_json:
         screen.say(
             f"Your own: --set data.name=FILE, ending in {', '.join(ENDINGS)}, each also with .gz; "
@@ -44,16 +42,20 @@ def datasets_command(as_json: JsonOption = False) -> None:
         )
 
 
-def _print(title: str, rows: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
+def _print(
+    title: str,
+    rows: Sequence[Mapping[str, object]],
+    told: Sequence[Mapping[str, object]],
+    *,
+    as_json: bool,
+) -> None:
+    from spry.report.tables import text_table
+
     if as_json:
         screen.document(rows)
         return
-    table = Table(title=title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in rows[0]:
-        table.add_column(heading, no_wrap=heading == "name")
-    for row in rows:
-        table.add_row(*(_text(value) for value in row.values()))
-    screen.out().print(table)
+    texts = [[_text(value) for value in row.values()] for row in told]
+    screen.show(text_table(title, list(told[0]), texts))
 
 
 def _text(value: object) -> str:

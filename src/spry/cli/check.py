@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -44,7 +45,6 @@ def check_command(
     Ends with status 1 if a unit's slope is wrong, most slopes are zero, or a module cannot be run.
     """
     from spry.profile.check import check_model
-    from spry.report import tables
 
     with screen.err().status(f"checking {model} ..."):
         found = check_model(
@@ -58,7 +58,7 @@ def check_command(
     if as_json:
         screen.document(found.to_json())
     else:
-        screen.out().print(tables.terminal(_table(found)))
+        screen.show(_table(found))
         _explain(found)
     if not found.passed:
         raise typer.Exit(1)
@@ -67,10 +67,11 @@ def check_command(
 def _table(found: ModelCheck) -> ReportTable:
     from spry.report import formats, tables
 
-    headings = ("unit", "slope", "against backpropagation", "against finite differences", "passed")
+    headings = ("unit", "slope", "error against backprop", "error against differences", "passed")
+    place = _place([unit.unit for unit in found.checked.units])
     texts = [
         [
-            unit.unit,
+            unit.unit.removeprefix(place),
             f"{unit.slope:+.2e}",
             f"{unit.gradient_error:.0e}",
             formats.NONE if unit.difference_error is None else f"{unit.difference_error:.0e}",
@@ -78,7 +79,19 @@ def _table(found: ModelCheck) -> ReportTable:
         ]
         for unit in found.checked.units
     ]
-    return tables.text_table(f"{found.model}, {found.dtype}, attention {found.attention}", headings, texts)
+    title = f"{found.model}, {found.dtype}, attention {found.attention}"
+    return tables.text_table(
+        title + (f"; units in {place.removesuffix('.')}" if place else ""), headings, texts
+    )
+
+
+def _place(units: list[str]) -> str:
+    """Where a model's units lie, as the beginning of the names of all that begin as the first does."""
+    parts = [unit.split(".") for unit in units]
+    alike = [names for names in parts if names[0] == parts[0][0]] if parts else []
+    levels = takewhile(lambda level: len(set(level)) == 1, zip(*alike, strict=False))
+    shared = [level[0] for level in levels]
+    return "".join(f"{name}." for name in shared[:-1]) if len(alike) > 1 else ""
 
 
 def _explain(found: ModelCheck) -> None:

@@ -35,12 +35,21 @@ def compare_command(
     budget_mib: Annotated[
         float | None, typer.Option(min=0, help="Memory of a client above the model. Default: any.")
     ] = None,
-    budget_seconds: Annotated[
-        float | None, typer.Option(min=0, help="Compute of all clients. Default: the cheapest rival's.")
+    budget_operations: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="Floating-point operations of all clients, such as 5e12 or 5T. Default: the cheapest rival's.",
+        ),
     ] = None,
     budget_bytes: Annotated[
         float | None, typer.Option(min=0, help="Bytes up and down per client. Default: the cheapest rival's.")
     ] = None,
+    budget_cpu_seconds: Annotated[
+        float | None,
+        typer.Option(min=0, help="Processor seconds of all clients. Default: the cheapest rival's."),
+    ] = None,
+    budget_seconds: Annotated[float | None, typer.Option(hidden=True)] = None,
     target: Annotated[
         float | None,
         typer.Option(
@@ -60,10 +69,11 @@ def compare_command(
     from spry.cli import folders
     from spry.cli.progress import Watch
     from spry.compare import compare as comparison
-    from spry.compare.costs import Budget
+    from spry.compare.costs import Budget, parse_operations
     from spry.experiment.config import read_config
     from spry.experiment.departures import comparison_lines
 
+    _refuse_wall_time(budget_seconds)
     wanted = read_config(source, settings or ())
     names = _names(methods, wanted)
     if backprop:
@@ -74,8 +84,9 @@ def compare_command(
     folder = out or folders.choose_folder(f"{folders.short_name(wanted)}-compare", runs)
     budget = Budget(
         peak_bytes_above_model=budget_mib and budget_mib * 2**20,
-        client_seconds=budget_seconds,
+        operations=None if budget_operations is None else parse_operations(budget_operations),
         bytes_per_client=budget_bytes,
+        cpu_seconds=budget_cpu_seconds,
     )
     with resumable(shlex.join(["spry", *sys.argv[1:]])), Watch(several=True, recipe=recipe) as watch:
         for name, event in comparison.compare_methods(
@@ -85,10 +96,17 @@ def compare_command(
     _print(folder, [folder / f"{name}-s{seed}" for seed in numbers for name in names], as_json=as_json)
 
 
+def _refuse_wall_time(seconds: float | None) -> None:
+    if seconds is not None:
+        raise ConfigError(
+            "--budget-seconds limited wall time, which depends on what else the machine does. Limit processor time "
+            "with --budget-cpu-seconds, or operations, which are the same everywhere, with --budget-operations."
+        )
+
+
 def _print(folder: Path, runs: list[Path], *, as_json: bool) -> None:
     from spry.report.comparison import COMPARISON_JSON, comparison_tables, write_markdown
     from spry.report.page import write_report
-    from spry.report.tables import terminal
 
     views = comparison_tables(folder)
     report = write_report(runs, folder / "report", views)
@@ -98,8 +116,7 @@ def _print(folder: Path, runs: list[Path], *, as_json: bool) -> None:
         places = {"folder": str(folder), "report": str(report.page), "markdown": str(text)}
         screen.document({**places, **found})
         return
-    for table in (*report.tables, *views):
-        screen.out().print(terminal(table))
+    screen.show(*report.tables, *views)
     screen.say(f"Report: {report.page}")
 
 

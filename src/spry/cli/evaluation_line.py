@@ -9,7 +9,7 @@ from spry.runtime.records import Round
 from spry.tasks.task import Metrics
 
 WIDTH = 80
-SHORT = {"validation": "val.", "generalized": "gen.", "personalized": "pers."}
+ABBREVIATED = {"validation": "val.", "generalized": "gen.", "personalized": "pers."}
 """What a part is called where the line is full."""
 
 LEAST_WANTED = ("generalized", "personalized", "validation", "time")
@@ -54,7 +54,7 @@ def _line(told: list[str], known: Mapping[str, float], score: str, seconds: floa
     long = {part: f"{part} {value}{unit}" for part, value in parts.items()} | {"time": clock(seconds)}
     if len(line := _joined(fixed, long)) <= width:
         return line
-    short = {part: f"{SHORT.get(part, part)} {value}" for part, value in parts.items()}
+    short = {part: f"{ABBREVIATED.get(part, part)} {value}" for part, value in parts.items()}
     short["time"] = clock(seconds)
     for part in LEAST_WANTED:
         if len(_joined(fixed, short)) > width:

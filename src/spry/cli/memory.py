@@ -52,7 +52,6 @@ def memory_command(
     """
     from spry.models.device import check_device
     from spry.profile import Case
-    from spry.report import tables
 
     check_device(device, "the device")
     cases = [
@@ -70,7 +69,7 @@ def memory_command(
     if as_json:
         screen.document({"rows": [row.to_json() for row in rows]})
     else:
-        screen.out().print(tables.terminal(_table(rows)))
+        screen.show(_table(rows))
     _complain(rows)
 
 
@@ -110,7 +109,7 @@ def _fit(cases: list[Case], budget: str, *, as_json: bool) -> None:
     ]
     headings = ("method", "layers trained", "largest micro-batch", "predicted in all", "measured in all")
     title = f"{cases[0].model}, {cases[0].batch} × {cases[0].length} tokens, in {formats.format_bytes(size)}"
-    screen.out().print(tables.terminal(tables.text_table(title, headings, texts)))
+    screen.show(tables.text_table(title, headings, texts))
 
 
 def _complain(rows: list[CaseResult]) -> None:
@@ -130,9 +129,9 @@ def _table(rows: list[CaseResult]) -> ReportTable:
         "method",
         "peak above the model",
         "predicted",
-        "× inference",
+        "peak ratio",
         "step",
-        "× inference",
+        "step ratio",
         "slope error",
     )
     texts = [
@@ -149,6 +148,7 @@ def _table(rows: list[CaseResult]) -> ReportTable:
     ]
     resident = max((sum(row.resident_bytes.values()) for row in rows), default=0)
     title = f"{case.model}, {case.batch} × {case.length} tokens, {case.dtype}, model {formats.format_bytes(resident)}"
+    title += "; ratios are to inference" if stock is not None else ""
     return tables.text_table(title, headings, texts)
 
 

@@ -25,7 +25,6 @@ def report_command(
     """Write a page with curves and tables, and the figures as PNG; also of runs in progress."""
     from spry.report.comparison import comparison_tables
     from spry.report.page import write_report
-    from spry.report.tables import terminal
 
     views = [table for folder in folders for table in comparison_tables(folder)]
     written = write_report(folders, out or _beside(folders) / "report", views)
@@ -36,8 +35,7 @@ def report_command(
             "images": [str(image) for image in written.images],
         })
         return
-    for table in (*written.tables, *views):
-        screen.out().print(terminal(table))
+    screen.show(*written.tables, *views)
     screen.say(f"Report: {written.page}")
 
 

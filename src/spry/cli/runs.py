@@ -123,14 +123,13 @@ def _print(folder: Path, *, as_json: bool) -> None:
     from spry.report.groups import group_runs
     from spry.report.outcome import outcome_table
     from spry.report.read import read_run
-    from spry.report.tables import terminal
 
     done = read_run(folder)
     if as_json:
         screen.document({"folder": str(folder), **(done.summary or {})})
         return
     (section,), _ = group_runs([done])
-    screen.out().print(terminal(outcome_table(section)))
+    screen.show(outcome_table(section))
     for line in chosen(done):
         screen.say(line)
     screen.say(f"Run folder: {folder}. Curves and tables: {shlex.join(['spry', 'report', str(folder)])}")

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-WIDE = 200
-"""Columns where the output is no terminal, so that nothing is folded in a file."""
+if TYPE_CHECKING:
+    from spry.report.tables import ReportTable
+
 debug = False
 """Whether errors are shown with their trace; ``spry --debug`` sets it."""
 
 
 def out() -> Console:
-    """A console for results, on standard output."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+    """A console for results, on standard output; 80 columns where that is no terminal and COLUMNS says nothing."""
+    return Console(highlight=False)
 
 
 def err() -> Console:
@@ -31,6 +31,15 @@ def err() -> Console:
 def say(message: str) -> None:
     """Print a message on standard error, unfolded so that paths can be copied."""
     err().print(Text(message), soft_wrap=True)
+
+
+def show(*tables: ReportTable) -> None:
+    """Print tables on standard output, none wider than it."""
+    from spry.report.terminal import terminal
+
+    console = out()
+    for table in tables:
+        console.print(terminal(table, console.width))
 
 
 def complain(message: str, notes: Sequence[str] = ()) -> None:

@@ -1,33 +1,46 @@
 """Compares finished runs at equal rounds, within equal budgets, and by the cost of reaching a target score.
 
-All is computed from ``rounds.jsonl``. Costs are counted up to the end of an evaluated round: seconds of local training
-of all clients together, and bytes up and down of a client that takes part in every round.
+All is computed from ``rounds.jsonl``. Costs are counted up to the end of an evaluated round: operations and processor
+seconds of local training of all clients together, and bytes up and down of a client that takes part in every round.
+Methods are ranked by these. Wall time, which depends on what else the machine does, is told and ranks nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from statistics import fmean, stdev
 from typing import Any
 
+from spry.core.errors import ConfigError
 from spry.measure.seconds import client_seconds
 from spry.tasks.score import Score
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One evaluation of the global model on the test part, and what had been spent by then.
+    """One evaluation of the global model on the test part, and what had been spent by then; None is unknown.
 
     Args:
-        client_seconds: Local training of all clients so far.
+        operations: Floating-point operations of local training of all clients so far.
         bytes_per_client: Bytes up and down so far, averaged over the clients of each round.
+        cpu_seconds: Processor time of local training of all clients so far.
+        client_seconds: Wall time of the same.
     """
 
     rounds: int
     score: float
-    client_seconds: float
-    bytes_per_client: float
+    operations: float | None
+    bytes_per_client: float | None
+    cpu_seconds: float | None
+    client_seconds: float | None
+
+
+SPENT = ("operations", "bytes_per_client", "cpu_seconds")
+"""What a method can be limited to besides memory, and is ranked by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +49,34 @@ class Budget:
 
     Args:
         peak_bytes_above_model: Memory of a client above the resident model, > 0.
-        client_seconds: Local training of all clients together, > 0.
+        operations: Floating-point operations of local training of all clients together, > 0.
         bytes_per_client: Bytes up and down of a client that takes part in every round, > 0.
+        cpu_seconds: Processor time of local training of all clients together, > 0.
     """
 
     peak_bytes_above_model: float | None = None
-    client_seconds: float | None = None
+    operations: float | None = None
     bytes_per_client: float | None = None
+    cpu_seconds: float | None = None
+
+
+_SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12, "p": 1e15, "e": 1e18}
+
+
+def parse_operations(text: str) -> float:
+    """Read a number of operations, such as ``5e12``, ``5T`` or ``800 GFLOP``.
+
+    >>> parse_operations("5e12"), parse_operations("0.5 TFLOP"), parse_operations("800G")
+    (5000000000000.0, 500000000000.0, 800000000000.0)
+    """
+    found = re.fullmatch(
+        r"\s*([0-9]*\.?[0-9]+(?:e\+?[0-9]+)?)\s*([kmgbtpe]?)(?:flops?)?\s*", text, re.IGNORECASE
+    )
+    if not found or not float(found[1]):
+        raise ConfigError(
+            f"{text!r} is no number of operations; write one such as 5e12, 5T or 800G (powers of 1000)"
+        )
+    return float(found[1]) * _SUFFIXES[found[2].lower()]
 
 
 Trajectory = Sequence[Evaluation]
@@ -54,21 +88,31 @@ Trajectories = Mapping[str, Sequence[Trajectory]]
 def trajectory(rounds: Sequence[Mapping[str, Any]], score: Score) -> list[Evaluation]:
     """Follow a run through its evaluations on the test part.
 
-    A round in which memory was measured is slower for it; it counts as the median of the others.
+    A round that was slowed by measuring counts as the median of the others.
     """
-    evaluations: list[Evaluation] = []
-    spent = sent = 0.0
-    for entry, seconds in zip(rounds, client_seconds(rounds), strict=True):
-        spent += seconds
-        sent += (entry["bytes_up"] + entry["bytes_down"]) / max(len(entry["clients"]), 1)
-        value = entry[score.key("test")]
-        if value is not None:
-            evaluations.append(
-                Evaluation(
-                    rounds=entry["round"] + 1, score=value, client_seconds=spent, bytes_per_client=sent
-                )
-            )
-    return evaluations
+    spent = {
+        "operations": _running_sum(entry.get("operations") for entry in rounds),
+        "bytes_per_client": _running_sum(
+            (entry["bytes_up"] + entry["bytes_down"]) / max(len(entry["clients"]), 1) for entry in rounds
+        ),
+        "cpu_seconds": _running_sum(client_seconds(rounds, "client_cpu_seconds")),
+        "client_seconds": _running_sum(client_seconds(rounds)),
+    }
+    return [
+        Evaluation(
+            rounds=entry["round"] + 1,
+            score=entry[score.key("test")],
+            **{name: sums[place] for name, sums in spent.items()},
+        )
+        for place, entry in enumerate(rounds)
+        if entry[score.key("test")] is not None
+    ]
+
+
+def _running_sum(values: Iterable[float | None]) -> list[float | None]:
+    """Add up; unknown from the first value on that is."""
+    sums = accumulate(math.nan if value is None else value for value in values)
+    return [None if math.isnan(total) else total for total in sums]
 
 
 def mean_and_std(values: Sequence[float]) -> dict[str, float]:
@@ -91,42 +135,38 @@ def at_equal_rounds(trajectories: Trajectories) -> dict[str, Any]:
 
 
 def default_budget(trajectories: Trajectories) -> Budget:
-    """Allow what the cheapest method spent, in seconds and in bytes, with any memory.
+    """Allow what the cheapest method spent, in operations, bytes and processor seconds, with any memory.
 
     That is the least, over methods, of the most that a seed spent; no limit where nothing was spent.
     """
 
     def least(name: str) -> float | None:
         totals = [
-            max((getattr(run[-1], name) for run in runs if run), default=0.0)
+            max((getattr(run[-1], name) or 0.0 for run in runs if run), default=0.0)
             for runs in trajectories.values()
         ]
         return min(filter(None, totals), default=None)
 
-    return Budget(client_seconds=least("client_seconds"), bytes_per_client=least("bytes_per_client"))
+    return Budget(**{name: least(name) for name in SPENT})
 
 
 def best_within(
     trajectories: Trajectories, peaks: Mapping[str, float], budget: Budget, score: Score
 ) -> dict[str, Any]:
-    """Find the best score that each method reaches within the seconds, within the bytes, and within all.
+    """Find the best score that each method reaches within each limit, and within all.
 
     It is null if some seed was not evaluated by then; the last one also if the method does not fit into the memory.
     """
-    time, wire = (
-        Budget(client_seconds=budget.client_seconds),
-        Budget(bytes_per_client=budget.bytes_per_client),
-    )
     rows = []
     for name, runs in trajectories.items():
         memory = budget.peak_bytes_above_model
         fits = memory is None or peaks[name] <= memory
+        alone = {limit: Budget(**{limit: getattr(budget, limit)}) for limit in SPENT}
         rows.append({
             "method": name,
             "peak_bytes_above_model": peaks[name],
             "fits": fits,
-            "within_seconds": _mean_best(runs, time, score),
-            "within_bytes": _mean_best(runs, wire, score),
+            **{f"within_{limit}": _mean_best(runs, only, score) for limit, only in alone.items()},
             "within_all": _mean_best(runs, budget, score) if fits else None,
         })
     return {"budget": asdict(budget), "rows": rows}
@@ -139,10 +179,9 @@ def _mean_best(runs: Sequence[Trajectory], limit: Budget, score: Score) -> dict[
 
 
 def _is_within(seen: Evaluation, limit: Budget) -> bool:
-    seconds, sent = limit.client_seconds, limit.bytes_per_client
-    return (seconds is None or seen.client_seconds <= seconds) and (
-        sent is None or seen.bytes_per_client <= sent
-    )
+    limits = {name: most for name in SPENT if (most := getattr(limit, name)) is not None}
+    spent = {name: getattr(seen, name) for name in limits}
+    return all(spent[name] is not None and spent[name] <= most for name, most in limits.items())
 
 
 def cost_to_target(trajectories: Trajectories, target: float, score: Score) -> dict[str, Any]:
@@ -155,8 +194,11 @@ def cost_to_target(trajectories: Trajectories, target: float, score: Score) -> d
             "method": name,
             "seeds": len(runs),
             "reached": len(there),
-            "rounds": fmean(seen.rounds for seen in there) if there else None,
-            "client_seconds": fmean(seen.client_seconds for seen in there) if there else None,
-            "bytes_per_client": fmean(seen.bytes_per_client for seen in there) if there else None,
+            **{cost: _mean_known(there, cost) for cost in ("rounds", *SPENT, "client_seconds")},
         })
     return {"target": target, "rows": rows}
+
+
+def _mean_known(seen: Sequence[Evaluation], cost: str) -> float | None:
+    values = [value for one in seen if (value := getattr(one, cost)) is not None]
+    return fmean(values) if values and len(values) == len(seen) else None

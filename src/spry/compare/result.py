@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from spry.compare.costs import (
+    SPENT,
     Budget,
     Trajectories,
     at_equal_rounds,
@@ -40,7 +41,7 @@ def read_result(
         name: [trajectory(read_rounds(folder), score) for folder in own] for name, own in folders.items()
     }
     return {
-        "schema": 2,
+        "schema": 3,
         "score": {"name": score.name, "higher_is_better": score.higher_is_better},
         "rows": rows,
         "views": {
@@ -77,6 +78,8 @@ def summarize_method(name: str, summaries: Sequence[Mapping[str, Any]]) -> dict[
         "peak_bytes_above_model": max(summary["peak_bytes_above_model"] for summary in summaries),
         "seconds_per_round": mean_of("seconds_per_round"),
         "client_seconds_per_round": mean_of("client_seconds_per_round"),
+        "operations": mean_of("operations"),
+        "client_cpu_seconds": mean_of("client_cpu_seconds"),
         "operations_per_client_round": mean_of("operations_per_client_round"),
         "bytes_up_per_client_round": mean_of("bytes_up_per_client_round"),
         "bytes_down_per_client_round": mean_of("bytes_down_per_client_round"),
@@ -111,8 +114,7 @@ def _limits(budget: Budget, trajectories: Trajectories, rows: Sequence[Mapping[s
     usual = default_budget({name: runs for name, runs in trajectories.items() if name in rivals})
     return Budget(
         peak_bytes_above_model=budget.peak_bytes_above_model,
-        client_seconds=budget.client_seconds or usual.client_seconds,
-        bytes_per_client=budget.bytes_per_client or usual.bytes_per_client,
+        **{name: getattr(budget, name) or getattr(usual, name) for name in SPENT},
     )
 
 

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 Formula = Callable[..., int]
 """The operations of a call, from its arguments and, as ``out_val``, its result."""
 
-aten: Any = torch.ops.aten
+_aten: Any = torch.ops.aten
 
 
 def _product(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
@@ -56,7 +56,7 @@ _ADDED = {
 """Of PyTorch's own operations; an older PyTorch lacks some of them."""
 
 FORMULAS: Mapping[Any, Formula] = flop_registry | {
-    getattr(aten, name): formula for name, formula in _ADDED.items() if hasattr(aten, name)
+    getattr(_aten, name): formula for name, formula in _ADDED.items() if hasattr(_aten, name)
 }
 
 OUTSIDE: Mapping[str, Formula] = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -22,6 +23,13 @@ def client_seconds(rounds: Sequence[Mapping[str, Any]], key: str = "client_secon
         median(usual) if usual and _slowed(entry) else each
         for each, entry in zip(seconds, rounds, strict=True)
     ]
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """Add up numbers of rounds; None if one is unknown, or there are none."""
+    found = [math.nan if value is None else value for value in values]
+    summed = sum(found)
+    return summed if found and not math.isnan(summed) else None
 
 
 def _slowed(entry: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Bars of what methods cost: peak memory, client compute and bytes, side by side."""
+"""Bars of what methods cost: peak memory, operations and bytes, side by side."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from matplotlib.figure import Figure
 
 from spry.report import style
 from spry.report.groups import Section
-from spry.report.outcome import COSTS, MORE, Column, group_name
-
-SHOWN = ("peak_bytes_above_model", "client_seconds_per_round", "bytes_up_per_client_round")
+from spry.report.outcome import COSTS, Column, group_name
 
 
 def draw_costs(section: Section) -> Figure:
-    """Draw one axes a cost and one bar a group; the whiskers are one standard deviation over the seeds."""
-    columns = {column.key: column for column in (*COSTS, *MORE)}
+    """Draw one axes a cost and one bar a group; the whiskers are one standard deviation over the seeds.
+
+    A cost that no run knows is left out.
+    """
+    known = [column for column in COSTS if any(group.values(column.key) for group in section.groups)]
+    columns = known or COSTS[:1]
     with mpl.rc_context(style.LOOK):
         made = style.figure(10.5, 0.75 + 0.34 * len(section.groups))
-        for axes, key in zip(made.subplots(1, len(SHOWN), sharey=True), SHOWN, strict=True):
-            _bars(axes, section, columns[key])
+        grid = made.subplots(1, len(columns), sharey=True, squeeze=False)
+        for axes, column in zip(grid[0], columns, strict=True):
+            _bars(axes, section, column)
         return made
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spry.core.errors import DataError
-from spry.report import formats
-from spry.report.schema1 import upgrade_comparison
+from spry.report import formats, schema1, schema2
 from spry.report.tables import Cell, ReportTable, markdown, text_table
 from spry.tasks.score import Score
 
@@ -27,11 +26,12 @@ def comparison_tables(folder: Path) -> list[ReportTable]:
     if not path.is_file():
         return []
     try:
-        comparison = upgrade_comparison(json.loads(path.read_text(encoding="utf-8")))
+        written = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(
             f"{path} is damaged: {error}. Run the comparison again; its runs are kept."
         ) from error
+    comparison = schema2.without_wall_time(schema1.upgrade_comparison(written))
     views, tuning = comparison.get("views"), comparison.get("tuning")
     if not views:
         return []
@@ -105,47 +105,72 @@ def _equal_rounds(view: Json, shown: _Shown) -> ReportTable:
     rows = [
         (shown.names[row["method"]], [row["after"][index] for index in chosen], ()) for row in view["rows"]
     ]
-    headings = [f"after {view['rounds'][index]} rounds" for index in chosen]
+    after = (view["rounds"][index] for index in chosen)
+    headings = [f"after {count} round{'s' if count != 1 else ''}" for count in after]
     return _ranked(f"{_capital(shown.label)} after equal rounds", headings, rows, shown)
 
 
 def _budget(view: Json, shown: _Shown) -> ReportTable:
+    """Show a column for each limit that there is, and one for all of them if there are several."""
     budget = view["budget"]
     memory = budget["peak_bytes_above_model"]
-    limits = [
-        f"within {formats.duration(budget['client_seconds'])} of client compute",
-        f"within {formats.format_bytes(budget['bytes_per_client'])} per client",
-        "within all",
-    ]
+    written = {
+        "operations": formats.format_operations,
+        "bytes_per_client": formats.format_bytes,
+        "cpu_seconds": formats.duration,
+    }
+    whose = {
+        "operations": "of all clients",
+        "bytes_per_client": "per client",
+        "cpu_seconds": "of processor time",
+    }
+    limits = {
+        f"within_{name}": f"within {write(budget[name])} {whose[name]}"
+        for name, write in written.items()
+        if budget[name] is not None
+    }
+    if len(limits) + bool(memory) > 1:
+        limits["within_all"] = "within all"
     rows = []
     for row in view["rows"]:
         peak = formats.format_bytes(row["peak_bytes_above_model"])
-        fits = peak if row["fits"] else f"{peak}: does not fit"
-        scores = [row["within_seconds"], row["within_bytes"], row["within_all"]]
-        rows.append((shown.names[row["method"]], scores, [fits]))
-    told = f"{'highest ' if shown.several else ''}peak memory above the model"
-    told += f" (limit {formats.format_bytes(memory)})" if memory else ""
-    return _ranked(f"Best {shown.label} within equal budgets", (*limits, told), rows, shown)
+        fits = peak if row["fits"] else f"{peak} (too much)"
+        rows.append((shown.names[row["method"]], [row[limit] for limit in limits], [fits]))
+    told = "peak memory above the model" + (f" (limit {formats.format_bytes(memory)})" if memory else "")
+    return _ranked(f"Best {shown.label} within equal budgets", (*limits.values(), told), rows, shown)
 
 
 def _target(view: Json, shown: _Shown) -> ReportTable:
+    """Mark the least of each cost, wall time left out, among the methods that all their seeds brought there."""
+    ranked = {
+        "operations": formats.format_operations,
+        "bytes_per_client": formats.format_bytes,
+        "cpu_seconds": formats.duration,
+    }
+    there = [row for row in view["rows"] if row["reached"] == row["seeds"]]
+    least = {
+        cost: min((row[cost] for row in there if row[cost] is not None), default=None) for cost in ranked
+    }
     rows = []
     for row in view["rows"]:
-        if not row["reached"]:
-            rows.append([shown.names[row["method"]], "not reached", formats.NONE, formats.NONE])
-            continue
         part = f" ({row['reached']} of {row['seeds']} seeds)" if row["reached"] < row["seeds"] else ""
-        rows.append([
-            shown.names[row["method"]],
-            f"{row['rounds']:.3g}{part}",
-            formats.duration(row["client_seconds"]),
-            formats.format_bytes(row["bytes_per_client"]),
-        ])
-    columns = ["method", "rounds", "client compute, all clients", "bytes per client, up and down"]
+        rounds = f"{row['rounds']:.3g}{part}" if row["reached"] else "not reached"
+        known = row if row["reached"] else dict.fromkeys((*ranked, "client_seconds"))
+        best = {cost for cost in ranked if len(there) > 1 and row in there and row[cost] == least[cost]}
+        costs = [
+            Cell(text=write(known[cost]), best=cost in best and known[cost] is not None)
+            for cost, write in ranked.items()
+        ]
+        wall = Cell(text=formats.duration(known["client_seconds"]))
+        rows.append((Cell(text=shown.names[row["method"]]), Cell(text=rounds), *costs, wall))
+    columns = (
+        "method", "rounds", "operations, all clients", "bytes per client, up and down",
+        "processor time, all clients", "wall time (not ranked)",
+    )  # fmt: skip
     value = formats.score_value(view["target"], shown.score.name)
     name = shown.label.removesuffix(" (%)")
     target = f"{value} % {name}" if shown.score.name in formats.SHARES else f"a {name} of {value}"
-    return text_table(f"Cost of reaching {target}", columns, rows)
+    return ReportTable(title=f"Cost of reaching {target}", columns=columns, rows=tuple(rows))
 
 
 def _tuning(tuning: Json, shown: _Shown) -> ReportTable:

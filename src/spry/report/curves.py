@@ -1,4 +1,4 @@
-"""Score and loss against rounds, client compute and bytes sent up."""
+"""Score and loss against rounds, operations and bytes sent up."""
 
 from __future__ import annotations
 
@@ -79,9 +79,14 @@ def finished_rounds(run: Run) -> Array:
 def cumulative_seconds(run: Run) -> Array:
     """Seconds of local training of all clients so far, after each round.
 
-    A round in which memory was measured is slower for it; it counts as the median of the others.
+    A round that was slowed by measuring counts as the median of the others.
     """
     return np.cumsum(client_seconds(run.rounds))
+
+
+def cumulative_operations(run: Run) -> Array:
+    """Floating-point operations of local training of all clients so far, after each round."""
+    return np.cumsum(_numbers(run, "operations"))
 
 
 def cumulative_bytes_up(run: Run) -> Array:
@@ -95,7 +100,7 @@ def draw_curves(section: Section) -> Figure:
     unit, scale = formats.size_unit(max(totals, default=1.0))
     across: list[tuple[str, Callable[[Run], Array]]] = [
         ("rounds", finished_rounds),
-        ("client compute, all clients (s)", cumulative_seconds),
+        _spent(section),
         (f"sent up, all clients ({unit})", lambda run: cumulative_bytes_up(run) / scale),
     ]
     longest = max((len(run.rounds) for run in section.runs), default=0)
@@ -114,6 +119,15 @@ def draw_curves(section: Section) -> Figure:
         grid[1, 0].set_ylabel("training loss" + (f" (mean of {window} rounds)" if window > 1 else ""))
         style.legend(made, grid[0, 0])
         return made
+
+
+def _spent(section: Section) -> tuple[str, Callable[[Run], Array]]:
+    """An axis of operations; of wall time if some run has not counted them."""
+    most = max((cumulative_operations(run)[-1] for run in section.runs if run.rounds), default=0.0)
+    if any(np.isnan(cumulative_operations(run)).any() for run in section.runs):
+        return "wall time, all clients (s)", cumulative_seconds
+    unit, scale = formats.operations_unit(most)
+    return f"operations, all clients ({unit})", lambda run: cumulative_operations(run) / scale
 
 
 def _scores(axes: Axes, section: Section, x: Callable[[Run], Array]) -> None:

@@ -63,6 +63,24 @@ def size_unit(nbytes: float) -> tuple[str, int]:
     return max((unit for unit in units if unit[1] <= max(nbytes, 1)), key=lambda unit: unit[1])
 
 
+def format_operations(number: float | None) -> str:
+    """Write a number of floating-point operations with three digits and a decimal unit.
+
+    >>> format_operations(18_407_178_240), format_operations(999), format_operations(4.1e12), format_operations(None)
+    ('18.4 GFLOP', '999 FLOP', '4.1 TFLOP', '–')
+    """
+    if number is None:
+        return NONE
+    unit, scale = operations_unit(number)
+    return f"{number / scale:.3g} {unit}" if number / scale < 999.5 else f"{number / scale:.0f} {unit}"
+
+
+def operations_unit(number: float) -> tuple[str, float]:
+    """Choose the decimal unit in which a number of operations, or the largest on an axis, reads best."""
+    units = [("FLOP", 1.0), ("kFLOP", 1e3), ("MFLOP", 1e6), ("GFLOP", 1e9), ("TFLOP", 1e12), ("PFLOP", 1e15)]
+    return max((unit for unit in units if unit[1] <= max(number, 1.0)), key=lambda unit: unit[1])
+
+
 def duration(seconds: float | None) -> str:
     """Write a time in milliseconds, seconds, minutes or hours.
 

@@ -33,15 +33,21 @@ def _fact(key: str, title: str) -> Column:
 
 COSTS = (
     _cost("peak_bytes_above_model", "peak memory above the model", formats.format_bytes),
-    _cost("seconds_per_round", "time per round, median", formats.duration),
+    _cost("operations_per_client_round", "operations per client and round", formats.format_operations),
     _cost("bytes_up_per_client_round", "bytes up per client and round", formats.format_bytes),
 )
 """What the terminal shows beside the scores."""
 
 MORE = (
     _cost("bytes_down_per_client_round", "bytes down per client and round", formats.format_bytes),
-    _cost("client_seconds_per_round", "client compute per round, median", formats.duration),
-    _cost("client_seconds_total", "client compute, whole run", formats.duration),
+    _cost("operations", "operations, all clients, whole run", formats.format_operations),
+    _cost("client_cpu_seconds", "processor time, all clients, whole run", formats.duration),
+    Column(
+        key="client_seconds_total",
+        title="wall time, all clients, whole run",
+        kind="fact",
+        text=formats.duration,
+    ),
     _fact("trainable_weights", "trainable weights"),
     _fact("rounds", "rounds"),
     _fact("failed_replies", "failed replies"),
@@ -66,8 +72,16 @@ def main_columns(section: Section) -> tuple[Column, ...]:
 
 
 def outcome_table(section: Section, more: Sequence[Column] = ()) -> ReportTable:
-    """Tabulate what each method reached at which cost, after the untrained answer if its score is known."""
-    score, columns = section.score, (*main_columns(section), *more)
+    """Tabulate what each method reached at which cost, after the untrained answer if its score is known.
+
+    A column of which no run knows anything is left out, but for that of the test part.
+    """
+    score = section.score
+    columns = [
+        column
+        for column in (*main_columns(section), *more)
+        if column.key == score.key("test") or any(group.values(column.key) for group in section.groups)
+    ]
     rows = []
     if score.baseline is not None:
         known = formats.score_value(score.baseline, score.name)

@@ -23,7 +23,7 @@ from spry.report.tradeoff import draw_tradeoff
 FIGURES: Mapping[str, tuple[Callable[[Section], Figure], str]] = {
     "curves": (
         draw_curves,
-        "{score} and training loss against rounds, compute of all clients together, and bytes they sent.",
+        "{score} and training loss against rounds, and against what all clients together computed and sent.",
     ),
     "costs": (draw_costs, "Costs of a round."),
     "tradeoff": (

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 from typing import Any
 
 from spry.core.errors import DataError
-from spry.measure.seconds import client_seconds
+from spry.measure.seconds import client_seconds, total
 from spry.report.schema1 import upgrade_config, upgrade_round
 from spry.tasks.score import Score
 
@@ -76,8 +76,12 @@ class Run:
     @cached_property
     def outcome(self) -> Mapping[str, Any]:
         """The summary, or as much of it as the rounds so far tell; with all clients' seconds of the whole run."""
-        total = sum(client_seconds(self.rounds)) if self.rounds else None
-        return {**(self.summary or _so_far(self)), "client_seconds_total": total}
+        return {
+            **(self.summary or _so_far(self)),
+            "client_seconds_total": total(client_seconds(self.rounds)),
+            "client_cpu_seconds": total(client_seconds(self.rounds, "client_cpu_seconds")),
+            "operations": total(round.get("operations") for round in self.rounds),
+        }
 
 
 def read_runs(folders: Iterable[Path]) -> list[Run]:
@@ -160,6 +164,12 @@ def _lines(path: Path) -> list[RoundEntry]:
 def _so_far(run: Run) -> dict[str, Any]:
     rounds = run.rounds
     replies = sum(len(round["clients"]) for round in rounds)
+    counted = [
+        client["operations"]
+        for round in rounds
+        for client in round["clients"]
+        if client.get("operations") is not None
+    ]
     outcome: dict[str, Any] = {
         "rounds": len(rounds),
         "failed_replies": sum(_column(rounds, "failed_replies")),
@@ -168,8 +178,7 @@ def _so_far(run: Run) -> dict[str, Any]:
     if rounds:
         outcome |= {
             "peak_bytes_above_model": max(_column(rounds, "peak_bytes_above_model")),
-            "seconds_per_round": median(_column(rounds, "seconds")),
-            "client_seconds_per_round": median(_column(rounds, "client_seconds")),
+            "operations_per_client_round": fmean(counted) if counted else None,
             "bytes_up_per_client_round": sum(_column(rounds, "bytes_up")) / max(replies, 1),
             "bytes_down_per_client_round": sum(_column(rounds, "bytes_down")) / max(replies, 1),
         }

@@ -1,14 +1,9 @@
-"""Tables as data, written for the terminal and as Markdown; the page writes the same data as HTML."""
+"""Tables as data, and as Markdown; ``terminal`` writes them for a screen, and the page as HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import fill
-
-from rich import box
-from rich.table import Table as RichTable
-from rich.text import Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +27,6 @@ class ReportTable:
 def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> ReportTable:
     cells = tuple(tuple(Cell(text=text) for text in row) for row in rows)
     return ReportTable(title=title, columns=tuple(columns), rows=cells)
-
-
-def terminal(table: ReportTable) -> RichTable:
-    look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0), "title_justify": "left"}
-    shown = RichTable(title=table.title, title_style="bold", **look)
-    for place, heading in enumerate(table.columns):
-        width = max(len(text) for text in (*heading.split(), *(row[place].text for row in table.rows)))
-        justify = "right" if place else "left"
-        shown.add_column(fill(heading, width), justify=justify, vertical="bottom", no_wrap=place > 0)
-    for row in table.rows:
-        shown.add_row(*(Text(cell.text, "bold" if cell.best else "") for cell in row))
-    return shown
 
 
 def markdown(table: ReportTable) -> str:

@@ -25,16 +25,16 @@ class Work:
     known: dict[Hashable, int] = field(default_factory=dict)
 
     @contextmanager
-    def steps(self, order: Order, batches: Iterable[Any]) -> Generator[Steps]:
+    def steps(self, order: Order, batches: Iterable[Any]) -> Generator[CountedSteps]:
         """Give the batches of a client, which count what is computed before the next one is asked for."""
-        steps = Steps(self.known, order, batches)
+        steps = CountedSteps(self.known, order, batches)
         try:
             yield steps
         finally:
             steps.close()
 
 
-class Steps:
+class CountedSteps:
     """The batches of one client in one round.
 
     Args:
