@@ -20,10 +20,11 @@ from spry.core.errors import CheckpointError, ConfigError, DataError, ModelError
 from spry.data import datasets
 from spry.experiment import checkpoint, log
 from spry.experiment.build import build
-from spry.experiment.config import read_config
+from spry.experiment.config import Config, read_config
 from spry.experiment.folder import META, SUMMARY, is_finished, matches
 from spry.experiment.run import Started, resume, run
 from spry.federated.ema import delivered
+from spry.report.read import read_run
 from spry.tasks.classification import ClassificationTask
 
 
@@ -291,6 +292,23 @@ def test_a_run_of_an_older_spry_without_fingerprints_goes_on(own, tmp_path):
     meta.write_text(json.dumps(old))
     assert next(resume(tmp_path / "run")).resumed_at == 1
     assert json.loads(meta.read_text())["fingerprints"].keys() == {"model", "start", "data", "files"}
+
+
+def test_a_run_of_an_older_spry_without_a_base_goes_on(config, tmp_path):
+    """It rests on nothing: what it leaves out was unset, and is not what the recipe of today says."""
+    folder = tmp_path / "run"
+    plain = Config().with_settings({**config.flat(), "client.lr": None, "peft.rank": 1})
+    short = plain.with_settings({"schedule.rounds": 2})
+    list(run(short, folder))
+    lines = (folder / "config.toml").read_text().splitlines(keepends=True)
+    old = [line for line in lines if not line.startswith("base") and '"none"' not in line]
+    assert len(lines) - len(old) > 5
+    (folder / "config.toml").write_text("".join(old))
+    assert matches(short, folder) and is_finished(short, folder)
+    assert read_run(folder).config == read_run(folder).config | {"peft.rank": 1}
+    list(run(plain, folder, resume=True))
+    list(run(plain, tmp_path / "whole"))
+    assert equal(weights(folder), weights(tmp_path / "whole"))
 
 
 def test_one_nan_client_is_dropped_and_reported(config, tmp_path, monkeypatch):

@@ -21,6 +21,14 @@ def test_a_finished_run_is_its_summary(tmp_path):
     assert run.score == Score(name="accuracy", baseline=0.424)
 
 
+def test_what_is_unset_and_the_recipe_are_no_settings_so_that_old_and_new_runs_are_alike(tmp_path):
+    """Before, unset settings were left out, and there was no recipe."""
+    old, new = (MadeRun().write(tmp_path / name) for name in ("old", "new"))
+    text = (new / "config.toml").read_text()
+    (new / "config.toml").write_text(f'base = "quickstart"\n{text}\n[server]\nlr = "none"\n')
+    assert read_run(new).config == read_run(old).config
+
+
 def test_a_run_in_progress_tells_what_it_knows(tmp_path):
     finished = read_run(MadeRun(rounds=10, failing=True).write(tmp_path / "finished"))
     going = read_run(MadeRun(rounds=10, failing=True, finished=False).write(tmp_path / "going"))

@@ -111,8 +111,12 @@ class Config(Settings):
         return flatten(self.model_dump(exclude={"base"}))
 
     def dump(self) -> str:
-        """Write the whole configuration as TOML, in which what is unset is ``"none"``."""
-        return tomli_w.dumps(_written(self.model_dump()))
+        """Write the whole configuration as TOML, in which what is unset is ``"none"``.
+
+        What only comparisons read is left out where there is nothing of it.
+        """
+        nothing = {name for name in ("methods", "tune") if getattr(self, name) == getattr(Config(), name)}
+        return tomli_w.dumps(_written(self.model_dump(exclude=nothing)))
 
 
 def read_config(source: str | Path, overrides: Overrides = ()) -> Config:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from spry.core.wording import told
 from spry.experiment.values import UNSAID
 
-EXAMPLES: Mapping[str, Any] = {"int": 8, "float": 0.01, "bool": True}
+LIKELY: Mapping[str, Any] = {"int": 8, "float": 0.01, "bool": True}
 """A value of each type, by what pydantic's errors about it begin with."""
 
 
@@ -51,7 +51,7 @@ def _spelling(key: str, error: Mapping[str, Any]) -> str:
     meant = [str(given)] if in_list or kind == "list_type" else str(given)
     verb = "Write"
     if kind not in {"string_type", "list_type"} or not plain:
-        meant, verb = EXAMPLES.get(kind.partition("_")[0]), "For example"
+        meant, verb = LIKELY.get(kind.partition("_")[0]), "For example"
     if meant is None:
         return ""
     table, _, name = key.rpartition(".")
