@@ -85,6 +85,16 @@ def test_a_table_of_the_base_can_be_chosen_by_its_name(toml):
     assert config == load_config("quickstart", ["method.name=head_only_block"])
 
 
+def test_a_table_of_a_new_name_rests_on_the_recipe_of_its_method(toml):
+    own = "[methods.small]\nmethod.name = 'spry'\npeft = { rank = 4, alpha = 4.0 }\n"
+    small = read_config(toml(own)).for_method("small", 0)
+    assert small == load_config("quickstart", ["peft.rank=4", "peft.alpha=4.0"])
+    optimizer = read_config(toml(own + "client = { optimizer = 'sgd', lr = 0.5 }")).for_method("small", 0)
+    assert (optimizer.client.optimizer, optimizer.client.lr, optimizer.server.lr) == ("sgd", 0.5, 1.0)
+    block = read_config(toml("[methods.head_only_block]\nclient.lr = 0.5")).for_method("head_only_block", 0)
+    assert (block.method.name, block.client.lr, block.peft.exact) == ("head_only", 0.5, "last_block")
+
+
 def test_options_go_to_the_method_that_they_are_said_of(toml):
     assert load_config(toml('[method]\nname = "fedavg"\ncheckpoint = false')).method.model_extra == {
         "checkpoint": False,

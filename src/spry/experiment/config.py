@@ -171,9 +171,11 @@ def _read(source: str | Path, overrides: Overrides) -> tuple[Config, str]:
     asked = _asked(overrides)
     said = {"base": str(source)} if str(source) in BASES else recipe.as_layer(_tree(Path(source)))
     base = _base(asked.pop("base", said.pop("base", DEFAULT_BASE)))
-    below = recipe.fitting(recipe.preset(base), {**said, **asked})
+    user = {**said, **asked}
+    below = dict(recipe.preset(base))
+    below = recipe.fitting(below | recipe.inherited(below, user), user)
     config = Config(base=base)
-    name, known = config.method.name, {**below, **said, **asked}
+    name, known = config.method.name, {**below, **user}
     for layer in (below, said, asked):
         if "method.name" in layer:
             name = layer["method.name"]

@@ -118,6 +118,23 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def inherited(base: Mapping[str, Any], said: Mapping[str, Any]) -> Layer:
+    """What tables of new names, which say whose method they are, have from the recipe's own table of that method."""
+    ending = ".method.name"
+    new = {
+        key.split(".")[1]: of
+        for key, of in said.items()
+        if key.startswith("methods.") and key.endswith(ending)
+    }
+    return {
+        f"methods.{name}.{key.removeprefix(f'methods.{of}.')}": value
+        for name, of in new.items()
+        for key, value in base.items()
+        if key.startswith(f"methods.{of}.")
+        and not any(known.startswith(f"methods.{name}.") for known in base)
+    }
+
+
 def algorithm_of(name: str, layer: Mapping[str, Any]) -> str:
     """The method that a name stands for: itself, or what the table of that name says."""
     return layer.get(f"methods.{name}.method.name", name)
