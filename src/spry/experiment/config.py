@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
 from spry.core.errors import ConfigError, nearest
-from spry.experiment import mistakes, recipe, retired
+from spry.experiment import mistakes, recipe
+from spry.experiment.overrides import parse_override
 from spry.experiment.recipe import BASES, DEFAULT_BASE, PLAIN, PRESETS, Base, flatten
+from spry.experiment.retired import refuse_retired
 from spry.experiment.schema import (
     ClientSettings,
     DataSettings,
@@ -24,7 +24,8 @@ from spry.experiment.schema import (
     Settings,
     TuneSettings,
 )
-from spry.experiment.values import UNSAID, annotation_of, annotation_of_option, may_be_unset, parse_value
+from spry.experiment.toml import read_toml, write_toml
+from spry.experiment.values import UNSAID, annotation_of, may_be_unset
 from spry.federated.methods import METHODS
 
 __all__ = ["PRESETS", "Config", "flatten", "load_config", "read_config", "read_record"]
@@ -116,7 +117,7 @@ class Config(Settings):
         What only comparisons read is left out where there is nothing of it.
         """
         nothing = {name for name in ("methods", "tune") if getattr(self, name) == getattr(Config(), name)}
-        return tomli_w.dumps(_written(self.model_dump(exclude=nothing)))
+        return write_toml(self.model_dump(exclude=nothing))
 
 
 def read_config(source: str | Path, overrides: Overrides = ()) -> Config:
@@ -153,14 +154,16 @@ def read_record(path: Path, overrides: Overrides = ()) -> Config:
 
     What an earlier version wrote lacks what was unset, and ``base``.
     """
-    said = recipe.as_layer(_tree(path))
+    said = recipe.as_layer(read_toml(path))
     base = said.pop("base", PLAIN)
     config = Config(base=base if base in BASES else PLAIN).with_settings(said)
     return config.with_settings(_asked(overrides))
 
 
 def _asked(overrides: Overrides) -> dict[str, Any]:
-    return dict(overrides) if isinstance(overrides, Mapping) else dict(map(_parse, overrides))
+    if isinstance(overrides, Mapping):
+        return dict(overrides)
+    return dict(parse_override(override, Config) for override in overrides)
 
 
 def _read(source: str | Path, overrides: Overrides) -> tuple[Config, str]:
@@ -169,7 +172,7 @@ def _read(source: str | Path, overrides: Overrides) -> tuple[Config, str]:
         config = read_record(Path(source), overrides)
         return config, config.method.name
     asked = _asked(overrides)
-    said = {"base": str(source)} if str(source) in BASES else recipe.as_layer(_tree(Path(source)))
+    said = {"base": str(source)} if str(source) in BASES else recipe.as_layer(read_toml(Path(source)))
     base = _base(asked.pop("base", said.pop("base", DEFAULT_BASE)))
     user = {**said, **asked}
     below = dict(recipe.preset(base))
@@ -189,45 +192,11 @@ def is_record(path: Path) -> bool:
     return path.name == RECORD and (path.parent / BESIDE_RECORD).is_file()
 
 
-def _tree(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(
-            f"there is no configuration {str(path)!r}. Give a TOML file or one of: {', '.join(BASES)}"
-        )
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
-
-
 def _base(given: Any) -> Base:
     for base in BASES:
         if given == base:
             return base
     raise ConfigError(f"base is {given!r}: there is no such recipe. {nearest(str(given), BASES)}")
-
-
-def _parse(override: str) -> tuple[str, Any]:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise ConfigError(f"setting {override!r} has no '='. Write key=value, for example client.lr=1e-3")
-    key = key.strip()
-    try:
-        return key, parse_value(text, _annotation(for_all(key)))
-    except ValueError as error:
-        raise ConfigError(f"setting {key} is {text.strip()!r}: {error}") from error
-
-
-def for_all(key: str) -> str:
-    """The setting that a method's own entry is about: ``client.lr`` of ``methods.spry.client.lr``."""
-    return key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
-
-
-def _annotation(key: str) -> Any:
-    table, _, option = key.partition(".")
-    if table == "method" and option != "name":
-        return annotation_of_option((info.options for info in METHODS.values()), option)
-    return annotation_of(Config, key)
 
 
 def _spread(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,19 +227,6 @@ def _place(tree: dict[str, Any], key: str, value: Any) -> None:
     if value == {} and key in {*TABLES, "methods"}:
         return  # a table of a file without a line
     node[last] = None if value == UNSAID and not free and may_be_unset(annotation_of(Config, key)) else value
-
-
-def _written(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _written(value) if isinstance(value, dict) else UNSAID if value is None else value
-        for key, value in tree.items()
-    }
-
-
-def refuse_retired(key: str) -> None:
-    """Say what became of a setting of earlier versions."""
-    if (plain := for_all(key)) in retired.RETIRED_KEYS:
-        raise ConfigError(f"there is no setting {key!r} any more: {retired.RETIRED_KEYS[plain]}")
 
 
 def _unknown_options(tree: Mapping[str, Any]) -> list[str]:

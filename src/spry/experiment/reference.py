@@ -11,8 +11,9 @@ from typing import Any, get_args, get_type_hints
 from pydantic.fields import FieldInfo
 
 from spry.core.errors import ConfigError, nearest
-from spry.experiment.config import TABLES, Config, for_all, load_config, read_config, refuse_retired
+from spry.experiment.config import TABLES, Config, load_config, read_config
 from spry.experiment.recipe import DEFAULT_BASE, Base, describes_data
+from spry.experiment.retired import for_all, refuse_retired
 from spry.experiment.values import UNSAID, may_be_unset
 from spry.federated.methods import METHODS, MethodInfo
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from spry.core.errors import ConfigError
+
 _GONE = "it was never shown to help and is gone; leave it out"
 _ACTIVATION = "activation directions are in contrib: set method.name = 'spry_activation'"
 
@@ -41,3 +43,14 @@ RETIRED_METHODS: Mapping[str, str] = {
     "head_only_per_iteration": "it is head_only with method.clients_step = false and server.optimizer = 'yogi' now",
 }
 """Names of methods."""
+
+
+def for_all(key: str) -> str:
+    """The setting that a method's own entry is about: ``client.lr`` of ``methods.spry.client.lr``."""
+    return key.split(".", 2)[2] if key.startswith("methods.") and key.count(".") > 1 else key
+
+
+def refuse_retired(key: str) -> None:
+    """Say what became of a setting of earlier versions."""
+    if (plain := for_all(key)) in RETIRED_KEYS:
+        raise ConfigError(f"there is no setting {key!r} any more: {RETIRED_KEYS[plain]}")
