@@ -135,7 +135,9 @@ def _optimizer(section: str, name: str | None, lr: float | None, own: Named | No
     if name is None and (lr is None or own is None):
         return None  # the method's own, or there is nothing that would step
     if lr is None:
-        raise ConfigError(f"{section}.lr is missing: an optimizer that is named needs its step size")
+        raise ConfigError(
+            f"{section}.lr is missing: {name} needs a step size of its own, such as --set {section}.lr=0.01"
+        )
     return optimizer(name or (own.name if own else ""), lr=lr)
 
 
