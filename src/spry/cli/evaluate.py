@@ -84,7 +84,7 @@ def evaluate_command(
 def _test_part(folder: Path, info: AdapterInfo) -> tuple[Dataset, float | None]:
     """The test part of a run as the run had it, and what always giving the commonest class scores there."""
     from spry.experiment.build import majority, read_splits
-    from spry.experiment.config import read_config
+    from spry.experiment.config import read_record
     from spry.experiment.folder import CONFIG, read_meta
 
     config = folder / CONFIG
@@ -93,7 +93,7 @@ def _test_part(folder: Path, info: AdapterInfo) -> tuple[Dataset, float | None]:
         raise DataError(
             f"{folder} is {what}, so it has no test part to read again. Give a file with --data FILE."
         )
-    read = read_config(config)
+    read = read_record(config)
     splits = read_splits(read)
     if splits.test is None:
         raise DataError(f"{folder}: its data has no test part. Give a file with --data FILE.")

@@ -48,6 +48,8 @@ def merge_adapter(folder: Path, out: Path, *, base: Path | None = None) -> tuple
     predictor = load_predictor(folder, base=base, dtype=str(wide).removeprefix("torch."))
     merged = _merged(predictor, folder)
     out.mkdir(parents=True, exist_ok=True)
+    if predictor.info.base.gguf:
+        _forget_gguf(merged)
     written = merged.to(wanted)
     written.config.dtype = wanted
     with quiet():
@@ -69,6 +71,13 @@ def _merged(predictor: Predictor, folder: Path) -> Any:
             f"{folder}: merged into its base, the adapter ({kind}) gives other scores than beside it. {remedy}"
         )
     return merged
+
+
+def _forget_gguf(model: Any) -> None:
+    """Let a model be saved whose weights came out of a gguf file: they are plain numbers by now."""
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
 
 
 def _unwrapped(model: Any) -> Any:

@@ -71,6 +71,8 @@ def write_base(backbone: Backbone, module: Any, folder: Path) -> BaseRecord:
         (folder / name).unlink(missing_ok=True)
     config = copy.deepcopy(module.get_base_model().config)
     config.problem_type = "single_label_classification"  # whatever the checkpoint was trained for
+    if backbone.source is not None and backbone.source.gguf and hasattr(config, "quantization_config"):
+        del config.quantization_config  # the loaded weights are not quantized any more
     config.to_json_file(folder / BASE / _CONFIG)
     found = _written(backbone, module, folder / BASE)
     whole = found.place == "folder" and found.gguf is None and _can_be_whole(module)

@@ -96,6 +96,11 @@ def _use(info: AdapterInfo) -> list[str]:
             "With peft, from inside this folder, whose base model is named relative to it: "
             '`AutoPeftModelForSequenceClassification.from_pretrained(".")`.',
         ]
+    if not info.base.whole and (info.base.gguf or info.base.place != "folder"):
+        lines += [
+            "",
+            "The base has no head for these classes, as transformers may say; the adapter brings its own.",
+        ]
     if info.base.place == "elsewhere":
         lines += [
             "",
