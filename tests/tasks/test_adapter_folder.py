@@ -106,6 +106,8 @@ def save_model(kind, folder, tokenizer, labels=3, head=False):
 @pytest.fixture
 def tasks(tmp_path, tiny_model, tiny_tokenizer):
     """Tasks of many kinds, with weights and texts, by the name of their folder."""
+    from peft import LoHaConfig, LoraConfig
+
     bert = str(tiny_model)
     many = [f"class {number}" for number in range(50)]
     other_head = save_model("bert", tmp_path / "models" / "two", tiny_tokenizer, labels=2, head=True)
@@ -133,6 +135,8 @@ def tasks(tmp_path, tiny_model, tiny_tokenizer):
         "ia3": (*trained(bert, 4, Ia3()), TEXTS),
         "bitfit": (*trained(bert, 4, BitFit()), TEXTS),
         "norm": (*trained(bert, 4, Norm()), TEXTS),
+        "dora": (*trained(bert, 4, LoraConfig(r=2, use_dora=True)), TEXTS),
+        "loha": (*trained(bert, 4, LoHaConfig(r=2, target_modules=["query", "value"])), TEXTS),
     }
 
 

@@ -192,11 +192,15 @@ def _save_without(file: Path, target: Path, unwanted: Iterable[str]) -> None:
 
 
 def _can_be_whole(module: Any) -> bool:
-    """Whether ``transformers`` can add an adapter of this kind by itself, which it cannot if layers share weights."""
+    """Whether ``transformers`` can add an adapter of this kind by itself.
+
+    It cannot if layers share weights, and it silently leaves DoRA's magnitudes out.
+    """
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING as TUNERS
 
-    kind = module.active_peft_config.peft_type
-    return not getattr(TUNERS.get(kind), "uses_shared_state", kind == "VERA")
+    config = module.active_peft_config
+    shared = getattr(TUNERS.get(config.peft_type), "uses_shared_state", config.peft_type == "VERA")
+    return not shared and not getattr(config, "use_dora", False)
 
 
 def _write_index(base: Path, folder: Path) -> None:
