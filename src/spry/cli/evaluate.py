@@ -108,7 +108,6 @@ def _test_part(folder: Path, info: AdapterInfo) -> tuple[Dataset, float | None]:
 
 def _show(dataset: Dataset, found: LabelledScores) -> None:
     from spry.data.reading import quantity
-    from spry.report import tables
 
     if dataset.reading is not None:
         for rows in dataset.reading.left_out:
@@ -116,18 +115,17 @@ def _show(dataset: Dataset, found: LabelledScores) -> None:
         for note in dataset.reading.notes:
             screen.say(f"note: {note}")
     told = found.metrics
-    console = screen.out()
-    console.print(
+    screen.out().print(
         f"{dataset.name}: {quantity(told.examples, 'text')}, {len(found.labels)} classes\n"
         f"accuracy {told.accuracy:.1%}   macro F1 {told.macro_f1:.1%}   majority class {found.baseline:.1%}\n",
         soft_wrap=True,
     )
-    console.print(tables.terminal(_by_class(found)))
+    screen.show(_by_class(found))
     matrix = _matrix(found)
     if _width(matrix) > COLUMNS:
         matrix = _pairs(found)
     if matrix.rows:
-        console.print(tables.terminal(matrix))
+        screen.show(matrix)
 
 
 def _by_class(found: LabelledScores) -> ReportTable:
