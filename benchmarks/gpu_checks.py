@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from spry.core.keys import Key
 from spry.core.params import Params, dot
 from spry.forward import call, jvp
-from spry.profile.architectures import ARCHITECTURES, build_model, example_batch
+from spry.profile.architectures import ARCHITECTURES
+from spry.profile.random_model import build_model, example_batch
 
 NAMES = ("minilm", "roberta-base", "distilbert", "albert-large", "gpt2", "opt-125m", "llama-1k")
 DTYPES = ("float64", "float32", "bfloat16", "float16")

@@ -34,7 +34,7 @@ from spry.experiment.config import load_config
 from spry.experiment.provenance import provenance
 from spry.measure.meter import peak_of, release_lazily, release_promptly
 from spry.models.load import load_model
-from spry.profile.architectures import build
+from spry.profile.random_model import build_model
 from spry.wire.messages import Answer
 
 RESULTS = Path("benchmarks/results/recipe.json")
@@ -121,7 +121,7 @@ def _prepared(shape: str, folder: Path) -> list[str]:
     """Write a model of a shape, and documents that fill its rows; give the settings that use them."""
     name, _, size = shape.partition(":")
     batch, length = map(int, size.split("x"))
-    wrapped: Any = build(name, length=length)
+    wrapped: Any = build_model(name, length=length)
     wrapped.unload().save_pretrained(folder)
     tokenizer = load_model("minilm", labels=2, key=KEY).tokenizer
     tokenizer.model_max_length = length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 
 import pytest
 import torch
@@ -10,7 +11,12 @@ import torch
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.measure.meter import Meter, release_promptly
-from spry.profile.architectures import ARCHITECTURES, build_model, example_batch
+from spry.profile.architectures import ARCHITECTURES
+from spry.profile.case import Case
+from spry.profile.measure import build_subject
+from spry.profile.predict import has_formula
+from spry.profile.random_model import build_model, example_batch
+from spry.profile.steps import STEP_BY_METHOD, exact_slopes
 
 PUBLISHED = {  # parameters of the published bodies, without task head, in millions
     "minilm": 22.7,
@@ -106,6 +112,59 @@ def test_a_4_bit_shape_is_small_and_runs(name: str):
     assert all(layer.weight.dtype == torch.uint8 and layer.quant_state.nested for layer in layers)
     with torch.no_grad():
         assert torch.isfinite(model(**example_batch(model, 2, 9)).loss)
+
+
+def test_ones_own_model_is_laid_out_by_its_configuration(tiny_model):
+    from transformers import AutoModel
+
+    own = AutoModel.from_pretrained(tiny_model)
+    model = build_model(str(tiny_model), length=32)
+    laid = {
+        name: tuple(w.shape)
+        for name, w in model.get_base_model().bert.named_parameters()
+        if "lora" not in name
+    }
+    assert {name.replace(".base_layer", ""): shape for name, shape in laid.items()} == {
+        name: tuple(weight.shape) for name, weight in own.named_parameters()
+    }
+    assert sorted(name.split(".")[-4] for name in trainable(model) if "lora_A" in name) == [
+        "query",
+        "query",
+        "value",
+        "value",
+    ]
+    chosen = build_model(str(tiny_model), length=32, layers=1, targets=["key"])
+    assert [name.split(".")[-4] for name in trainable(chosen) if "lora_A" in name] == ["key"]
+
+
+def test_the_weights_of_ones_own_model_are_not_read(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "hollow")
+    (tmp_path / "hollow" / "model.safetensors").write_bytes(b"nothing of use")
+    model = build_model(str(tmp_path / "hollow"), length=16)
+    with torch.no_grad():
+        assert torch.isfinite(model(**example_batch(model, 2, 16)).loss)
+
+
+@pytest.mark.parametrize("kind", ["T5", "Bart", "Bloom"])
+def test_models_of_other_kinds_are_measured_without_a_prediction(kind, tmp_path):
+    import transformers
+
+    sizes = {
+        "T5": {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
+        "Bart": {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+                 "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32},
+        "Bloom": {"hidden_size": 16, "n_layer": 2, "n_head": 2},
+    }[kind]  # fmt: skip
+    ends = {"vocab_size": 32, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    getattr(transformers, f"{kind}Model")(
+        getattr(transformers, f"{kind}Config")(**sizes, **ends)
+    ).save_pretrained(tmp_path)
+    case = Case(model=str(tmp_path), method="spry", batch=2, length=12)
+    subject = build_subject(case)
+    slopes = STEP_BY_METHOD["spry"](subject)
+    torch.testing.assert_close(slopes, exact_slopes(subject), rtol=1e-3, atol=1e-6)
+    assert not has_formula(subject.model)
+    assert has_formula(build_model("shape:minilm", layers=1, device="meta"))
 
 
 def test_an_unknown_shape_is_refused_with_its_neighbour():

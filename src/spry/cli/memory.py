@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,13 +18,20 @@ if TYPE_CHECKING:
 
 def memory_command(
     model: Annotated[
-        str, typer.Option(help="An architecture, such as bert-base or llama2-7b.")
-    ] = "bert-base",
+        str,
+        typer.Option(
+            help="What --set model.name takes: minilm, a folder, package:NAME, a hub name; or shape:NAME, such as "
+            "shape:llama2-7b. Its weights are random, its files of weights are not read."
+        ),
+    ] = "shape:bert-base",
     method: Annotated[str, typer.Option(metavar="A,B,C", help="Which methods to measure.")] = (
         "inference,spry,backprop,backprop+checkpointing,fedmezo"
     ),
     batch: Annotated[int, typer.Option(min=1, help="Examples in a batch.")] = 8,
-    length: Annotated[int, typer.Option(min=1, help="Tokens in an example.")] = 512,
+    length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens in an example. Default: 512, or the most that the model takes."),
+    ] = None,
     micro_batch: Annotated[
         int | None, typer.Option(min=1, help="Examples in memory at once. Default: the batch.")
     ] = None,
@@ -31,7 +39,13 @@ def memory_command(
     slice: Annotated[
         Literal["all", "last"], typer.Option(help="Which layers' LoRA weights are trained.")
     ] = "all",
-    layers: Annotated[int | None, typer.Option(min=1, help="Depth. Default: the architecture's own.")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Depth. Default: the model's own.")] = None,
+    targets: Annotated[
+        str,
+        typer.Option(
+            help="Modules to adapt, by endings of their names, with commas. Default: query and value projections."
+        ),
+    ] = "",
     head: Annotated[
         Literal["classification", "causal-lm"], typer.Option(help="The task.")
     ] = "classification",
@@ -52,16 +66,28 @@ def memory_command(
     """
     from spry.models.device import check_device
     from spry.profile import Case
+    from spry.profile.measure import lay_out
+    from spry.profile.random_model import usual_length
+    from spry.profile.random_weights import find_bitsandbytes
+    from spry.profile.resolve import resolve_model
 
     check_device(device, "the device")
+    methods = _methods(method)
+    if note := resolve_model(model).note:
+        screen.say(note)
+    tokens = usual_length(model) if length is None else length
+    adapted = [name.strip() for name in targets.split(",") if name.strip()]
     cases = [
         Case(
-            model=_architecture(model), method=name, batch=batch, length=length, micro_batch=micro_batch,
-            directions=directions, slice=slice, layers=layers, head=head, dtype=dtype, four_bit=four_bit,
-            device=device, repeats=repeats,
+            model=model, method=name, batch=batch, length=tokens, micro_batch=micro_batch,
+            directions=directions, slice=slice, layers=layers, targets=adapted, head=head, dtype=dtype,
+            four_bit=four_bit, device=device, repeats=repeats,
         )
-        for name in _methods(method)
+        for name in methods
     ]  # fmt: skip
+    if four_bit:
+        find_bitsandbytes()
+    lay_out(cases[0])  # refused here is what would be refused in every measuring process
     if budget is not None:
         _fit(cases, budget, as_json=as_json)
         return
@@ -110,12 +136,31 @@ def _fit(cases: list[Case], budget: str, *, as_json: bool) -> None:
     headings = ("method", "layers trained", "largest micro-batch", "predicted in all", "measured in all")
     title = f"{cases[0].model}, {cases[0].batch} × {cases[0].length} tokens, in {formats.format_bytes(size)}"
     screen.show(tables.text_table(title, headings, texts))
+    if not any(fit.fits for fit in found):
+        screen.say(f"Nothing fits. {_hint(cases[0], size)}")
+
+
+def _hint(case: Case, size: int) -> str:
+    """What would make room: fewer bytes a weight if the weights alone are too many, else shorter or fewer texts."""
+    from spry.profile.budget import resident_bytes
+    from spry.report.formats import format_bytes
+
+    weights = resident_bytes(case)
+    told = f"The weights alone take {format_bytes(weights)}"
+    lighter = [] if case.dtype in {"bfloat16", "float16"} else [("--dtype bfloat16", {"dtype": "bfloat16"})]
+    lighter += [] if case.four_bit else [("--four-bit", {"dtype": "bfloat16", "four_bit": True})]
+    options = [f"{option} ({format_bytes(resident_bytes(replace(case, **to)))})" for option, to in lighter]
+    shorter = f"fewer tokens than --length {case.length}" if case.length > 1 else ""
+    rest = ["a smaller model", *([shorter] if shorter and weights < size else [])]
+    return f"{told}. Try {', or '.join([*options, *rest])}."
 
 
 def _complain(rows: list[CaseResult]) -> None:
     failed = [row for row in rows if row.error]
     for row in failed:
         screen.complain(f"{row.case.method}: {row.error}")
+    if any("out of memory" in (row.error or "") for row in failed):
+        screen.say("Lower --batch or --length, set --micro-batch 1 or --dtype bfloat16, or see --budget.")
     if len(failed) == len(rows):
         raise typer.Exit(1)
 
@@ -150,14 +195,6 @@ def _table(rows: list[CaseResult]) -> ReportTable:
     title = f"{case.model}, {case.batch} × {case.length} tokens, {case.dtype}, model {formats.format_bytes(resident)}"
     title += "; ratios are to inference" if stock is not None else ""
     return tables.text_table(title, headings, texts)
-
-
-def _architecture(model: str) -> str:
-    from spry.profile.architectures import ARCHITECTURES
-
-    if model not in ARCHITECTURES:
-        raise ConfigError(f"no architecture is called {model!r}. {nearest(model, ARCHITECTURES)}")
-    return model
 
 
 def _methods(given: str) -> list[MeasuredMethod]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,12 +40,18 @@ class Backbone:
     @property
     def max_length(self) -> int:
         limit = int(min(self.tokenizer.model_max_length, 2**31))
-        positions = getattr(self.model.config, "max_position_embeddings", None) or 0
-        limit = min(limit, positions if positions > 0 else limit)  # XLNet says -1: it has no limit
-        for path, module in self.model.named_modules():
-            if path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-                limit = min(limit, module.num_embeddings - module.padding_idx - 1)
-        return limit
+        most = most_positions(self.model)
+        return limit if most is None else min(limit, most)
+
+
+def most_positions(model: nn.Module) -> int | None:
+    """The most tokens of a text that a model has positions for; None if it sets no limit."""
+    limits = [int(getattr(cast(Any, model).config, "max_position_embeddings", None) or 0)]
+    for path, module in model.named_modules():
+        padding: Any = getattr(module, "padding_idx", None)
+        if path.endswith("position_embeddings") and padding is not None:
+            limits.append(int(cast(Any, module).num_embeddings) - padding - 1)
+    return min((limit for limit in limits if limit > 0), default=None)  # XLNet says -1: it has no limit
 
 
 def load_model(

@@ -46,7 +46,7 @@ class Pretrained:
 def read_pretrained(model: str, labels: int | Sequence[str], dtype: torch.dtype | None) -> Pretrained:
     source = find_source(model)
     with quiet(), torch.random.fork_rng(devices=[]):
-        trained = checkpoint_labels(_read_config(model, source))
+        trained = checkpoint_labels(read_model_config(model, source))
         names = order_labels(labels, trained)
         loaded, info = _read_model(model, source, names, dtype or torch.float32)
     mismatched = frozenset(entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"])
@@ -85,7 +85,7 @@ def _numbered(names: Sequence[str]) -> tuple[dict[int, str], dict[str, int]]:
     return dict(enumerate(names)), {name: number for number, name in enumerate(names)}
 
 
-def _read_config(model: str, source: Source) -> Any:
+def read_model_config(model: str, source: Source) -> Any:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
 

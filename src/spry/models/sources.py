@@ -62,6 +62,22 @@ def find_source(model: str) -> Source:
     return Source(path=model)
 
 
+def is_here(model: str) -> bool:
+    """Tell whether a model's files are on this machine: in a package, a folder, or the cache of the Hub."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    package = FRIENDLY[model][0] if model in FRIENDLY else model.removeprefix("package:")
+    if model in FRIENDLY or model.startswith("package:"):
+        return package.isidentifier() and importlib.util.find_spec(package) is not None
+    if Path(model).expanduser().exists():
+        return True
+    try:
+        return isinstance(try_to_load_from_cache(model, "config.json"), str)
+    except HFValidationError:  # no name that the Hub could have
+        return False
+
+
 def _in_package(package: str, install: str) -> Source:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:

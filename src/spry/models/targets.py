@@ -108,4 +108,6 @@ def _candidates(names: Iterable[str]) -> str:
         return (
             "The model has no linear modules that peft can adapt: choose another model, or another peft.kind."
         )
-    return f"Linear modules end in: {', '.join(listed)}. Name some of them as peft.targets."
+    return (
+        f"Linear modules end in: {', '.join(listed)}. Name some of them as peft.targets, or with --targets."
+    )

@@ -10,8 +10,8 @@ from typing import Any, get_args
 import torch
 
 from spry.core.errors import ConfigError
-from spry.profile.architectures import build_model
 from spry.profile.case import Case, CaseResult, MeasuredMethod, Slice
+from spry.profile.measure import lay_out
 from spry.profile.predict import predict_peak
 from spry.profile.subprocess import measure_in_subprocess
 from spry.profile.weight_bytes import weight_bytes
@@ -63,9 +63,7 @@ def what_fits(
     The case's own method, slice and micro-batch are ignored. If ``measured``, each micro-batch is confirmed in a
     fresh process; one that turns out too large is halved and measured again.
     """
-    options: dict[str, Any] = {"layers": case.layers, "length": case.length, "head": case.head}
-    dtype = getattr(torch, case.dtype)
-    layout = build_model(case.model, device="meta", dtype=dtype, four_bit=False, **options)
+    layout = lay_out(case)
     weights = sum(weight_bytes(layout, four_bit=case.four_bit).values())
     for method in methods:
         for part in get_args(Slice):
@@ -81,6 +79,11 @@ def what_fits(
                 fits=rows > 0,
             )
             yield _confirm(fit, tried, budget) if measured and rows else fit
+
+
+def resident_bytes(case: Case) -> int:
+    """Bytes of a case's weights and buffers, without building it."""
+    return sum(weight_bytes(lay_out(case), four_bit=case.four_bit).values())
 
 
 def _largest(case: Case, room: int, layout: torch.nn.Module) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -18,7 +18,7 @@ class Case:
     """One method on one model and batch.
 
     Args:
-        model: The name of one of ``ARCHITECTURES``.
+        model: What ``resolve_model`` understands: one's own model, whose weights are then random, or a shape.
         method: How the slope or gradient is computed; ``inference`` computes the loss alone. ``backprop`` and
             ``inference`` are stock PyTorch with fused attention, ``backprop+checkpointing`` the non-reentrant
             kind, ``forward-ad`` is ``torch.func.jvp`` over the eager model.
@@ -27,7 +27,8 @@ class Case:
         micro_batch: Rows run at once, for every method alike; None for the whole batch.
         directions: K, for the methods with slopes, >= 1.
         slice: Which LoRA weights are trained: of all layers, or of the last one; the head always.
-        layers: Depth; None for the architecture's own.
+        layers: Depth; None for the model's own.
+        targets: Names or endings of names of the modules that LoRA is put on; none finds them.
         head: The task head.
         dtype: Of weights and arithmetic, as torch names it.
         four_bit: Whether the linear layers are kept in NF4.
@@ -44,6 +45,7 @@ class Case:
     directions: int = 1
     slice: Slice = "all"
     layers: int | None = None
+    targets: Sequence[str] = ()
     head: Literal["classification", "causal-lm"] = "classification"
     dtype: str = "float32"
     four_bit: bool = False

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from spry.core.errors import ModelError
+from spry.core.errors import ConfigError, ModelError
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.core.units import Unit
@@ -17,7 +17,8 @@ from spry.forward import call
 from spry.forward.check import Checked, check
 from spry.models.adapters import Lora
 from spry.models.device import check_device
-from spry.profile.architectures import ARCHITECTURES, HeadKind, build_model, example_batch
+from spry.profile.random_model import HeadKind, build_model, example_batch
+from spry.profile.resolve import resolve_model
 from spry.tasks.classification import ClassificationTask
 
 ATTENTION_ADVICE: Mapping[str, str] = {
@@ -62,36 +63,42 @@ def check_model(
     """Check the engine on a model with LoRA on its query and value projections, on random tokens, one row padded.
 
     Args:
-        model: An architecture's name, or what ``spry run`` takes: a name, ``package:NAME``, a folder, a hub name.
+        model: What ``resolve_model`` understands: what ``spry run`` takes, or a shape.
         dtype: Of the weights, as torch names it.
         device: Where to run.
-        layers: Depth of an architecture; None for its own.
-        head: Head of an architecture.
-        four_bit: Whether to keep an architecture's linear layers in 4 bits.
+        layers: Depth of a shape; None for its own.
+        head: Head of a shape.
+        four_bit: Whether to keep a shape's linear layers in 4 bits.
         targets: Names or endings of names of the modules to adapt; none finds query and value projections.
         batch: Rows, >= 2.
         length: Tokens of a row, >= 2.
         differences: Whether to compare with finite differences in float64 too.
-        seed: Of the tokens, directions and an architecture's weights.
+        seed: Of the tokens, directions and a shape's weights.
 
     Raises:
-        ModelError: If the model cannot be loaded, a target is not found, or targets are given for an architecture.
+        ConfigError: If the device is not there, or a depth is given for a model with weights.
+        ModelError: If the model cannot be loaded or a target is not found.
     """
     check_device(device, "the device")
     key, options = Key(seed).fold("check"), {"dtype": getattr(torch, dtype), "device": device}
-    if model in ARCHITECTURES:
-        if targets:
-            raise ModelError(
-                f"the architecture {model!r} has its own targets; give targets for a model to load"
-            )
+    if resolve_model(model).architecture is not None:
         module = build_model(
-            model, layers=layers, head=head, four_bit=four_bit, key=key, length=length, **options
+            model,
+            layers=layers,
+            head=head,
+            four_bit=four_bit,
+            targets=targets,
+            key=key,
+            length=length,
+            **options,
         )
         inputs = example_batch(module, batch, length, key)
         inputs["attention_mask"][0, length // 2 :] = 0
         params = {name: weight.detach() for name, weight in module.named_parameters() if weight.requires_grad}
         units = _units(params)
     else:
+        if layers is not None:
+            raise ConfigError(f"--layers is for shapes, such as shape:bert-base; {model} is checked whole")
         module, inputs, params, units = _loaded(model, targets, batch, length, key, options)
     found = check(module, _loss(inputs), params, units, key, differences=differences)
     attention = str(cast(Any, module).config._attn_implementation)

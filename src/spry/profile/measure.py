@@ -16,9 +16,9 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.forward import call
 from spry.measure.meter import Meter, release_lazily, release_promptly, release_unused, tensor_peak
-from spry.profile.architectures import build_model, example_batch
 from spry.profile.case import Case, CaseResult
-from spry.profile.predict import predict_peak
+from spry.profile.predict import has_formula, predict_peak
+from spry.profile.random_model import build_model, example_batch
 from spry.profile.steps import STEP_BY_METHOD, Inputs, Subject, exact_slopes, inference_step
 from spry.profile.weight_bytes import weight_bytes
 
@@ -48,7 +48,7 @@ def measure_case(case: Case) -> CaseResult:
         case=case,
         peak_bytes_above_model=peak,
         total_peak_bytes=peak + (sum(weights.values()) if case.device == "cpu" else start),
-        predicted_bytes=predict_peak(case, subject.model),
+        predicted_bytes=predict_peak(case, subject.model) if has_formula(subject.model) else None,
         tensor_peak_bytes=counted,
         resident_bytes=weights,
         step_seconds=median(times.wall for times in steps),
@@ -60,16 +60,26 @@ def measure_case(case: Case) -> CaseResult:
     )
 
 
-def build_subject(case: Case) -> Subject:
-    model = build_model(
+def lay_out(case: Case) -> nn.Module:
+    """Build a case's model without values, on the meta device: what cannot be built is refused here in a moment."""
+    return _model(case, "meta", four_bit=False)
+
+
+def _model(case: Case, device: str, *, four_bit: bool) -> nn.Module:
+    return build_model(
         case.model,
         layers=case.layers,
         length=case.length,
         head=case.head,
-        device=case.device,
+        targets=case.targets,
+        device=device,
         dtype=getattr(torch, case.dtype),
-        four_bit=case.four_bit,
+        four_bit=four_bit,
     )
+
+
+def build_subject(case: Case) -> Subject:
+    model = _model(case, case.device, four_bit=case.four_bit)
     batch = example_batch(model, case.batch, case.length)
     params = _slice(model, case.slice == "last")
     directions = [

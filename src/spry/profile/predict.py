@@ -106,6 +106,12 @@ def model_sizes(model: nn.Module) -> Sizes:
     )
 
 
+def has_formula(model: nn.Module) -> bool:
+    """Tell whether the formulas are about such a model: a single stack of layers with fused attention."""
+    config = cast(Any, model).config
+    return config._attn_implementation == "sdpa" and not config.is_encoder_decoder
+
+
 def predict_peak(case: Case, model: nn.Module) -> int:
     """Predict the peak of a case's step in bytes above the resident model; the model may be on ``meta``."""
     s = model_sizes(model)

@@ -10,19 +10,16 @@ from torch import nn
 
 from spry.core.errors import ModelError
 
-HEADS = {"classifier", "score", "pre_classifier"}
-"""What transformers calls the modules on top of a sequence classifier's body."""
-
 
 def quantise_linears(model: nn.Module, dtype: torch.dtype) -> None:
     """Replace the linear layers of a body on the meta device, not of its head, by empty 4-bit ones (NF4, nested).
 
     ``dtype`` is that of the arithmetic and of the biases.
     """
-    bitsandbytes = _bitsandbytes()
-    output = cast(Any, model).get_output_embeddings()
+    bitsandbytes = find_bitsandbytes()
+    body = f"{cast(Any, model).base_model_prefix}."
     for path, module in list(model.named_modules()):
-        if type(module) is not nn.Linear or module is output or path.split(".")[0] in HEADS:
+        if type(module) is not nn.Linear or not path.startswith(body):
             continue
         quantised = bitsandbytes.nn.Linear4bit(
             module.in_features,
@@ -69,15 +66,20 @@ def _draw(
 def _like(empty: nn.Parameter, values: torch.Tensor, module: nn.Module) -> nn.Parameter:
     if type(empty) is nn.Parameter:
         return nn.Parameter(values, requires_grad=False)
-    packed = _bitsandbytes().nn.Params4bit(
+    packed = find_bitsandbytes().nn.Params4bit(
         values, requires_grad=False, quant_type="nf4", compress_statistics=True, module=module
     )
     return packed.to(values.device)  # bitsandbytes quantises on the first move
 
 
-def _bitsandbytes() -> Any:
+def find_bitsandbytes() -> Any:
+    """Import bitsandbytes.
+
+    Raises:
+        ModelError: If it is not installed.
+    """
     try:
         return importlib.import_module("bitsandbytes")
     except ImportError as error:
-        message = "4-bit weights need bitsandbytes, which is not installed; run `pip install spry-fl[quant]`"
+        message = "4-bit weights need bitsandbytes, which is not installed; run: pip install bitsandbytes"
         raise ModelError(message) from error

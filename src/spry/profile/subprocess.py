@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,16 +39,17 @@ def measure_in_subprocess(case: Case, timeout: float | None = None) -> CaseResul
     if done.returncode == 0:
         return CaseResult.from_json(json.loads(done.stdout.splitlines()[-1]))
     _log.debug("%s", done.stderr)
-    return CaseResult(case=case, error=_ending(done.returncode, done.stderr))
+    return CaseResult(case=case, error=exit_reason(done.returncode, done.stderr))
 
 
-def _ending(status: int, trace: str) -> str:
+def exit_reason(status: int, trace: str) -> str:
     """Say in a line why a measuring process gave no row, by its exit status and the trace that it wrote."""
     if status == -signal.SIGKILL:
         return f"ended by signal {-status}, as the system ends what is {OUT_OF_MEMORY}"
     if status < 0:
         return f"ended by signal {-status}"
     last = (trace.strip().splitlines() or [f"ended with status {status}"])[-1]
+    last = re.sub(r"^spry\.core\.errors\.\w+: ", "", last)  # these speak for themselves
     return OUT_OF_MEMORY if is_out_of_memory(RuntimeError(trace)) else last
 
 

@@ -23,7 +23,11 @@ def weight_bytes(model: nn.Module, *, four_bit: bool = False) -> dict[str, int]:
         elif id(weight) in embeddings:
             kind = "embeddings"
         else:
-            kind = "head" if re.search(r"\b(classifier|score|lm_head|pre_classifier)\b", name) else "body"
+            kind = (
+                "head"
+                if re.search(r"\b(classifier|score|lm_head|pre_classifier|classification_head)\b", name)
+                else "body"
+            )
         if four_bit and kind == "body" and weight.ndim == 2:
             sizes[kind] += round(weight.numel() * BYTES_PER_4_BIT)
         else:

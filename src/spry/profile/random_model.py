@@ -1,0 +1,217 @@
+"""Models with random weights, laid out by a shape or by the configuration of one's own model.
+
+Memory and time do not depend on the values of the weights, so measuring needs the architecture alone: nothing is
+downloaded, and no file of weights is read. A model is laid out on the meta device and then filled weight by weight,
+in its own dtype or quantised at once: no full-precision copy of it ever exists, so Llama2-7B in 4 bits is built
+within its own 3.6 GB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from spry.core.errors import ConfigError
+from spry.core.keys import Key
+from spry.models.load import most_positions
+from spry.models.pretrained import read_model_config
+from spry.models.refusal import refused_as
+from spry.models.targets import endings, find_targets, linear_names
+from spry.profile.architectures import ARCHITECTURES
+from spry.profile.random_weights import fill_randomly, quantise_linears
+from spry.profile.resolve import Resolved, resolve_model
+
+HeadKind = Literal["classification", "causal-lm"]
+LENGTH = 512
+"""Tokens of a row if nothing is said."""
+
+_KEY = Key(0)
+
+
+_DEPTHS = ("num_hidden_layers", "num_decoder_layers", "decoder_layers")
+"""The settings of a depth; ``num_hidden_layers`` stands for whatever a family calls it."""
+
+
+def build_model(
+    name: str,
+    *,
+    layers: int | None = None,
+    length: int = LENGTH,
+    head: HeadKind = "classification",
+    targets: Sequence[str] = (),
+    rank: int = 1,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    four_bit: bool = False,
+    attention: str | None = None,
+    key: Key = _KEY,
+) -> nn.Module:
+    """Build a model with random weights and LoRA on its query and value projections.
+
+    Dropout is off everywhere, the key-value cache too. LoRA's up-projections are random as well: at PEFT's
+    own start, zero, half of the slopes would be zero.
+
+    Args:
+        name: What ``resolve_model`` understands: one's own model, or a shape.
+        layers: Depth; None for its own.
+        length: Positions that the model must offer, in tokens; raises a shape's maximum if needed.
+        head: The 4-class head of the paper's tasks, trainable, or the frozen language-model head.
+        targets: Names or endings of names of the modules to adapt; none finds query and value projections.
+        rank: LoRA's r (and alpha), >= 1.
+        device: Where the weights live; ``meta`` for the layout alone.
+        dtype: Of the frozen weights, and of the arithmetic of a 4-bit model.
+        four_bit: Whether to keep the linear layers in NF4 with nested scales (needs bitsandbytes).
+        attention: Which implementation, as transformers names it; None takes the best one that the model has.
+
+    Raises:
+        ConfigError: If there is no such shape, the model has no such head, or it takes fewer tokens.
+        ModelError: If the model cannot be found, its configuration cannot be read, or it has no such targets.
+    """
+    from peft import get_peft_model
+
+    device = torch.device(device)
+    model = _laid_out(name, layers, length, head, attention, dtype)
+    if four_bit:
+        quantise_linears(model, dtype)
+    seed = int(key.generator("shapes").integers(1 << 62))
+    generator = None if device.type == "meta" else torch.Generator(device).manual_seed(seed)
+    fill_randomly(model, device, dtype, generator)
+    wrapped = get_peft_model(cast(Any, model), _lora(name, model, resolve_model(name), targets, head, rank))
+    with torch.no_grad():
+        for weight in wrapped.parameters():
+            if weight.requires_grad:
+                weight.normal_(0.0, 0.02, generator=generator)
+    return wrapped.eval()
+
+
+def usual_length(name: str) -> int:
+    """512 tokens, or fewer where one's own model takes fewer."""
+    if resolve_model(name).architecture is not None:
+        return LENGTH
+    return min(LENGTH, most_positions(_laid_out(name)) or LENGTH)
+
+
+def example_batch(model: nn.Module, batch: int, length: int, key: Key = _KEY) -> dict[str, Tensor]:
+    """Draw B = ``batch`` full rows of S = ``length`` random tokens, with labels for the model's head.
+
+    ``input_ids`` and ``attention_mask`` have shape (B, S), ``labels`` shape (B,), or (B, S) for a language model.
+    """
+    wrapped = cast(Any, model)
+    draw = key.generator("example")
+    device = next(model.parameters()).device
+    words = wrapped.config.vocab_size
+    tokens = torch.from_numpy(draw.integers(min(10, words // 2), words, (batch, length)))
+    if wrapped.config.is_encoder_decoder:  # its head reads the position of the last end token
+        end = wrapped.config.eos_token_id
+        tokens[tokens == end] = (end + 1) % words
+        tokens[:, -1] = end
+    tokens = tokens.to(device)
+    language = wrapped.peft_config["default"].task_type == "CAUSAL_LM"
+    labels = tokens.clone() if language else torch.from_numpy(draw.integers(0, 4, (batch,))).to(device)
+    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
+
+
+def _laid_out(
+    name: str,
+    layers: int | None = None,
+    length: int = 1,
+    head: HeadKind = "classification",
+    attention: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    """A model on the meta device, without values."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    named = resolve_model(name)
+    config = _shape(named, name, length, head) if named.architecture else _own(named, name, head)
+    if config.pad_token_id is None:
+        config.pad_token_id = 0
+    config.num_labels, config.use_cache = 4, False
+    for setting, value in config.to_dict().items():
+        if (
+            "drop" in setting and type(value) is float
+        ):  # dropout, pdrop, layerdrop: each family has names of its own
+            setattr(config, setting, 0.0)
+    if layers is not None:
+        _set_depth(config, layers)
+    kind = AutoModelForSequenceClassification if head == "classification" else AutoModelForCausalLM
+    remedy = "Measure a shape like it, such as shape:bert-base."
+    with init_empty_weights(), refused_as(f"{name}: cannot be laid out with random weights", remedy):
+        model = kind.from_config(config, attn_implementation=attention, dtype=dtype)
+    most = most_positions(model)
+    if most is not None and length > most:
+        raise ConfigError(
+            f"{length} tokens an example are asked for. Allowed: 1 to {most}, the most that {name} takes"
+        )
+    return model
+
+
+def _shape(named: Resolved, name: str, length: int, head: HeadKind) -> Any:
+    from transformers import AutoConfig
+
+    shape = named.architecture
+    assert shape is not None
+    if head == "causal-lm" and not shape.decoder:
+        decoders = ", ".join(known for known, other in ARCHITECTURES.items() if other.decoder)
+        raise ConfigError(f"{name!r} is an encoder and has no language-model head; use one of {decoders}")
+    config: Any = AutoConfig.for_model(shape.family, **shape.sizes)
+    if getattr(config, "max_position_embeddings", 1 << 30) < length + 2:
+        config.max_position_embeddings = length + 2  # RoBERTa counts two more than the tokens
+    return config
+
+
+def _own(named: Resolved, name: str, head: HeadKind) -> Any:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    assert named.source is not None
+    config = read_model_config(name, named.source)
+    if head == "causal-lm" and (type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or _reads_both_ways(config)):
+        raise ConfigError(f"{name} has no language-model head. Measure it with --head classification")
+    return config
+
+
+def _reads_both_ways(config: Any) -> bool:
+    """Tell an encoder, which transformers would make a decoder of by a setting."""
+    return hasattr(config, "is_decoder") and hasattr(config, "type_vocab_size") and not config.is_decoder
+
+
+def _set_depth(config: Any, layers: int) -> None:
+    for setting in _DEPTHS:
+        if hasattr(config, setting):
+            setattr(config, setting, layers)
+    kinds = getattr(config, "layer_types", None)
+    if kinds:  # one for each layer
+        config.layer_types = [kinds[layer % len(kinds)] for layer in range(layers)]
+
+
+def _lora(
+    name: str, model: nn.Module, named: Resolved, wanted: Sequence[str], head: HeadKind, rank: int
+) -> Any:
+    from peft import LoraConfig
+
+    known = named.architecture.targets if named.architecture else None
+    prefix = cast(Any, model).base_model_prefix
+    remedy = "Name modules with --targets."
+    with refused_as(f"{name}: peft cannot add LoRA to it", remedy):
+        found = [f"{prefix}.{target}" for target in find_targets(getattr(model, prefix), wanted or known)]
+        linears = linear_names(model)
+        outside = [
+            child
+            for child, module in model.named_children()
+            if child != prefix and any(True for _ in module.parameters())
+        ]
+        return LoraConfig(
+            r=rank,
+            lora_alpha=rank,
+            lora_dropout=0.0,
+            target_modules=endings(found, linears),
+            fan_in_fan_out=not any(isinstance(linears[target], nn.Linear) for target in found),
+            task_type="SEQ_CLS" if head == "classification" else "CAUSAL_LM",
+            modules_to_save=sorted({*outside} - {"classifier", "score"})
+            if head == "classification"
+            else None,
+        )
