@@ -140,7 +140,7 @@ def test_debug_shows_the_trace_and_keeps_line_and_code(spry):
     ("arguments", "line"),
     [
         (["frob"], "there is no command 'frob'. Known: "),
-        (["rpeort"], "there is no command 'rpeort'. Did you mean 'report'? See spry --help"),
+        (["metods"], "there is no command 'metods'. Did you mean 'methods'? See spry --help"),
         (["methods", "--frob"], "there is no option --frob. See spry methods --help"),
         (["datasets", "x"], "x is one argument too many. See spry datasets --help"),
         (["memory", "--batch", "many"], "'many' is no whole number. See spry memory --help"),
