@@ -86,6 +86,7 @@ def test_what_is_said_for_all_counts_for_all_and_the_recipe_is_named_once(spry, 
 
 
 def test_stopping_a_comparison_says_how_to_go_on(spry, tiny_config, monkeypatch):
+    from spry.cli import folders
     from spry.compare import compare
 
     def stopped(*arguments, **options):
@@ -94,7 +95,12 @@ def test_stopping_a_comparison_says_how_to_go_on(spry, tiny_config, monkeypatch)
 
     monkeypatch.setattr(compare, "compare_methods", stopped)
     result = spry("compare", tiny_config, "--methods", "fedavg")
-    assert result.code == 130
+    assert (result.code, result.err) == (130, "Stopped before the run began.\n")
+    record = Path("runs/reviews-compare/fedavg-s0/config.toml")
+    record.parent.mkdir(parents=True)
+    record.write_text("", encoding="utf-8")
+    monkeypatch.setattr(folders, "choose_folder", lambda name, runs: Path("runs", name))
+    result = spry("compare", tiny_config, "--methods", "fedavg")
     assert f"Go on with: spry compare {tiny_config} --methods fedavg" in result.err
 
 

@@ -10,7 +10,7 @@ from spry.compare import compare as module
 from spry.compare import fairness, grid, tune
 from spry.compare.compare import compare_methods, list_runs, with_baseline
 from spry.compare.costs import Budget
-from spry.core.errors import CheckpointError, ConfigError, TrainingError
+from spry.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from spry.experiment import log
 from spry.experiment.build import build
 from spry.experiment.config import read_config
@@ -209,6 +209,28 @@ def test_another_grid_archives_the_runs_that_it_replaces(tuned, tmp_path):
     ]
     with pytest.raises(CheckpointError, match=r"client\.batch_size was 4, is 3"):
         list(compare_methods(config.with_settings({"client.batch_size": 3}), ["spry"], [0], folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"data.name": "nowhere.csv"}, DataError),
+        ({"schedule.clients_per_round": 5}, ConfigError),
+        ({"methods.fedavg.client.optimizer": "adam_w", "methods.fedavg.client.lr": 0.1}, ConfigError),
+    ],
+)
+def test_a_comparison_that_does_not_begin_leaves_nothing_behind(settings, error, config, tmp_path):
+    with pytest.raises(error):
+        list(
+            compare_methods(
+                config.with_settings(settings), ["spry", "fedavg"], [0], tmp_path / "runs" / "all"
+            )
+        )
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(error):
+        list(compare_methods(config.with_settings(settings), ["spry", "fedavg"], [0], tmp_path / "mine"))
+    assert (tmp_path / "mine").is_dir()
 
 
 def test_a_comparison_may_be_made_longer(config, tmp_path):

@@ -17,13 +17,14 @@ from tests.laws.test_methods import BUILT_IN
 
 from spry.compare.compare import compare_methods
 from spry.core.errors import CheckpointError, ConfigError, DataError, ModelError, TrainingError
-from spry.data import datasets
+from spry.experiment import build as build_module
 from spry.experiment import checkpoint, log
-from spry.experiment.build import build
+from spry.experiment.build import build, check_settings
 from spry.experiment.config import Config, read_config
 from spry.experiment.folder import META, SUMMARY, is_finished, matches
 from spry.experiment.run import Started, resume, run
 from spry.federated.ema import delivered
+from spry.federated.methods import METHODS
 from spry.report.read import read_run
 from spry.tasks.classification import ClassificationTask
 
@@ -219,15 +220,32 @@ def test_nothing_is_written_until_all_is_known_to_fit(config, tmp_path, monkeypa
         with pytest.raises(error):
             next(run(config.with_settings(settings), tmp_path / "run"))
     monkeypatch.setattr(
-        datasets, "load_splits", lambda *_, **__: pytest.fail("data is loaded before settings are checked")
+        build_module, "ClassificationTask", lambda *_, **__: pytest.fail("the model is loaded")
     )
+    for settings, says in (
+        ({"schedule.clients_per_round": 7}, "7 clients a round asked for"),
+        ({"data.label": "nobody"}, "nobody"),
+        ({"data.clients": 1000}, "clients"),
+    ):
+        with pytest.raises((ConfigError, DataError), match=says):
+            next(run(config.with_settings(settings), tmp_path / "run"))
+    monkeypatch.setattr(build_module, "read_splits", lambda *_, **__: pytest.fail("data is loaded"))
     for settings, says in (
         ({"client.optimizer": "adam_w", "client.lr": 0.1}, "Did you mean 'adamw'"),
         ({"model.device": "gpu"}, "model.device is 'gpu'"),
+        ({"model.name": "./nowhere"}, "no such folder"),
+        ({"peft.kind": "lorra"}, "Did you mean 'lora'"),
+        ({"method.name": "fedavg", "server.send": "slopes"}, "needs replies of slopes"),
+        ({"method.name": "fwdllm", "method.threshold": 0}, "greater than 0"),
     ):
-        with pytest.raises(ConfigError, match=says):
+        with pytest.raises((ConfigError, ModelError), match=says):
             next(run(config.with_settings(settings), tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_settings_of_every_method_can_be_checked_without_a_model(name, config):
+    check_settings(config.for_method(name, 0))
 
 
 @pytest.fixture

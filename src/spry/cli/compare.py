@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spry.cli import screen
-from spry.cli.runs import ConfigArgument, JsonOption, SettingsOption, resumable
+from spry.cli.runs import ConfigArgument, JsonOption, SettingsOption, resumable, said
 from spry.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -72,6 +70,7 @@ def compare_command(
     from spry.compare.costs import Budget, parse_operations
     from spry.experiment.config import read_config
     from spry.experiment.departures import comparison_lines
+    from spry.experiment.folder import CONFIG
 
     _refuse_wall_time(budget_seconds)
     wanted = read_config(source, settings or ())
@@ -88,7 +87,9 @@ def compare_command(
         bytes_per_client=budget_bytes,
         cpu_seconds=budget_cpu_seconds,
     )
-    with resumable(shlex.join(["spry", *sys.argv[1:]])), Watch(several=True, recipe=recipe) as watch:
+    records = [folder / place / CONFIG for place in runs]
+    going_on = resumable(said(), begun=lambda: any(path.is_file() for path in records))
+    with going_on, Watch(several=True, recipe=recipe) as watch:
         for name, event in comparison.compare_methods(
             wanted, names, numbers, folder, budget=budget, target=target
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,11 +49,12 @@ def run_command(
 
     if resume is None:
         wanted = load_config(source or DEFAULT_BASE, settings or ())
-        _run(wanted, out or run_folder(wanted), resume=out is None, as_json=as_json)
+        folder = out or run_folder(wanted)
+        _run(wanted, folder, f"spry resume {shlex.quote(str(folder))}", resume=out is None, as_json=as_json)
     else:
         asked = settings or ()
         wanted = load_config(source, asked) if source else read_record(_written(resume), asked)
-        _run(wanted, _only(resume, out), resume=True, as_json=as_json)
+        _run(wanted, _only(resume, out), said(), resume=True, as_json=as_json)
 
 
 def resume_command(
@@ -72,7 +74,12 @@ def resume_command(
     from spry.experiment.config import read_record
 
     more = [] if rounds is None else [f"schedule.rounds={rounds}"]
-    _run(read_record(_written(folder), more), folder, resume=True, as_json=as_json)
+    _run(read_record(_written(folder), more), folder, said(), resume=True, as_json=as_json)
+
+
+def said() -> str:
+    """The command that runs now, for a shell."""
+    return shlex.join(["spry", *sys.argv[1:]])
 
 
 @contextmanager
@@ -98,7 +105,7 @@ def _only(resume: Path, out: Path | None) -> Path:
     return resume
 
 
-def _run(wanted: Config, folder: Path, *, resume: bool, as_json: bool) -> None:
+def _run(wanted: Config, folder: Path, again: str, *, resume: bool, as_json: bool) -> None:
     from spry.cli.progress import Watch
     from spry.experiment import run as experiment
     from spry.experiment.folder import CONFIG, how_to_go_on, is_finished
@@ -109,8 +116,7 @@ def _run(wanted: Config, folder: Path, *, resume: bool, as_json: bool) -> None:
             f"{folder} is finished; this is its result. For another run, choose another folder (--out)."
         )
     else:
-        command = shlex.join(["spry", "resume", str(folder)])
-        with resumable(command, begun=(folder / CONFIG).is_file), Watch() as watch:
+        with resumable(again, begun=(folder / CONFIG).is_file), Watch() as watch:
             for event in experiment.run(wanted, folder, resume=resume):
                 watch.show(wanted.method.name, event)
     _print(folder, as_json=as_json)

@@ -14,6 +14,7 @@ from spry.compare.tune import choose_settings, list_trials, run_trial
 from spry.core.errors import ConfigError, TrainingError
 from spry.experiment import lock
 from spry.experiment.atomic import write_json
+from spry.experiment.build import check_settings
 from spry.experiment.config import Config, flatten
 from spry.experiment.folder import check_folder, is_finished
 from spry.experiment.run import Started, run
@@ -81,9 +82,10 @@ def compare_methods(
             cannot be written or read.
         TrainingError: If all trials of a method break down, or, once all others are done, a run.
     """
-    list_runs(config, methods, seeds)
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock.exclusive(folder):
+    first = [config.for_method(name, seed) for seed in seeds[:1] for name in methods]
+    for own in (*list_runs(config, methods, seeds).values(), *first):
+        check_settings(own)
+    with lock.claimed(folder):
         yield from _compare(config, methods, seeds, folder, budget or Budget(), target)
 
 

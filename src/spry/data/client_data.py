@@ -63,6 +63,10 @@ class ClientData:
     def labels(self) -> tuple[str, ...]:
         return tuple(self.splits.train.label_names)
 
+    def trainable(self) -> list[int]:
+        """The clients that have examples; each keeps at least one of them to train on."""
+        return [number for number, places in enumerate(self.dealt.values()) if len(places)]
+
     def encode(self, task: Encoder, *, max_length: int | None = None) -> Federation:
         """Tokenise all text for a task.
 

@@ -31,12 +31,16 @@ from spry.federated.replay.downlink import Downlink, by_slopes, full
 from spry.federated.transforms import Clip, UpdateTransform
 from spry.models.adapters import Adapter, find_adapter
 from spry.models.device import check_device
+from spry.models.sources import find_source
 from spry.optim.named import Named, optimizer
 from spry.optim.transform import Transform
+from spry.runtime.sampling import sample
 from spry.tasks.classification import ClassificationTask
 
 SIMULATED = ("rounds", "clients_per_round", "evaluate_every", "personalized")
 """Settings of the schedule that ``simulate`` takes."""
+ANY_UNITS = (Unit(name="layer", names=("weight",)), Unit(name="head", names=("head",), head=True, exact=True))
+"""Stand for a model's units while there is no model yet."""
 DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "slopes": by_slopes}
 
 
@@ -55,12 +59,32 @@ class Experiment:
     notes: tuple[str, ...]
 
 
-def build(config: Config, given: Given = NOTHING) -> Experiment:
+def check_settings(config: Config, given: Given = NOTHING) -> None:
+    """Refuse what can be known to be wrong before data and model are loaded."""
     check_device(config.model.device)
-    optimizers = _optimizers(config)  # before the minutes that loading may take
+    _adapter(config)
+    DOWNLINKS[config.server.send](build_algorithm(config, ANY_UNITS))
+    if config.start is not None:
+        find_adapter_folder(Path(config.start).expanduser())
+    if given.model is None:
+        find_source(config.model.name)
+
+
+def build(config: Config, given: Given = NOTHING) -> Experiment:
+    """Make the parts of a run; what takes the least time is checked first, so that mistakes are told early.
+
+    Raises:
+        ConfigError: If settings do not fit each other, the data or this machine.
+        DataError: If the data cannot be read or dealt.
+        ModelError: If the model cannot be loaded or adapted.
+    """
+    check_settings(config, given)
     key = Key(config.seed)
     start = None if config.start is None else find_adapter_folder(Path(config.start).expanduser())
     splits = read_splits(config, given)
+    dealt = _dealt(config, splits, key)
+    if config.schedule.rounds:
+        sample(dealt.trainable(), config.schedule.clients_per_round, 0, key)
     task = ClassificationTask(
         config.model.name if given.model is None else given.model,
         labels=splits.train.label_names,
@@ -75,8 +99,8 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         baseline=majority(splits),
         start=start,
     )
-    algorithm = build_algorithm(config, task.units, optimizers)
-    clients = _dealt(config, splits, key).encode(task, max_length=config.model.max_length)
+    algorithm = build_algorithm(config, task.units)
+    clients = dealt.encode(task, max_length=config.model.max_length)
     assert clients.facts is not None
     facts = clients.facts.with_notes(*without_effect(config.data))
     return Experiment(
@@ -97,21 +121,17 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     )
 
 
-Optimizers = tuple[Transform | None, Transform | None]
-"""The clients' and the server's; None leaves it to the method."""
-
-
-def build_algorithm(
-    config: Config, units: tuple[Unit, ...], optimizers: Optimizers | None = None
-) -> Algorithm:
+def build_algorithm(config: Config, units: tuple[Unit, ...]) -> Algorithm:
     """Make the method that a configuration names, for the units of a task.
 
     Raises:
         ConfigError: If an optimizer is unknown, or named without its step size.
     """
-    client, server = optimizers or _optimizers(config)
+    info = config.method.info
+    client = _optimizer("client", config.client.optimizer, config.client.lr, info.client)
+    server = _optimizer("server", config.server.optimizer, config.server.lr, info.server)
     transforms: tuple[UpdateTransform, ...] = (Clip(config.client.clip),) if config.client.clip else ()
-    algorithm = config.method.info(
+    algorithm = info(
         units,
         client=client,
         server=server,
@@ -123,15 +143,8 @@ def build_algorithm(
     return averaged(algorithm, config.server.ema) if config.server.ema else algorithm
 
 
-def _optimizers(config: Config) -> Optimizers:
-    info = config.method.info
-    return (
-        _optimizer("client", config.client.optimizer, config.client.lr, info.client),
-        _optimizer("server", config.server.optimizer, config.server.lr, info.server),
-    )
-
-
 def _optimizer(section: str, name: str | None, lr: float | None, own: Named | None) -> Transform | None:
+    """The clients' or the server's; None leaves it to the method."""
     if name is None and (lr is None or own is None):
         return None  # the method's own, or there is nothing that would step
     if lr is None:

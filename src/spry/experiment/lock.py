@@ -35,6 +35,22 @@ def exclusive(folder: Path) -> Generator[str | None]:
         yield _hold(folder, held)
 
 
+@contextmanager
+def claimed(folder: Path) -> Generator[None]:
+    """Make and lock a folder; where nothing was written into it in the end, it is taken away again."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder):
+        try:
+            yield
+        finally:
+            if made and {place.name for place in folder.iterdir()} <= {LOCK_FILE}:
+                with contextlib.suppress(OSError):  # another process has come
+                    (folder / LOCK_FILE).unlink(missing_ok=True)
+                    for place in made:
+                        place.rmdir()
+
+
 def check_unlocked(folder: Path) -> None:
     """Refuse (CheckpointError) a folder that another process writes, before minutes go into loading a model."""
     with exclusive(folder):

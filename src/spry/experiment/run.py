@@ -32,7 +32,6 @@ from spry.experiment.summary import RunFacts, summarize
 from spry.federated.algorithm import ServerState
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
-from spry.runtime.sampling import sample
 from spry.tasks.classification import ClassificationTask
 
 
@@ -96,8 +95,6 @@ def run(config: Config, folder: Path, *, resume: bool = False, given: Given = NO
     check_folder(config, folder, resume=resume)
     check_given(folder, given)
     experiment = build(config, given)
-    if config.schedule.rounds:
-        sample(experiment.clients.trainable(), config.schedule.clients_per_round, 0, experiment.key)
     folder.mkdir(parents=True, exist_ok=True)
     with lock.exclusive(folder) as note:
         check_folder(
