@@ -241,7 +241,7 @@ def test_a_comparison_may_be_made_longer(config, tmp_path):
     assert [event.resumed_at for event in events if isinstance(event, Started)] == [2, 2]
     assert document(folder)["views"]["equal_rounds"]["rounds"] == [1, 2, 3]
     with pytest.raises(
-        CheckpointError, match=r"rounds was 3, is 2\).* rounds only grow.*another folder \(--out\)"
+        CheckpointError, match=r"of 3 rounds, .* is 2: rounds only grow.*another folder \(--out\)"
     ):
         list(compare_methods(config, ["spry", "fedavg"], [0], folder))
 

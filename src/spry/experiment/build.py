@@ -148,6 +148,7 @@ def _optimizer(section: str, name: str | None, lr: float | None, own: Named | No
     if name is None and (lr is None or own is None):
         return None  # the method's own, or there is nothing that would step
     if lr is None:
+        optimizer(str(name), lr=1.0)  # an unknown name is the first thing to tell
         raise ConfigError(
             f"{section}.lr is missing: {name} needs a step size of its own, such as --set {section}.lr=0.01"
         )

@@ -63,6 +63,11 @@ def check_folder(config: Config, folder: Path, *, resume: bool) -> None:
         )
     if not changed or (resume and set(changed) <= _loose(config) and after[ROUNDS] >= before[ROUNDS]):
         return
+    if resume and set(changed) <= _loose(config):
+        raise CheckpointError(
+            f"{folder} holds a run of {before[ROUNDS]} rounds, and schedule.rounds is {after[ROUNDS]}: rounds only "
+            f"grow. Ask for {before[ROUNDS]} or more, or choose another folder (--out)."
+        )
     shown = [f"{name} was {before.get(name)!r}, is {after.get(name)!r}" for name in changed[:3]]
     shown += [f"and {len(changed) - 3} more"] if len(changed) > 3 else []
     raise CheckpointError(
