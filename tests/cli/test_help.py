@@ -23,6 +23,8 @@ def test_every_argument_and_option_is_explained(spry, monkeypatch, name):
     result = spry(name, "--help")
     assert result.code == 0
     for parameter in COMMANDS[name].params:
+        if getattr(parameter, "hidden", False):
+            continue
         assert parameter.help, f"{parameter.name} has no help"
         assert words(parameter.help) in words(result.out), parameter.name
 

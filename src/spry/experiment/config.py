@@ -48,7 +48,7 @@ class Config(Settings):
         description="The recipe that counts where nothing is said: quickstart, which a file has that does not say; "
         "paper; or plain, under which each setting and each method is what it is by itself.",
     )
-    seed: int = Field(default=0, description="The root of every random draw.")
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63, description="The root of every random draw.")
     start: str | None = Field(
         default=None,
         description="An adapter's folder or a run folder, whose weights training begins with; base model, classes and "

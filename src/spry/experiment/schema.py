@@ -18,7 +18,7 @@ from spry.federated.methods import MethodInfo, Options, find_method
 class Settings(BaseModel):
     """A table of the configuration: frozen, typed, and without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class ModelSettings(Settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,14 +16,21 @@ from spry.experiment.values import UNSAID
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        inside = path / "config.toml"
+        raise ConfigError(f"{path} is a folder. Give a TOML file" + (f", such as {inside}" if inside.is_file() else ""))
     if not path.is_file():
+        meant = difflib.get_close_matches(str(path), BASES, n=1)
+        guess = f" Did you mean {meant[0]!r}?" if meant else ""
         raise ConfigError(
-            f"there is no configuration {str(path)!r}. Give a TOML file or one of: {', '.join(BASES)}"
+            f"there is no configuration {str(path)!r}.{guess} Give a TOML file or one of: {', '.join(BASES)}"
         )
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # editors on Windows begin with a mark
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8") from error
 
 
 def write_toml(tree: Mapping[str, Any]) -> str:
