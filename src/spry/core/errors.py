@@ -63,7 +63,9 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     guess = f"Did you mean {close[0]!r}?" if close else ""
     more = f" and {len(names) - READABLE} more" if len(names) > READABLE else ""
-    known = f"Known: {', '.join(names[:READABLE])}{more}." if not close or len(names) <= 12 else ""
+    known = (
+        f"Known: {', '.join(names[:READABLE])}{more}." if names and (not close or len(names) <= 12) else ""
+    )
     return f"{guess} {known}".strip()
 
 

@@ -82,6 +82,9 @@ def _tables(
 ) -> tuple[list[Table], str]:
     """The tables of the training part and any test part, and the name of the data set."""
     if isinstance(source, str):
+        if not source or "://" in source:
+            what = "is an address: download what is there" if source else "is no name of a data set"
+            raise DataError(f"{source!r} {what}. Give a file, a folder, or one of: {', '.join(BUILTINS)}.")
         path = _path(source)
         if path.is_file() or (looks_local(source) and not path.is_dir()):
             return [read_table(path, columns, **form), *_held(test, columns, form)], path.name

@@ -48,7 +48,7 @@ class Config(Settings):
         description="The recipe that counts where nothing is said: quickstart, which a file has that does not say; "
         "paper; or plain, under which each setting and each method is what it is by itself.",
     )
-    seed: int = Field(default=0, ge=-(2**63), lt=2**63, description="The root of every random draw.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="The root of every random draw.")
     start: str | None = Field(
         default=None,
         description="An adapter's folder or a run folder, whose weights training begins with; base model, classes and "
@@ -156,7 +156,13 @@ def read_record(path: Path, overrides: Overrides = ()) -> Config:
     """
     said = recipe.as_layer(read_toml(path))
     base = said.pop("base", PLAIN)
-    config = Config(base=base if base in BASES else PLAIN).with_settings(said)
+    try:
+        config = Config(base=base if base in BASES else PLAIN).with_settings(said)
+    except ConfigError as error:
+        told = str(error).rstrip(".")
+        raise ConfigError(
+            f"{path}: {told}. Was the run made by another version of Spry? Read it with that"
+        ) from error
     return config.with_settings(_asked(overrides))
 
 

@@ -18,7 +18,9 @@ from spry.experiment.values import UNSAID
 def read_toml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         inside = path / "config.toml"
-        raise ConfigError(f"{path} is a folder. Give a TOML file" + (f", such as {inside}" if inside.is_file() else ""))
+        raise ConfigError(
+            f"{path} is a folder. Give a TOML file" + (f", such as {inside}" if inside.is_file() else "")
+        )
     if not path.is_file():
         meant = difflib.get_close_matches(str(path), BASES, n=1)
         guess = f" Did you mean {meant[0]!r}?" if meant else ""

@@ -90,7 +90,7 @@ def read_model_config(model: str, source: Source) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
 
     with _loading(model, source):
-        config = AutoConfig.from_pretrained(source.path, **source.arguments)
+        config = AutoConfig.from_pretrained(source.path, **source.arguments, **NO_CODE)
     if type(config) not in KNOWN and not getattr(config, "auto_map", None):
         raise ModelError(
             f"{model}: cannot be loaded as a sequence classifier, which transformers does not have for models of the "
@@ -115,9 +115,12 @@ def _read_model(
             output_loading_info=True,
             dtype=dtype,
             **source.arguments,
+            **NO_CODE,
         )
 
 
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+"""Unless it is told so, transformers asks on the terminal whether it may run code that comes with a model."""
 ON_THIS_MACHINE = "Look whether its files are whole and belong together, as `save_pretrained` writes them."
 ON_THE_HUB = "Give a model folder; for a name on the Hub, a network or a copy in the local cache is needed."
 OF_ITS_OWN = "Spry runs no code that comes with a model: choose one of a type that transformers has."
@@ -145,7 +148,7 @@ def read_tokenizer(name: str, source: Source) -> Any:
 
     remedy = "Save it into the model's folder with `tokenizer.save_pretrained`, or give it as `tokenizer`."
     with quiet(), refused_as(f"{name}: has no usable tokenizer", remedy):
-        tokenizer = AutoTokenizer.from_pretrained(source.path, **source.arguments)
+        tokenizer = AutoTokenizer.from_pretrained(source.path, **source.arguments, **NO_CODE)
         if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what transformers makes of a missing file
             raise ValueError("it knows no words")
     return tokenizer

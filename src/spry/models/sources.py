@@ -48,6 +48,10 @@ def find_source(model: str) -> Source:
     if model.startswith("package:"):
         package = model.removeprefix("package:")
         return _in_package(package, f"pip install {package.replace('_', '-')}")
+    if "://" in model:
+        raise ModelError(
+            f"{model!r}: is an address. Give a folder, or the name on the Hub, which is the end of its page's address."
+        )
     folder = Path(model).expanduser()
     if model and folder.is_dir():
         return _in_folder(folder)
