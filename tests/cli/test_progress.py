@@ -21,7 +21,7 @@ from spry.tasks.metrics import ClassificationMetrics
 
 
 def started(folder, done=0):
-    known = {"clients": 100, "trainable_clients": 99, "units": 12, "trainable_weights": 10371}
+    known = {"clients": 100, "clients_per_round": 10, "units": 12, "trainable_weights": 10371}
     config = Config().with_settings({"schedule.rounds": 100})
     return Started(config=config, folder=folder, resumed_at=done, **known)
 

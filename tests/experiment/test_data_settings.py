@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from spry.cli.progress import opening
 from spry.core.errors import ConfigError, DataError, ModelError
 from spry.experiment.build import build
 from spry.experiment.config import Config, read_config
@@ -69,6 +70,26 @@ def test_the_length_is_found_once_and_the_same_for_all_methods(config):
     assert lengths != {64}
     with pytest.raises(ModelError, match=r"max_length is 33. Allowed: 1 to 32"):
         build(config.with_settings({"model.max_length": 33}))
+
+
+@pytest.mark.parametrize(("clients", "asked"), [(4, 4), (12, 10)])
+def test_ten_clients_are_asked_or_all_where_fewer_have_examples(config, tmp_path, clients, asked):
+    own = config.with_settings({
+        "data.clients": clients, "schedule.clients_per_round": None, "data.partition": "iid"
+    })  # fmt: skip
+    started, record = run(own, tmp_path / "run")
+    assert opening("spry", started).split(", ")[1:3] == [f"{clients} clients", f"{asked} a round"]
+    assert len(record.clients) == asked
+    for file in (META, SUMMARY):
+        known = json.loads((tmp_path / "run" / file).read_text())
+        assert (known["data"] if file == META else known)["clients_per_round"] == asked
+    (section,), _ = group_runs([read_run(tmp_path / "run")])
+    assert f", {asked} a round, " in setting(section)
+
+
+def test_a_number_of_clients_that_is_set_is_not_lessened(config):
+    with pytest.raises(ConfigError, match=r"10 clients a round asked for; there are 4"):
+        build(config.with_settings({"data.clients": 4, "schedule.clients_per_round": 10}))
 
 
 def test_a_run_writes_down_what_was_and_its_report_says_it(config, tmp_path):

@@ -141,7 +141,7 @@ def opening(name: str, started: Started) -> str:
     config = started.config
     line = (
         f"{name}: {config.model.name} on {config.data.name}, {started.clients} clients, "
-        f"{config.schedule.clients_per_round} a round, {_rounds(config.schedule.rounds)}, "
+        f"{started.clients_per_round} a round, {_rounds(config.schedule.rounds)}, "
         f"{formats.format_count(started.trainable_weights)} weights in {started.units} units and the head; "
         f"folder {started.folder}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,10 @@ from spry.optim.transform import Transform
 from spry.runtime.sampling import sample
 from spry.tasks.classification import ClassificationTask
 
-SIMULATED = ("rounds", "clients_per_round", "evaluate_every", "personalized")
-"""Settings of the schedule that ``simulate`` takes."""
+SIMULATED = ("rounds", "evaluate_every", "personalized")
+"""Settings of the schedule that ``simulate`` takes as they are."""
+USUALLY_ASKED = 10
+"""Clients that are asked in a round where nothing is said and there are as many."""
 ANY_UNITS = (Unit(name="layer", names=("weight",)), Unit(name="head", names=("head",), head=True, exact=True))
 """Stand for a model's units while there is no model yet."""
 DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "slopes": by_slopes}
@@ -57,6 +59,14 @@ class Experiment:
     facts: Facts
     fingerprint: str
     notes: tuple[str, ...]
+
+    @property
+    def clients_per_round(self) -> int:
+        return self.schedule["clients_per_round"]
+
+    def found(self) -> dict[str, Any]:
+        """What is so where a setting left it open: clients, how many of them are asked, tokens, where texts are cut."""
+        return {**self.facts.summary(), "clients_per_round": self.clients_per_round}
 
 
 def check_settings(config: Config, given: Given = NOTHING) -> None:
@@ -83,22 +93,8 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     start = None if config.start is None else find_adapter_folder(Path(config.start).expanduser())
     splits = read_splits(config, given)
     dealt = _dealt(config, splits, key)
-    if config.schedule.rounds:
-        sample(dealt.trainable(), config.schedule.clients_per_round, 0, key)
-    task = ClassificationTask(
-        config.model.name if given.model is None else given.model,
-        labels=splits.train.label_names,
-        key=key.fold("model"),
-        adapter=_adapter(config),
-        exact=config.peft.exact,
-        micro_batch_size=config.client.micro_batch_size,
-        dropout=config.model.dropout,
-        tokenizer=given.tokenizer,
-        dtype=getattr(torch, config.model.dtype),
-        device=config.model.device,
-        baseline=majority(splits),
-        start=start,
-    )
+    asked = _clients_per_round(config, dealt.trainable(), key)
+    task = _task(config, given, splits, key, start)
     algorithm = build_algorithm(config, task.units)
     clients = dealt.encode(task, max_length=config.model.max_length)
     assert clients.facts is not None
@@ -108,7 +104,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         downlink=DOWNLINKS[config.server.send](algorithm),
         task=task,
         clients=clients,
-        schedule={name: getattr(config.schedule, name) for name in SIMULATED},
+        schedule={name: getattr(config.schedule, name) for name in SIMULATED} | {"clients_per_round": asked},
         key=key,
         facts=facts,
         fingerprint=splits.fingerprint,
@@ -203,6 +199,31 @@ def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:
         steps=client.steps,
     )
     return replace(dealt, dealt_by=f"by column {data.column!r}") if data.partition == "column" else dealt
+
+
+def _clients_per_round(config: Config, trainable: Sequence[int], key: Key) -> int:
+    """How many clients are asked in a round: as many as is set, which must be there, else ``USUALLY_ASKED`` or all."""
+    asked = config.schedule.clients_per_round or min(USUALLY_ASKED, len(trainable))
+    if config.schedule.rounds:
+        sample(trainable, asked, 0, key)
+    return asked
+
+
+def _task(config: Config, given: Given, splits: Splits, key: Key, start: Path | None) -> ClassificationTask:
+    return ClassificationTask(
+        config.model.name if given.model is None else given.model,
+        labels=splits.train.label_names,
+        key=key.fold("model"),
+        adapter=_adapter(config),
+        exact=config.peft.exact,
+        micro_batch_size=config.client.micro_batch_size,
+        dropout=config.model.dropout,
+        tokenizer=given.tokenizer,
+        dtype=getattr(torch, config.model.dtype),
+        device=config.model.device,
+        baseline=majority(splits),
+        start=start,
+    )
 
 
 def _choosing(config: Config) -> list[str]:

@@ -49,7 +49,7 @@ class Started:
     config: Config
     folder: Path
     clients: int
-    trainable_clients: int
+    clients_per_round: int
     units: int
     trainable_weights: int
     resumed_at: int
@@ -129,12 +129,13 @@ def _run(
         fresh = state
         state, kept = read_checkpoint(folder, fresh), read_kept(folder, fresh)
     written = log.Writer(folder, state.round)
-    prepare_folder(config, folder, found, experiment.facts.as_dict(), anew=not going_on, given=given.names)
+    data = {**experiment.facts.as_dict(), **experiment.found()}
+    prepare_folder(config, folder, found, data, anew=not going_on, given=given.names)
     yield Started(
         config=config,
         folder=folder,
         clients=len(experiment.clients.clients),
-        trainable_clients=len(experiment.clients.trainable()),
+        clients_per_round=experiment.clients_per_round,
         units=sum(not unit.head for unit in experiment.algorithm.units),
         trainable_weights=_trainable_weights(experiment, state),
         resumed_at=state.round,
@@ -179,7 +180,7 @@ def _finish(
     facts = RunFacts(
         score=experiment.task.score,
         trainable_weights=_trainable_weights(experiment, state),
-        data=experiment.facts.summary(),
+        data=experiment.found(),
         kept_after_rounds=kept_after,
         stopped_early=keeping.why_over(kept) if state.round < config.schedule.rounds else None,
     )

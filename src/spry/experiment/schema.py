@@ -179,7 +179,11 @@ class ScheduleSettings(Settings):
     """How long, how many, how often."""
 
     rounds: int = Field(default=30, ge=0, description="Rounds of the run.")
-    clients_per_round: int = Field(default=10, ge=1, description="Clients asked in a round.")
+    clients_per_round: int | None = Field(
+        default=None,
+        ge=1,
+        description="Clients asked in a round; if unset 10, or all of them where fewer have examples.",
+    )
     evaluate_every: int = Field(default=5, ge=1, description="Rounds from one evaluation to the next.")
     checkpoint_every: int = Field(
         default=5, ge=1, description="Rounds from one checkpoint to the next; more are lost to a crash."

@@ -103,9 +103,10 @@ def _machine(run: Run) -> str:
 
 def _told(run: Run) -> str:
     get = run.config.get
+    asked = run.data.get("clients_per_round", get("schedule.clients_per_round"))
     told = [
         _clients(run),
-        f"{get('schedule.clients_per_round')} a round" if get("schedule.clients_per_round") else "",
+        f"{asked} a round" if asked else "",
         f"{PEFT_NAMES.get(str(get('peft.kind')), get('peft.kind'))} of rank {get('peft.rank')}"
         if get("peft.kind")
         else "",
