@@ -21,6 +21,7 @@ def test_the_kept_round_is_marked_in_table_and_curve(tmp_path):
     assert [line.get_xydata().tolist() for line in rings] == [
         [[10, pytest.approx(100 * run.rounds[9]["test_accuracy"])]]
     ]
+    assert [line.get_label() for line in rings] == ["the round that is kept"]
     page = write_report([folder], tmp_path / "report").page.read_text(encoding="utf-8")
     assert "Kept: the weights after round 10 of 20, which have the best validation accuracy" in page
 

@@ -238,7 +238,7 @@ def _choosing(config: Config) -> list[str]:
     held, every = 100 * config.data.validation, f"every {often} rounds" if often > 1 else "after each round"
     told = ", and ".join(what)
     return [
-        f"{told[0].upper()}{told[1:]}: {held:.3g} % of the training part is held out for that (data.validation) and "
+        f"{told}: {held:.3g} % of the training part is held out for that (data.validation) and "
         f"evaluated {every} (schedule.evaluate_every)."
     ]
 

@@ -136,19 +136,20 @@ def _scores(axes: Axes, section: Section, x: Callable[[Run], Array]) -> None:
         found = from_start(group, average_curve(group, x, section.key), section.key)
         look = {"marker": "o", "markersize": 3.5} if len(found.x) <= FEW else {}
         _line(axes, found, index, factor=factor, label=group_name(group, section), **look)
-        _mark_kept(axes, group, index, x, section.key, factor)
+    _mark_kept(axes, section, x, factor)
     draw_baseline(axes, section)
 
 
-def _mark_kept(
-    axes: Axes, group: Group, index: int, x: Callable[[Run], Array], y: str, factor: float
-) -> None:
-    """Ring the round that each run kept, where runs chose."""
-    for run in group.runs:
-        if run.kept_after:
-            place, value = x(run)[run.kept_after - 1], _numbers(run, y)[run.kept_after - 1]
-            look = {"marker": "o", "markersize": 8, "markerfacecolor": "none"}
-            axes.plot(place, factor * value, color=style.mark(index)["color"], linestyle="none", **look)
+def _mark_kept(axes: Axes, section: Section, x: Callable[[Run], Array], factor: float) -> None:
+    """Ring the round that each run kept, where runs chose; the legend says so once."""
+    label = "the round that is kept"
+    for index, group in enumerate(section.groups):
+        for run in group.runs:
+            if run.kept_after:
+                place, value = x(run)[run.kept_after - 1], _numbers(run, section.key)[run.kept_after - 1]
+                look = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "linestyle": "none"}
+                axes.plot(place, factor * value, color=style.mark(index)["color"], label=label, **look)
+                label = ""
 
 
 def _losses(axes: Axes, section: Section, x: Callable[[Run], Array], window: int) -> None:
