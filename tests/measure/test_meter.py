@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 import torch
@@ -99,6 +101,26 @@ def test_tensor_peak_is_exact_to_the_byte():
 
     aligned = 64
     assert abs(tensor_peak(step) - 6000 * 4) <= 2 * aligned
+
+
+class Ring:
+    """What only Python's collector frees."""
+
+    def __init__(self):
+        self.itself, self.tensor = self, torch.empty(1000)
+
+
+def test_within_a_count_the_collector_frees_only_what_was_made_within():
+    def step() -> None:
+        new = weakref.ref(Ring())
+        gc.collect()
+        assert new() is None
+        assert old() is not None
+
+    old = weakref.ref(Ring())
+    tensor_peak(step)
+    gc.collect()
+    assert old() is None
 
 
 @pytest.mark.parametrize("length", [64, 256])

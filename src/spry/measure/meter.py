@@ -152,12 +152,22 @@ _PROFILER = threading.Lock()
 """torch's profiler belongs to the process: two of them at once crash it."""
 
 
+@contextmanager
+def _older_garbage_kept() -> Generator[None]:
+    """Keep Python's collector from what was made before: torch warns of a tensor that is older than its profile."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def tensor_peak(step: Callable[[], object]) -> int:
     """Count the peak of live CPU tensor bytes allocated within a step, from the allocator's own events.
 
     The step's result is kept alive until the count ends. Scratch inside oneDNN and MKL is not seen.
     """
-    with _PROFILER, profile(use_kineto=True, profile_memory=True) as events:
+    with _PROFILER, _older_garbage_kept(), profile(use_kineto=True, profile_memory=True) as events:
         kept = step()
     del kept
     results: Any = vars(events)["kineto_results"]
