@@ -17,7 +17,7 @@ class RunFacts:
     """What a summary says of a run beyond its log; weights are counted as scalars.
 
     Args:
-        data: What was found where a setting left it open: clients, how many of them were asked, tokens, where texts were cut.
+        data: What was so where a setting left it open, such as how many clients there were and where texts were cut.
         kept_after_rounds: After how many rounds the weights are those of the adapter.
         stopped_early: Why the run ended before its last round; None if it did not.
     """
