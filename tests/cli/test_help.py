@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 import typer
@@ -27,6 +28,14 @@ def test_every_argument_and_option_is_explained(spry, monkeypatch, name):
             continue
         assert parameter.help, f"{parameter.name} has no help"
         assert words(parameter.help) in words(result.out), parameter.name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_is_one_of_a_command_with_arguments_that_it_has(name):
+    example = COMMANDS[name].epilog.removeprefix("Example: ")
+    spry, command, *arguments = shlex.split(example)
+    assert spry == "spry" and (command == name or name in {"methods", "datasets"})
+    COMMANDS[command].make_context(command, arguments)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

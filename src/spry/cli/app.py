@@ -9,6 +9,7 @@ import shlex
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -53,18 +54,39 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(runs.run_command)
-app.command("resume")(runs.resume_command)
-app.command("predict")(predict.predict_command)
-app.command("evaluate")(evaluate.evaluate_command)
-app.command("export")(export.export_command)
-app.command("compare")(compare.compare_command)
-app.command("report")(report.report_command)
-app.command("memory")(memory.memory_command)
-app.command("check")(check.check_command)
-app.command("settings")(settings.settings_command)
-app.command("methods")(catalog.methods_command)
-app.command("datasets")(catalog.datasets_command)
+_TRAIN, _USE, _COMPARE, _LOOK = "Train", "Use what was trained", "Compare", "Look before"
+COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
+    (
+        "run",
+        runs.run_command,
+        _TRAIN,
+        "spry run --set data.name=reviews.csv --set data.label=stars",
+    ),
+    ("resume", runs.resume_command, _TRAIN, "spry resume runs/reviews-spry-s0 --rounds 32"),
+    (
+        "predict",
+        predict.predict_command,
+        _USE,
+        "spry predict runs/reviews-spry-s0 --data new.csv --out labelled.csv",
+    ),
+    ("evaluate", evaluate.evaluate_command, _USE, "spry evaluate runs/reviews-spry-s0 --data labelled.csv"),
+    ("export", export.export_command, _USE, "spry export runs/reviews-spry-s0 --merge my-classifier"),
+    (
+        "compare",
+        compare.compare_command,
+        _COMPARE,
+        "spry compare quickstart --methods spry,fedavg --seeds 0,1",
+    ),
+    ("report", report.report_command, _COMPARE, "spry report runs/reviews-spry-s0 runs/reviews-fedavg-s0"),
+    ("settings", settings.settings_command, _LOOK, "spry settings client.lr"),
+    ("methods", catalog.methods_command, _LOOK, "spry run --set method.name=fedavg"),
+    ("datasets", catalog.datasets_command, _LOOK, "spry run --set data.name=bbc-news"),
+    ("check", check.check_command, _LOOK, "spry check path/to/model"),
+    ("memory", memory.memory_command, _LOOK, "spry memory --model path/to/model --budget 2GB"),
+)
+"""Name, function, panel of the help, and an example, in the order in which users meet them."""
+for _name, _command, _panel, _example in COMMANDS:
+    app.command(_name, rich_help_panel=_panel, epilog=f"Example: {_example}")(_command)
 
 
 def _version(wanted: bool) -> None:

@@ -18,6 +18,8 @@ def methods_command(as_json: JsonOption = False) -> None:
     rows = [{"name": name, "about": info.summary, "paper": info.paper} for name, info in METHODS.items()]
     told = [{"name": row["name"], "about": f"{row['about']} {row['paper']}"} for row in rows]
     _print("methods", rows, told, as_json=as_json)
+    if not as_json:
+        screen.say("To take one: --set method.name=NAME. What it can be told: spry settings method")
 
 
 def datasets_command(as_json: JsonOption = False) -> None:

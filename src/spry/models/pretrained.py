@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -89,6 +90,8 @@ def read_model_config(model: str, source: Source) -> Any:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
 
+    if source.gguf and importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"{model}: a gguf file needs another package. Run: pip install 'spry-fl[gguf]'")
     with _loading(model, source):
         config = AutoConfig.from_pretrained(source.path, **source.arguments, **NO_CODE)
     if type(config) not in KNOWN and not getattr(config, "auto_map", None):
@@ -133,10 +136,7 @@ def _loading(model: str, source: Source) -> Generator[None]:
         try:
             yield
         except ImportError as error:
-            install = "pip install 'spry-fl[gguf]'" if source.gguf else "pip install it"
-            raise ModelError(
-                f"{model}: needs another package ({first_line(error)}). Run: {install}"
-            ) from error
+            raise ModelError(f"{model}: needs another package ({first_line(error)}). Install it") from error
         except ValueError as error:
             if "custom code" not in str(error):
                 raise
