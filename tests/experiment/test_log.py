@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from spry.core.errors import CheckpointError, DiskError
 from spry.experiment import log
 from spry.federated.algorithm import ServerState
 from spry.runtime.records import ClientRecord, Round
+from spry.tasks.metrics import ClassificationMetrics
 
 
 def round_of(number):
@@ -37,6 +40,17 @@ def fill(folder, *numbers):
 
 def numbers(folder):
     return [entry["round"] for entry in log.read_rounds(folder)]
+
+
+def test_a_clients_own_scores_and_the_confusion_matrix_are_kept():
+    right = ClassificationMetrics(examples=2, correct=2, confusion=np.eye(2, dtype=np.int64))
+    plain = round_of(0)
+    seen = replace(plain, clients=(replace(plain.clients[0], generalized=right),), test=right)
+    entry, other = log.to_json(seen), log.to_json(plain)
+    assert entry["clients"][0]["generalized_accuracy"] == pytest.approx(1.0)
+    assert entry["clients"][0]["personalized_accuracy"] is None
+    assert entry["test_details"] == {"confusion": [[1, 0], [0, 1]]}
+    assert "test_details" not in other and json.dumps(entry)
 
 
 def test_rounds_after_the_checkpoint_are_forgotten_and_a_torn_line_is_healed(tmp_path):

@@ -73,6 +73,10 @@ def test_every_method_runs_and_fills_its_folder(name, config, tmp_path):
             assert client["units"]
             assert client["operations"] > 0 and client["cpu_seconds"] > 0
         assert entry["operations"] == sum(client["operations"] for client in entry["clients"])
+    confusion = summary["test_details"]["confusion"]
+    assert sum(confusion[k][k] for k in range(2)) / sum(map(sum, confusion)) == summary["test_accuracy"]
+    assert confusion == rounds[3]["test_details"]["confusion"] and "test_details" not in rounds[2]
+    assert summary["labels"] == ["negative", "positive"]
     assert summary["operations"] == sum(entry["operations"] for entry in rounds)
     assert (folder / "adapter" / "adapter_config.json").is_file()
     assert json.loads((folder / "meta.json").read_text())["versions"]["torch"]

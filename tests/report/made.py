@@ -31,6 +31,8 @@ class MadeClient:
     slowed: bool = False
     peak_bytes_above_model: int = 1 << 20
     failed: str | None = None
+    generalized: float | None = None
+    personalized: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,12 @@ class MadeRound:
     clients: list[MadeClient] = field(default_factory=list)
 
     def to_json(self, score: str) -> dict[str, Any]:
-        return {f"{key}_{score}" if key in PARTS else key: value for key, value in asdict(self).items()}
+        named = _named(asdict(self), score)
+        return {**named, "clients": [_named(client, score) for client in named["clients"]]}
+
+
+def _named(values: dict[str, Any], score: str) -> dict[str, Any]:
+    return {f"{key}_{score}" if key in PARTS else key: value for key, value in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

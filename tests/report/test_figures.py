@@ -69,9 +69,10 @@ def test_a_trailing_mean_begins_short(tmp_path):
     "draw", [curves.draw_curves, bars.draw_costs, tradeoff.draw_tradeoff], ids=["curves", "costs", "tradeoff"]
 )
 @pytest.mark.parametrize("runs", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 @pytest.mark.filterwarnings("error")
-def test_figures_survive_every_log(tmp_path, draw, runs):
-    figure = draw(section_of(tmp_path, runs))
+def test_figures_survive_every_log(tmp_path, draw, runs, narrow):
+    figure = draw(section_of(tmp_path, runs), narrow=narrow)
     figure.draw_without_rendering()
 
 
@@ -96,6 +97,26 @@ def test_where_a_run_has_not_counted_operations_the_axis_is_of_time(tmp_path):
         "operations per client and round",
         "bytes up per client and round",
     ]
+
+
+def test_a_narrow_figure_has_its_axes_below_each_other_and_type_that_can_be_read(tmp_path):
+    section = group_runs(read_runs([comparison(tmp_path / "all")]))[0][0]
+    for draw in (curves.draw_curves, bars.draw_costs, tradeoff.draw_tradeoff):
+        figure = draw(section, narrow=True)
+        figure.draw_without_rendering()
+        assert len({round(axes.get_position().x0, 2) for axes in figure.axes}) == 1
+        assert figure.get_size_inches()[0] == style.PHONE_WIDTH  # at 358 px, 9 pt are 12 px
+    labels = [axes.get_xlabel() for axes in curves.draw_curves(section, narrow=True).axes]
+    assert labels == ["rounds", "operations, all clients (GFLOP)", "sent up, all clients (MiB)", "rounds"]
+
+
+def test_few_points_are_marked_and_a_share_ends_at_100_percent(tmp_path):
+    section = section_of(
+        tmp_path, [MadeRun(seed=seed, reaches=reaches) for seed, reaches in enumerate((0.9, 1.05))]
+    )
+    axes = curves.draw_curves(section).axes[0]
+    assert axes.get_lines()[0].get_marker() == "o"
+    assert axes.get_ylim()[1] <= 102 and axes.get_xlim()[0] < 0
 
 
 def test_an_svg_is_the_same_each_time(tmp_path):

@@ -65,3 +65,14 @@ def test_counts_without_classes_merge_too():
         examples=2, correct=2, loss_sum=3.0
     )
     assert (merged.accuracy, merged.loss) == (0.75, 1.0)
+
+
+def test_details_are_kept_of_a_few_classes_and_of_metrics_that_have_any():
+    from spry.tasks.metrics import MAX_LOGGED
+    from spry.tasks.task import details
+
+    few, many = (
+        ClassificationMetrics(examples=1, confusion=np.eye(n, dtype=np.int64)) for n in (2, MAX_LOGGED + 1)
+    )
+    assert details(few) == {"confusion": [[1, 0], [0, 1]]}
+    assert details(many) == details(ClassificationMetrics()) == details(object()) == {}

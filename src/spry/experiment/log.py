@@ -11,7 +11,7 @@ from typing import Any
 from spry.core.errors import CheckpointError, DiskError
 from spry.experiment.atomic import replace_file
 from spry.runtime.records import ClientRecord, Round
-from spry.tasks.task import Metrics
+from spry.tasks.task import Metrics, details
 
 LOG_FILE = "rounds.jsonl"
 
@@ -35,8 +35,9 @@ def to_json(record: Round) -> dict[str, Any]:
         "bytes_down": sum(client.bytes_down for client in record.clients),
         "failed_replies": len(record.clients) - len(record.survivors),
         "untrained_units": list(record.untrained_units),
-        "clients": [_client(client) for client in record.clients],
+        "clients": [_client(client, record) for client in record.clients],
         **({"start": _start(record)} if record.start else {}),
+        **_details(record),
     }
 
 
@@ -124,7 +125,14 @@ def _start(record: Round) -> dict[str, float | None]:
     return scores | {f"{part}_loss": found.loss for part, found in record.start.items()}
 
 
-def _client(client: ClientRecord) -> dict[str, Any]:
+def _details(record: Round) -> dict[str, Any]:
+    """What the parts' metrics tell beside the score, as far as they do."""
+    parts = {"test": record.test, "validation": record.validation}
+    told = {f"{part}_details": details(found) for part, found in parts.items() if found is not None}
+    return {name: dict(found) for name, found in told.items() if found}
+
+
+def _client(client: ClientRecord, record: Round) -> dict[str, Any]:
     return {
         "client": client.client,
         "units": list(client.units),
@@ -139,4 +147,6 @@ def _client(client: ClientRecord) -> dict[str, Any]:
         "slowed": client.slowed,
         "peak_bytes_above_model": client.peak_bytes,
         "failed": client.failed,
+        f"generalized_{record.score_name}": _score(client.generalized, record),
+        f"personalized_{record.score_name}": _score(client.personalized, record),
     }

@@ -179,6 +179,7 @@ def _finish(
     kept_after, weights = keeping.deliver(kept, state, rounds)
     facts = RunFacts(
         score=experiment.task.score,
+        labels=experiment.task.backbone.label_names,
         trainable_weights=_trainable_weights(experiment, state),
         data=experiment.found(),
         kept_after_rounds=kept_after,

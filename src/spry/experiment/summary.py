@@ -17,12 +17,14 @@ class RunFacts:
     """What a summary says of a run beyond its log; weights are counted as scalars.
 
     Args:
+        labels: The classes' names, in the order of their numbers.
         data: What was so where a setting left it open, such as how many clients there were and where texts were cut.
         kept_after_rounds: After how many rounds the weights are those of the adapter.
         stopped_early: Why the run ended before its last round; None if it did not.
     """
 
     score: Score
+    labels: Sequence[str]
     trainable_weights: int
     data: Mapping[str, Any]
     kept_after_rounds: int
@@ -34,10 +36,11 @@ def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFac
 
     Its scores are those of the round that is kept.
     """
+    scores = map(facts.score.key, ("test", "validation", "generalized", "personalized"))
     until = rounds[: facts.kept_after_rounds]
     last = {
         name: next((entry[name] for entry in reversed(until) if entry.get(name) is not None), None)
-        for name in map(facts.score.key, ("test", "validation", "generalized", "personalized"))
+        for name in (*scores, "test_details", "validation_details")
     }
     clients = [client for entry in rounds for client in entry["clients"]]
     counted = [client["operations"] for client in clients if client.get("operations") is not None]
@@ -62,5 +65,6 @@ def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFac
         "bytes_down_per_client_round": fmean(client["bytes_down"] for client in clients) if clients else 0.0,
         "failed_replies": sum(entry["failed_replies"] for entry in rounds),
         "trainable_weights": facts.trainable_weights,
+        "labels": list(facts.labels),
         **facts.data,
     }

@@ -1,4 +1,4 @@
-"""What is right and wrong by class, out of a confusion matrix."""
+"""What an adapter says of labelled texts."""
 
 from __future__ import annotations
 
@@ -10,25 +10,8 @@ import numpy as np
 
 from spry.data.dataset import Dataset
 from spry.inference.predictor import Predictor, Progress
+from spry.tasks.class_scores import ClassScore, class_scores, most_confused
 from spry.tasks.metrics import ClassificationMetrics, classified
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassScore:
-    """How one class fares; 0 where nothing was there to be right about.
-
-    Args:
-        precision: Right answers among those that named the class.
-        recall: Right answers among the texts of the class.
-        f1: The harmonic mean of both.
-        support: Texts of the class.
-    """
-
-    label: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,25 +24,11 @@ class LabelledScores:
 
     @property
     def classes(self) -> list[ClassScore]:
-        confusion = self.metrics.confusion
-        hits, said, there = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
-        return [
-            ClassScore(
-                label=label,
-                precision=_share(hits[c], said[c]),
-                recall=_share(hits[c], there[c]),
-                f1=_share(2 * hits[c], said[c] + there[c]),
-                support=int(there[c]),
-            )
-            for c, label in enumerate(self.labels)
-        ]
+        return class_scores(self.labels, self.metrics.confusion)
 
     def most_confused(self, count: int) -> list[tuple[str, str, int]]:
         """List what was most often taken for what: the true class, the given one, and how often."""
-        wrong = self.metrics.confusion * (1 - np.eye(len(self.labels), dtype=np.int64))
-        order = np.argsort(-wrong, axis=None, kind="stable")[:count]
-        places = [divmod(int(place), len(self.labels)) for place in order]
-        return [(self.labels[t], self.labels[p], int(wrong[t, p])) for t, p in places if wrong[t, p]]
+        return most_confused(self.labels, self.metrics.confusion, count)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -98,7 +67,3 @@ def evaluate(
 def commonest(labels: Sequence[int]) -> float:
     """The share of the commonest label."""
     return float(np.bincount(np.asarray(labels)).max() / len(labels))
-
-
-def _share(part: int, whole: int) -> float:
-    return float(part / whole) if whole else 0.0

@@ -11,23 +11,28 @@ from spry.report.groups import Section
 from spry.report.outcome import COSTS, Column, group_name
 
 
-def draw_costs(section: Section) -> Figure:
+def draw_costs(section: Section, *, narrow: bool = False) -> Figure:
     """Draw one axes a cost and one bar a group; the whiskers are one standard deviation over the seeds.
 
-    A cost that no run knows is left out.
+    A cost that no run knows is left out. Where the page is narrow, the axes stand below each other.
     """
     known = [column for column in COSTS if any(group.values(column.key) for group in section.groups)]
     columns = known or COSTS[:1]
     with mpl.rc_context(style.LOOK):
-        made = style.figure(10.5, 0.75 + 0.34 * len(section.groups))
-        grid = made.subplots(1, len(columns), sharey=True, squeeze=False)
-        for axes, column in zip(grid[0], columns, strict=True):
+        height = 0.75 + 0.34 * len(section.groups)
+        if narrow:
+            made = style.figure(style.PHONE_WIDTH, height * len(columns), apart=0.1)
+            grid = made.subplots(len(columns), 1, squeeze=False)
+        else:
+            made = style.figure(10.5, height)
+            grid = made.subplots(1, len(columns), sharey=True, squeeze=False)
+        for axes, column in zip(grid.flat, columns, strict=True):
             _bars(axes, section, column)
         return made
 
 
 def _bars(axes: Axes, section: Section, column: Column) -> None:
-    means = [group.mean(column.key) for group in section.groups]
+    means = [group.across(column.key) for group in section.groups]
     stds = [group.std(column.key) or 0.0 for group in section.groups]
     most = max((mean + std for mean, std in zip(means, stds, strict=True) if mean is not None), default=1.0)
     for index, (mean, std) in enumerate(zip(means, stds, strict=True)):

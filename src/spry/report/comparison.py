@@ -136,7 +136,9 @@ def _budget(view: Json, shown: _Shown) -> ReportTable:
         peak = formats.format_bytes(row["peak_bytes_above_model"])
         fits = peak if row["fits"] else f"{peak} (too much)"
         rows.append((shown.names[row["method"]], [row[limit] for limit in limits], [fits]))
-    told = "peak memory above the model" + (f" (limit {formats.format_bytes(memory)})" if memory else "")
+    told = f"{'highest ' if shown.several else ''}peak memory above the model" + (
+        f" (limit {formats.format_bytes(memory)})" if memory else ""
+    )
     return _ranked(f"Best {shown.label} within equal budgets", (*limits.values(), told), rows, shown)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ UNCROWDED = 4
 """Up to this many groups a thin line shows each round's own loss."""
 FEW = 25
 """Up to this many points, each is marked."""
+EDGE = 0.015
+"""Share of the x axis that lies before 0, so that marks there are whole."""
 LOG_RATIO = 20
 """From this ratio of bytes on, their axis is logarithmic."""
 
@@ -94,8 +96,12 @@ def cumulative_bytes_up(run: Run) -> Array:
     return np.cumsum(_numbers(run, "bytes_up"))
 
 
-def draw_curves(section: Section) -> Figure:
-    """Draw two rows of three axes; a band is one standard deviation over the seeds."""
+def draw_curves(section: Section, *, narrow: bool = False) -> Figure:
+    """Draw scores over losses, against rounds and against what was spent; a band is one standard deviation over the
+    seeds.
+
+    Where the page is narrow, the axes stand below each other, and losses are drawn against rounds alone.
+    """
     totals = [cumulative_bytes_up(run)[-1] for run in section.runs if run.rounds]
     unit, scale = formats.size_unit(max(totals, default=1.0))
     across: list[tuple[str, Callable[[Run], Array]]] = [
@@ -103,22 +109,45 @@ def draw_curves(section: Section) -> Figure:
         _spent(section),
         (f"sent up, all clients ({unit})", lambda run: cumulative_bytes_up(run) / scale),
     ]
+    wide = max(totals, default=0.0) > LOG_RATIO * min(totals, default=0.0) > 0
     longest = max((len(run.rounds) for run in section.runs), default=0)
     window = max(WINDOW, longest // 20) if longest >= 4 * WINDOW else 1
     with mpl.rc_context(style.LOOK):
-        made = style.figure(10.5, 5.6)
-        grid = made.subplots(2, 3, sharex="col", sharey="row")
-        for (upper, lower), (title, x) in zip(grid.T, across, strict=True):
-            _scores(upper, section, x)
-            _losses(lower, section, x, window)
-            lower.set_xlabel(title)
-            wide = x is across[-1][1] and max(totals, default=0.0) > LOG_RATIO * min(totals, default=0.0) > 0
-            lower.set_xscale("log", nonpositive="mask") if wide else lower.set_xlim(left=0)
-        grid[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        finish_score_axis(grid[0, 0], section)
-        grid[1, 0].set_ylabel("training loss" + (f" (mean of {window} rounds)" if window > 1 else ""))
-        style.legend(made, grid[0, 0])
+        made, scores, losses = _panels(narrow=narrow)
+        for axes, (title, x) in zip(scores, across, strict=True):
+            _scores(axes, section, x)
+            _finish_x(axes, title, log=wide and x is across[-1][1])
+        for axes, (title, x) in zip(losses, across, strict=False):
+            _losses(axes, section, x, window)
+            _finish_x(axes, title, log=wide and x is across[-1][1])
+        for axes in scores if narrow else scores[:1]:
+            finish_score_axis(axes, section)
+        losses[0].set_ylabel("training loss" + (f" (mean of {window} rounds)" if window > 1 else ""))
+        style.legend(made, scores[0], columns=1 if narrow else 4)
         return made
+
+
+def _panels(*, narrow: bool) -> tuple[Figure, Sequence[Axes], Sequence[Axes]]:
+    """An empty figure, its axes of scores, and those of losses."""
+    if narrow:
+        made = style.figure(style.PHONE_WIDTH, 9.6, apart=0.1)
+        column = made.subplots(4, 1)
+        return made, column[:3], column[3:]
+    made = style.figure(10.5, 5.6)
+    upper, lower = made.subplots(2, 3, sharex="col", sharey="row")
+    for axes in upper:
+        axes.xaxis.label.set_visible(False)
+    return made, upper, lower
+
+
+def _finish_x(axes: Axes, title: str, *, log: bool) -> None:
+    axes.set_xlabel(title)
+    if log:
+        axes.set_xscale("log", nonpositive="mask")
+    else:
+        axes.set_xlim(left=-EDGE * axes.get_xlim()[1])
+    if title == "rounds":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def _spent(section: Section) -> tuple[str, Callable[[Run], Array]]:
@@ -134,8 +163,7 @@ def _scores(axes: Axes, section: Section, x: Callable[[Run], Array]) -> None:
     factor = formats.factor(section.score.name)
     for index, group in enumerate(section.groups):
         found = from_start(group, average_curve(group, x, section.key), section.key)
-        look = {"marker": "o", "markersize": 3.5} if len(found.x) <= FEW else {}
-        _line(axes, found, index, factor=factor, label=group_name(group, section), **look)
+        _line(axes, found, index, factor=factor, label=group_name(group, section))
     _mark_kept(axes, section, x, factor)
     draw_baseline(axes, section)
 
@@ -162,7 +190,8 @@ def _losses(axes: Axes, section: Section, x: Callable[[Run], Array], window: int
 
 def _line(axes: Axes, found: Curve, index: int, factor: float = 1.0, **look: Any) -> None:
     low, high = found.mean - found.std, found.mean + found.std
-    axes.plot(found.x, factor * found.mean, **style.mark(index), **look)
+    marks = {"marker": "o", "markersize": 3.5} if len(found.x) <= FEW else {}
+    axes.plot(found.x, factor * found.mean, **style.mark(index), **marks, **look)
     band = {"color": style.mark(index)["color"], "alpha": 0.15, "linewidth": 0}
     axes.fill_between(found.x, factor * low, factor * high, **band)
 

@@ -29,6 +29,8 @@ def setting(section: Section) -> str:
     said = {_told(run) for run in section.runs}
     seeds = sorted({run.config["seed"] for run in section.runs})
     told = [said.pop()] if len(said) == 1 else []
+    lengths = {run.outcome.get("rounds", 0) for run in section.runs}
+    told += [f"{count} round{'s' if count != 1 else ''}" for count in lengths if len(lengths) == 1]
     return "; ".join([*told, f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"])
 
 
@@ -127,7 +129,8 @@ def _clients(run: Run) -> str:
     number = run.data.get("clients", None if partition == "column" else get("data.clients"))
     counted = "clients" if number is None else f"{number} clients"
     sizes = run.data.get("examples_per_client")
-    of = f" of {sizes['least']:,} to {sizes['most']:,} examples" if sizes else ""
+    least_and_most = dict.fromkeys(f"{sizes[name]:,}" for name in ("least", "most")) if sizes else ()
+    of = f" of {' to '.join(least_and_most)} examples" if sizes else ""
     return f"{counted}{of} ({dealt.get(partition, partition)})" if number or partition == "column" else ""
 
 

@@ -12,6 +12,9 @@ from typing import Any
 from spry.report.read import Run
 from spry.tasks.score import Score
 
+PEAKS = frozenset({"peak_bytes_above_model"})
+"""Numbers that the worst seed decides."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
@@ -32,14 +35,19 @@ class Group:
         """The runs' values of a number of the outcomes, as far as they are known."""
         return [value for run in self.runs if (value := run.outcome.get(key)) is not None]
 
+    def across(self, key: str) -> float | None:
+        """A number over the seeds: the mean, of peaks the highest; None if no run knows it."""
+        values = self.values(key)
+        return max(values) if key in PEAKS and values else self.mean(key)
+
     def mean(self, key: str) -> float | None:
         """Mean over the seeds; None if no run knows the number."""
         values = self.values(key)
         return fmean(values) if values else None
 
     def std(self, key: str) -> float | None:
-        """Sample standard deviation over the seeds; None for fewer than two runs."""
-        values = self.values(key)
+        """Sample standard deviation over the seeds; None for fewer than two runs, and of peaks."""
+        values = [] if key in PEAKS else self.values(key)
         return stdev(values) if len(values) > 1 else None
 
 
@@ -118,7 +126,8 @@ def _label(run: Run, same_method: Sequence[Run]) -> str:
     keys = sorted({key for other in same_method for key in other.config} - {"seed"})
     differing = [key for key in keys if len({_frozen(other.config.get(key)) for other in same_method}) > 1]
     name, names = run.method, [_compared_as(other) for other in same_method]
-    if len(names) > 1 and None not in names and len(set(names)) == len(names):
+    compared = (run.folder.parent / "comparison.json").is_file()
+    if (compared or len(names) > 1) and None not in names and len(set(names)) == len(names):
         name, differing = names[same_method.index(run)] or name, []
     if run.config.get("method.checkpoint"):
         name += " + checkpointing"

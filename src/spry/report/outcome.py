@@ -74,14 +74,11 @@ def main_columns(section: Section) -> tuple[Column, ...]:
 def outcome_table(section: Section, more: Sequence[Column] = ()) -> ReportTable:
     """Tabulate what each method reached at which cost, after the untrained answer if its score is known.
 
-    A column of which no run knows anything is left out, but for that of the test part.
+    A column of which no run knows anything is left out, but for that of the test part, and one of facts that are the
+    same for all.
     """
     score = section.score
-    columns = [
-        column
-        for column in (*main_columns(section), *more)
-        if column.key == score.key("test") or any(group.values(column.key) for group in section.groups)
-    ]
+    columns = [column for column in (*main_columns(section), *more) if _tells(column, section)]
     rows = []
     if score.baseline is not None:
         known = formats.score_value(score.baseline, score.name)
@@ -92,6 +89,15 @@ def outcome_table(section: Section, more: Sequence[Column] = ()) -> ReportTable:
         rows.append((Cell(text=group_name(group, section)), *(cells[index] for cells in across)))
     headings = ("method", *(column.title for column in columns))
     return ReportTable(title=section_title(section), columns=headings, rows=tuple(rows))
+
+
+def _tells(column: Column, section: Section) -> bool:
+    if column.key == section.score.key("test"):
+        return True
+    values = [value for group in section.groups for value in group.values(column.key)]
+    if column.key == "failed_replies":
+        return any(values)
+    return bool(values) and (column.key != "rounds" or len(set(values)) > 1)
 
 
 def section_title(section: Section) -> str:
@@ -115,12 +121,13 @@ def group_name(group: Group, section: Section) -> str:
 
 
 def _cell(group: Group, column: Column, section: Section) -> Cell:
-    value = group.mean(column.key)
-    known = [mean for other in section.groups if (mean := other.mean(column.key)) is not None]
+    value = group.across(column.key)
+    known = [mean for other in section.groups if (mean := other.across(column.key)) is not None]
     if column.kind == "score":
         best = value is not None and len(known) > 1 and value == section.score.best(known)
         return Cell(text=formats.score_value(value, section.score.name, group.std(column.key)), best=best)
-    share = value / max(known) if column.kind == "cost" and value is not None and max(known) > 0 else None
+    drawn = column.kind == "cost" and len(section.groups) > 1 and value is not None and max(known) > 0
+    share = value / max(known) if drawn and value is not None else None
     return Cell(text=column.text(value), share=share)
 
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from spry.report import details, formats, style
+from spry.report.answers import answers, clients
 from spry.report.bars import draw_costs
 from spry.report.curves import draw_curves
 from spry.report.groups import Section, group_runs
@@ -20,7 +21,7 @@ from spry.report.read import read_runs
 from spry.report.tables import ReportTable, markdown
 from spry.report.tradeoff import draw_tradeoff
 
-FIGURES: Mapping[str, tuple[Callable[[Section], Figure], str]] = {
+FIGURES: Mapping[str, tuple[Callable[..., Figure], str]] = {
     "curves": (
         draw_curves,
         "{score} and training loss against rounds, and against what all clients together computed and sent.",
@@ -32,6 +33,8 @@ FIGURES: Mapping[str, tuple[Callable[[Section], Figure], str]] = {
     ),
 }
 """Each figure's drawing and caption."""
+COMPARING = frozenset({"costs", "tradeoff"})
+"""Figures that one method alone would leave a single bar or dot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +66,11 @@ def write_report(folders: Sequence[Path], out: Path, views: Sequence[ReportTable
     images: list[Path] = []
     parts = []
     for number, section in enumerate(found, start=1):
-        drawn = {name: draw(section) for name, (draw, _) in FIGURES.items()}
         suffix = f"-{number}" if len(found) > 1 else ""
-        for name, figure in drawn.items():
+        for name in _figures(section):
             images.append(out / f"{name}{suffix}.png")
-            style.write_png(figure, images[-1])
-        parts.append(_part(section, drawn))
+            style.write_png(FIGURES[name][0](section), images[-1])
+        parts.append(_part(section))
     tables = tuple(outcome_table(section) for section in found)
     page, text = out / "index.html", out / "tables.md"
     left_out = [run.folder for run in repeated]
@@ -77,7 +79,11 @@ def write_report(folders: Sequence[Path], out: Path, views: Sequence[ReportTable
     return Report(page=page, markdown=text, images=tuple(images), tables=tables)
 
 
-def _part(section: Section, drawn: Mapping[str, Figure]) -> dict[str, Any]:
+def _figures(section: Section) -> list[str]:
+    return [name for name in FIGURES if len(section.groups) > 1 or name not in COMPARING]
+
+
+def _part(section: Section) -> dict[str, Any]:
     common, differing = settings_tables(section)
     colours = [style.mark(index)["color"] for index in range(len(section.groups))]
     score = section.score
@@ -87,22 +93,38 @@ def _part(section: Section, drawn: Mapping[str, Figure]) -> dict[str, Any]:
         "origins": details.origins(section.runs),
         "outcome": outcome_table(section, MORE),
         "colours": colours if score.baseline is None else [style.BASELINE_LINE["color"], *colours],
-        "figures": [(name, _caption(name, section), _embedded(figure)) for name, figure in drawn.items()],
+        "figures": [
+            (
+                name,
+                _caption(name, section),
+                *(_drawn(name, section, narrow=narrow) for narrow in (False, True)),
+            )
+            for name in _figures(section)
+        ],
+        "answers": answers(section.runs[0]) if len(section.runs) == 1 else [],
+        "several": len(section.groups) > 1,
         "best": "highest" if score.higher_is_better else "lowest",
         "spread": any(len(group.runs) > 1 for group in section.groups),
         "common": common,
         "differing": differing,
         "runs": [
             {
-                "name": f"{run.method}, seed {run.config['seed']}",
+                "name": f"{group.label}, seed {run.config['seed']}",
                 "folder": run.folder,
                 "finished": run.summary is not None,
                 "rounds": len(run.rounds),
                 "chosen": details.chosen(run),
-                "tables": [details.evaluations(run), details.failures(run), details.units(run)],
+                "tables": [
+                    details.evaluations(run),
+                    *(answers(run) if len(section.runs) > 1 else []),
+                    clients(run),
+                    details.failures(run),
+                    details.units(run),
+                ],
                 "config": run.text,
             }
-            for run in section.runs
+            for group in section.groups
+            for run in group.runs
         ],
     }
 
@@ -113,8 +135,9 @@ def _caption(figure: str, section: Section) -> str:
     return FIGURES[figure][1].format(score=score[:1].upper() + score[1:], better=better)
 
 
-def _embedded(figure: Figure) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(style.svg(figure)).decode("ascii")
+def _drawn(name: str, section: Section, *, narrow: bool) -> str:
+    figure = style.svg(FIGURES[name][0](section, narrow=narrow))
+    return "data:image/svg+xml;base64," + base64.b64encode(figure).decode("ascii")
 
 
 def _template() -> Any:

@@ -68,6 +68,13 @@ class Run:
         chose = self.config.get("schedule.keep") == "best"
         return self.summary.get("kept_after_rounds") if chose and self.summary is not None else None
 
+    def details(self, part: str) -> Mapping[str, Any]:
+        """What a log has of a part beside the score, such as confusions: of the round that is kept, or the last one."""
+        key = f"{part}_details"
+        if self.summary is not None:
+            return self.summary.get(key) or {}
+        return next((entry[key] for entry in reversed(self.rounds) if entry.get(key)), {})
+
     @cached_property
     def data(self) -> Mapping[str, Any]:
         """What was found of the data, in numbers; nothing of it in folders that older versions wrote."""

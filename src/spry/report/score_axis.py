@@ -11,6 +11,10 @@ LEAST_POINTS, LEAST_SHARE = 5.0, 0.05
 """The axis spans at least so many percentage points, or such a share of its values, so that noise looks like noise."""
 
 
+MARGIN = 2.0
+"""Percentage points beyond what a share can be, so that marks there are whole; a band may say more and is cut."""
+
+
 def finish_score_axis(axes: Axes, section: Section) -> None:
     """Label the y axis of a finished drawing and widen its range if it is small."""
     score = section.score
@@ -18,7 +22,12 @@ def finish_score_axis(axes: Axes, section: Section) -> None:
     axes.set_ylabel(formats.score_label(score.name, section.part) + direction)
     low, high = axes.get_ylim()
     share = LEAST_SHARE * max(abs(low), abs(high))
-    style.widen(axes, LEAST_POINTS if score.name in formats.SHARES else share)
+    if score.name not in formats.SHARES:
+        style.widen(axes, share)
+        return
+    style.widen(axes, LEAST_POINTS)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -MARGIN), min(high, 100 + MARGIN))
 
 
 def draw_baseline(axes: Axes, section: Section) -> None:

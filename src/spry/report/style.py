@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
 """Okabe and Ito's palette without its yellow, which is too pale for lines on white."""
@@ -46,14 +47,23 @@ LOOK: dict[Any, Any] = {
 }
 
 
+PHONE_WIDTH = 3.7
+"""Inches of a figure on a phone: at its width the type is as large as the page's."""
+
+
 def mark(index: int) -> dict[str, Any]:
     """Choose the colour and dashes of the line of group ``index``; no two of the first 28 look alike."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
 
 
-def figure(width: float, height: float) -> Figure:
-    """Make an empty figure without a window, of inches, to be filled within ``mpl.rc_context(LOOK)``."""
-    made = Figure(figsize=(width, height), layout="constrained")
+def figure(width: float, height: float, *, apart: float = 0.04) -> Figure:
+    """Make an empty figure without a window, to be filled within ``mpl.rc_context(LOOK)``.
+
+    Args:
+        width: In inches, as the others.
+        apart: Room above and below each axes.
+    """
+    made = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=apart))
     FigureCanvasAgg(made)
     return made
 

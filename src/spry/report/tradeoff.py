@@ -11,16 +11,16 @@ from spry.report.outcome import group_name
 from spry.report.score_axis import draw_baseline, finish_score_axis
 
 
-def draw_tradeoff(section: Section) -> Figure:
+def draw_tradeoff(section: Section, *, narrow: bool = False) -> Figure:
     """Draw score against peak memory; whiskers are one standard deviation over the seeds."""
-    peaks = [group.mean("peak_bytes_above_model") for group in section.groups]
+    peaks = [group.across("peak_bytes_above_model") for group in section.groups]
     unit, scale = formats.size_unit(max((peak for peak in peaks if peak is not None), default=1.0))
     factor = formats.factor(section.score.name)
     with mpl.rc_context(style.LOOK):
-        made = style.figure(7.2, 3.2)
+        made = style.figure(style.PHONE_WIDTH, 3.6) if narrow else style.figure(7.2, 3.2)
         axes = made.subplots()
         for index, (group, peak) in enumerate(zip(section.groups, peaks, strict=True)):
-            score = group.mean(section.key)
+            score = group.across(section.key)
             if score is None or peak is None:
                 continue
             std = factor * (group.std(section.key) or 0.0)
@@ -32,5 +32,5 @@ def draw_tradeoff(section: Section) -> Figure:
         axes.set_xlim(0, 1.1 * max((peak for peak in peaks if peak), default=1.0) / scale)
         axes.set_xlabel(f"peak memory above the model ({unit})")
         finish_score_axis(axes, section)
-        style.legend(made, axes, "outside right upper", columns=1)
+        style.legend(made, axes, "outside upper left" if narrow else "outside right upper", columns=1)
         return made

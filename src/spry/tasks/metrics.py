@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+MAX_LOGGED = 100
+"""Up to so many classes, a log has the confusion matrix of each evaluation."""
 
 
 def _nothing() -> NDArray[np.int64]:
@@ -50,6 +54,11 @@ class ClassificationMetrics:
     def values(self) -> dict[str, float | None]:
         found = {"accuracy": self.accuracy, "macro_f1": self.macro_f1}
         return {name: None if math.isnan(value) else value for name, value in found.items()}
+
+    def details(self) -> dict[str, Any]:
+        """The confusion matrix, which a log keeps beside the score unless there are very many classes."""
+        small = 0 < len(self.confusion) <= MAX_LOGGED
+        return {"confusion": self.confusion.tolist()} if small else {}
 
     @property
     def loss(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from spry.core.keys import Key
 from spry.core.params import Params
@@ -13,7 +13,7 @@ from spry.data.encoded import Batch
 from spry.estimators.loss import Loss
 from spry.tasks.score import Score
 
-__all__ = ["Batch", "Metrics", "Score", "Task"]
+__all__ = ["Batch", "Metrics", "Score", "Task", "details"]
 
 
 class Metrics(Protocol):
@@ -32,6 +32,11 @@ class Metrics(Protocol):
         ...
 
     def __add__(self, other: Self) -> Self: ...
+
+
+def details(metrics: Metrics) -> Mapping[str, Any]:
+    """What a log keeps of metrics beside the score, as their method ``details`` says if they have one, for JSON."""
+    return getattr(metrics, "details", dict)()
 
 
 class Task(Protocol):

@@ -1,0 +1,79 @@
+"""What a run's model answered: by class, which classes it takes for which, and how each client fares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spry.report import formats
+from spry.report.read import Run
+from spry.report.tables import Cell, ReportTable, text_table
+from spry.tasks.class_scores import class_scores, most_confused
+
+MATRIX = 12
+"""Up to so many classes the whole matrix is shown, above it what is most often confused."""
+MOST_PAIRS = 10
+
+
+def answers(run: Run) -> list[ReportTable]:
+    """Tabulate the answers on the test part, else on the validation part, as far as a run has kept them."""
+    part = next((part for part in ("test", "validation") if run.details(part)), None)
+    if part is None or "confusion" not in run.details(part):
+        return []
+    confusion = np.array(run.details(part)["confusion"], dtype=np.int64)
+    labels = _labels(run, len(confusion))
+    matrix = _matrix(labels, confusion) if len(labels) <= MATRIX else _pairs(labels, confusion)
+    return [_by_class(labels, confusion, part), *([matrix] if matrix.rows else [])]
+
+
+def clients(run: Run) -> ReportTable:
+    """Tabulate the last scores of each client that was evaluated, on what it holds out."""
+    keys = [run.score.key(part) for part in ("generalized", "personalized")]
+    last: dict[int, list[str]] = {}
+    for entry in run.rounds:
+        for client in entry["clients"]:
+            values = [client.get(key) for key in keys]
+            if any(value is not None for value in values):
+                told = [formats.score_value(value, run.score.name) for value in values]
+                last[client["client"]] = [str(client["examples"]), str(entry["round"] + 1), *told]
+    titles = (formats.score_label(run.score.name, part) for part in ("generalized", "personalized"))
+    headings = ("client", "training examples", "last evaluated in round", *titles)
+    return text_table(
+        "clients, when last evaluated", headings, [[str(client), *last[client]] for client in sorted(last)]
+    )
+
+
+def _labels(run: Run, count: int) -> Sequence[str]:
+    known = (run.summary or {}).get("labels") or list(run.meta.get("data", {}).get("train", {}))
+    return known if len(known) == count else [str(number) for number in range(count)]
+
+
+def _by_class(labels: Sequence[str], confusion: NDArray[np.int64], part: str) -> ReportTable:
+    rows = [
+        [
+            score.label,
+            *(f"{100 * share:.1f}" for share in (score.precision, score.recall, score.f1)),
+            f"{score.support:,}",
+        ]
+        for score in class_scores(labels, confusion)
+    ]
+    return text_table(
+        f"by class, {part} part", ("class", "precision (%)", "recall (%)", "F1 (%)", "examples"), rows
+    )
+
+
+def _matrix(labels: Sequence[str], confusion: NDArray[np.int64]) -> ReportTable:
+    """One row a true class; bars are shares of the row."""
+    rows = []
+    for label, counts in zip(labels, confusion.tolist(), strict=True):
+        total = max(sum(counts), 1)
+        rows.append((Cell(text=label), *(Cell(text=f"{n:,}", share=n / total) for n in counts)))
+    headings = ("class", *(f"taken for {label}" for label in labels))
+    return ReportTable(title="confusion matrix", columns=headings, rows=tuple(rows))
+
+
+def _pairs(labels: Sequence[str], confusion: NDArray[np.int64]) -> ReportTable:
+    rows = [[true, said, f"{count:,}"] for true, said, count in most_confused(labels, confusion, MOST_PAIRS)]
+    return text_table("most often confused", ("class", "taken for", "examples"), rows)
