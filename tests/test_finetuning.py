@@ -67,6 +67,17 @@ def test_the_model_that_comes_back_scores_what_the_history_says(asked, frame, tm
     assert json.loads((folder / "adapter" / "spry.json").read_text())["labels"] == ["negative", "positive"]
 
 
+def test_folders_may_be_given_as_paths_and_a_tokenizer_by_its_name(asked, frame, tiny_model, tmp_path):
+    _, _, plain = spry.finetune(**asked, dataset=frame, folder=tmp_path / "plain")
+    paths = {**asked, "model": tiny_model, "tokenizer": tiny_model}
+    _, _, folder = spry.finetune(**paths, dataset=frame, folder=tmp_path / "paths")
+    assert equal(weights(folder), weights(plain))
+    with pytest.raises(ModelError, match="nowhere: has no usable tokenizer"):
+        spry.finetune(**{**asked, "tokenizer": "nowhere"}, dataset=frame)
+    with pytest.raises(ModelError, match="int: is no Hugging Face sequence classifier"):
+        spry.finetune(**{**asked, "model": 3}, dataset=frame)
+
+
 def test_a_model_object_is_the_base_of_what_comes_back(asked, frame, tiny_model, tiny_tokenizer, tmp_path):
     from transformers import AutoModelForSequenceClassification
 

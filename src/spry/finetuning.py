@@ -16,6 +16,8 @@ from spry.experiment.config import load_config
 from spry.experiment.given import Given
 from spry.experiment.log import read_rounds
 from spry.experiment.run import Finished, Running, run
+from spry.models.pretrained import read_tokenizer
+from spry.models.sources import Source
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -30,7 +32,7 @@ class Finetuned(NamedTuple):
 
 
 def finetune(
-    model: str | nn.Module | None = None,
+    model: str | Path | nn.Module | None = None,
     tokenizer: Any = None,
     dataset: Any = None,
     *,
@@ -51,7 +53,7 @@ def finetune(
     Args:
         model: A name as ``model.name`` takes it (``minilm``, a folder, a name on the Hub), or a Hugging Face sequence
             classifier, which becomes the base of the returned model; None takes the recipe's.
-        tokenizer: The model's tokenizer; None takes the one beside a model that is named.
+        tokenizer: The model's tokenizer, or the name or folder of one; None takes the one beside a model that is named.
         dataset: A ``datasets.Dataset`` or ``DatasetDict``, a pandas frame, a list of dicts, a file, or the name of a
             built-in or Hub data set; None takes the recipe's.
         test: The test part, in any of these forms; None holds out a fifth where the data has none.
@@ -74,38 +76,42 @@ def finetune(
     Raises:
         SpryError: If the model, the data or a setting cannot be used; the message says what to do.
     """
-    named = {"data.name": dataset, "data.test": test}
-    given = Given(
-        model=model if isinstance(model, nn.Module) else None,
-        tokenizer=tokenizer,
-        data=None if _is_name(dataset) else dataset,
-        test=None if _is_name(test) else test,
-    )
+    model, tokenizer, dataset, test = map(_as_text, (model, tokenizer, dataset, test))
+    if isinstance(tokenizer, str):
+        tokenizer = read_tokenizer(tokenizer, Source(path=tokenizer))
+    given = Given(model=_object(model), tokenizer=tokenizer, data=_object(dataset), test=_object(test))
     asked = {
-        "model.name": _name_of(model) if isinstance(model, nn.Module) else model,
-        **{key: os.fspath(value) if _is_name(value) else type(value).__name__ for key, value in named.items()
-           if value is not None},
+        "model.name": _name_of(model),
+        "data.name": _name_of(dataset),
+        "data.test": _name_of(test),
         "data.text": [text] if isinstance(text, str) else text and list(text),
         "data.label": label,
         "schedule.rounds": rounds,
         "seed": seed,
         **_dealing(clients),
-    }  # fmt: skip
-    config = load_config(
-        recipe, {key: value for key, value in asked.items() if value is not None} | {**(settings or {})}
-    )
+    }
+    said = {key: value for key, value in asked.items() if value is not None}
+    config = load_config(recipe, {**said, **(settings or {})})
     place = Path(folder) if folder is not None else run_folder(config, new=bool(given.names))
     running = run(config, place, resume=resume or folder is None, given=given)
     finished = _watched(running, config.method.name) if progress else _end_of(running)
     return Finetuned(_loaded(finished), read_rounds(place), place)
 
 
-def _is_name(value: Any) -> bool:
-    return value is None or isinstance(value, str | os.PathLike)
+def _as_text(given: Any) -> Any:
+    return os.fspath(given) if isinstance(given, os.PathLike) else given
 
 
-def _name_of(model: nn.Module) -> str:
-    return str(getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__)
+def _object(given: Any) -> Any:
+    """What stands in for a name, if it is none."""
+    return None if isinstance(given, str) else given
+
+
+def _name_of(given: Any) -> str | None:
+    """What the configuration says: a name as it is; of an object where it came from, or its kind."""
+    if given is None or isinstance(given, str):
+        return given
+    return str(getattr(getattr(given, "config", None), "_name_or_path", "") or type(given).__name__)
 
 
 def _dealing(clients: int | str | None) -> dict[str, Any]:

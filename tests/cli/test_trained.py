@@ -77,6 +77,7 @@ def test_an_adapter_moved_away_from_everything_still_predicts(spry, finished, ne
         (("--data", "missing.csv"), "there is no such file"),
         (("--data", "new.csv", "--text-column", "bodi"), "Did you mean 'body'"),
         (("--data", "new.csv", "--out", "out.xlsx"), "written to files that end in"),
+        (("--data", "new.csv", "--text-column", "bodi"), "Name it with --text-column."),
         (("--data", "new.csv", "--device", "gpu"), "'gpu'"),
     ],
 )
@@ -134,6 +135,12 @@ def test_a_file_is_evaluated_and_the_result_written(spry, finished, reviews_csv)
     rows = list(csv.DictReader(predicted.out.splitlines()))
     assert written["accuracy"] == pytest.approx(sum(row["mood"] == row["label"] for row in rows) / 90)
     assert sum(map(sum, written["confusion"])) == 90
+
+
+def test_where_a_result_cannot_be_written_nothing_is_evaluated(spry, finished, reviews_csv, monkeypatch):
+    monkeypatch.setattr("spry.cli.evaluate.load", lambda *_: pytest.fail("the model is loaded"))
+    result = spry("evaluate", finished, "--data", reviews_csv, "--out", "nowhere/result.json")
+    assert result.code == 2 and "there is no folder nowhere. Make it" in result.err
 
 
 @pytest.mark.parametrize(

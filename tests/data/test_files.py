@@ -125,8 +125,11 @@ def test_what_is_no_table_is_named(tmp_path, name, data, says):
 
 def test_a_missing_file_or_a_folder_in_its_place(tmp_path):
     (tmp_path / "folder.csv").mkdir()
-    for name in ("missing.csv", "folder.csv"):
-        with pytest.raises(DataError, match="no such file"):
+    for name, says in {
+        "missing.csv": "there is no such file",
+        "folder.csv": "is a folder or a device",
+    }.items():
+        with pytest.raises(DataError, match=f"{name}: {says}"):
             read_table(tmp_path / name)
 
 

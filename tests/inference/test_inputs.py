@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from spry.core.errors import DataError
+from spry.data.table import Columns
 from spry.inference.inputs import columns_for, read_labelled, read_texts
 from spry.tasks.adapter_info import AdapterInfo
 
@@ -57,7 +58,7 @@ def test_a_file_without_texts_is_refused(tmp_path):
     [
         (
             "text,lable\na,yes\n",
-            r"no column 'label' of labels.*Did you mean 'lable'.*without labels, use spry predict",
+            r"no column 'label'.*Did you mean 'lable'.*without labels, use spry predict",
         ),
         ("text,label\na,yes\nb,yess\n", r"row 2 has the label 'yess'.*Did you mean 'yes'"),
         ("text,label\na,\nb,\n", "none of the 2 rows is left"),
@@ -83,3 +84,9 @@ def test_files_are_read_in_the_encoding_that_is_named(tmp_path):
     assert read_labelled(file, columns_for(info()), ("no", "yes"), **form).labels == [1]
     with pytest.raises(DataError, match=r"predict and evaluate: --encoding cp1252"):
         read_texts(file, columns_for(info()))
+
+
+def test_a_file_without_rows_says_so(tmp_path):
+    (tmp_path / "a.json").write_text("[]")
+    with pytest.raises(DataError, match=r"a.json: has no rows"):
+        read_texts(tmp_path / "a.json", Columns())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,10 +56,13 @@ def evaluate_command(
 ) -> None:
     """Compare what an adapter says with the labels of a file: accuracy, a table by class, and what is confused."""
     from spry.experiment.adapter import find_adapter_folder
+    from spry.experiment.atomic import write_json
     from spry.inference.evaluation import evaluate
     from spry.inference.inputs import columns_for, read_labelled
     from spry.tasks.adapter_info import read_info
 
+    if out is not None and not out.parent.is_dir():
+        raise DataError(f"{out}: there is no folder {out.parent}. Make it, or choose another file.")
     adapter = find_adapter_folder(folder)
     info = read_info(adapter)
     baseline = None
@@ -74,7 +76,7 @@ def evaluate_command(
         found = evaluate(predictor, dataset, baseline=baseline, batch_size=batch_size, progress=advance)
     document = {"folder": str(folder), "data": dataset.name, **found.to_json()}
     if out is not None:
-        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_json(out, document)
     if as_json:
         screen.document(document)
         return
@@ -146,7 +148,7 @@ def _matrix(found: LabelledScores) -> ReportTable:
         [name, *(f"{count:,}" for count in counts)]
         for name, counts in zip(names, found.metrics.confusion.tolist(), strict=True)
     ]
-    return tables.text_table("Confusion matrix", ("class \\ answer", *names), rows)
+    return tables.text_table("Confusion matrix: a row a class, a column an answer", ("class", *names), rows)
 
 
 def _pairs(found: LabelledScores) -> ReportTable:

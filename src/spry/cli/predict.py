@@ -50,6 +50,7 @@ def predict_command(
     base: BaseOption = None,
 ) -> None:
     """Classify texts: the columns of the file, and beside them the likeliest class and its probability."""
+    from spry.data.reading import quantity
     from spry.experiment.adapter import find_adapter_folder
     from spry.inference import outputs
     from spry.inference.predictor import probabilities as shares
@@ -72,7 +73,7 @@ def predict_command(
         typer.echo(outputs.to_csv(found), nl=False)
         return
     outputs.write_table(found, out)
-    screen.say(f"{len(read.texts):,} texts classified; written to {shlex.quote(str(out))}")
+    screen.say(f"{quantity(len(read.texts), 'text')} classified; written to {shlex.quote(str(out))}")
 
 
 def _read(

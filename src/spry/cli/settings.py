@@ -55,6 +55,8 @@ def settings_command(
             width = min(NARROW, console.width)
             console.print(Text.assemble((one.key, "bold"), f": {one.meaning}"), width=width)
             console.print(_explained(one), width=width)
+            if one is not found[-1]:
+                console.print()
 
 
 def _list(found: Sequence[Setting]) -> None:

@@ -74,6 +74,8 @@ def read_table(
 
     Without an ``encoding``, a text file is read as UTF-8, or as UTF-16 if it begins with a byte order mark.
     """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is a folder or a device. Give the path of a file.")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file. {_neighbour(path)}")
     try:
@@ -100,8 +102,6 @@ def read_table(
 
 def _neighbour(path: Path) -> str:
     """Which file beside a missing one was probably meant."""
-    if path.exists():
-        return "It is a folder or a device; give the path of a file."
     if not path.parent.is_dir():
         return f"There is no folder {str(path.parent)!r} either."
     close = get_close_matches(path.name, (file.name for file in path.parent.iterdir()), n=1)

@@ -45,8 +45,8 @@ class Config(Settings):
 
     base: Base = Field(
         default=PLAIN,
-        description="The recipe that counts where nothing is said: quickstart, which a file has that does not say; "
-        "paper; or plain, under which each setting and each method is what it is by itself.",
+        description="The recipe that fills in what is not said: quickstart, which a file rests on unless it names "
+        "another; paper; or plain, under which each setting and each method is what it is by itself.",
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="The root of every random draw.")
     start: str | None = Field(

@@ -57,6 +57,7 @@ def read_texts(
 
 def texts_of(table: Table, columns: Columns) -> Texts:
     """Take the texts of a table."""
+    _check_columns(table, columns.text, "--text-column")
     read = [cells.texts(table.column(name), f"{table.source}: column {name!r}") for name in columns.text]
     texts = [found for found, _ in read]
     rows = [row for row in range(len(table)) if all(column[row] for column in texts)]
@@ -86,9 +87,17 @@ def read_labelled(
         DataError: If there are no labels, or one that the adapter does not know.
     """
     table = read_table(path, columns, encoding=encoding, separator=separator)
-    if columns.label not in table.columns:
-        raise DataError(
-            f"{path}: there is no column {columns.label!r} of labels to compare with. "
-            f"{nearest(columns.label, table.columns)} Name it with --label-column; without labels, use spry predict."
-        )
+    _check_columns(table, columns.text, "--text-column")
+    _check_columns(table, [columns.label], "--label-column; without labels, use spry predict")
     return build_dataset(table, columns, name=path.name, names=labels, blank="skip")
+
+
+def _check_columns(table: Table, names: Sequence[str], option: str) -> None:
+    if not table.columns:
+        raise DataError(f"{table.source}: has no rows.")
+    for name in names:
+        if name not in table.columns:
+            advice = " ".join(
+                filter(None, [nearest(name, table.columns), table.hint, f"Name it with {option}."])
+            )
+            raise DataError(f"{table.source}: there is no column {name!r}. {advice}")
