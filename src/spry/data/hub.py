@@ -9,16 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spry.core.errors import DataError, nearest
+from spry.core.errors import DataError, first_line, nearest
+from spry.core.reach import PATIENCE, why_unreachable
 from spry.data.arrow import named_classes, of_arrow
 from spry.data.cells import is_missing
 from spry.data.table import Columns, Table
 
 TEST_PARTS = ("test", "validation", "validation_matched")
 """Where a test part is looked for, in this order; one without labels, such as GLUE's, is passed over."""
-
-PATIENCE = 10.0
-"""Seconds until a Hub that does not answer is taken to be out of reach."""
 
 _CONFIGURATIONS = re.compile(r"(?:available configs|Available): (\[[^\]]*\])")
 _SAVED = ("dataset_dict.json", "state.json")
@@ -105,25 +103,12 @@ def _unless_unreachable(name: str) -> Generator[str | None]:
     if config.HF_HUB_OFFLINE:
         yield "the Hub was not asked, because HF_HUB_OFFLINE is set"
         return
-    why = _unreachable(name, config.HF_ENDPOINT)
+    why = why_unreachable(lambda hub: hub.dataset_info(name, timeout=PATIENCE), config.HF_ENDPOINT)
     config.HF_HUB_OFFLINE = why is not None
     try:
         yield why
     finally:
         config.HF_HUB_OFFLINE = False
-
-
-def _unreachable(name: str, endpoint: str) -> str | None:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        HfApi(endpoint=endpoint).dataset_info(name, timeout=PATIENCE)
-    except (HfHubHTTPError, HFValidationError):  # it answers; what it says, the library will say
-        return None
-    except Exception as error:  # of the library for requests, or of the system
-        return f"{endpoint} cannot be reached ({_first_line(error)})"
-    return None
 
 
 def _refusal(name: str, subset: str | None, error: Exception, why: str | None) -> str:
@@ -138,12 +123,12 @@ def _refusal(name: str, subset: str | None, error: Exception, why: str | None) -
         )
     if Path(name).is_dir():
         return (
-            f"{name}: this folder cannot be read as a data set ({_first_line(error)}). Allowed: what save_to_disk "
+            f"{name}: this folder cannot be read as a data set ({first_line(error)}). Allowed: what save_to_disk "
             "wrote, or files such as train.csv and test.csv; or give the path of one file."
         )
     remedy = "Check the spelling (see `spry datasets`); without a network give a local file."
     found = (
-        f"could not be read from the Hub ({_first_line(error)})"
+        f"could not be read from the Hub ({first_line(error)})"
         if why is None
         else f"not in the cache of the Hub; {why}"
     )
@@ -159,7 +144,3 @@ def of_dataset(part: Any, source: str, columns: Columns) -> Table:
     table = of_arrow(kept.with_format("arrow")[:], source=source, format="data set")
     names = getattr(part.features[columns.label], "names", None)
     return named_classes(table, {} if names is None else {columns.label: names})
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,12 +7,14 @@ import io
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from spry.core.errors import ModelError, first_line
+from spry.core.reach import PATIENCE, why_unreachable
 from spry.models.labels import checkpoint_labels, order_labels
 from spry.models.refusal import refused_as
 from spry.models.sources import Source, find_source
@@ -93,7 +95,7 @@ def read_model_config(model: str, source: Source) -> Any:
     if source.gguf and importlib.util.find_spec("gguf") is None:
         raise ModelError(f"{model}: a gguf file needs another package. Run: pip install 'spry-fl[gguf]'")
     with _loading(model, source):
-        config = AutoConfig.from_pretrained(source.path, **source.arguments, **NO_CODE)
+        config = AutoConfig.from_pretrained(source.path, **_arguments(source))
     if type(config) not in KNOWN and not getattr(config, "auto_map", None):
         raise ModelError(
             f"{model}: cannot be loaded as a sequence classifier, which transformers does not have for models of the "
@@ -117,13 +119,25 @@ def _read_model(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             dtype=dtype,
-            **source.arguments,
-            **NO_CODE,
+            **_arguments(source),
         )
 
 
-NO_CODE: dict[str, Any] = {"trust_remote_code": False}
-"""Unless it is told so, transformers asks on the terminal whether it may run code that comes with a model."""
+def _arguments(source: Source) -> dict[str, Any]:
+    """What ``from_pretrained`` is given; unless told, it asks on the terminal whether a model's code may run."""
+    out_of_reach = not Path(source.path).is_dir() and _is_out_of_reach(source.path)
+    return {**source.arguments, "trust_remote_code": False, "local_files_only": out_of_reach}
+
+
+@cache
+def _is_out_of_reach(name: str) -> bool:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    return why_unreachable(lambda hub: hub.model_info(name, timeout=PATIENCE)) is not None
+
+
 ON_THIS_MACHINE = "Look whether its files are whole and belong together, as `save_pretrained` writes them."
 ON_THE_HUB = "Give a model folder; for a name on the Hub, a network or a copy in the local cache is needed."
 OF_ITS_OWN = "Spry runs no code that comes with a model: choose one of a type that transformers has."
@@ -148,7 +162,7 @@ def read_tokenizer(name: str, source: Source) -> Any:
 
     remedy = "Save it into the model's folder with `tokenizer.save_pretrained`, or give it as `tokenizer`."
     with quiet(), refused_as(f"{name}: has no usable tokenizer", remedy):
-        tokenizer = AutoTokenizer.from_pretrained(source.path, **source.arguments, **NO_CODE)
+        tokenizer = AutoTokenizer.from_pretrained(source.path, **_arguments(source))
         if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what transformers makes of a missing file
             raise ValueError("it knows no words")
     return tokenizer

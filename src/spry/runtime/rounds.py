@@ -179,5 +179,6 @@ def _check(number: int, records: tuple[ClientRecord, ...]) -> None:
         reasons = "; ".join(f"client {record.client}: {record.failed}" for record in records)
         raise TrainingError(
             f"round {number}: no client's reply could be used ({reasons}). Lower the client's learning rate or clip "
-            "gradients (client.clip) and start a new run; the last checkpoint is from before."
+            "gradients (client.clip), or set model.dtype=bfloat16 in place of float16, and start a new run; the last "
+            "checkpoint is from before."
         )
