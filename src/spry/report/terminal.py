@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from textwrap import fill
+from textwrap import fill, wrap
 
 from rich import box
 from rich.cells import cell_len
@@ -16,6 +16,8 @@ from spry.report.tables import ReportTable
 
 LEAST_TEXT = 24
 """A column of sentences is not made narrower."""
+HEADING_LINES = 2
+"""How tall headings are where there is room."""
 GAP = 2
 """Columns between two columns of a table: one is padding, one belongs to the box."""
 
@@ -62,9 +64,19 @@ class _Column:
         return max(map(cell_len, self.texts), default=0)
 
     @property
+    def heading(self) -> str:
+        return self.table.columns[self.place]
+
+    @property
+    def comfortable(self) -> int:
+        """The least width at which the heading takes a few lines only."""
+        sizes = range(max(self.least, 1), max(self.least, cell_len(self.heading)) + 1)
+        return next((size for size in sizes if len(wrap(self.heading, size)) <= HEADING_LINES), self.least)
+
+    @property
     def word(self) -> int:
         """The longest word, which is not to be cut."""
-        words = " ".join([self.table.columns[self.place], *self.texts]).split()
+        words = " ".join([self.heading, *self.texts]).split()
         return max(map(cell_len, words), default=0)
 
 
@@ -102,7 +114,7 @@ def _block(table: ReportTable, columns: Sequence[_Column], *, titled: bool, widt
     for column, size in zip(columns, _widths(columns, width), strict=True):
         left = column.place == 0 or column.least < column.widest
         shown.add_column(
-            fill(table.columns[column.place], max(column.least, 1)),
+            fill(column.heading, max(size, 1)),
             justify="left" if left else "right",
             vertical="top" if sentences else "bottom",
             width=size,
@@ -115,12 +127,13 @@ def _block(table: ReportTable, columns: Sequence[_Column], *, titled: bool, widt
 
 
 def _widths(columns: Sequence[_Column], width: int) -> list[int]:
-    """Give what is left over to the columns that fold, from the first on; take what is too much from the names."""
+    """Give what is left over to columns that fold, then to tall headings; take what is too much from the names."""
     sizes = [column.least for column in columns]
     left = width - sum(sizes) - GAP * (len(columns) - 1)
     if left < 0:
         return [max(sizes[0] + left, 1), *sizes[1:]]
-    for place, column in enumerate(columns):
-        more = min(left, max(0, column.widest - column.least))
-        sizes[place], left = sizes[place] + more, left - more
+    for wanted in ([column.widest for column in columns], [column.comfortable for column in columns]):
+        for place, size in enumerate(wanted):
+            more = min(left, max(0, size - sizes[place]))
+            sizes[place], left = sizes[place] + more, left - more
     return sizes
