@@ -44,13 +44,3 @@ def test_precision_recall_and_f1_are_torchmetrics(classes, seed):
     )
     assert [one.support for one in found.classes] == np.bincount(labels, minlength=classes).tolist()
     assert found.baseline == np.bincount(labels).max() / 200
-
-
-def test_the_most_confused_pairs_come_first_and_right_answers_are_none():
-    confusion = np.array([[50, 2, 0], [7, 40, 1], [0, 0, 9]])
-    labels = np.repeat(np.arange(3), confusion.sum(axis=1))
-    said = np.concatenate([np.repeat(np.arange(3), row) for row in confusion])
-    metrics = classified(np.ones(len(labels)), labels, np.eye(3)[said])
-    found = LabelledScores(labels=("a", "b", "c"), metrics=metrics, baseline=0.5)
-    assert found.most_confused(10) == [("b", "a", 7), ("a", "b", 2), ("b", "c", 1)]
-    assert found.most_confused(1) == [("b", "a", 7)]

@@ -26,14 +26,10 @@ from spry.core.errors import DataError
 if TYPE_CHECKING:
     from spry.data.dataset import Dataset
     from spry.inference.evaluation import LabelledScores
-    from spry.report.tables import ReportTable
     from spry.tasks.adapter_info import AdapterInfo
 
-COLUMNS = 80
-"""How wide tables may be."""
-PAIRS = 10
-"""Confusions that are listed where there are too many classes for a matrix."""
 _LONGEST = 30
+"""Characters of a class's name that are shown."""
 
 
 def evaluate_command(
@@ -110,6 +106,7 @@ def _test_part(folder: Path, info: AdapterInfo) -> tuple[Dataset, float | None]:
 
 def _show(dataset: Dataset, found: LabelledScores) -> None:
     from spry.data.reading import quantity
+    from spry.report.answers import answer_tables
 
     if dataset.reading is not None:
         for rows in dataset.reading.left_out:
@@ -122,45 +119,8 @@ def _show(dataset: Dataset, found: LabelledScores) -> None:
         f"accuracy {told.accuracy:.1%}   macro F1 {told.macro_f1:.1%}   majority class {found.baseline:.1%}\n",
         soft_wrap=True,
     )
-    screen.show(_by_class(found))
-    matrix = _matrix(found)
-    if _width(matrix) > COLUMNS:
-        matrix = _pairs(found)
-    if matrix.rows:
-        screen.show(matrix)
-
-
-def _by_class(found: LabelledScores) -> ReportTable:
-    from spry.report import tables
-
-    rows = [
-        [_short(c.label), f"{c.precision:.1%}", f"{c.recall:.1%}", f"{c.f1:.1%}", f"{c.support:,}"]
-        for c in found.classes
-    ]
-    return tables.text_table("By class", ("class", "precision", "recall", "F1", "texts"), rows)
-
-
-def _matrix(found: LabelledScores) -> ReportTable:
-    from spry.report import tables
-
-    names = [_short(label) for label in found.labels]
-    rows = [
-        [name, *(f"{count:,}" for count in counts)]
-        for name, counts in zip(names, found.metrics.confusion.tolist(), strict=True)
-    ]
-    return tables.text_table("Confusion matrix: a row a class, a column an answer", ("class", *names), rows)
-
-
-def _pairs(found: LabelledScores) -> ReportTable:
-    from spry.report import tables
-
-    rows = [[_short(true), _short(said), f"{count:,}"] for true, said, count in found.most_confused(PAIRS)]
-    return tables.text_table("Most confused", ("class", "answer", "texts"), rows)
-
-
-def _width(table: ReportTable) -> int:
-    columns = zip(table.columns, *([cell.text for cell in row] for row in table.rows), strict=True)
-    return sum(max(map(len, column)) + 2 for column in columns)
+    labels = [_short(label) for label in found.labels]
+    screen.show(*answer_tables(labels, told.confusion, "by class"))
 
 
 def _short(label: str) -> str:

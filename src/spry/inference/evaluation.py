@@ -10,7 +10,7 @@ import numpy as np
 
 from spry.data.dataset import Dataset
 from spry.inference.predictor import Predictor, Progress
-from spry.tasks.class_scores import ClassScore, class_scores, most_confused
+from spry.tasks.class_scores import ClassScore, class_scores
 from spry.tasks.metrics import ClassificationMetrics, classified
 
 
@@ -25,10 +25,6 @@ class LabelledScores:
     @property
     def classes(self) -> list[ClassScore]:
         return class_scores(self.labels, self.metrics.confusion)
-
-    def most_confused(self, count: int) -> list[tuple[str, str, int]]:
-        """List what was most often taken for what: the true class, the given one, and how often."""
-        return most_confused(self.labels, self.metrics.confusion, count)
 
     def to_json(self) -> dict[str, Any]:
         return {

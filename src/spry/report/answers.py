@@ -23,9 +23,13 @@ def answers(run: Run) -> list[ReportTable]:
     if part is None or "confusion" not in run.details(part):
         return []
     confusion = np.array(run.details(part)["confusion"], dtype=np.int64)
-    labels = _labels(run, len(confusion))
-    matrix = _matrix(labels, confusion) if len(labels) <= MATRIX else _pairs(labels, confusion)
-    return [_by_class(labels, confusion, part), *([matrix] if matrix.rows else [])]
+    return answer_tables(_labels(run, len(confusion)), confusion, f"by class, {part} part")
+
+
+def answer_tables(labels: Sequence[str], confusion: NDArray[np.int64], title: str) -> list[ReportTable]:
+    """Tabulate answers by class, under a title, and by what is taken for what; true classes are the matrix's rows."""
+    taken = (_matrix if len(labels) <= MATRIX else _pairs)(labels, confusion)
+    return [_by_class(labels, confusion, title), *([taken] if taken.rows else [])]
 
 
 def clients(run: Run) -> ReportTable:
@@ -50,7 +54,7 @@ def _labels(run: Run, count: int) -> Sequence[str]:
     return known if len(known) == count else [str(number) for number in range(count)]
 
 
-def _by_class(labels: Sequence[str], confusion: NDArray[np.int64], part: str) -> ReportTable:
+def _by_class(labels: Sequence[str], confusion: NDArray[np.int64], title: str) -> ReportTable:
     rows = [
         [
             score.label,
@@ -59,9 +63,7 @@ def _by_class(labels: Sequence[str], confusion: NDArray[np.int64], part: str) ->
         ]
         for score in class_scores(labels, confusion)
     ]
-    return text_table(
-        f"by class, {part} part", ("class", "precision (%)", "recall (%)", "F1 (%)", "examples"), rows
-    )
+    return text_table(title, ("class", "precision (%)", "recall (%)", "F1 (%)", "examples"), rows)
 
 
 def _matrix(labels: Sequence[str], confusion: NDArray[np.int64]) -> ReportTable:

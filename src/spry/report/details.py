@@ -25,13 +25,15 @@ def origins(runs: Sequence[Run]) -> list[str]:
 
 
 def setting(section: Section) -> str:
-    """Clients, partition, PEFT kind and seeds of a section's runs, as far as all runs agree."""
-    said = {_told(run) for run in section.runs}
-    seeds = sorted({run.config["seed"] for run in section.runs})
-    told = [said.pop()] if len(said) == 1 else []
-    lengths = {run.outcome.get("rounds", 0) for run in section.runs}
-    told += [f"{count} round{'s' if count != 1 else ''}" for count in lengths if len(lengths) == 1]
-    return "; ".join([*told, f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"])
+    """Clients, partition, PEFT kind and what else all of a section's runs agree in, and their seeds."""
+    runs = section.runs
+    said = zip(*(_told(run, _sizes(runs)) for run in runs), strict=True)
+    told = ", ".join(texts[0] for texts in said if texts[0] and len(set(texts)) == 1)
+    lengths = {run.outcome.get("rounds", 0) for run in runs}
+    rounds = [f"{count} round{'s' if count != 1 else ''}" for count in lengths if len(lengths) == 1]
+    seeds = sorted({run.config["seed"] for run in runs})
+    named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return "; ".join([*filter(None, [told]), *rounds, named])
 
 
 def evaluations(run: Run) -> ReportTable:
@@ -103,11 +105,11 @@ def _machine(run: Run) -> str:
     return ", ".join(f"{value}{units.get(name, '')}" for name, value in machine.items() if value is not None)
 
 
-def _told(run: Run) -> str:
+def _told(run: Run, sizes: str) -> list[str]:
     get = run.config.get
     asked = run.data.get("clients_per_round", get("schedule.clients_per_round"))
-    told = [
-        _clients(run),
+    return [
+        _clients(run, sizes),
         f"{asked} a round" if asked else "",
         f"{PEFT_NAMES.get(str(get('peft.kind')), get('peft.kind'))} of rank {get('peft.rank')}"
         if get("peft.kind")
@@ -115,10 +117,9 @@ def _told(run: Run) -> str:
         _tokens(run),
         f"{run.data['test_examples']:,} test examples" if run.data.get("test_examples") else "",
     ]
-    return ", ".join(filter(None, told))
 
 
-def _clients(run: Run) -> str:
+def _clients(run: Run, sizes: str) -> str:
     """How many clients there were and how data was dealt.
 
     Settings say it of runs of older versions; but not the number where a column of ids decided it.
@@ -128,10 +129,16 @@ def _clients(run: Run) -> str:
     dealt = {"dirichlet": f"Dirichlet {get('data.alpha')}", "column": f"by column {get('data.column')}"}
     number = run.data.get("clients", None if partition == "column" else get("data.clients"))
     counted = "clients" if number is None else f"{number} clients"
-    sizes = run.data.get("examples_per_client")
-    least_and_most = dict.fromkeys(f"{sizes[name]:,}" for name in ("least", "most")) if sizes else ()
-    of = f" of {' to '.join(least_and_most)} examples" if sizes else ""
-    return f"{counted}{of} ({dealt.get(partition, partition)})" if number or partition == "column" else ""
+    return f"{counted}{sizes} ({dealt.get(partition, partition)})" if number or partition == "column" else ""
+
+
+def _sizes(runs: Sequence[Run]) -> str:
+    """The fewest and the most examples of a client, over all runs: each seed deals them anew."""
+    known = [sizes for run in runs if (sizes := run.data.get("examples_per_client"))]
+    if len(known) < len(runs):
+        return ""
+    ends = (min(sizes["least"] for sizes in known), max(sizes["most"] for sizes in known))
+    return f" of {' to '.join(f'{end:,}' for end in dict.fromkeys(ends))} examples"
 
 
 def _tokens(run: Run) -> str:
