@@ -179,7 +179,23 @@ def test_a_run_of_another_version_is_named(spry, tiny_config):
     refused(spry("resume", "old"), "old/config.toml: there is no setting", 2)
 
 
-def test_a_model_whose_losses_are_no_numbers(spry, tiny_config, tiny_model):
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_model_that_cannot_read_the_texts(spry, tiny_config, tiny_tokenizer, command):
+    from transformers import BartConfig, BartModel
+
+    sizes = {
+        "d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8,
+    }  # fmt: skip
+    ends = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 30, "decoder_start_token_id": 2}
+    BartModel(BartConfig(vocab_size=32, max_position_embeddings=32, **sizes, **ends)).save_pretrained("model")
+    tiny_tokenizer.save_pretrained("model")  # it ends texts with 3
+    arguments = ["run", tiny_config, "--set", "model.name=model"] if command == "run" else ["check", "model"]
+    refused(spry(*arguments), "must contain at least one <eos> token", 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_model_that_answers_with_what_is_no_number(spry, tiny_config, tiny_model, dtype):
     from transformers import BertModel
 
     shutil.copytree(tiny_model, "model")
@@ -187,9 +203,15 @@ def test_a_model_whose_losses_are_no_numbers(spry, tiny_config, tiny_model):
     for weight in model.parameters():
         torch.nn.init.constant_(weight, float("nan"))
     model.save_pretrained("model")
-    result = spry("run", tiny_config, "--set", "model.name=model")
+    says = "Are its weights whole?" if dtype == "float32" else "Set model.dtype=bfloat16"
+    refused(spry("run", tiny_config, "--set", "model.name=model", "--set", f"model.dtype={dtype}"), says, 2)
+
+
+def test_steps_too_long_to_learn_by(spry, tiny_config):
+    result = spry("run", tiny_config, "--set", "client.optimizer=sgd", "--set", "client.lr=1e30")
     assert result.code == 1
-    assert result.err.splitlines()[-1].startswith("Error: round 0: no client's reply could be used")
+    last = result.err.splitlines()[-1]
+    assert last.startswith("Error: round 0: no client's reply could be used") and "Lower the client's" in last
 
 
 def refused(result, says: str, code: int) -> None:

@@ -97,6 +97,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     task = _task(config, given, splits, key, start)
     algorithm = build_algorithm(config, task.units)
     clients = dealt.encode(task, max_length=config.model.max_length)
+    task.try_out(next(iter(clients.batches(clients.trainable()[0], 0, key))))
     assert clients.facts is not None
     facts = clients.facts.with_notes(*without_effect(config.data))
     return Experiment(

@@ -17,6 +17,7 @@ from spry.forward import call
 from spry.forward.check import Checked, check
 from spry.models.adapters import Lora
 from spry.models.device import check_device
+from spry.models.refusal import refused_as
 from spry.profile.random_model import HeadKind, build_model, example_batch
 from spry.profile.resolve import resolve_model
 from spry.tasks.classification import ClassificationTask
@@ -100,6 +101,8 @@ def check_model(
         if layers is not None:
             raise ConfigError(f"--layers is for shapes, such as shape:bert-base; {model} is checked whole")
         module, inputs, params, units = _loaded(model, targets, batch, length, key, options)
+    with torch.no_grad(), refused_as(f"{model}: the model cannot read random words", "Choose another model."):
+        module(**inputs)
     found = check(module, _loss(inputs), params, units, key, differences=differences)
     attention = str(cast(Any, module).config._attn_implementation)
     return ModelCheck(

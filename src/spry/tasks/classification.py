@@ -157,6 +157,20 @@ class ClassificationTask:
         self._has_run = True
         return logits.float() if logits.dtype in {torch.bfloat16, torch.float16} else logits
 
+    @torch.no_grad()
+    def try_out(self, batch: Batch) -> None:
+        """Run the model on the batch's first texts.
+
+        Raises:
+            ModelError: If it cannot read them, or answers with what is no number.
+        """
+        logits = self.logits(self.init(), {name: value[:2] for name, value in batch.items()})
+        if torch.isfinite(logits).all():
+            return
+        half = self.module.dtype == torch.float16
+        remedy = "Set model.dtype=bfloat16, which reaches further" if half else "Are its weights whole?"
+        raise ModelError(f"{self.backbone.name}: untrained, it answers with what is no number. {remedy}")
+
     def _first_pass(self) -> AbstractContextManager[None]:
         return refused_as(
             f"{self.backbone.name}: the model cannot read the texts",
