@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from spry.experiment.folder import (
     ADAPTER,
     CONFIG,
     SUMMARY,
+    Fingerprints,
     changed_versions,
     check_fingerprints,
     check_folder,
@@ -97,9 +98,8 @@ def run(config: Config, folder: Path, *, resume: bool = False, given: Given = NO
     experiment = build(config, given)
     folder.mkdir(parents=True, exist_ok=True)
     with lock.exclusive(folder) as note:
-        check_folder(
-            config, folder, resume=resume
-        )  # again: another process may have begun it while this one loaded
+        # again: another process may have begun it while this one loaded
+        check_folder(config, folder, resume=resume)
         going_on = resume and has_checkpoint(folder)
         notes = [*experiment.notes, *([note] if note else [])]
         finished = yield from _run(config, folder, experiment, given, going_on=going_on, notes=notes)
@@ -116,18 +116,11 @@ def _run(
     notes: list[str],
 ) -> Running:
     state, kept = experiment.algorithm.init(experiment.task.init()), None
-    keeping = Keeping(schedule=config.schedule, score=experiment.task.score)
-    found = {
-        "model": fingerprint.of_model(None if given.model else config, experiment.task.module),
-        "data": {config.data.name: experiment.fingerprint},
-        "files": fingerprint.data_files(config),
-        "start": fingerprint.start_files(config),
-    }
+    found = _fingerprints(config, experiment, given)
     if going_on:
         check_fingerprints(folder, found)
         notes += changed_versions(folder)
-        fresh = state
-        state, kept = read_checkpoint(folder, fresh), read_kept(folder, fresh)
+        state, kept = read_checkpoint(folder, state), read_kept(folder, state)
     written = log.Writer(folder, state.round)
     data = {**experiment.facts.as_dict(), **experiment.found()}
     prepare_folder(config, folder, found, data, anew=not going_on, given=given.names)
@@ -142,18 +135,9 @@ def _run(
         data=experiment.facts.lines(),
         notes=notes,
     )
-    going = simulate(
-        experiment.algorithm,
-        experiment.task,
-        experiment.clients,
-        key=experiment.key,
-        **experiment.schedule,
-        state=state,
-        downlink=experiment.downlink,
-        device=config.model.device,
-    )
     start = evaluate_start(config, experiment, found["model"], state)
-    for record in () if keeping.is_over(kept) else going:
+    keeping = Keeping(schedule=config.schedule, score=experiment.task.score)
+    for record in () if keeping.is_over(kept) else _rounds(config, experiment, state):
         record = record if record.number else replace(record, start=start)
         state, kept = record.state, keeping.follow(kept, record)
         written.append(record)
@@ -165,6 +149,28 @@ def _run(
             break
     weights = _finish(config, folder, experiment, keeping, state, kept)
     return Finished(task=experiment.task, weights=weights)  # ruff: ignore[return-in-generator]
+
+
+def _fingerprints(config: Config, experiment: Experiment, given: Given) -> Fingerprints:
+    return {
+        "model": fingerprint.of_model(None if given.model is not None else config, experiment.task.module),
+        "data": {config.data.name: experiment.fingerprint},
+        "files": fingerprint.data_files(config),
+        "start": fingerprint.start_files(config),
+    }
+
+
+def _rounds(config: Config, experiment: Experiment, state: ServerState) -> Iterator[Round]:
+    return simulate(
+        experiment.algorithm,
+        experiment.task,
+        experiment.clients,
+        key=experiment.key,
+        **experiment.schedule,
+        state=state,
+        downlink=experiment.downlink,
+        device=config.model.device,
+    )
 
 
 def _finish(
