@@ -176,3 +176,13 @@ def test_a_table_that_is_none_and_one_without_a_line(toml):
     with pytest.raises(ConfigError, match="there is no setting 'clients'"):
         read_config(toml("[clients]"))
     assert read_config(toml("[client]")) == read_config("quickstart")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("fedavgg", "read by nothing.*Did you mean 'fedavg'"), ("fedavg_split", "no such method any more")],
+)
+def test_a_table_of_no_method_is_not_passed_over(toml, name, says):
+    with pytest.raises(ConfigError, match=rf"\[methods.{name}\].*{says}"):
+        read_config(toml(f"[methods.{name}.client]\nlr = 0.1\n"))
+    assert read_config(toml(f'[methods.{name}]\nmethod.name = "fedavg"\n')).methods[name]

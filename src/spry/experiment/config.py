@@ -190,6 +190,7 @@ def _read(source: str | Path, overrides: Overrides) -> tuple[Config, str]:
             name = layer["method.name"]
             layer = {**layer, "method.name": recipe.algorithm_of(name, known)}
         config = config.with_settings(layer)
+    recipe.check_methods(config.methods)
     return config, name
 
 

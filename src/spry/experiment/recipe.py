@@ -12,6 +12,10 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, get_args
 
+from spry.core.errors import ConfigError
+from spry.experiment.retired import RETIRED_METHODS
+from spry.federated.methods import find_method
+
 Base = Literal["quickstart", "paper", "plain"]
 BASES: tuple[Base, ...] = get_args(Base)
 PLAIN: Base = "plain"
@@ -138,3 +142,18 @@ def inherited(base: Mapping[str, Any], said: Mapping[str, Any]) -> Layer:
 def algorithm_of(name: str, layer: Mapping[str, Any]) -> str:
     """The method that a name stands for: itself, or what the table of that name says."""
     return layer.get(f"methods.{name}.method.name", name)
+
+
+def check_methods(methods: Mapping[str, Any]) -> None:
+    """Refuse (ConfigError) a table in ``methods`` that is of no method: nothing would ever read it."""
+    layer = flatten({"methods": methods})
+    for name in methods:
+        algorithm = algorithm_of(name, layer)
+        if algorithm in RETIRED_METHODS:
+            raise ConfigError(
+                f"[methods.{name}]: there is no such method any more: {RETIRED_METHODS[algorithm]}"
+            )
+        try:
+            find_method(algorithm)
+        except ConfigError as error:
+            raise ConfigError(f"[methods.{name}] is read by nothing: {error}") from error
