@@ -132,7 +132,7 @@ def test_the_readmes_python_is_the_doctest():
     import spry
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    block = "".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
     calls = set(re.findall(r"spry\.[\w.]+|task\.\w+|round\.(?:number|score|weights)", block))
     assert calls <= set(re.findall(r"spry\.[\w.]+|task\.\w+|round\.\w+", spry.__doc__)), calls
 
