@@ -233,3 +233,11 @@ def test_parquet_of_a_data_set_keeps_the_names_of_its_classes(tmp_path):
         out
     )
     assert list(read_table(write(tmp_path, "a", out.getvalue())).column("label")) == ["good", "bad", -1]
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_pickled_frame_is_told_what_it_is(protocol, tmp_path):
+    path = tmp_path / "frame.pkl"
+    pd.DataFrame({"text": ["a"], "label": ["b"]}).to_pickle(path, protocol=protocol)
+    with pytest.raises(DataError, match="is a pickle. Write the table to Parquet or CSV"):
+        read_table(path)

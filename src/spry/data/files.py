@@ -44,6 +44,7 @@ _FOREIGN = {
     b"%PDF": "a PDF document. Write its texts to CSV or JSON Lines",
     b"\x93NUMPY": "an array of NumPy. Write texts and labels to CSV or JSON Lines",
     b"\x80\x04": "a pickle. Write the table to Parquet or CSV",
+    b"\x80\x05": "a pickle. Write the table to Parquet or CSV",
 }
 _HUB_NAME = re.compile(r"(?![.~/])[\w.-]+(/[\w.-]+)?")
 _OTHER_ENDINGS = (
