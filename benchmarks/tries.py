@@ -34,7 +34,8 @@ SCRIPTS = {
 import pathlib, re, sys
 folder, text = sys.argv[1:]
 card = pathlib.Path(folder, "README.md").read_text()
-code = re.search(r"```python\\n(.*?)```", card, re.DOTALL)[1].replace("path/to/this/folder", folder).replace("a text", text)
+code = re.search(r"```python\\n(.*?)```", card, re.DOTALL)[1]
+code = code.replace("path/to/this/folder", folder).replace("a text", text)
 print(code)
 *before, last = code.strip().splitlines()
 exec("\\n".join([*before, f"print({last})"]))

@@ -239,5 +239,5 @@ def test_parquet_of_a_data_set_keeps_the_names_of_its_classes(tmp_path):
 def test_a_pickled_frame_is_told_what_it_is(protocol, tmp_path):
     path = tmp_path / "frame.pkl"
     pd.DataFrame({"text": ["a"], "label": ["b"]}).to_pickle(path, protocol=protocol)
-    with pytest.raises(DataError, match="is a pickle. Write the table to Parquet or CSV"):
+    with pytest.raises(DataError, match=r"is a pickle\. Write the table to Parquet or CSV"):
         read_table(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +19,11 @@ from spry.core.errors import CheckpointError, ConfigError, DataError, ModelError
 from spry.experiment import build as build_module
 from spry.experiment import checkpoint, log
 from spry.experiment.build import build, check_settings
-from spry.experiment.config import Config, read_config
-from spry.experiment.folder import META, SUMMARY, is_finished, matches
+from spry.experiment.config import read_config
+from spry.experiment.folder import SUMMARY, is_finished, matches
 from spry.experiment.run import Started, resume, run
 from spry.federated.ema import delivered
 from spry.federated.methods import METHODS
-from spry.report.read import read_run
 from spry.tasks.classification import ClassificationTask
 
 
@@ -255,87 +253,6 @@ def test_settings_of_every_method_can_be_checked_without_a_model(name, config):
     check_settings(config.for_method(name, 0))
 
 
-@pytest.fixture
-def own(config, tiny_model, tiny_csv, tmp_path):
-    """The configuration with a model and data that a test may change, and a run of it that was stopped."""
-    shutil.copytree(tiny_model, tmp_path / "model")
-    shutil.copy(tiny_csv, tmp_path / "data.csv")
-    named = {"model.name": str(tmp_path / "model"), "data.name": str(tmp_path / "data.csv")}
-    config = config.with_settings(named)
-    going = run(config, tmp_path / "run")
-    next(going), next(going)
-    going.close()
-    return config
-
-
-@pytest.mark.parametrize(
-    ("name", "old", "new", "says"),
-    [
-        ("data.csv", b"bad", b"sad", r"other data: .*data\.csv was [0-9a-f]{12}, is [0-9a-f]{12}\. "),
-        ("model/config.json", b'"gelu"', b'"relu"', r"another base model: config\.json was"),
-        ("model/tokenizer.json", b'"good"', b'"food"', r"another base model: tokenizer\.json was"),
-    ],
-)
-def test_a_run_goes_on_with_the_model_and_data_that_it_began_with(name, old, new, says, own, tmp_path):
-    file = tmp_path / name
-    before = file.read_bytes()
-    assert old in before
-    file.write_bytes(before.replace(old, new))
-    assert not matches(own, tmp_path / "run")
-    with pytest.raises(CheckpointError, match=says):
-        next(resume(tmp_path / "run"))
-    file.write_bytes(before)
-    assert matches(own, tmp_path / "run")
-    assert next(resume(tmp_path / "run")).notes == []
-
-
-def test_a_data_file_that_was_only_written_otherwise_is_the_same_data(own, tmp_path):
-    file = tmp_path / "data.csv"
-    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
-    assert next(resume(tmp_path / "run")).resumed_at == 1
-
-
-def test_the_first_start_is_kept_and_resumptions_are_noted(own, tmp_path):
-    meta = tmp_path / "run" / META
-    first = json.loads(meta.read_text())
-    assert first["resumptions"] == []
-    first["versions"]["torch"] = "1.0"
-    meta.write_text(json.dumps(first))
-    started = next(resume(tmp_path / "run"))
-    (note,) = started.notes
-    assert f"torch was 1.0, is {torch.__version__}" in note
-    second = json.loads(meta.read_text())
-    (noted,) = second.pop("resumptions")
-    assert noted["versions"]["torch"] == torch.__version__
-    assert second == {name: value for name, value in first.items() if name != "resumptions"}
-
-
-def test_a_run_of_an_older_spry_without_fingerprints_goes_on(own, tmp_path):
-    meta = tmp_path / "run" / META
-    old = json.loads(meta.read_text())
-    del old["fingerprints"], old["resumptions"]
-    meta.write_text(json.dumps(old))
-    assert next(resume(tmp_path / "run")).resumed_at == 1
-    assert json.loads(meta.read_text())["fingerprints"].keys() == {"model", "start", "data", "files"}
-
-
-def test_a_run_of_an_older_spry_without_a_base_goes_on(config, tmp_path):
-    """It rests on nothing: what it leaves out was unset, and is not what the recipe of today says."""
-    folder = tmp_path / "run"
-    plain = Config().with_settings({**config.flat(), "client.lr": None, "peft.rank": 1})
-    short = plain.with_settings({"schedule.rounds": 2})
-    list(run(short, folder))
-    lines = (folder / "config.toml").read_text().splitlines(keepends=True)
-    old = [line for line in lines if not line.startswith("base") and '"none"' not in line]
-    assert len(lines) - len(old) > 5
-    (folder / "config.toml").write_text("".join(old))
-    assert matches(short, folder) and is_finished(short, folder)
-    assert read_run(folder).config == read_run(folder).config | {"peft.rank": 1}
-    list(run(plain, folder, resume=True))
-    list(run(plain, tmp_path / "whole"))
-    assert equal(weights(folder), weights(tmp_path / "whole"))
-
-
 def test_one_nan_client_is_dropped_and_reported(config, tmp_path, monkeypatch):
     poison(monkeypatch, every=False)
     _, *rounds = run(config, tmp_path / "run")
@@ -392,56 +309,3 @@ def test_compare_resumes_and_writes_rows(config, tmp_path):
     rows = json.loads((tmp_path / "comparison.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["spry", "fedavg"]
     assert rows[0]["seeds"] == [0, 1]
-
-
-def test_a_validation_part_is_evaluated_beside_the_test_part(config, tmp_path):
-    list(run(config.with_settings({"data.validation": 0.1}), tmp_path / "run"))
-    known = [
-        (
-            entry["validation_accuracy"] is not None,
-            entry["validation_loss"] is not None,
-            entry["test_loss"] is not None,
-        )
-        for entry in log.read_rounds(tmp_path / "run")
-    ]
-    assert known == [(even, even, even) for even in (False, True, False, True)]
-    summary = json.loads((tmp_path / "run" / SUMMARY).read_text())
-    assert 0 <= summary["validation_accuracy"] <= 1
-    plain, more = build(config).clients, build(config.with_settings({"data.validation": 0.1})).clients
-    assert [b["labels"].tolist() for b in plain.test] == [b["labels"].tolist() for b in more.test]
-    assert len(more.clients[0].data) < len(plain.clients[0].data)
-
-
-def test_the_start_is_evaluated_too_and_stands_in_the_first_line(config, tmp_path):
-    _, first, *others = run(config, tmp_path / "run")
-    experiment = build(config)
-    start = experiment.task.evaluate(experiment.task.init(), experiment.clients.test)
-    assert first.start == {"test": start}
-    assert all(record.start == {} for record in others)
-    told, *rest = log.read_rounds(tmp_path / "run")
-    assert told["start"] == {"test_accuracy": start.accuracy, "test_loss": start.loss}
-    assert all("start" not in entry for entry in rest)
-    _, plain, *_ = run(config.with_settings({"schedule.evaluate_start": False}), tmp_path / "plain")
-    assert plain.start == {}
-    assert equal(weights(tmp_path / "plain"), weights(tmp_path / "run"))
-
-
-def test_runs_that_begin_alike_evaluate_the_start_once(config, tmp_path, monkeypatch):
-    seen = []
-    real = ClassificationTask.evaluate
-    monkeypatch.setattr(
-        ClassificationTask, "evaluate", lambda self, w, batches: seen.append(len(w)) or real(self, w, batches)
-    )
-    once = config.with_settings({
-        "schedule.rounds": 1,
-        "schedule.evaluate_every": 2,
-        "data.held_out": 0.0,
-        "seed": 7,
-    })
-    changes = {"a": {}, "b": {"method.name": "fedavg"}, "c": {"seed": 8}, "d": {"model.max_length": 4}}
-    counts = []
-    for name, changed in changes.items():
-        seen.clear()
-        list(run(once.with_settings(changed), tmp_path / name))
-        counts.append(len(seen))
-    assert counts[0] == counts[2] == counts[3] == counts[1] + 2  # the test part, and that for validation
