@@ -100,3 +100,17 @@ def test_missing_and_broken_files(tmp_path):
 
 def test_every_setting_has_a_place_in_the_flat_list():
     assert {"seed", "client.lr", "schedule.rounds", "data.alpha"} <= set(Config().flat())
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("lr", r"'lr'\. Did you mean 'client\.lr' or 'server\.lr'\? See them all: spry settings$"),
+        ("client.lrr", r"'client\.lrr'\. Did you mean 'client\.lr'\? See them all: spry settings$"),
+        ("model.rank", r"'model\.rank'\. Did you mean 'peft\.rank'\?"),
+        ("zzz", r"'zzz'\. See them all: spry settings$"),
+    ],
+)
+def test_an_unknown_setting_names_what_was_probably_meant(key, told):
+    with pytest.raises(ConfigError, match=told):
+        Config().with_settings({key: 1})

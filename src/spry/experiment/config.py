@@ -228,9 +228,9 @@ def _place(tree: dict[str, Any], key: str, value: Any) -> None:
     for part in path:
         node = node.setdefault(part, {}) if free else node.get(part)
         if not isinstance(node, dict):
-            raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}")
+            raise mistakes.unknown_setting(key, _keys())
     if not free and last not in node:
-        raise ConfigError(f"there is no setting {key!r}. {nearest(key, _keys())}")
+        raise mistakes.unknown_setting(key, _keys())
     if value == {} and key in {*TABLES, "methods"}:
         return  # a table of a file without a line
     node[last] = None if value == UNSAID and not free and may_be_unset(annotation_of(Config, key)) else value

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
 from pydantic import ValidationError
 
+from spry.core.errors import ConfigError, nearest
 from spry.core.wording import told
 from spry.experiment.values import UNSAID
 
@@ -27,6 +28,18 @@ def describe_mistake(error: ValidationError) -> str:
         return why
     key = ".".join(part for part in place if isinstance(part, str))  # without numbers of a list's items
     return f"setting {key} is {_shown(first.get('input'))}: {why}.{_spelling(key, first)}"
+
+
+def unknown_setting(key: str, known: Iterable[str]) -> ConfigError:
+    """Name the settings that were probably meant: those of this name in other tables, or else the nearest."""
+    names = list(known)
+    table, _, name = key.rpartition(".")
+    tables = {"", *(one.rpartition(".")[0] for one in names)}
+    alike = [one for one in names if one.rpartition(".")[2] == name] if table in tables else []
+    near = nearest(key, names).partition(" Known")[0]
+    meant = f"Did you mean {' or '.join(map(repr, alike))}? " if alike else f"{near} "
+    hint = meant if meant.startswith("Did you mean") else ""
+    return ConfigError(f"there is no setting {key!r}. {hint}See them all: spry settings")
 
 
 def in_a_file(value: Any) -> str:

@@ -10,8 +10,8 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic.fields import FieldInfo
 
-from spry.core.errors import ConfigError, nearest
 from spry.experiment.config import TABLES, Config, load_config, read_config
+from spry.experiment.mistakes import unknown_setting
 from spry.experiment.recipe import DEFAULT_BASE, Base, describes_data
 from spry.experiment.retired import for_all, refuse_retired
 from spry.experiment.values import UNSAID, may_be_unset
@@ -93,7 +93,7 @@ def find_settings(key: str) -> list[Setting]:
         if matches:
             return matches
     names = [*dict.fromkeys(one.key for one in known), *TABLES]
-    raise ConfigError(f"there is no setting {key!r}. {nearest(wanted, names)} See them all: spry settings")
+    raise unknown_setting(key, names)
 
 
 def recipe_values(setting: Setting, base: Base) -> dict[str, Any]:
