@@ -29,6 +29,8 @@ TABLE, RESULTS, PAGE = HERE / "tries.toml", HERE / "results" / "tries.json", Pat
 FEW = "--set schedule.rounds=2 --set schedule.evaluate_every=2 --set schedule.personalized=false"
 SHOWN = 14
 """Last lines of a try's output that are kept."""
+NOISE = re.compile(r"^\s*$|\d%\||FutureWarning|^  warnings\.warn")
+"""Empty lines, and what other libraries print of their own: bars and warnings of their coming renames."""
 SCRIPTS = {
     "card.py": """
 import pathlib, re, sys
@@ -60,7 +62,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument(
-        "--only", default="", help="Only tries whose text has this in it; nothing is written."
+        "--only", default="", help="Only tries whose text has this in it; the others' results stay."
     )
     arguments = parser.parse_args()
     tries = tomllib.loads(TABLE.read_text(encoding="utf-8"))["try"]
@@ -70,9 +72,11 @@ def main() -> None:
         for name, text in SCRIPTS.items():
             (folder / name).write_text(text.lstrip(), encoding="utf-8")
         found = [_tried(each, folder) for each in tries if arguments.only in each["what"]]
-    if not arguments.only:
-        write_json(RESULTS, {"provenance": provenance(), "tries": found})
-        PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["tries"] if arguments.only else []
+    known = {each["what"]: each for each in (*kept, *found)}
+    results = [known[each["what"]] for each in tries if each["what"] in known]
+    write_json(RESULTS, {"provenance": provenance(), "tries": results})
+    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
 
 
 def _tried(each: dict[str, str], folder: Path) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def _tried(each: dict[str, str], folder: Path) -> dict[str, Any]:
         ["bash", "-c", each["run"]], cwd=folder, env=environment, text=True, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    lines = [_portable(line, folder) for line in done.stdout.splitlines() if line.strip()]
+    lines = [_portable(line, folder) for line in done.stdout.splitlines() if not NOISE.search(line)]
     print("\n".join(lines), flush=True)
     return {
         "what": each["what"],

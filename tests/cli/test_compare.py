@@ -154,3 +154,12 @@ def test_report_of_no_run(spry):
     result = spry("report", "nowhere")
     assert result.code == 2
     assert result.err.startswith("Error: nowhere is no folder.")
+
+
+def test_without_a_configuration_the_quickstart_is_compared(spry, tiny_csv, tiny_model):
+    data = ["--set", f"data.name={tiny_csv}", "--set", f"model.name={tiny_model}"]
+    result = spry(
+        "compare", "--methods", "head_only", "--seeds", "0", *data, "--set", "schedule.rounds=1", "--json"
+    )
+    assert result.code == 0, result.err
+    assert "recipe quickstart, but schedule.rounds = 1 (16)" in result.err

@@ -60,6 +60,8 @@ def test_methods_are_not_retired(path):
 
 @by_page
 def test_commands_are_taken(path):
+    if path.stem == "tries":
+        pytest.skip("its commands were run, and some are wrong on purpose")
     load_plugins()
     known = typer.main.get_command(app).commands
     text = page(path).replace("\\\n", " ")

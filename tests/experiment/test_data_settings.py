@@ -8,7 +8,7 @@ import pytest
 
 from spry.cli.progress import opening
 from spry.core.errors import ConfigError, DataError, ModelError
-from spry.experiment.build import build
+from spry.experiment.build import _usual_clients, build
 from spry.experiment.config import Config, read_config
 from spry.experiment.folder import META, SUMMARY
 from spry.experiment.run import run
@@ -136,3 +136,8 @@ def test_settings_of_another_partition_are_in_vain(settings, vain):
 def test_a_partition_by_column_needs_its_column(config):
     with pytest.raises(ConfigError, match=r"data.column is unset. Name the column"):
         build(config.with_settings({"data.partition": "column"}))
+
+
+@pytest.mark.parametrize(("examples", "clients"), [(20_000, 100), (799, 99), (48, 6), (3, 1)])
+def test_clients_that_nobody_numbered_have_about_a_batch_of_examples_each(examples, clients):
+    assert _usual_clients(examples, 8) == clients

@@ -20,7 +20,7 @@ SEEDS = 3
 
 
 def compare_command(
-    source: ConfigArgument,
+    source: ConfigArgument = None,
     methods: Annotated[str, typer.Option(metavar="A,B,C", help="Which methods; see spry methods.")] = (
         "head_only,spry,fedavg"
     ),
@@ -71,9 +71,10 @@ def compare_command(
     from spry.experiment.config import read_config
     from spry.experiment.departures import comparison_lines
     from spry.experiment.folder import CONFIG
+    from spry.experiment.recipe import DEFAULT_BASE
 
     _refuse_wall_time(budget_seconds)
-    wanted = read_config(source, settings or ())
+    wanted = read_config(source or DEFAULT_BASE, settings or ())
     names = _names(methods, wanted)
     if backprop:
         wanted, names = _with_baseline(wanted, names)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from spry.experiment.config import Config
 
 ConfigArgument = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A TOML file, or a preset such as quickstart.")
+    str | None, typer.Argument(metavar="CONFIG", help="A TOML file or a preset. Default: quickstart.")
 ]
 SettingsOption = Annotated[
     list[str] | None,
@@ -28,9 +28,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as on
 
 
 def run_command(
-    source: Annotated[
-        str | None, typer.Argument(metavar="CONFIG", help="A TOML file or a preset. Default: quickstart.")
-    ] = None,
+    source: ConfigArgument = None,
     settings: SettingsOption = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. Default: one in runs/.")] = None,
     resume: Annotated[

@@ -39,8 +39,8 @@ from spry.tasks.classification import ClassificationTask
 
 SIMULATED = ("rounds", "evaluate_every", "personalized")
 """Settings of the schedule that ``simulate`` takes as they are."""
-USUALLY_ASKED = 10
-"""Clients that are asked in a round where nothing is said and there are as many."""
+USUALLY_ASKED, USUAL_CLIENTS = 10, 100
+"""Clients that are asked in a round, and that there are, where nothing is said and the data suffices."""
 ANY_UNITS = (Unit(name="layer", names=("weight",)), Unit(name="head", names=("head",), head=True, exact=True))
 """Stand for a model's units while there is no model yet."""
 DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "slopes": by_slopes}
@@ -191,7 +191,7 @@ def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:
     data, client = config.data, config.client
     splits = splits if config.schedule.test else replace(splits, test=None)
     dealt = LabelledText(splits=splits).partition(
-        clients=data.clients,
+        clients=data.clients or _usual_clients(len(splits.train), client.batch_size),
         alpha=data.alpha if data.partition == "dirichlet" else None,
         key=key,
         held_out=data.held_out,
@@ -200,6 +200,11 @@ def _dealt(config: Config, splits: Splits, key: Key) -> ClientData:
         steps=client.steps,
     )
     return replace(dealt, dealt_by=f"by column {data.column!r}") if data.partition == "column" else dealt
+
+
+def _usual_clients(examples: int, batch_size: int) -> int:
+    """As many clients as ``USUAL_CLIENTS``, or fewer where that would leave less than a batch of examples each."""
+    return max(1, min(USUAL_CLIENTS, examples // batch_size))
 
 
 def _clients_per_round(config: Config, trainable: Sequence[int], key: Key) -> int:

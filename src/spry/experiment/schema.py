@@ -100,7 +100,12 @@ class DataSettings(Settings):
     column: str | None = Field(
         default=None, description="The column of natural client ids, for partition = column."
     )
-    clients: int = Field(default=100, ge=1, description="How many there are; a column has its own.")
+    clients: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many there are; if unset 100, or fewer so that each has about a batch of examples; a column "
+        "has its own.",
+    )
     held_out: float = Field(
         default=0.2, ge=0, lt=1, description="Share of each client's examples kept for evaluation."
     )
