@@ -119,7 +119,7 @@ def page(found: dict[str, Any]) -> str:
         "the same try at commit 2e7a0ee.",
         f"Runs of two rounds show their course, not accuracy. Commit {where['commit']}, {where['date'][:10]}, torch "
         f"{where['versions']['torch']}.",
-        "The last lines of each output are shown.",
+        "`$FEW`, which makes them so short, is left out of the commands. The last lines of each output are shown.",
         "",
     ]
     for each in found["tries"]:

@@ -14,7 +14,7 @@ In one call:
 
 Round by round, from parts that can be exchanged:
 
->>> data = spry.load_dataset("tweets").partition(clients=100, alpha=1.0, key=spry.Key(0), steps=1)
+>>> data = spry.load_dataset(good + bad).partition(clients=10, alpha=1.0, key=spry.Key(0), steps=1)
 >>> adapter = peft.LoraConfig(r=16, lora_alpha=4)
 >>> task = spry.ClassificationTask("minilm", labels=data.labels, adapter=adapter, exact="last_block")
 >>> algorithm = spry.methods.spry(task.units, client=spry.optim.adamw(1e-2))

@@ -83,7 +83,6 @@ def find_settings(key: str) -> list[Setting]:
         ConfigError: If there is none; it names the nearest, or says what became of it.
     """
     wanted = for_all(key.strip("[]"))
-    refuse_retired(wanted)
     known = list_settings()
     for matches in (
         [one for one in known if one.key == wanted],
@@ -92,6 +91,7 @@ def find_settings(key: str) -> list[Setting]:
     ):
         if matches:
             return matches
+    refuse_retired(wanted)  # after what plugins still have under an old name
     names = [*dict.fromkeys(one.key for one in known), *TABLES]
     raise unknown_setting(key, names)
 
