@@ -9,11 +9,11 @@ METER := tests/measure/test_meter.py src/spry/measure/meter.py
 .PHONY: demo test test-all check check-all lint types contracts ceilings benchmarks clean
 
 demo: $(INSTALLED)
-	@echo "Four methods fine-tune MiniLM on tweets over 100 clients: about 4 minutes on 2 idle cores."
+	@echo "Four methods fine-tune MiniLM on tweets over 100 clients: about 6 minutes on 2 idle cores."
 	$(BIN)/spry compare quickstart --methods head_only,head_only_block,spry,fedavg --seeds 0 --out runs/demo
 
 test: $(INSTALLED)
-	@echo "The test suite takes about 10 minutes on 2 idle cores."
+	@echo "The test suite takes about 8 minutes on 2 idle cores."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(addprefix --ignore=,$(METER)) -m "not slow"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(METER)
 

@@ -37,12 +37,12 @@ def demo(result: dict[str, Any]) -> str:
             percent(row["score_mean"]),
             percent(row["personalized_score_mean"]),
             f"{row['peak_bytes_above_model'] / MIB:.0f} MiB",
-            f"{row['seconds_per_round']:.1f} s",
+            f"{row['operations_per_client_round'] / 1e9:.0f} GFLOP",
             f"{row['bytes_up_per_client_round'] / 1024:.1f} KiB",
         ]
         for row in result["rows"]
     ]
-    heads = ["", "test accuracy", "personalized", "peak above the model", "a round", "upload per client"]
+    heads = ["", "test accuracy", "personalized", "peak above the model", "operations of a client and round", "upload per client"]
     note = (
         "One seed and 1,000 test tweets, so that accuracies err by 1.5 points and the last three rows are level; "
         "step sizes are the preset's. Personalized: on each client's own held-out tweets, after its local steps, which "
