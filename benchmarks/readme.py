@@ -42,7 +42,14 @@ def demo(result: dict[str, Any]) -> str:
         ]
         for row in result["rows"]
     ]
-    heads = ["", "test accuracy", "personalized", "peak above the model", "operations of a client and round", "upload per client"]
+    heads = [
+        "",
+        "test accuracy",
+        "personalized",
+        "peak above the model",
+        "operations a round",
+        "upload per client",
+    ]
     note = (
         "One seed and 1,000 test tweets, so that accuracies err by 1.5 points and the last three rows are level; "
         "step sizes are the preset's. Personalized: on each client's own held-out tweets, after its local steps, which "
