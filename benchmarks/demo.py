@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 
 from spry.compare.compare import COMPARISON
@@ -24,7 +26,7 @@ LABELS = {
 
 
 def main() -> None:
-    """Copy the comparison with its provenance, and the figure of accuracy against rounds."""
+    """Copy the comparison with its provenance and how long it took, and its figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,12 +35,14 @@ def main() -> None:
     rows = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))["rows"]
     first = folder / f"{rows[0]['method']}-s{rows[0]['seeds'][0]}" / "meta.json"
     meta = json.loads(first.read_text(encoding="utf-8"))
+    written = datetime.fromtimestamp((folder / COMPARISON).stat().st_mtime, UTC)
     RESULTS.mkdir(parents=True, exist_ok=True)
     PICTURES.mkdir(parents=True, exist_ok=True)
     write_json(
         RESULTS / "demo.json",
         {
             "provenance": {key: meta[key] for key in PROVENANCE},
+            "minutes": ceil((written - datetime.fromisoformat(meta["date"])).total_seconds() / 60),
             "rows": [{"label": LABELS.get(row["method"], row["method"]), **row} for row in rows],
         },
     )

@@ -27,7 +27,7 @@ from spry.experiment.provenance import provenance
 HERE = Path(__file__).parent
 TABLE, RESULTS, PAGE = HERE / "tries.toml", HERE / "results" / "tries.json", Path("docs/results/tries.md")
 FEW = "--set schedule.rounds=2 --set schedule.evaluate_every=2 --set schedule.personalized=false"
-SHOWN = 14
+SHOWN = 40
 """Last lines of a try's output that are kept."""
 NOISE = re.compile(r"^\s*$|\d%\||FutureWarning|^  warnings\.warn")
 """Empty lines, and what other libraries print of their own: bars and warnings of their coming renames."""

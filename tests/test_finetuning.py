@@ -125,6 +125,11 @@ def test_the_recipe_counts_unless_something_is_said(asked, frame, tmp_path):
         ({"text": "body"}, DataError, "there is no column 'body'"),
         ({"settings": {"client.lrr": 1}}, ConfigError, "client.lr"),
         ({"settings": {"client.lr": "fast"}}, ConfigError, "client.lr"),
+        (
+            {"settings": {**FEW, "schedule.rounds": 3}},
+            ConfigError,
+            r"schedule\.rounds: given as an argument and",
+        ),
         ({"recipe": "quikstart"}, ConfigError, "quickstart"),
         ({"model": torch.nn.Linear(2, 2)}, ModelError, "no Hugging Face sequence classifier"),
     ],

@@ -12,6 +12,7 @@ from torch import nn
 
 from spry.cli.folders import run_folder
 from spry.cli.progress import Watch
+from spry.core.errors import ConfigError
 from spry.experiment.config import load_config
 from spry.experiment.given import Given
 from spry.experiment.log import read_rounds
@@ -74,7 +75,8 @@ def finetune(
         ``adapter`` can be loaded without Spry.
 
     Raises:
-        SpryError: If the model, the data or a setting cannot be used; the message says what to do.
+        ConfigError: If a setting is given twice, or cannot be used.
+        SpryError: If the model or the data cannot be used; the message says what to do.
     """
     model, tokenizer, dataset, test = map(_as_text, (model, tokenizer, dataset, test))
     if isinstance(tokenizer, str):
@@ -90,8 +92,10 @@ def finetune(
         "seed": seed,
         **_dealing(clients),
     }
-    said = {key: value for key, value in asked.items() if value is not None}
-    config = load_config(recipe, {**said, **(settings or {})})
+    said, more = {key: value for key, value in asked.items() if value is not None}, dict(settings or {})
+    if twice := sorted(said.keys() & more.keys()):
+        raise ConfigError(f"{', '.join(twice)}: given as an argument and in settings. Give it once.")
+    config = load_config(recipe, said | more)
     place = Path(folder) if folder is not None else run_folder(config, new=bool(given.names))
     running = run(config, place, resume=resume or folder is None, given=given)
     finished = _watched(running, config.method.name) if progress else _end_of(running)

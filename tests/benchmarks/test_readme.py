@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,9 @@ def test_what_is_said_of_the_default_recipe_follows_from_its_accuracies(readme):
     }
     assert "60.0 ± 1.0 against 60.0 ± 1.0 after 16 rounds" in readme.today(found)
     assert "| 60.0 ± 1.0 | +0.0 ± 14.1 | 70.0 ± 1.0 | +10.0 ± 0.0 |" in readme.recipes(found)
+
+
+@pytest.mark.parametrize("page", ["README.md", "Makefile"])
+def test_how_long_the_demo_takes_is_what_it_took(page):
+    took = json.loads((FOLDER / "results" / "demo.json").read_text(encoding="utf-8"))["minutes"]
+    assert f"about {took} minutes on 2" in (FOLDER.parent / page).read_text(encoding="utf-8")

@@ -26,3 +26,10 @@ def test_the_results_are_of_the_tries_in_the_table():
 @pytest.mark.parametrize("tried", FOUND["tries"], ids=lambda tried: tried["what"])
 def test_no_try_ends_in_a_trace(tried):
     assert not any("Traceback" in line for line in tried["output"])
+
+
+def test_the_page_on_data_shows_what_a_try_printed():
+    text = (ROOT / "docs/howto/own_data.md").read_text(encoding="utf-8")
+    shown = text.partition("```text\n")[2].partition("```")[0].splitlines()
+    (tried,) = (each for each in FOUND["tries"] if each["what"] == "settings without effect")
+    assert len(shown) == 5 and set(shown) <= set(tried["output"])

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from spry.core.errors import DataError, first_line, nearest
-from spry.core.reach import PATIENCE, why_unreachable
 from spry.data.arrow import named_classes, of_arrow
 from spry.data.cells import is_missing
+from spry.data.reach import PATIENCE, why_unreachable
 from spry.data.table import Columns, Table
 
 TEST_PARTS = ("test", "validation", "validation_matched")

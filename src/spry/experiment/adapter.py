@@ -10,8 +10,8 @@ from spry.core.errors import ModelError, nearest
 from spry.data.builtin import BUILTINS
 from spry.data.table import Columns
 from spry.experiment.config import Config
-from spry.experiment.folder import ADAPTER, CONFIG
-from spry.tasks.adapter_folder import PEFT_CONFIG, add_facts
+from spry.experiment.folder import CONFIG
+from spry.tasks.adapter_folder import ADAPTER, PEFT_CONFIG, adapter_within, add_facts
 from spry.tasks.adapter_info import read_info
 from spry.tasks.score import Score
 
@@ -63,7 +63,7 @@ def find_adapter_folder(given: Path) -> Path:
     Raises:
         ModelError: If there is none; it says what is there instead.
     """
-    found = next((folder for folder in (given / ADAPTER, given) if (folder / PEFT_CONFIG).is_file()), None)
+    found = adapter_within(given)
     if found is not None:
         return found
     if not given.is_dir():

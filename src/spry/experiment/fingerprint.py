@@ -10,6 +10,7 @@ from torch import nn
 from spry.experiment.config import Config
 from spry.models.hashes import folder_of, hash_files, hash_weights, weight_files
 from spry.models.sources import find_source
+from spry.tasks.adapter_folder import adapter_within
 
 BESIDE = ("config.json", "*token*", "vocab*", "merges.txt", "*.model")
 """What else decides a model's outputs: its shape and its tokenizer."""
@@ -46,11 +47,8 @@ def start_files(config: Config) -> dict[str, str]:
     """Hash the weights of the adapter that training begins with; none if there is none."""
     if config.start is None:
         return {}
-    given = Path(config.start).expanduser()
-    found = next(
-        (f for f in (given / "adapter" / ADAPTER_WEIGHTS, given / ADAPTER_WEIGHTS) if f.is_file()), None
-    )
-    return {} if found is None else hash_files({ADAPTER_WEIGHTS: found})
+    found = adapter_within(Path(config.start).expanduser())
+    return {} if found is None else hash_files({ADAPTER_WEIGHTS: found / ADAPTER_WEIGHTS})
 
 
 def changes(old: Fingerprint, new: Fingerprint) -> list[str]:

@@ -15,7 +15,7 @@ from spry.experiment.checkpoint import has_checkpoint
 from spry.experiment.config import BESIDE_RECORD, RECORD, Config, read_record
 from spry.experiment.provenance import provenance, versions
 
-CONFIG, META, SUMMARY, ADAPTER = RECORD, BESIDE_RECORD, "summary.json", "adapter"
+CONFIG, META, SUMMARY = RECORD, BESIDE_RECORD, "summary.json"
 ROUNDS = "schedule.rounds"
 LOOSE = {
     ROUNDS,

@@ -16,7 +16,6 @@ from spry.experiment.build import Experiment, build
 from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, read_kept, write_checkpoint
 from spry.experiment.config import Config, read_record
 from spry.experiment.folder import (
-    ADAPTER,
     CONFIG,
     SUMMARY,
     Fingerprints,
@@ -33,6 +32,7 @@ from spry.experiment.summary import RunFacts, summarize
 from spry.federated.algorithm import ServerState
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
+from spry.tasks.adapter_folder import ADAPTER
 from spry.tasks.classification import ClassificationTask
 
 

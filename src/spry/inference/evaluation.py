@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from spry.data.dataset import Dataset
 from spry.inference.predictor import Predictor, Progress
@@ -51,8 +53,7 @@ def evaluate(
     assert dataset.label_names == predictor.info.labels
     logits = predictor.logits(dataset.texts, batch_size=batch_size, progress=progress)
     labels = np.asarray(dataset.labels, dtype=np.int64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    losses = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="none").numpy()
     return LabelledScores(
         labels=predictor.info.labels,
         metrics=classified(losses, labels, logits),

@@ -3,7 +3,7 @@
 The counts are of matrix products, attention and convolutions, a multiplication and an addition as two; what is
 elementwise is left out. A formula gives an operation's count from the shapes of its arguments. torch's own are used,
 and here stand those that it lacks. torch's ``FlopCounterMode`` is not used itself: it hooks into the modules of all
-threads, for counts by module that nobody asks for here, and takes three times as long.
+threads, for counts by module that nobody asks for here, and takes longer.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from spry.core.errors import ModelError, first_line
-from spry.core.reach import PATIENCE, why_unreachable
+from spry.data.reach import PATIENCE, why_unreachable
 from spry.models.labels import checkpoint_labels, order_labels
 from spry.models.refusal import refused_as
 from spry.models.sources import Source, find_source

@@ -17,9 +17,9 @@ from spry.wire.messages import Order
 class Work:
     """Counts operations, step by step; steps of one kind take equally many, and only the first of them is counted.
 
-    Counting makes a step some 15 to 25 % slower on a small model, so a run does not count them all. A kind is the names
-    of the trained weights, the number of directions and the shapes of the batch; a batch that is no mapping is always
-    counted. So the numbers of a run that was stopped and resumed are those of one that was not.
+    Counting makes a step slower, so a run does not count them all. A kind is the names of the trained weights, the
+    number of directions and the shapes of the batch; a batch that is no mapping is always counted. So the numbers of a
+    run that was stopped and resumed are those of one that was not.
     """
 
     known: dict[Hashable, int] = field(default_factory=dict)

@@ -14,7 +14,13 @@ from spry.models.load import Backbone
 from spry.tasks.adapter_info import AdapterInfo, read_info
 from spry.tasks.card import write_card
 
-CARD, PEFT_CONFIG = "README.md", "adapter_config.json"
+ADAPTER, CARD, PEFT_CONFIG = "adapter", "README.md", "adapter_config.json"
+"""The adapter's folder in a run folder, and files in it."""
+
+
+def adapter_within(given: Path) -> Path | None:
+    """Find the adapter's folder: that of a run folder, or the folder itself; None if neither is one."""
+    return next((folder for folder in (given / ADAPTER, given) if (folder / PEFT_CONFIG).is_file()), None)
 
 
 def complete_folder(

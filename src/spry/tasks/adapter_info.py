@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spry.core.errors import ModelError
+from spry.core.wording import told
 from spry.models.base import BaseRecord
 
 INFO = "spry.json"
@@ -66,10 +67,11 @@ def read_info(folder: Path) -> AdapterInfo:
     try:
         info = AdapterInfo.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        errors = error.errors()
+        place = errors[0]["loc"]
+        where = ".".join(map(str, place)) or "the file"
         raise ModelError(
-            f"{path} is damaged (at {where}: {first['msg']}). Put the whole file back."
+            f"{path} is damaged (at {where}: {told(errors, len(place))}). Put the whole file back."
         ) from error
     if info.format > FORMAT:
         raise ModelError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spry.models.base import BASE
@@ -11,52 +11,31 @@ from spry.tasks.adapter_info import AdapterInfo
 
 HERE = "path/to/this/folder"
 """What stands for the adapter's folder in the lines of a card."""
+_PIPELINE = f'classify = pipeline("text-classification", model="{HERE}")'
 _SHOWN = 20
 """Classes that are listed by name."""
 
 
 def write_card(info: AdapterInfo) -> str:
-    return "\n".join([
-        "---",
-        *_front_matter(info, library="peft"),
-        "---",
-        "",
-        f"# Text classification into {len(info.labels)} classes",
-        "",
-        f"Adapter (`{info.kind}`) for {_base_name(info)}, fine-tuned with Spry {info.spry} on simulated federated "
-        "clients.",
-        "",
-        "## Use",
-        "",
-        *_use(info),
-        "",
-        *_facts(info),
-    ])
+    what = f"Adapter (`{info.kind}`) for {_base_name(info)}, {_trained(info)}."
+    return _card(info, "peft", what, _use(info))
 
 
 def write_merged_card(info: AdapterInfo) -> str:
     """Write a card for a model that an adapter was merged into."""
-    return "\n".join([
-        "---",
-        *_front_matter(info, library="transformers"),
-        "---",
-        "",
-        f"# Text classification into {len(info.labels)} classes",
-        "",
-        f"{_base_name(info)}, fine-tuned with Spry {info.spry} on simulated federated clients, with the adapter merged "
-        "in.",
-        "",
-        "## Use",
-        "",
-        "```python",
-        "from transformers import pipeline",
-        "",
-        f'classify = pipeline("text-classification", model="{HERE}")',
-        _call(info),
-        "```",
-        "",
-        *_facts(info),
-    ])
+    lines = ["from transformers import pipeline", "", _PIPELINE, _call(info)]
+    what = f"{_base_name(info)}, {_trained(info)}, with the adapter merged in."
+    return _card(info, "transformers", what, ["```python", *lines, "```"])
+
+
+def _card(info: AdapterInfo, library: str, what: str, use: Sequence[str]) -> str:
+    title = f"# Text classification into {len(info.labels)} classes"
+    head = ["---", *_front_matter(info, library=library), "---"]
+    return "\n".join([*head, "", title, "", what, "", "## Use", "", *use, "", *_facts(info)])
+
+
+def _trained(info: AdapterInfo) -> str:
+    return f"fine-tuned with Spry {info.spry} on simulated federated clients"
 
 
 def loading_lines(info: AdapterInfo) -> list[str]:
@@ -66,7 +45,7 @@ def loading_lines(info: AdapterInfo) -> list[str]:
         return [
             "from transformers import pipeline  # peft must be installed, too",
             "",
-            f'classify = pipeline("text-classification", model="{HERE}")',
+            _PIPELINE,
         ]
     place = {"folder": f'f"{{folder}}/{BASE}"', "hub": json.dumps(base.name)}.get(
         base.place, json.dumps(f"path/to/{base.name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from huggingface_hub.errors import HFValidationError
 
-from spry.core.reach import why_unreachable
+from spry.data.reach import why_unreachable
 
 
 def failing(error):
