@@ -63,6 +63,9 @@ def test_the_model_that_comes_back_scores_what_the_history_says(asked, frame, tm
     named = [model.config.id2label[int(number)] for number in found]
     right = sum(label == said for label, said in zip(frame["label"], named, strict=True)) / len(frame)
     assert right == history[-1]["test_accuracy"]
+    trained = weights(folder)
+    for name in (key.removeprefix("weights/") for key in trained if key.startswith("weights/")):
+        assert torch.equal(model.get_parameter(name), trained[f"weights/{name}"]), name
     assert not model.training
     assert json.loads((folder / "adapter" / "spry.json").read_text())["labels"] == ["negative", "positive"]
 

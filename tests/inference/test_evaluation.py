@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from spry.inference.evaluation import LabelledScores, commonest
+from spry.data.dataset import Dataset
+from spry.inference.evaluation import LabelledScores, commonest, evaluate
+from spry.inference.predictor import probabilities
 from spry.tasks.metrics import classified
 
 
@@ -44,3 +49,13 @@ def test_precision_recall_and_f1_are_torchmetrics(classes, seed):
     )
     assert [one.support for one in found.classes] == np.bincount(labels, minlength=classes).tolist()
     assert found.baseline == np.bincount(labels).max() / 200
+
+
+def test_the_loss_is_the_mean_of_minus_the_log_of_the_true_classs_probability():
+    labels, logits = drawn(0, 3, examples=50)
+    dataset = Dataset(name="texts", texts=["a"] * 50, labels=labels.tolist(), label_names=("0", "1", "2"))
+    stand_in: Any = SimpleNamespace(
+        info=SimpleNamespace(labels=dataset.label_names), logits=lambda *_, **__: logits
+    )
+    truths = probabilities(logits)[np.arange(50), labels]
+    assert evaluate(stand_in, dataset).metrics.loss == pytest.approx(-np.log(truths).mean())
