@@ -95,8 +95,8 @@ LIES = {
 }  # fmt: skip
 
 
-def cost(read, data):
-    """Seconds and bytes of refusing."""
+def refusal(read, data):
+    """Seconds and bytes of refusing once."""
     tracemalloc.start()
     begun = time.process_time()
     with pytest.raises(WireError):
@@ -105,6 +105,12 @@ def cost(read, data):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return spent, peak
+
+
+def cost(read, data):
+    """The least of three refusals: a collection of all that other tests left behind may fall into one."""
+    tries = [refusal(read, data) for _ in range(3)]
+    return min(seconds for seconds, _ in tries), min(peak for _, peak in tries)
 
 
 @pytest.mark.parametrize("name", LIES)
