@@ -24,6 +24,7 @@ from torch import Tensor
 
 from spry.core.keys import Key
 from spry.core.params import Params, dot, restrict, tree_map
+from spry.core.units import exact_names
 from spry.data import datasets
 from spry.data.encoded import Encoded
 from spry.estimators.backprop import backprop
@@ -54,7 +55,7 @@ class Setting:
         self.order = Key(1).permutation(len(data.labels), "order")
         self.weights: Params = self.task.init()
         self.units = [unit for unit in self.task.units if not unit.head]
-        self.exact = frozenset(self.task.units[-1].names)
+        self.exact = exact_names(self.task.units)
 
     def mean(
         self,

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.core.units import names_of
+from spry.core.units import exact_names, names_of
 from spry.data.dataset import Dataset
 from spry.estimators.exact import exact_head
 from spry.estimators.projected import SlopeSpec, projected
@@ -75,11 +75,15 @@ def test_the_last_block_has_the_maps_of_the_top_and_of_its_attention(backbone, k
 @pytest.mark.parametrize("how", ["forward_mode", "central_difference", "forward_difference"])
 def test_its_gradient_is_exact_beside_moved_weights(folder, reviews, how, kind):
     task, loss, weights = setting(folder, reviews, Lora(rank=2), micro=2, exact="last_block")
-    *body, head = task.units
-    assert any("lora_A" in n for n in head.names)
-    assert any("lora_B" in n for n in head.names)
-    assert not set(names_of(body)) & set(head.names)
-    spec = SlopeSpec(exact=frozenset(head.names))
+    *body, block, head = task.units
+    assert [unit.group for unit in (block, head)] == ["exact", "head"]
+    assert {unit.group for unit in body} == {"body"}
+    assert any("lora_A" in n for n in block.names)
+    assert any("lora_B" in n for n in block.names)
+    assert not any("lora" in n for n in head.names)
+    every = exact_names(task.units)
+    assert every == {*block.names, *head.names} and not set(names_of(body)) & every
+    spec = SlopeSpec(exact=every)
     estimate = {
         "forward_mode": projected(forward_mode, spec, 2),
         "central_difference": projected(central_difference(1e-4), spec, 2),
@@ -89,7 +93,7 @@ def test_its_gradient_is_exact_beside_moved_weights(folder, reviews, how, kind):
     # central differences take it at both sides; llama's RMS norm computes in float32 whatever the weights are
     close = how != "central_difference" and kind != "llama"
     precision = {"rtol": 1e-7, "atol": 1e-10} if close else {"rtol": 1e-4, "atol": 1e-6}
-    for n in head.names:
+    for n in every:
         torch.testing.assert_close(estimate.gradient[n], exact[n], **precision)
     assert any(estimate.gradient[n].any() for n in names_of(body))
 
@@ -128,7 +132,7 @@ def test_it_takes_no_tape_of_all_positions(folder, monkeypatch):
         task = ClassificationTask(str(folder), labels=2, key=Key(3), adapter=Lora(), exact=exact)
         weights = task.init()
         loss = task.loss(task.encode(dataset, max_length=tokens).batch(range(texts)), Key(0))
-        made = projected(forward_mode, SlopeSpec(exact=frozenset(task.units[-1].names)))
+        made = projected(forward_mode, SlopeSpec(exact=exact_names(task.units)))
         made(loss, weights, Key(1))
         gc.collect()
         return tensor_peak(lambda: made(loss, weights, Key(1)))
@@ -141,7 +145,7 @@ def test_it_takes_no_tape_of_all_positions(folder, monkeypatch):
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "deberta-v2"])
 def test_dropout_has_one_mask_for_value_and_tangents(folder, reviews):
     task, loss, weights = setting(folder, reviews, Lora(), exact="last_block", dropout=True)
-    exact, head = gradient(loss, weights), frozenset(task.units[-1].names)
+    exact, head = gradient(loss, weights), exact_names(task.units)
     spec = SlopeSpec(exact=head)
     found = projected(forward_mode, spec)(loss, weights, Key(1)).gradient
     for n in head:
@@ -268,7 +272,7 @@ def test_models_that_pool_at_an_end_token_or_put_positions_first(kind, tiny_toke
         assert adapt(backbone, Lora(targets=targets), Key(0), exact="auto").notes
         return
     ids = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 9, 4, 3]])
-    own = list(adapted.units[-1].names)
+    own = list(exact_names(adapted.units))
     weights = {
         n: adapted.module.get_parameter(n)
         + 0.3 * Key(5).normal(n, tuple(adapted.module.get_parameter(n).shape))

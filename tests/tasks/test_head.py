@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spry.core.keys import Key
+from spry.core.units import exact_names
 from spry.estimators.backprop import backprop
 from spry.estimators.exact import exact_head
 from spry.estimators.projected import SlopeSpec, projected
@@ -33,7 +34,7 @@ BESIDE = {
 @pytest.mark.parametrize(("exact_part", "micro"), [("head", 5), ("last_block", 2), ("last_block", 5)])
 def test_it_is_the_gradient(folder, reviews, exact_part, micro, kind):
     task, loss, weights = setting(folder, reviews, Lora(rank=2), micro=micro, exact=exact_part)
-    own = {n: weights[n] for n in task.units[-1].names}
+    own = {n: weights[n] for n in exact_names(task.units)}
     estimate, exact = exact_head()(loss, own, Key(1)), gradient(loss, own)
     precision = {"rtol": 1e-4, "atol": 1e-6} if kind == "llama" else {"rtol": 1e-7, "atol": 1e-10}
     assert estimate.gradient.keys() == own.keys()
@@ -48,7 +49,7 @@ def test_it_is_the_gradient(folder, reviews, exact_part, micro, kind):
 @pytest.mark.parametrize("exact_part", EXACT)
 def test_a_client_dealt_nothing_else_gets_the_gradient(folder, reviews, exact_part, how, kind):
     task, loss, weights = setting(folder, reviews, Lora(rank=2), micro=2, exact=exact_part)
-    own = {n: weights[n] for n in task.units[-1].names}
+    own = {n: weights[n] for n in exact_names(task.units)}
     estimate, exact = BESIDE[how](measured(own))(loss, own, Key(1)), gradient(loss, own)
     precision = {"rtol": 1e-4, "atol": 1e-6} if kind == "llama" else {"rtol": 1e-7, "atol": 1e-10}
     for n in own:
@@ -72,7 +73,7 @@ def peak(folder, monkeypatch, exact, how, moved=False):
     """Of the head alone, or with adapters below it that directions move."""
     dataset, tokens = long_texts(monkeypatch)
     task = ClassificationTask(str(folder), labels=2, key=Key(3), adapter=Lora(), exact=exact)
-    weights, own = task.init(), task.units[-1].names
+    weights, own = task.init(), exact_names(task.units)
     if not moved:
         weights = {n: weights[n] for n in own}
     loss = task.loss(task.encode(dataset, max_length=tokens).batch(range(len(dataset.texts))), Key(0))
@@ -113,7 +114,7 @@ def test_both_points_of_a_forward_difference_round_alike(folder, monkeypatch):
     dataset, tokens = long_texts(monkeypatch)
     task = ClassificationTask(str(folder), labels=2, key=Key(3), adapter=Lora(), exact="last_block")
     weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape)) for n, w in task.init().items()}
-    exact = {n: weights.pop(n) for n in task.units[-1].names}
+    exact = {n: weights.pop(n) for n in exact_names(task.units)}
     loss = task.loss(task.encode(dataset, max_length=tokens).batch(range(32)), Key(0))
     still = {n: torch.zeros_like(w) for n, w in weights.items()}
     assert not forward_difference(1e-3)(loss, weights, [still], exact).slopes.any()

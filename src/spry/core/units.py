@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+Group = Literal["head", "exact", "body"]
+"""Which step size a weight takes: that of the task's own layers, of the last block's adapters, or of the rest."""
+GROUPS: tuple[Group, ...] = get_args(Group)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,9 +19,10 @@ class Unit:
         name: The module's path in the model.
         names: Names of its trainable weights.
         size: Number of its scalar weights, > 0: what splits balance.
-        head: Whether this is the task's head, which every client trains.
+        head: Whether every client trains it: the task's own layers, and the last block's adapters where they join them.
         exact: Whether its gradient is taken exactly, by methods that measure slopes along directions too; it must cost
             no activations of the model to do so.
+        last_block: Whether it is the adapters of the last block that every client trains, and no layer of the task.
     """
 
     name: str
@@ -24,6 +30,14 @@ class Unit:
     size: int = 1
     head: bool = False
     exact: bool = False
+    last_block: bool = False
+
+    @property
+    def group(self) -> Group:
+        """Which step size its weights take."""
+        if self.last_block:
+            return "exact"
+        return "head" if self.head else "body"
 
 
 def names_of(units: Iterable[Unit]) -> tuple[str, ...]:

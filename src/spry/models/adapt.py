@@ -49,8 +49,8 @@ def adapt(backbone: Backbone, adapter: Adapter, key: Key, *, exact: Exact = "hea
     """Add trainable weights; the model is changed in place and must not be adapted twice.
 
     The head becomes trainable as a whole: every layer outside the pretrained part, and a pooler that the checkpoint
-    lacked. With ``exact = "last_block"`` the adapters of the last block belong to the head unit; with ``auto``, only
-    where there is such a block and the adapter can adapt it.
+    lacked. With ``exact = "last_block"`` the adapters of the last block are a unit that every client trains, too; with
+    ``auto``, only where there is such a block and the adapter can adapt it.
 
     Raises:
         ModelError: If a target fits no module, none is found, there is no such last block, or peft refuses the model.
@@ -172,5 +172,10 @@ def _units(module: nn.Module, names: list[str], head: HeadModules, exact: Exact)
         return sum(module.get_parameter(name).numel() for name in members)
 
     units = [Unit(name=owner, names=tuple(own), size=size(own)) for owner, own in grouped.items()]
-    whole = Unit(name="head", names=tuple(in_head), size=size(in_head), head=True, exact=exact != "nothing")
+    layers = [name for name in in_head if HeadModules(layers=head.layers).owns(name)]
+    block = [name for name in in_head if name not in layers]
+    if block:
+        joined = {"head": True, "exact": True, "last_block": True}
+        units.append(Unit(name="last_block", names=tuple(block), size=size(block), **joined))
+    whole = Unit(name="head", names=tuple(layers), size=size(layers), head=True, exact=exact != "nothing")
     return (*units, whole)
