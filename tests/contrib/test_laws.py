@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from spry.core.plugins import load_plugins
+from spry.core.units import GROUPS
 from spry.federated.methods import METHODS, find_method
-from tests.laws import problem, test_methods
+from tests.laws import problem, test_methods, test_step_sizes
 from tests.laws.test_methods import VARIANTS, run
 
 PLUGINS = {
@@ -25,6 +26,9 @@ LAWS = [
     test_methods.test_a_unit_whose_owner_fell_out_keeps_value_and_state,
     test_methods.test_a_client_trains_only_what_it_was_dealt,
     test_methods.test_a_client_without_batches_changes_nothing,
+    test_step_sizes.test_a_factor_on_all_groups_is_another_step_size,
+    test_step_sizes.test_a_groups_first_step_is_its_factor_times_as_long,
+    test_step_sizes.test_with_a_decay_the_steps_are_those_computed_by_hand,
 ]
 
 
@@ -43,6 +47,12 @@ def test_plugins_are_found_by_their_names():
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_the_laws_hold(law, name):
     law(name)
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+@pytest.mark.parametrize("frozen", GROUPS)
+def test_a_group_with_factor_0_stays(frozen, name):
+    test_step_sizes.test_a_group_with_factor_0_stays_and_is_not_sent_back(name, frozen)
 
 
 @pytest.mark.parametrize("name", [name for name in PLUGINS if "control" in name])

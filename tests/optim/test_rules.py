@@ -10,7 +10,7 @@ from spry.core.keys import Key
 from spry.core.params import add
 from spry.optim.named import OPTIMIZERS, optimizer
 from spry.optim.rules import adagrad, adam, adamw, clip, schedule, sgd, warmup_linear, yogi
-from spry.optim.transform import Transform, chain
+from spry.optim.transform import Transform, chain, scaled
 
 PAIRS = {
     "sgd": (sgd(0.1), lambda p: torch.optim.SGD(p, lr=0.1)),
@@ -46,6 +46,38 @@ def test_agrees_with_torch_over_50_steps(name, dtype):
         w = add(w, updates)
     for n in w:
         torch.testing.assert_close(w[n], theirs[n].detach(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", PAIRS)
+def test_scaled_is_torchs_parameter_groups(name, dtype):
+    """Each weight has a learning rate of its own; weight decay is part of the step, and falls with it."""
+    ours, make = PAIRS[name]
+    factors, w = {"a": 0.25, "b": 3.0}, weights(dtype)
+    ours = scaled(ours, factors)
+    theirs = {n: v.clone().requires_grad_() for n, v in w.items()}
+    reference = make([{"params": [v]} for v in theirs.values()])
+    for group, n in zip(reference.param_groups, theirs, strict=True):
+        group["lr"] *= factors[n]
+    state = ours.init(w)
+    for step in range(20):
+        g = gradients(step, w)
+        for n, v in theirs.items():
+            v.grad = g[n].clone()
+        reference.step()
+        updates, state = ours.update(g, state, w)
+        w = add(w, updates)
+    for n in w:
+        torch.testing.assert_close(w[n], theirs[n].detach(), rtol=1e-6, atol=1e-6)
+
+
+def test_scaled_has_the_state_of_what_it_scales_and_leaves_others_alone():
+    w = weights()
+    plain, half = adamw(0.1), scaled(adamw(0.1), {"a": 0.5})
+    (u, state), (v, same) = (t.update(gradients(0, w), t.init(w), w) for t in (plain, half))
+    assert torch.equal(v["a"], 0.5 * u["a"]) and torch.equal(v["b"], u["b"])
+    assert state.keys() == same.keys() == half.init(w).keys()
+    assert all(torch.equal(state[slot][n], same[slot][n]) for slot in state for n in w)
 
 
 def test_yogi_follows_the_paper_for_two_hand_worked_steps():

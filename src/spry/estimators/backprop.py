@@ -32,6 +32,8 @@ def autograd_gradient(evaluate: Callable[[Loss, Params], Tensor]) -> Estimator:
     """Compute the exact gradient of the scalar ``evaluate(loss, weights)``, which carries autograd's graph."""
 
     def estimate(loss: Loss, params: Params, key: Key) -> Estimate:
+        if not params:  # a client may be dealt nothing, whose loss is of interest all the same
+            return _loss_alone(loss)
         leaves = tree_map(lambda w: w.detach().clone().requires_grad_(), params)
         sums = tree_map(torch.zeros_like, params)
         value = 0.0
@@ -45,3 +47,9 @@ def autograd_gradient(evaluate: Callable[[Loss, Params], Tensor]) -> Estimator:
         return Estimate(value=value, gradient=sums)
 
     return estimate
+
+
+def _loss_alone(loss: Loss) -> Estimate:
+    with torch.no_grad():
+        value = sum(share * float(part({})) for share, part in loss.microbatches())
+    return Estimate(value=value, gradient={})

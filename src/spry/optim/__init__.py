@@ -2,7 +2,7 @@
 
 from spry.optim.named import OPTIMIZERS, Named, optimizer
 from spry.optim.rules import adagrad, adam, adamw, clip, schedule, sgd, warmup_linear, yogi
-from spry.optim.transform import Transform, chain
+from spry.optim.transform import Transform, chain, scaled
 
 __all__ = [
     "OPTIMIZERS",
@@ -14,6 +14,7 @@ __all__ = [
     "chain",
     "clip",
     "optimizer",
+    "scaled",
     "schedule",
     "sgd",
     "warmup_linear",

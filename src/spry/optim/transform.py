@@ -62,6 +62,22 @@ def tensorwise(
     return Transform(init_all, update_all)
 
 
+def scaled(transform: Transform, factors: Mapping[str, float]) -> Transform:
+    """Multiply the updates of a transform, ``u_n <- c_n u_n``: a step size of its own for each weight.
+
+    Decoupled weight decay is part of the update, and scales with it. The state is the transform's own.
+
+    Args:
+        factors: ``c_n`` >= 0 by weight name; 1 for weights that it does not name.
+    """
+
+    def update(grads: Params, state: OptState, params: Params) -> tuple[dict[str, Tensor], OptState]:
+        updates, new = transform.update(grads, state, params)
+        return {name: factors.get(name, 1.0) * u for name, u in updates.items()}, new
+
+    return Transform(transform.init, update)
+
+
 def chain(*transforms: Transform) -> Transform:
     """Feed the updates of each transform to the next as its gradients; slots of the i-th get the prefix ``"i."``."""
 

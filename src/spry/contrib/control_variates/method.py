@@ -70,7 +70,9 @@ class SpryControlVariate(DirectionOptions):
     def _remembering(self, base: Algorithm, setup: Setup) -> Algorithm:
         exact = exact_names(setup.units)
         past = GradientEma(
-            beta=self.decay, exact=exact, believed=self.num_directions if self.variate == "previous" else 0
+            beta=self.decay,
+            exact=exact | setup.frozen,
+            believed=self.num_directions if self.variate == "previous" else 0,
         )
 
         def spec(order: Order) -> SlopeSpec:

@@ -54,11 +54,14 @@ class FwdLlm(DirectionOptions):
 
     def build(self, setup: Setup) -> Algorithm:
         server = setup.server
-        if setup.rounds:
+        if (
+            setup.rounds and setup.step_decay == "none"
+        ):  # a decay that is asked for takes the place of its own
             server = chain(server, warmup_linear(setup.rounds, setup.rounds // 10))
         return paced(
             name=setup.name,
             units=setup.units,
+            watched=probe_weight(setup.trained or setup.units),
             slope=central_difference(self.fd_step),
             num_directions=self.num_directions,
             candidates=self.candidates,
@@ -120,6 +123,7 @@ def paced(
     pacing: Pacing,
     max_steps: int | None = None,
     transforms: Sequence[UpdateTransform] = (),
+    watched: str | None = None,
 ) -> Algorithm:
     """Compose FwdLLM: a round of the runtime is one attempt, and the server steps once enough was collected.
 
@@ -130,11 +134,12 @@ def paced(
         num_directions: K, directions per client and batch at first.
         candidates: How many directions are drawn for each that is kept: the discriminative sampling.
         max_steps: Most local steps of a client; None leaves it to the codec.
+        watched: The weight whose variance is watched, one that is trained; chosen by ``probe_weight`` if None.
 
     Source:
         Xu et al. 2024 (FwdLLM, arXiv 2308.13894).
     """
-    watched, exact = probe_weight(units), exact_names(units)
+    watched, exact = watched or probe_weight(units), exact_names(units)
 
     def spec(order: Order) -> SlopeSpec:
         return SlopeSpec(directions=aligned_directions(order.guess, candidates), exact=exact)

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from spry.core.errors import ConfigError, nearest
 from spry.core.plugins import load_plugins
-from spry.core.units import Unit
+from spry.core.units import Unit, names_of
 from spry.core.wording import told
 from spry.federated.algorithm import Algorithm
+from spry.federated.step_sizes import Decay, StepSizes, round_by_round, without
 from spry.federated.transforms import UpdateTransform
 from spry.optim.named import Named
-from spry.optim.transform import Transform
+from spry.optim.transform import Transform, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class Setup:
     Args:
         rounds: Rounds of the run, for step sizes that change over them; 0 if that is not known.
         max_steps: Most local steps of a client in a round; None if that is not known.
+        step_decay: How the step size of whoever steps falls over the rounds; the optimizers here have it in them.
+        frozen: The weights that are left out of orders, because their step size is 0.
         transforms: Changes to updates on their way.
     """
 
@@ -38,8 +41,15 @@ class Setup:
     client: Transform
     server: Transform
     rounds: int = 0
+    step_decay: Decay = "none"
+    frozen: frozenset[str] = frozenset()
     max_steps: int | None = None
     transforms: tuple[UpdateTransform, ...] = ()
+
+    @property
+    def trained(self) -> tuple[Unit, ...]:
+        """The units that are not frozen."""
+        return tuple(unit for unit in self.units if self.frozen.isdisjoint(unit.names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +63,7 @@ class Options(ABC):
 
     @property
     def stepper(self) -> Literal["client", "server"]:
-        """Whose step size matters most."""
+        """Whose step size matters most, and takes the factors of groups and rounds."""
         return "client"
 
 
@@ -110,6 +120,8 @@ class MethodInfo:
         client: Transform | None = None,
         server: Transform | None = None,
         rounds: int = 0,
+        step_factors: Mapping[str, float] | None = None,
+        step_decay: Decay = "none",
         max_steps: int | None = None,
         transforms: Sequence[UpdateTransform] = (),
         **options: Any,
@@ -121,23 +133,47 @@ class MethodInfo:
             client: The clients' optimizer; the method's own if None.
             server: The server's optimizer; the method's own if None.
             rounds: Rounds of the run, for step sizes that change over them; 0 if that is not known.
+            step_factors: Factors, each >= 0, on the step size of whoever steps, by group of weights: ``head``,
+                ``exact`` (the last block's adapters, where they join the head) and ``body``; 1 for a group that is not
+                named, and 0 keeps it at its start.
+            step_decay: ``linear`` lets that step size fall over the R rounds, to ``1 - r / R`` of it in round r from 0.
             max_steps: Most local steps of a client in a round; None if that is not known.
             transforms: Changes to updates on their way, such as ``Clip``.
             **options: The method's own options.
 
         Raises:
-            ConfigError: If an option is unknown or a value is not allowed.
+            ConfigError: If an option is unknown, a value is not allowed, or nothing would be trained.
         """
+        steps = StepSizes(factors=step_factors or {}, decay=step_decay, rounds=rounds)
+        units = tuple(units)
         setup = Setup(
             name=self.name,
-            units=tuple(units),
+            units=units,
             client=client or (self.client or _NO_STEP).make(),
             server=server or (self.server or _NO_STEP).make(),
             rounds=rounds,
+            step_decay=step_decay,
+            frozen=frozenset(names_of(steps.frozen(units))),
             max_steps=max_steps,
             transforms=tuple(transforms),
         )
-        return self.parse(options).build(setup)
+        return _build(self.parse(options), setup, steps)
+
+
+def _build(options: Options, setup: Setup, steps: StepSizes) -> Algorithm:
+    if steps.change_nothing(setup.units):
+        return options.build(setup)
+    algorithm = round_by_round(lambda round: options.build(_stepping(options, setup, steps, round)))
+    frozen = steps.frozen(setup.units)
+    return without(algorithm, frozen) if frozen else algorithm
+
+
+def _stepping(options: Options, setup: Setup, steps: StepSizes, round: int) -> Setup:
+    """Scale the optimizer of whoever steps as it steps in a round."""
+    factors = steps.of_weights(setup.units, round)
+    if options.stepper == "client":
+        return replace(setup, client=scaled(setup.client, factors))
+    return replace(setup, server=scaled(setup.server, factors))
 
 
 _NO_STEP = Named("sgd", 1.0)
