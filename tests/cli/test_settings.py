@@ -57,6 +57,14 @@ def test_one_setting_says_what_it_takes_and_what_recipes_have(spry):
     assert "1000, for its own data" in spry("settings", "data.test_examples").out
 
 
+def test_step_sizes_by_group_and_their_decay_are_explained(spry):
+    factors = " ".join(spry("settings", "step_factors").out.split())
+    assert "Factors on the step size of whoever steps" in factors
+    assert all(f"step_factors.{group} 1 Of " in factors for group in ("head", "exact", "body"))
+    decay = " ".join(spry("settings", "schedule.decay").out.split())
+    assert "falls linearly" in decay and "takes none or linear" in decay
+
+
 def test_a_table_a_name_and_an_entry_of_one_method_are_found(spry):
     assert [one["key"] for one in spry("settings", "server", "--json").document] == [
         f"server.{name}" for name in type(Config().server).model_fields

@@ -12,7 +12,7 @@ from spry.compare.compare import compare_methods, list_runs, with_baseline
 from spry.compare.costs import Budget
 from spry.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from spry.experiment import log
-from spry.experiment.build import build
+from spry.experiment.build import ANY_UNITS, build, build_algorithm
 from spry.experiment.config import read_config
 from spry.experiment.folder import CONFIG
 from spry.experiment.run import Started
@@ -301,6 +301,12 @@ def test_a_setting_that_is_no_methods_own_is_refused(config):
         ({"tune.grid.lr": 0.1}, "must be a list"),
         ({"tune.grid.lr": []}, "must be a list"),
         ({"tune.grid": {"client.lr": [0.1]}}, "changes nothing for baffle"),
+        (
+            {"tune.grid": {"step_factors.exact": [0.1]}},
+            r"peft\.exact is 'head'\. Set peft\.exact = 'last_block'",
+        ),
+        ({"tune.grid": {"step_factors.heads": [0.1]}}, "step_factors"),
+        ({"tune.grid": {"step_factors.head": [-1.0]}}, r"step_factors\.head is -1.0"),
         ({"tune.grid": {"client.rate": [0.1]}}, r"client\.rate cannot be tuned"),
         ({"tune.grid": {"schedule.rounds": [1, 2]}}, r"schedule\.rounds cannot be tuned"),
         ({"tune.grid": {"method.name": ["spry"]}}, r"method\.name cannot be tuned"),
@@ -317,6 +323,41 @@ def test_the_step_size_of_whoever_steps_can_be_tuned_for_every_method(name, conf
     (trial,) = tune.list_trials(config.with_settings({"tune.grid.lr": [0.5]}), [name])
     build(trial.config)
     assert list(trial.point.values()) == [0.5]
+
+
+def test_step_sizes_by_group_and_decay_can_be_tuned_for_every_method(config):
+    """Each point is a configuration of its own; what is not tuned stays shared."""
+    tuning = {
+        "tune.grid": {"step_factors.head": [0.1, 0.0], "schedule.decay": ["none", "linear"]},
+        "tune.methods.head_only": {"step_factors.head": [0.1, 1.0], "schedule.decay": ["none", "linear"]},
+    }
+    trials = tune.list_trials(config.with_settings(tuning), list(METHODS))
+    assert len(trials) == 4 * len(METHODS)
+    for trial in trials:
+        wanted = (trial.config.step_factors.head, trial.config.schedule.decay)
+        assert wanted == (trial.point["step_factors.head"], trial.point["schedule.decay"])
+        build_algorithm(trial.config, ANY_UNITS)
+    with pytest.raises(
+        ConfigError, match=r"changes nothing for head_only, which does not train the body\. Leave"
+    ):
+        tune.list_trials(
+            config.with_settings({"tune.grid": {"step_factors.body": [0.1]}}), ["spry", "head_only"]
+        )
+
+
+def test_a_tuned_factor_is_chosen_and_compared(config, tmp_path):
+    """Frozen by the grid's only choice, the head is in no reply of the compared run."""
+    tuned = config.with_settings({
+        "tune.grid": {"step_factors.head": [0.0], "schedule.decay": ["linear"]},
+        "tune.rounds": 1,
+    })
+    list(compare_methods(tuned, ["fedavg"], [0], tmp_path))
+    written = read_config(tmp_path / "fedavg-s0" / CONFIG)
+    assert (written.step_factors.head, written.schedule.decay) == (0.0, "linear")
+    units = {
+        u for entry in log.read_rounds(tmp_path / "fedavg-s0") for c in entry["clients"] for u in c["units"]
+    }
+    assert units and "head" not in units
 
 
 @pytest.mark.parametrize(("chosen", "edges"), [(0.1, ["client.lr"]), (0.2, []), (0.3, ["client.lr"])])

@@ -20,7 +20,7 @@ from spry.experiment import build as build_module
 from spry.experiment import checkpoint, log
 from spry.experiment.build import build, check_settings
 from spry.experiment.config import read_config
-from spry.experiment.folder import SUMMARY, is_finished, matches
+from spry.experiment.folder import SUMMARY, how_to_go_on, is_finished, matches
 from spry.experiment.run import Started, resume, run
 from spry.federated.ema import delivered
 from spry.federated.methods import METHODS
@@ -136,8 +136,11 @@ def test_a_stopped_run_resumes_to_the_same_bits(stop, config, tmp_path):
     assert losses[0] == losses[1]
 
 
-def test_sigkill_at_any_moment_then_resume_gives_the_same_bits(config, tmp_path):
-    config = config.with_settings({"schedule.rounds": 14})
+@pytest.mark.parametrize(
+    "steps", [{}, {"schedule.decay": "linear", "step_factors.head": 0.5}], ids=["", "decay"]
+)
+def test_sigkill_at_any_moment_then_resume_gives_the_same_bits(steps, config, tmp_path):
+    config = config.with_settings({"schedule.rounds": 14, **steps})
     list(run(config, tmp_path / "whole"))
     folder = tmp_path / "killed"
     script = (
@@ -201,6 +204,55 @@ def test_fewer_rounds_and_steps_that_were_planned_are_refused(config, tmp_path):
     list(run(paced.with_settings({"schedule.rounds": 1}), tmp_path / "fwdllm"))
     with pytest.raises(CheckpointError, match=r"The steps of fwdllm depend on how many rounds"):
         next(run(paced, tmp_path / "fwdllm", resume=True))
+    decayed = config.with_settings({"schedule.decay": "linear"})
+    list(run(decayed.with_settings({"schedule.rounds": 1}), tmp_path / "decayed"))
+    assert how_to_go_on(decayed, tmp_path / "decayed") is None
+    with pytest.raises(
+        CheckpointError, match=r"steps of a run with schedule\.decay = 'linear' depend on how many rounds"
+    ):
+        next(run(decayed, tmp_path / "decayed", resume=True))
+
+
+def test_a_group_with_factor_0_stays_at_its_start_and_takes_no_bytes(config, tmp_path):
+    config = config.with_settings({"method.name": "fedavg", "peft.exact": "last_block"})
+    start = build(config).task.init()
+    up = {}
+    for frozen in (None, "head", "exact", "body"):
+        factors = {f"step_factors.{frozen}": 0} if frozen else {}
+        now = config.with_settings(factors)
+        started, *rounds = run(now, tmp_path / str(frozen))
+        units = build(now).task.units
+        for unit in units:
+            moved = [not torch.equal(rounds[-1].weights[n], start[n]) for n in unit.names]
+            assert any(moved) == (unit.group != frozen)
+        up[frozen] = rounds[0].clients[0].bytes_up
+        still = {unit.name for unit in units if unit.group == frozen}
+        assert not still & {name for client in rounds[0].clients for name in client.units}
+        assert not rounds[0].untrained_units
+        assert started.trainable_weights == sum(u.size for u in units if u.group != frozen)
+        if frozen:
+            values = 4 * sum(unit.size for unit in units if unit.group == frozen)
+            assert up[None] - up[frozen] >= values
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"step_factors.exact": 0.5},
+            "step_factors.exact = 0.5 has no effect: no adapters of the last block join",
+        ),
+        (
+            {"method.name": "head_only", "step_factors.body": 0.5},
+            "step_factors.body = 0.5 has no effect: head_only",
+        ),
+        ({"step_factors.body": 0.5}, None),
+        ({"method.name": "head_only", "step_factors.body": 0}, None),
+    ],
+)
+def test_factors_without_effect_are_said(settings, says, config):
+    told = [note for note in build(config.with_settings(settings)).notes if "step_factors" in note]
+    assert [says] == [note[: len(says)] for note in told] if says else not told
 
 
 def test_a_folder_has_one_writer(config, tmp_path):

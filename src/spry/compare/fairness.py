@@ -13,6 +13,8 @@ METHOD_SETTINGS = (
     "client.lr",
     "client.micro_batch_size",
     "server.",
+    "step_factors.",
+    "schedule.decay",
     "peft.kind",
     "peft.rank",
     "peft.alpha",

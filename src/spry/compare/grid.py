@@ -8,10 +8,14 @@ from typing import Any
 
 from spry.compare.fairness import METHOD_SETTINGS
 from spry.core.errors import ConfigError
+from spry.experiment.build import ANY_UNITS
 from spry.experiment.config import Config, flatten
 
 STEP_SIZE = "lr"
 """In a grid: the step size of the clients where they step, else of the server."""
+
+FACTORS = "step_factors"
+"""The table of factors by group of weights."""
 
 Point = Mapping[str, Any]
 """One point of a grid: settings by dotted key."""
@@ -37,10 +41,9 @@ def grid_points(config: Config, name: str, seed: int) -> list[Point]:
                 f"{key} cannot be tuned: all methods of a comparison share it, or it is the method itself. "
                 f"A grid may have: {STEP_SIZE}, {', '.join(METHOD_SETTINGS)}"
             )
-        if key in _without_effect(own):
+        if why := _why_without_effect(own, key, grid):
             raise ConfigError(
-                f"{key} changes nothing for {name}, whose {key.partition('.')[0]} takes no step. "
-                f"Write lr, which is the step size of whoever steps, or give {name} a grid in tune.methods.{name}"
+                f"{key} changes nothing for {name}, {why}, or give {name} a grid in tune.methods.{name}"
             )
     keys = [f"{own.method.options.stepper}.lr" if key == STEP_SIZE else key for key in grid]
     return [dict(zip(keys, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -60,7 +63,24 @@ def settings_at_edge(chosen: Point, grid: Sequence[Point]) -> list[str]:
     return [key for key in numbers if len(tried(key)) > 1 and chosen[key] in {tried(key)[0], tried(key)[-1]}]
 
 
-def _without_effect(config: Config) -> list[str]:
-    resting = [] if config.method.options.stepper == "client" else ["client"]
-    resting += [] if config.method.info.server else ["server"]
-    return [f"{side}.{key}" for side in resting for key in ("lr", "optimizer")]
+def _why_without_effect(config: Config, key: str, grid: Mapping[str, Any]) -> str:
+    """Say why a method's runs would not depend on a setting, and what to write instead; nothing if they do."""
+    table, _, name = key.partition(".")
+    if table == FACTORS:
+        return _why_no_factor(config, name, grid)
+    rests = {
+        "client": config.method.options.stepper != "client",
+        "server": config.method.info.server is None,
+    }
+    if not rests.get(table) or name not in {"lr", "optimizer"}:
+        return ""
+    return f"whose {table} takes no step. Write lr, which is the step size of whoever steps"
+
+
+def _why_no_factor(config: Config, group: str, grid: Mapping[str, Any]) -> str:
+    method = config.method
+    if group not in {unit.group for unit in method.info(ANY_UNITS, **(method.model_extra or {})).units}:
+        return f"which does not train the {group}. Leave it out"
+    if group == "exact" and "peft.exact" not in grid and config.peft.exact in {"head", "nothing"}:
+        return f"where peft.exact is {config.peft.exact!r}. Set peft.exact = 'last_block'"
+    return ""

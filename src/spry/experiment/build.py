@@ -24,7 +24,7 @@ from spry.experiment.adapter import describe_start, find_adapter_folder
 from spry.experiment.config import Config
 from spry.experiment.given import NOTHING, Given
 from spry.experiment.schema import DataSettings
-from spry.experiment.without_effect import without_effect
+from spry.experiment.without_effect import idle_factors, without_effect
 from spry.federated.algorithm import Algorithm
 from spry.federated.ema import averaged
 from spry.federated.replay.downlink import Downlink, by_slopes, full
@@ -41,7 +41,11 @@ SIMULATED = ("rounds", "evaluate_every", "personalized")
 """Settings of the schedule that ``simulate`` takes as they are."""
 USUALLY_ASKED, USUAL_CLIENTS = 10, 100
 """Clients that are asked in a round, and that there are, where nothing is said and the data suffices."""
-ANY_UNITS = (Unit(name="layer", names=("weight",)), Unit(name="head", names=("head",), head=True, exact=True))
+ANY_UNITS = (
+    Unit(name="layer", names=("weight",)),
+    Unit(name="last_block", names=("adapter",), head=True, exact=True, last_block=True),
+    Unit(name="head", names=("head",), head=True, exact=True),
+)
 """Stand for a model's units while there is no model yet."""
 DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "slopes": by_slopes}
 
@@ -113,6 +117,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
             *([] if start is None else [describe_start(start)]),
             *facts.notes(),
             *task.notes,
+            *idle_factors(config, task.units, algorithm.units),
             *_choosing(config),
         ),
     )
@@ -122,7 +127,7 @@ def build_algorithm(config: Config, units: tuple[Unit, ...]) -> Algorithm:
     """Make the method that a configuration names, for the units of a task.
 
     Raises:
-        ConfigError: If an optimizer is unknown, or named without its step size.
+        ConfigError: If an optimizer is unknown, or named without its step size, or nothing would be trained.
     """
     info = config.method.info
     client = _optimizer("client", config.client.optimizer, config.client.lr, info.client)
@@ -133,6 +138,8 @@ def build_algorithm(config: Config, units: tuple[Unit, ...]) -> Algorithm:
         client=client,
         server=server,
         rounds=config.schedule.rounds,
+        step_factors=config.step_factors.model_dump(),
+        step_decay=config.schedule.decay if config.schedule.rounds else "none",
         max_steps=config.client.steps,
         transforms=transforms,
         **(config.method.model_extra or {}),

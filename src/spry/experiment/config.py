@@ -22,6 +22,7 @@ from spry.experiment.schema import (
     ScheduleSettings,
     ServerSettings,
     Settings,
+    StepFactorSettings,
     TuneSettings,
 )
 from spry.experiment.toml import read_toml, write_toml
@@ -34,7 +35,7 @@ VALIDATION_SHARE = 0.1
 """Held out of the training part where a round is to be chosen and nothing is said."""
 FREE = (["tune", "grid"], ["tune", "methods"])
 """Tables whose entries appear as they are named, beside ``methods``."""
-TABLES = ("model", "peft", "data", "method", "client", "server", "schedule", "tune")
+TABLES = ("model", "peft", "data", "method", "client", "server", "step_factors", "schedule", "tune")
 Overrides = Sequence[str] | Mapping[str, Any]
 RECORD, BESIDE_RECORD = "config.toml", "meta.json"
 """What a run folder's configuration is called, and what lies beside it there."""
@@ -60,6 +61,7 @@ class Config(Settings):
     method: MethodSettings = MethodSettings()
     client: ClientSettings = ClientSettings()
     server: ServerSettings = ServerSettings()
+    step_factors: StepFactorSettings = StepFactorSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     methods: dict[str, dict[str, Any]] = Field(
         default={},
@@ -102,6 +104,11 @@ class Config(Settings):
     def alone(self) -> Config:
         """Leave out what only comparisons read."""
         return self.model_copy(update={"methods": {}, "tune": TuneSettings()})
+
+    @property
+    def plans_rounds(self) -> bool:
+        """Whether steps depend on how many rounds there will be, so that a run cannot be made longer."""
+        return self.method.info.plans_rounds or self.schedule.decay != "none"
 
     def is_same_run(self, other: Config) -> bool:
         """Tell whether both give the same weights; which recipe the settings came from does not matter."""

@@ -80,7 +80,7 @@ def how_to_go_on(config: Config, folder: Path) -> str | None:
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     if summary.get("stopped_early"):
         return f"To go on all the same: spry run --resume {shlex.quote(str(folder))} --set schedule.patience=none"
-    if config.method.info.plans_rounds:
+    if config.plans_rounds:
         return None
     return f"For more rounds: spry resume {shlex.quote(str(folder))} --rounds {2 * max(config.schedule.rounds, 1)}"
 
@@ -141,16 +141,18 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def _loose(config: Config) -> set[str]:
-    return LOOSE - {ROUNDS} if config.method.info.plans_rounds else LOOSE
+    return LOOSE - {ROUNDS} if config.plans_rounds else LOOSE
 
 
 def _advice(config: Config, folder: Path, changed: Sequence[str]) -> str:
     going_on = "" if (folder / SUMMARY).is_file() else f"Go on as it was with spry resume {folder}, or "
     other = f"{going_on}choose another folder (--out)."
     if set(changed) <= LOOSE and not set(changed) <= _loose(config):
+        planned = config.method.info.plans_rounds
+        whose = config.method.name if planned else f"a run with schedule.decay = {config.schedule.decay!r}"
         return (
-            f"The steps of {config.method.name} depend on how many rounds there will be, so that a run keeps their "
-            f"number. {other[0].upper()}{other[1:]}"
+            f"The steps of {whose} depend on how many rounds there will be, so that a run keeps their number. "
+            f"{other[0].upper()}{other[1:]}"
         )
     free = sorted(_loose(config))
     return (

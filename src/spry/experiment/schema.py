@@ -180,10 +180,31 @@ class ServerSettings(Settings):
     )
 
 
+class StepFactorSettings(Settings):
+    """Factors on the step size of whoever steps (the clients, or the server if they do not), by group of weights."""
+
+    head: float = Field(
+        default=1.0,
+        ge=0,
+        description="Of the task's own layers; 0 keeps them at their start, and clients do not send them back.",
+    )
+    exact: float = Field(
+        default=1.0,
+        ge=0,
+        description="Of the last block's adapters, where peft.exact lets every client train them; 0 likewise.",
+    )
+    body: float = Field(default=1.0, ge=0, description="Of all other adapters; 0 likewise.")
+
+
 class ScheduleSettings(Settings):
     """How long, how many, how often."""
 
     rounds: int = Field(default=30, ge=0, description="Rounds of the run.")
+    decay: Literal["none", "linear"] = Field(
+        default="none",
+        description="Whether the step size lr of whoever steps stays, or falls linearly from lr in the first of R "
+        "rounds to lr / R in the last; such a run keeps its number of rounds.",
+    )
     clients_per_round: int | None = Field(
         default=None,
         ge=1,

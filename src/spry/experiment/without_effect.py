@@ -1,7 +1,11 @@
-"""Settings that a partition has no use for; those of readers are found where the data is read."""
+"""Settings that a partition, a model or a method has no use for; those of readers are found where data is read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from spry.core.units import Unit
+from spry.experiment.config import Config
 from spry.experiment.schema import DataSettings
 
 _USED = {"iid": {"clients"}, "dirichlet": {"clients", "alpha"}, "column": {"column"}}
@@ -22,4 +26,31 @@ def without_effect(data: DataSettings) -> list[str]:
         f"{remedies[name]}."
         for name in changed
         if name not in _USED[data.partition]
+    ]
+
+
+def idle_factors(config: Config, units: Iterable[Unit], trained: Iterable[Unit]) -> list[str]:
+    """Say which step factors were changed in vain: of groups that the model has not, or that the method leaves alone.
+
+    Args:
+        units: All that there are.
+        trained: Those that the method trains.
+    """
+    there, moved = {unit.group for unit in units}, {unit.group for unit in trained}
+    changed = {group: factor for group, factor in config.step_factors.model_dump().items() if factor != 1}
+    absent = {
+        group: "no adapters of the last block join the head (peft.exact)"
+        if group == "exact"
+        else "there are no such weights"
+        for group in changed
+        if group not in there
+    }
+    still = {
+        group: f"{config.method.name} does not train them"
+        for group, factor in changed.items()
+        if factor and group not in moved
+    }
+    return [
+        f"step_factors.{group} = {changed[group]:g} has no effect: {why}."
+        for group, why in (still | absent).items()
     ]
