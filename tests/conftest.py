@@ -69,6 +69,14 @@ def tiny_model(tmp_path_factory, tiny_tokenizer) -> Path:
 
 
 @pytest.fixture(scope="session")
+def reviews():
+    from spry.data.dataset import Dataset
+
+    texts = ["a very good film", "bad plot", "the actor was fine and the plot was good", "dull", "great film"]
+    return Dataset(name="reviews", texts=texts, labels=[1, 0, 2, 0, 1], label_names=("bad", "good", "mixed"))
+
+
+@pytest.fixture(scope="session")
 def tiny_csv(tmp_path_factory) -> Path:
     """A csv file of 60 short reviews, 30 of each class, with the columns text, label and author."""
     rows = ["text,label,author"]

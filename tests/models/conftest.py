@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from spry.core.keys import Key
-from spry.data.dataset import Dataset
 from spry.models.load import Backbone
 from spry.tasks.classification import ClassificationTask
 
@@ -33,11 +32,13 @@ ARCHITECTURES: dict[str, dict] = {
 """Settings that make each architecture tiny, by model type."""
 
 
-def make(kind: str, labels: int = 3) -> torch.nn.Module:
+def make(kind: str, labels: int = 3, **changed: int) -> torch.nn.Module:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     sizes = ARCHITECTURES[kind] | {"vocab_size": 32, "max_position_embeddings": 40, "pad_token_id": 0}
-    config = AutoConfig.for_model(kind, **sizes, bos_token_id=2, eos_token_id=3, num_labels=labels)
+    config = AutoConfig.for_model(
+        kind, **{**sizes, **changed}, bos_token_id=2, eos_token_id=3, num_labels=labels
+    )
     config.initializer_range = 0.2
     config.use_cache = False
     with torch.random.fork_rng(devices=[]):
@@ -64,12 +65,6 @@ def folder(kind, tmp_path, tiny_tokenizer):
     getattr(model, model.base_model_prefix).save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def reviews() -> Dataset:
-    texts = ["a very good film", "bad plot", "the actor was fine and the plot was good", "dull", "great film"]
-    return Dataset(name="reviews", texts=texts, labels=[1, 0, 2, 0, 1], label_names=("bad", "good", "mixed"))
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import torch
 from spry.core.keys import Key
 from spry.forward.dropout import dropout
 from spry.forward.functional import call
+from spry.forward.recall import training
 from spry.models.adapt import adapt
 from spry.models.adapters.lora import Lora
-from spry.models.checkpointing import prepare, recomputing, training
+from spry.models.checkpointing import prepare, recomputing
 
 INPUTS = {
     "input_ids": torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]]),

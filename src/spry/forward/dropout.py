@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -99,7 +100,19 @@ def dropout(key: Key) -> Generator[Masks]:
     dual numbers alike: equal keys give equal masks as long as the calls come in the same order.
     """
     with Masks(key) as masks:
-        yield masks
+        token = _masks.set(masks)
+        try:
+            yield masks
+        finally:
+            _masks.reset(token)
+
+
+def current_masks() -> Masks | None:
+    """Where dropout draws its masks from in this thread; None outside ``dropout``."""
+    return _masks.get()
+
+
+_masks: ContextVar[Masks | None] = ContextVar("spry_masks", default=None)
 
 
 class Tiles:

@@ -19,6 +19,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from spry.forward.dropout import Masks
+from spry.forward.recall import training
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,6 @@ def recomputing(masks: Masks | None = None) -> Generator[None]:
         yield
     finally:
         _on.reset(token)
-
-
-@contextmanager
-def training(module: nn.Module, on: bool = True) -> Generator[None]:
-    """Put a module and all modules in it in training mode, and each back in its own mode afterwards."""
-    changed = [child for child in module.modules() if child.training != on]
-    for child in changed:
-        child.training = on
-    try:
-        yield
-    finally:
-        for child in changed:
-            child.training = not on
 
 
 def prepare(model: nn.Module) -> int:

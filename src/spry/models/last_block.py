@@ -43,7 +43,7 @@ def _item(name: str, lists: Sequence[str]) -> str | None:
 @torch.inference_mode()
 def _maps_above_last_attention(backbone: Backbone) -> list[str]:
     """Disturb the outputs of one map after the other, from the end of the model on, and see which positions count."""
-    model, ids = backbone.model, _readable_tokens(backbone)
+    model, ids = backbone.model, readable_tokens(backbone)
     if ids is None:
         return []
     linears = linear_names(model)
@@ -62,7 +62,7 @@ def _maps_above_last_attention(backbone: Backbone) -> list[str]:
     return found[::-1]
 
 
-def _readable_tokens(backbone: Backbone) -> Tensor | None:
+def readable_tokens(backbone: Backbone) -> Tensor | None:
     """Texts that the model takes: plain words, or, for models that pool there, an end token after them."""
     tokenizer, special = backbone.tokenizer, set(backbone.tokenizer.all_special_ids)
     plain = [i for i in range(len(tokenizer)) if i not in special][: _TEXTS * _TOKENS]

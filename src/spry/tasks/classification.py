@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,13 +20,16 @@ from spry.core.params import Params
 from spry.core.units import Unit, names_of
 from spry.data.dataset import Dataset
 from spry.data.encoded import Batch, Encoded, encode
+from spry.estimators.blocks import Blocks
 from spry.forward.dropout import Masks, dropout
 from spry.forward.functional import call
+from spry.forward.recall import training
 from spry.models.adapt import Exact, adapt
 from spry.models.adapters import Adapter, FromConfig, Lora
-from spry.models.checkpointing import prepare, training
+from spry.models.checkpointing import prepare
 from spry.models.load import load_model
 from spry.models.refusal import refused_as
+from spry.models.residual_blocks import find_blocks
 from spry.tasks.adapter_folder import complete_folder
 from spry.tasks.classification_loss import ClassificationLoss
 from spry.tasks.metrics import ClassificationMetrics, classified
@@ -99,6 +103,11 @@ class ClassificationTask:
         self._one_mode = threading.RLock()
         self._has_run = False
         self.score = Score(name="accuracy", baseline=baseline)
+
+    @functools.cached_property
+    def blocks(self) -> Blocks:
+        """The model's residual blocks; ModelError if it has none that a guess could be carried through."""
+        return find_blocks(self.backbone, self.module)
 
     @property
     def notes(self) -> tuple[str, ...]:

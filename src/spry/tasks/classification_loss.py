@@ -16,6 +16,7 @@ from torch import Tensor
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.data.encoded import Batch
+from spry.estimators.blocks import Blocks
 from spry.models.checkpointing import recomputing
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class ClassificationLoss:
             return self._whole(params, "mean", checkpoint)
         values = [share * part(params, checkpoint=checkpoint) for share, part in parts]
         return functools.reduce(operator.add, values)
+
+    @property
+    def blocks(self) -> Blocks:
+        """The model's residual blocks; ModelError if it has none that a guess could be carried through."""
+        return self.task.blocks
 
     @property
     def mask(self) -> Tensor | None:

@@ -80,6 +80,7 @@ class MethodInfo:
         backpropagates: Whether clients run a backward pass through the whole model.
         plans_rounds: Whether its steps depend on how many rounds there will be, so that a run cannot be made longer.
         reference: Whether it is no rival but a bound: it does not train the backbone, or does not federate.
+        needs_blocks: Whether the model must have residual blocks.
     """
 
     name: str
@@ -90,6 +91,7 @@ class MethodInfo:
     backpropagates: bool = False
     plans_rounds: bool = False
     reference: bool = False
+    needs_blocks: bool = False
 
     @property
     def summary(self) -> str:

@@ -1,0 +1,55 @@
+"""The residual blocks of a model, as estimators see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+from spry.core.errors import ModelError
+from spry.estimators.loss import Loss
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Blocks:
+    """Blocks that a model calls one after the other, each with the hidden state that the one before gave.
+
+    Args:
+        modules: The L blocks, in the order of their calls.
+        prefixes: What the names of each block's trainable weights begin with, in the same order.
+        maps: Each block's linear maps, of nested ones (an adapter around a layer) the outermost.
+    """
+
+    modules: tuple[nn.Module, ...]
+    prefixes: tuple[str, ...]
+    maps: tuple[tuple[nn.Module, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    def below_last(self, names: Iterable[str]) -> dict[int, list[str]]:
+        """Sort the weights that lie in a block under the last one by their block."""
+        found: dict[int, list[str]] = {}
+        for name in names:
+            for index, prefix in enumerate(self.prefixes[:-1]):
+                if name.startswith(prefix):
+                    found.setdefault(index, []).append(name)
+        return dict(sorted(found.items()))
+
+
+@runtime_checkable
+class _HasBlocks(Protocol):
+    @property
+    def blocks(self) -> Blocks: ...
+
+
+def blocks_of(loss: Loss) -> Blocks:
+    """Look up the blocks that a loss has in its attribute ``blocks``; ModelError if it has none."""
+    if not isinstance(loss, _HasBlocks):
+        raise ModelError(
+            f"{type(loss).__name__} does not say which residual blocks its model has (its attribute 'blocks'), so no "
+            "guess can be carried through them. Choose another method, such as fedavg."
+        )
+    return loss.blocks

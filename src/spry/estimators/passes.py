@@ -1,0 +1,137 @@
+"""The passes of the residual guess: one that is exact from the last block on, and one that ends below it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spry.core.errors import ModelError
+from spry.core.params import Params, tree_map
+from spry.estimators.blocks import Blocks
+from spry.estimators.carry import products
+from spry.estimators.loss import Loss
+from spry.forward.dual import Dual, primal
+from spry.forward.promotion import forward_pass
+from spry.forward.recall import Recall, hidden_of, with_hidden
+
+
+@dataclass(frozen=True, kw_only=True)
+class Top:
+    """What the first pass gives; ``guess`` is the exact gradient at the last block's input, if it was wanted."""
+
+    value: float
+    gradients: Params
+    guess: Tensor | None
+    calls: Mapping[int, Recall]
+
+
+def exact_top(
+    loss: Loss, blocks: Blocks, top: Params, others: Params, *, kept: Container[int], guessing: bool
+) -> Top:
+    """Run the model once, without a graph below the last block, and differentiate from there on.
+
+    What the last block computes waits until it is known which rows are read, as for an exact head.
+
+    Args:
+        top: Weights in the last block and above it.
+        others: Weights below, which stay.
+        kept: Blocks whose calls are remembered.
+        guessing: Whether the gradient at the last block's input is wanted.
+    """
+    leaves = tree_map(leaf, top)
+    waiting = tree_map(lambda w: Dual(w, ()), leaves)
+    calls: dict[int, Recall] = {}
+    last: list[Tensor] = []
+
+    def enter(index: int, module: Any, args: Any, kwargs: Any) -> Any:
+        if index in kept:
+            calls[index] = Recall.of(module, args, kwargs)
+        if index < len(blocks) - 1 or not guessing:
+            return None
+        hidden = hidden_of(args, kwargs)
+        assert hidden is not None  # blocks were found by it
+        last.append(hidden.detach().requires_grad_())
+        return with_hidden(args, kwargs, Dual(last[0], ()))
+
+    with torch.enable_grad(), forward_pass(), _entering(blocks, enter):
+        value = primal(loss({**others, **waiting}))
+    ends = [*leaves.values(), *last]
+    found: Sequence[Any] = torch.autograd.grad(value, ends, allow_unused=True) if ends else []
+    if any(gradient is None for gradient in found):
+        lost = [n for n, g in zip(leaves, found, strict=False) if g is None] or ["the last block's input"]
+        raise ModelError(
+            f"the loss does not reach {lost[0]} from the last block on: the residual guess trains weights in blocks "
+            "and above them. Leave out other targets, or choose another method."
+        )
+    return Top(
+        value=float(value.detach()),
+        gradients=dict(zip(leaves, found, strict=False)),
+        guess=found[-1] if last else None,
+        calls=calls,
+    )
+
+
+class _EnoughError(Exception):
+    """Ends a pass whose rest nobody reads."""
+
+
+def second_pass(
+    loss: Loss, blocks: Blocks, params: Params, leaves: Mapping[int, Params], guess: Tensor
+) -> dict[str, Tensor]:
+    """Run the blocks again, and take each one's product as soon as its output is there."""
+    found: dict[str, Tensor] = {}
+
+    def enter(index: int, module: Any, args: Any, kwargs: Any) -> Any:
+        if index == len(blocks) - 1:
+            raise _EnoughError
+
+    def leave(index: int, output: Any) -> Any:
+        out = output[0] if isinstance(output, tuple) else output
+        found.update(products(out, leaves.get(index, {}), guess))
+        return (out.detach(), *output[1:]) if isinstance(output, tuple) else out.detach()
+
+    with torch.enable_grad(), _entering(blocks, enter), _leaving(blocks, leave):
+        try:
+            loss(params)
+        except _EnoughError:
+            return found
+    raise AssertionError("the last block was not called")
+
+
+@contextmanager
+def _entering(blocks: Blocks, enter: Callable[[int, Any, Any, Any], Any]) -> Generator[None]:
+    """Call ``enter(index, block, args, kwargs)`` before each block, which may give other arguments."""
+    handles = [
+        module.register_forward_pre_hook(
+            lambda module, args, kwargs, index=index: enter(index, module, args, kwargs), with_kwargs=True
+        )
+        for index, module in enumerate(blocks.modules)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _leaving(blocks: Blocks, leave: Callable[[int, Any], Any]) -> Generator[None]:
+    """Call ``leave(index, output)`` after each block under the last, which gives the output that goes on."""
+    handles = [
+        module.register_forward_hook(lambda _, args, output, index=index: leave(index, output))
+        for index, module in enumerate(blocks.modules[:-1])
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def leaf(weight: Tensor) -> Tensor:
+    return weight.detach().clone().requires_grad_()

@@ -1,0 +1,111 @@
+"""The residual guess: exact gradients at the top, carried down the residual stream to every block below.
+
+With ``D = dLoss/dh_{L-1}``, the exact gradient at the input of the last block, block l gets the exact vector-Jacobian
+product of its own weights with a guess ``d_{l+1}`` of the gradient at its output:
+
+    g_l = (d h_{l+1} / d w_l)' d_{l+1},   d_{L-1} = D,   d_l = R_l' d_{l+1}
+
+where ``R_l`` is the part of the block's Jacobian that is kept: 1 (identity), that of its norms (norm), or all but
+attention (mlp). The last block and the one below it are exact; there is nothing random in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from spry.core.keys import Key
+from spry.core.params import Params, tree_map
+from spry.estimators.blocks import Blocks, blocks_of
+from spry.estimators.carry import CARRIES, Carry, Guess
+from spry.estimators.estimate import Estimate, Estimator
+from spry.estimators.loss import Loss
+from spry.estimators.passes import Top, exact_top, leaf, second_pass
+
+FEW = 4
+"""Blocks whose inputs are kept for their products; of more, a second pass makes them anew. One block's workspace is
+several times as large as four inputs."""
+
+
+def residual(guess: Guess = "identity", blocks_per_step: int | None = None) -> Estimator:
+    """Compute exact gradients of the last block and what is above it, and the residual guess below.
+
+    ``identity`` holds two hidden states and one block's workspace whatever the depth: a step of more than four blocks
+    runs them a second time; one of up to four saves that pass and keeps their inputs. ``norm`` and ``mlp`` hold a
+    hidden state of every block from the lowest one on.
+
+    Args:
+        guess: What of each block's Jacobian the guess keeps.
+        blocks_per_step: Blocks under the last one that get a gradient, drawn for each step from those whose weights are
+            asked for; the gradient then lacks the others' names. All if None; >= 0.
+
+    Returns:
+        The estimator; it draws only which blocks a step is for.
+    """
+
+    def estimate(loss: Loss, params: Params, key: Key) -> Estimate:
+        blocks = blocks_of(loss)
+        owned = _drawn(blocks.below_last(params), blocks_per_step, key)
+        below = {name for names in blocks.below_last(params).values() for name in names}
+        chosen = {name for names in owned.values() for name in names}
+        asked = {name: value for name, value in params.items() if name in chosen or name not in below}
+        sums: Params = tree_map(torch.zeros_like, asked)
+        value = 0.0
+        for share, part in loss.microbatches():
+            part_value, gradients = _estimate(part, blocks, params, asked, owned, guess)
+            for name, gradient in gradients.items():
+                sums[name].add_(gradient, alpha=share)
+            value += share * part_value
+        return Estimate(value=value, gradient=sums)
+
+    return estimate
+
+
+Owned = Mapping[int, Sequence[str]]
+"""Names of weights by the block that they lie in, of blocks under the last one, the lowest first."""
+
+
+def _drawn(owned: Owned, count: int | None, key: Key) -> Owned:
+    if count is None or count >= len(owned):
+        return owned
+    drawn = key.generator("blocks").choice(len(owned), size=count, replace=False)
+    return {index: owned[index] for place, index in enumerate(owned) if place in drawn}
+
+
+def _estimate(
+    loss: Loss, blocks: Blocks, params: Params, asked: Params, owned: Owned, guess: Guess
+) -> tuple[float, Params]:
+    """The loss of one micro-batch and its gradients; weights that are not asked for are constants."""
+    chosen = {name for names in owned.values() for name in names}
+    if guess != "identity":
+        kept = range(min(owned, default=len(blocks)), len(blocks) - 1)
+    else:
+        kept = list(owned) if len(owned) <= FEW else []
+    still = {name: value for name, value in params.items() if name in chosen or name not in asked}
+    above = {name: value for name, value in asked.items() if name not in chosen}
+    top = exact_top(loss, blocks, above, still, kept=kept, guessing=bool(owned))
+    leaves = {index: {name: leaf(params[name]) for name in names} for index, names in owned.items()}
+    if not owned:
+        found: Params = {}
+    elif kept:
+        found = _from_calls(blocks, top, leaves, CARRIES[guess])
+    else:
+        assert top.guess is not None  # it was wanted
+        moving = {name: weight for own in leaves.values() for name, weight in own.items()}
+        found = second_pass(loss, blocks, {**params, **moving}, leaves, top.guess)
+    return top.value, {**top.gradients, **found}
+
+
+def _from_calls(blocks: Blocks, top: Top, leaves: Mapping[int, Params], carry: Carry) -> dict[str, Tensor]:
+    """Go down block by block, from kept inputs."""
+    found: dict[str, Tensor] = {}
+    d, lowest = top.guess, min(leaves)
+    assert d is not None  # it was wanted
+    for index in sorted(top.calls, reverse=True):
+        prefix = blocks.prefixes[index]
+        own = {name.removeprefix(prefix): leaf for name, leaf in leaves.get(index, {}).items()}
+        gradients, d = carry(top.calls[index], blocks.maps[index], own, d, index > lowest)
+        found |= {prefix + name: gradient for name, gradient in gradients.items()}
+    return found

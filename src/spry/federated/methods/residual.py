@@ -1,0 +1,67 @@
+"""Exact gradients at the top of the model and the residual guess below: backpropagation's accuracy at less compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from spry.core.errors import ConfigError
+from spry.estimators.carry import Guess
+from spry.estimators.residual import residual
+from spry.federated.algorithm import Algorithm, compose
+from spry.federated.methods.options import SplitOption, find_split
+from spry.federated.methods.registry import Options, Setup, method
+from spry.optim.named import Named
+
+
+@method(
+    "residual",
+    paper="Spry's own; kin: FPO, arXiv 2608.14563",
+    client=Named("adamw", 1e-3),
+    server=Named("sgd", 1.0),
+    needs_blocks=True,
+)
+@dataclass(frozen=True, kw_only=True)
+class Residual(Options):
+    """Exact gradients of the last block, carried down the residual stream as a guess for the blocks below."""
+
+    guess: Annotated[
+        Guess,
+        Field(
+            description="How the gradient at the last block's input is carried down: as it is (identity), through "
+            "norms (norm), or through all but attention (mlp); the last two hold a hidden state a block."
+        ),
+    ] = "identity"
+    blocks_per_step: Annotated[
+        Annotated[int, Field(ge=0)] | Literal["all"],
+        Field(
+            description="How many blocks under the last one a local step trains, drawn anew each step; fewer cost less."
+        ),
+    ] = "all"
+    clients_step: Annotated[
+        bool, Field(description="Whether clients take local steps; if not, the server takes one a round.")
+    ] = True
+    split: SplitOption = "everything"
+
+    @property
+    def stepper(self) -> Literal["client", "server"]:
+        return "client" if self.clients_step else "server"
+
+    def build(self, setup: Setup) -> Algorithm:
+        count = None if self.blocks_per_step == "all" else self.blocks_per_step
+        if count is not None and not self.clients_step:
+            raise ConfigError(
+                f"method.blocks_per_step is {count} where clients send a mean gradient, which would "
+                "lack blocks. Set method.clients_step = true, or deal the blocks with method.split."
+            )
+        return compose(
+            name=setup.name,
+            units=setup.units,
+            estimator=residual(self.guess, count),
+            client=setup.client if self.clients_step else None,
+            server=setup.server,
+            split=find_split(self.split),
+            transforms=setup.transforms,
+        )

@@ -1,0 +1,121 @@
+"""Finds the residual blocks of a model by what it does, whatever their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spry.core.errors import ModelError
+from spry.estimators.blocks import Blocks
+from spry.estimators.carry import norm
+from spry.forward.recall import Recall, hidden_of
+from spry.models.last_block import readable_tokens
+from spry.models.load import Backbone
+from spry.models.targets import linear_names
+
+REMEDY = "Choose another method, such as fedavg, or another model."
+
+
+def find_blocks(backbone: Backbone, module: Any) -> Blocks:
+    """Find the blocks of an adapted model: items of one list, each called once with what the one before gave.
+
+    Each must be residual: its output depends on its input when all its linear maps give what they gave.
+
+    Args:
+        backbone: The model and its tokenizer, for a text to try the model with.
+        module: The ``PeftModel`` around it.
+
+    Raises:
+        ModelError: If there are no such blocks; it names the reason.
+    """
+    ids = readable_tokens(backbone)
+    if ids is None:
+        raise ModelError(f"{backbone.name}: no text was found that the model reads. {REMEDY}")
+    lists = [(name, child) for name, child in module.named_modules() if isinstance(child, nn.ModuleList)]
+    reasons = []
+    for name, children in lists:
+        if len(children) < 2 or any(name.startswith(f"{other}.") for other, _ in lists):
+            continue
+        calls = _calls(backbone, children, ids)
+        reason = _why_no_chain(calls, children)
+        if reason is None:
+            blocks = _described(name, children)
+            reason = _why_not_residual(blocks, [call for call, _ in calls])
+            if reason is None:
+                return blocks
+        reasons.append(f"{name.rpartition('.')[2]}: {reason}")
+    told = "; ".join(reasons) or "it has no list of two or more blocks"
+    raise ModelError(
+        f"{backbone.name} has no residual blocks that a guess could be carried through ({told}). {REMEDY}"
+    )
+
+
+Calls = list[tuple[Recall, Any]]
+"""The calls of a list's items in their order, with what they gave."""
+
+
+@torch.no_grad()
+def _calls(backbone: Backbone, children: nn.ModuleList, ids: Tensor) -> Calls:
+    calls: Calls = []
+
+    def note(child: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        calls.append((Recall.of(child, args, kwargs), output))
+
+    handles = [child.register_forward_hook(note, with_kwargs=True) for child in children]
+    try:
+        backbone.model(input_ids=ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _why_no_chain(calls: Calls, children: nn.ModuleList) -> str | None:
+    if [call.layer for call, _ in calls] != list(children):
+        return "its items are not called once each, in their order"
+    for (_, output), (call, _) in pairwise(calls):
+        before = output[0] if isinstance(output, tuple) else output
+        hidden = hidden_of(call.args, call.kwargs)
+        if hidden is None or not isinstance(before, Tensor) or hidden.shape != before.shape:
+            return "its items pass on no hidden state of one shape"
+        if not torch.equal(hidden, before):
+            return "something is computed between its items"
+    return None
+
+
+def _why_not_residual(blocks: Blocks, calls: Sequence[Recall]) -> str | None:
+    for call, maps in zip(calls, blocks.maps, strict=True):
+        hidden = hidden_of(call.args, call.kwargs)
+        assert hidden is not None  # it is a chain
+        try:
+            norm(call, maps, {}, torch.ones_like(hidden), True)
+        except RuntimeError:
+            return f"{type(call.layer).__name__} passes nothing on beside its linear maps"
+    return None
+
+
+def _described(name: str, children: nn.ModuleList) -> Blocks:
+    return Blocks(
+        modules=tuple(children),
+        prefixes=tuple(f"{name}.{index}." for index in range(len(children))),
+        maps=tuple(_outermost_maps(child) for child in children),
+    )
+
+
+def _outermost_maps(block: nn.Module) -> tuple[nn.Module, ...]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    linear = linear_names(block)
+    adapted = {
+        name: child
+        for name, child in block.named_modules()
+        if isinstance(child, BaseTunerLayer) and any(inner.startswith(f"{name}.") for inner in linear)
+    }
+    maps = {**adapted, **linear}
+    return tuple(
+        child for name, child in maps.items() if not any(name.startswith(f"{other}.") for other in maps)
+    )
