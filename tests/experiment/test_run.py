@@ -246,7 +246,15 @@ def test_a_group_with_factor_0_stays_at_its_start_and_takes_no_bytes(config, tmp
             {"method.name": "head_only", "step_factors.body": 0.5},
             "step_factors.body = 0.5 has no effect: head_only",
         ),
-        ({"step_factors.body": 0.5}, None),
+        ({"method.name": "fedavg", "step_factors.body": 0.5}, None),
+        (
+            {"method.name": "fedavg", "step_factors.body": 0.5, "server.optimizer": "adam", "server.lr": 0.1},
+            "step_factors.body may change little: the clients' steps are scaled, and the server's adam evens out",
+        ),
+        (
+            {"method.name": "fedsgd", "step_factors.body": 0.5, "server.optimizer": "adam", "server.lr": 0.1},
+            None,
+        ),
         ({"method.name": "head_only", "step_factors.body": 0}, None),
     ],
 )

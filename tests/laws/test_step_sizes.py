@@ -14,7 +14,7 @@ from spry.experiment import checkpoint
 from spry.federated.methods import METHODS
 from spry.federated.replay.catch_up import receive
 from spry.federated.replay.downlink import by_slopes
-from spry.optim.rules import adamw, sgd
+from spry.optim.rules import adam, adamw, sgd
 from spry.wire.codec import decode_order, decode_reply, encode_order, encode_reply
 from spry.wire.messages import Answer, Slopes
 from tests.laws import problem, test_catch_up, test_replay
@@ -135,6 +135,19 @@ def test_a_group_with_factor_0_stays_and_is_not_sent_back(name, frozen):
     rest = [n for group in GROUPS if group != frozen for n in NAMES[group] if n in held]
     assert rest and all(not torch.equal(held[n], start[n]) for n in rest)
     assert frozen not in {unit.group for unit in algorithm.units}
+
+
+@pytest.mark.parametrize(("server", "left"), [(sgd(1.0), 0.15), (adam(0.02), 0.9)], ids=["sgd", "adam"])
+def test_an_adaptive_server_evens_out_the_factors_of_clients(server, left):
+    """What ``evened_out`` tells: a tenth of the clients' steps is a tenth of the way only under plain averaging."""
+
+    def moved(factor):
+        given = {"units": UNITS, "client": sgd(0.1), "server": server, "step_factors": {"body": factor}}
+        after, start = run("fedavg", rounds=5, given=given)[0], problem.weights()
+        return torch.cat([(after.weights[n] - start[n]).flatten() for n in NAMES["body"]]).norm()
+
+    ratio = float(moved(0.1) / moved(1.0))
+    assert ratio < left if left < 0.5 else ratio > left
 
 
 @pytest.mark.parametrize("name", VARIANTS)

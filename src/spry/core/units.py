@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Group = Literal["head", "exact", "body"]
+WeightGroup = Literal["head", "exact", "body"]
 """Which step size a weight takes: that of the task's own layers, of the last block's adapters, or of the rest."""
-GROUPS: tuple[Group, ...] = get_args(Group)
+GROUPS: tuple[WeightGroup, ...] = get_args(WeightGroup)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Unit:
     last_block: bool = False
 
     @property
-    def group(self) -> Group:
+    def group(self) -> WeightGroup:
         """Which step size its weights take."""
         if self.last_block:
             return "exact"

@@ -24,7 +24,7 @@ from spry.experiment.adapter import describe_start, find_adapter_folder
 from spry.experiment.config import Config
 from spry.experiment.given import NOTHING, Given
 from spry.experiment.schema import DataSettings
-from spry.experiment.without_effect import idle_factors, without_effect
+from spry.experiment.without_effect import evened_out, idle_factors, without_effect
 from spry.federated.algorithm import Algorithm
 from spry.federated.ema import averaged
 from spry.federated.replay.downlink import Downlink, by_slopes, full
@@ -120,6 +120,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
             *facts.notes(),
             *task.notes,
             *idle_factors(config, task.units, algorithm.units),
+            *evened_out(config),
             *_choosing(config),
         ),
     )

@@ -181,7 +181,7 @@ class ServerSettings(Settings):
 
 
 class StepFactorSettings(Settings):
-    """Factors on the step size of whoever steps (the clients, or the server if they do not), by group of weights."""
+    """Factors on the step size of whoever steps, by group of weights; an adaptive server evens out those of clients."""
 
     head: float = Field(
         default=1.0,

@@ -8,6 +8,8 @@ from spry.core.units import Unit
 from spry.experiment.config import Config
 from spry.experiment.schema import DataSettings
 
+ADAPTIVE = {"adam", "adamw", "adagrad", "yogi"}
+"""Optimizers whose steps hardly depend on how long gradients are."""
 _USED = {"iid": {"clients"}, "dirichlet": {"clients", "alpha"}, "column": {"column"}}
 """Which of the settings of dealing a partition reads."""
 
@@ -53,4 +55,19 @@ def idle_factors(config: Config, units: Iterable[Unit], trained: Iterable[Unit])
     return [
         f"step_factors.{group} = {changed[group]:g} has no effect: {why}."
         for group, why in (still | absent).items()
+    ]
+
+
+def evened_out(config: Config) -> list[str]:
+    """Say where a server undoes what was set of the clients' step size."""
+    own = config.method.info.server
+    server = config.server.optimizer or (own.name if own else "")
+    factors = config.step_factors.model_dump()
+    changed = [f"step_factors.{group}" for group, factor in factors.items() if factor not in {0, 1}]
+    changed += [] if config.schedule.decay == "none" else ["schedule.decay"]
+    if not changed or server not in ADAPTIVE or config.method.options.stepper != "client":
+        return []
+    return [
+        f"{', '.join(changed)} may change little: the clients' steps are scaled, and the server's {server} evens out "
+        "how long their updates are. Set server.optimizer = 'sgd' and server.lr = 1.0 to keep them."
     ]
