@@ -1,4 +1,4 @@
-"""The data sets of the convergence benchmark: their files, and what is set for each."""
+"""The data sets of the comparison: their files, and what is set for each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DataSet:
         title: Its name in tables.
         train: Names of its training files, without ``.tsv.gz``; none of a data set that Spry knows by its key.
         test: Name of its test file, likewise.
-        settings: What is set for it beyond ``convergence.toml``.
+        settings: What is set for it beyond ``comparison.toml``.
     """
 
     title: str
@@ -30,7 +30,7 @@ class DataSet:
 
 
 FIRST = "sst2"
-"""Where all methods meet; what is set for it stands in ``convergence.toml``."""
+"""What is set for it stands in ``comparison.toml``."""
 FINER = {"schedule.evaluate_every": 4, "data.test_examples": 1000}
 SETS = {
     FIRST: DataSet(title="SST-2", train=["sst2_train"], test="sst2_dev"),

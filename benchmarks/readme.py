@@ -11,21 +11,17 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from convergence_data import SETS
-from readme_convergence import costs, data_set, every_method, headline, short
 from readme_layout import MIB, origin, percent, size, table
 from readme_memory import memory, recipe, split, targets
-from readme_parts import conditions, differences, long_runs, longer, parts, servers, weights
 from readme_recipe import recipes, today
 from readme_theory import basis, credit, signal
 
 FOLDERS = (Path("benchmarks/results"), Path("research/results"), Path("research/activation"))
 README, PAGES = Path("README.md"), Path("docs/results")
-PAGE, MEMORY, FIRST_SET, WIRE = (PAGES / f"{name}.md" for name in ("README", "memory", "sst2", "wire"))
+PAGE, MEMORY, WIRE = (PAGES / f"{name}.md" for name in ("README", "memory", "wire"))
 
 
 def demo(result: dict[str, Any]) -> str:
@@ -93,21 +89,9 @@ def wire(result: dict[str, Any]) -> str:
 
 Write = Callable[[dict[str, Any]], str]
 TABLES: Sequence[tuple[Path, str, str, Write]] = (
-    (README, "short", "convergence", short),
     (README, "today", "rank16", today),
-    (PAGE, "convergence", "convergence", headline),
     (PAGE, "recipes", "rank16", recipes),
     (PAGE, "demo", "demo", demo),
-    *((PAGES / f"{name}.md", "data_set", "convergence", partial(data_set, name=name)) for name in SETS),
-    *((PAGES / f"{name}.md", "differences", "convergence", partial(differences, name=name)) for name in SETS),
-    *((PAGES / f"{name}.md", "costs", "convergence", partial(costs, name=name)) for name in SETS),
-    (FIRST_SET, "every_method", "convergence", every_method),
-    (FIRST_SET, "parts", "convergence", parts),
-    (FIRST_SET, "weights", "convergence", weights),
-    (FIRST_SET, "servers", "convergence", servers),
-    (FIRST_SET, "conditions", "convergence", conditions),
-    (FIRST_SET, "longer", "convergence", longer),
-    (FIRST_SET, "long_runs", "convergence", long_runs),
     (MEMORY, "memory", "memory", memory),
     (MEMORY, "targets", "memory", targets),
     (MEMORY, "split", "split", split),

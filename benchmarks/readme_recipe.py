@@ -45,8 +45,8 @@ def today(result: dict[str, Any]) -> str:
         rows = {row["method"]: row for row in own["rows"]}
         told.append(f"{spread(rows['weights'])} against {spread(rows['block'])} after {span}")
     return (
-        "Today's default moves weights below the last block, not activations. On SST-2 that shows no gain over the "
-        f"last block alone: {', '.join(told)}."
+        "Today's default moves weights below the last block. On SST-2, from heads that began untrained, that showed no "
+        f"gain over the last block alone: {', '.join(told)}."
     )
 
 

@@ -13,10 +13,9 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 HERE = Path(__file__).parent
-CONVERGENCE = HERE.parent / "benchmarks" / "results" / "convergence.json"
 
 
-def read(path: str | Path) -> Any:
+def read(path: str) -> Any:
     return json.loads((HERE / path).read_text(encoding="utf-8"))
 
 
@@ -43,7 +42,7 @@ def activation() -> str:
 
 def parts() -> str:
     """What single parts of the old recipe did on SST-2."""
-    rows = read(CONVERGENCE)["sets"]["sst2"]["alpha-1-parts"]["rows"]
+    rows = read("results/untrained_heads.json")["sets"]["sst2"]["alpha-1-parts"]["rows"]
     named = {row["method"]: row for row in rows}
     told = {
         "part_none": "plain Spry (weights, K = 1)",
