@@ -239,7 +239,7 @@ def test_a_group_with_factor_0_stays_at_its_start_and_takes_no_bytes(config, tmp
     ("settings", "says"),
     [
         (
-            {"step_factors.exact": 0.5},
+            {"method.name": "fedavg", "step_factors.exact": 0.5},
             "step_factors.exact = 0.5 has no effect: no adapters of the last block join",
         ),
         (
