@@ -62,6 +62,7 @@ if TYPE_CHECKING:  # for type checkers and editors; tests/test_public.py compare
     from spry.forward.registry import rule as rule
     from spry.profile.check import check_model as check_model
     from spry.report.page import write_report as write_report
+    from spry.runtime.head_start import closed_form_head as closed_form_head
     from spry.runtime.records import Round as Round
     from spry.runtime.rounds import simulate as simulate
     from spry.tasks.classification import ClassificationTask as ClassificationTask
@@ -90,6 +91,7 @@ _NAMES = {
     # federation
     "Algorithm": "spry.federated.algorithm",
     "Round": "spry.runtime.records",
+    "closed_form_head": "spry.runtime.head_start",
     "compose": "spry.federated.algorithm",
     "simulate": "spry.runtime.rounds",
     # tasks and data

@@ -56,6 +56,7 @@ def whole(tiny_model, tiny_csv, tmp_path_factory):
         f'[model]\nname = "{tiny_model}"\nmax_length = 16\n[data]\nname = "{tiny_csv}"\nclients = 4\n'
         'partition = "iid"\n[tune]\nrounds = 1\ngrid = {lr = [1e-3, 3e-2]}\n'
         "[schedule]\nrounds = 2\nclients_per_round = 2\nevaluate_every = 1\n[client]\nsteps = 1\nbatch_size = 4\n"
+        '[head]\nstart = "drawn"\n'
     )
     names = started(compare_methods(read_config(path), ["spry", "fedsgd"], [0, 1], folder / "all"))
     return folder / "all", names, read_config(path)

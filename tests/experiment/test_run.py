@@ -33,7 +33,7 @@ def config(tiny_model, tiny_csv, tmp_path):
     path.write_text(
         f'[model]\nname = "{tiny_model}"\nmax_length = 16\n[data]\nname = "{tiny_csv}"\nclients = 6\n'
         "[schedule]\nrounds = 4\nclients_per_round = 3\nevaluate_every = 2\ncheckpoint_every = 1\n"
-        "[client]\nsteps = 2\nbatch_size = 4\n"
+        '[client]\nsteps = 2\nbatch_size = 4\n[head]\nstart = "drawn"\n'
     )
     return read_config(path)
 

@@ -47,6 +47,15 @@ def start_line(prefix: str, round: Round, rounds: int, seconds: float, width: in
     return _line([prefix, f"round 0/{rounds}"], known, round.score_name, seconds, width)
 
 
+def head_line(prefix: str, round: Round, rounds: int, seconds: float, width: int = WIDTH) -> str:
+    """Write what the first round says of a head in closed form."""
+    assert round.head is not None
+    head = round.head
+    told = f"head: closed form from {head.examples:,} examples of {head.clients:,} clients"
+    pieces = {"bytes": f"{formats.format_bytes(head.bytes_up)} up", "time": clock(head.seconds)}
+    return _joined([text for text in (prefix, told) if text], pieces)
+
+
 def _line(told: list[str], known: Mapping[str, float], score: str, seconds: float, width: int) -> str:
     fixed = [text for text in told if text]
     parts = {part: formats.score_value(value, score) for part, value in known.items()}

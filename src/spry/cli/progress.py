@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from spry.cli import screen
-from spry.cli.evaluation_line import WIDTH, clock, evaluation_line, scores, start_line
+from spry.cli.evaluation_line import WIDTH, clock, evaluation_line, head_line, scores, start_line
 from spry.cli.heartbeat import Heartbeat
 from spry.experiment.departures import recipe_lines
 from spry.experiment.run import Started
@@ -84,6 +84,8 @@ class Watch:
             self._numbers = Numbers()
             self._begun, self._rounds = time.monotonic(), event.config.schedule.rounds
         else:
+            if event.head:
+                self._print(self._line(head_line, name, event))
             if event.start:
                 self._print(self._line(start_line, name, event))
             if scores(event):

@@ -123,7 +123,7 @@ def _run(wanted: Config, folder: Path, again: str, *, resume: bool, as_json: boo
 
 
 def _print(folder: Path, *, as_json: bool) -> None:
-    from spry.report.details import chosen
+    from spry.report.details import chosen, head_start
     from spry.report.groups import group_runs
     from spry.report.outcome import outcome_table
     from spry.report.read import read_run
@@ -134,7 +134,7 @@ def _print(folder: Path, *, as_json: bool) -> None:
         return
     (section,), _ = group_runs([done])
     screen.show(outcome_table(section))
-    for line in chosen(done):
+    for line in (*head_start(done), *chosen(done)):
         screen.say(line)
     screen.say(f"Run folder: {folder}. Curves and tables: {shlex.join(['spry', 'report', str(folder)])}")
 

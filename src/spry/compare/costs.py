@@ -16,6 +16,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from spry.core.errors import ConfigError
+from spry.measure.before import head_of, with_head
 from spry.measure.seconds import client_seconds
 from spry.tasks.score import Score
 
@@ -88,15 +89,21 @@ Trajectories = Mapping[str, Sequence[Trajectory]]
 def trajectory(rounds: Sequence[Mapping[str, Any]], score: Score) -> list[Evaluation]:
     """Follow a run through its evaluations on the test part.
 
-    A round that was slowed by measuring counts as the median of the others.
+    A round that was slowed by measuring counts as the median of the others. What a head in closed form took counts with
+    the first round.
     """
-    spent = {
-        "operations": _running_sum(entry.get("operations") for entry in rounds),
-        "bytes_per_client": _running_sum(
-            (entry["bytes_up"] + entry["bytes_down"]) / max(len(entry["clients"]), 1) for entry in rounds
+    values = {
+        "operations": (entry.get("operations") for entry in rounds),
+        "bytes_per_client": (
+            _per_client(entry, len(entry["clients"])) + (_head_bytes(rounds) if not place else 0)
+            for place, entry in enumerate(rounds)
         ),
-        "cpu_seconds": _running_sum(client_seconds(rounds, "client_cpu_seconds")),
-        "client_seconds": _running_sum(client_seconds(rounds)),
+        "cpu_seconds": client_seconds(rounds, "client_cpu_seconds"),
+        "client_seconds": client_seconds(rounds),
+    }
+    logged = {"client_seconds": "seconds"}
+    spent = {
+        name: _running_sum(with_head(rounds, logged.get(name, name), own)) for name, own in values.items()
     }
     return [
         Evaluation(
@@ -107,6 +114,16 @@ def trajectory(rounds: Sequence[Mapping[str, Any]], score: Score) -> list[Evalua
         for place, entry in enumerate(rounds)
         if entry[score.key("test")] is not None
     ]
+
+
+def _per_client(spent: Mapping[str, Any], clients: int) -> float:
+    return (spent["bytes_up"] + spent["bytes_down"]) / max(clients, 1)
+
+
+def _head_bytes(rounds: Sequence[Mapping[str, Any]]) -> float:
+    """Of a client that took sums for the head."""
+    head = head_of(rounds)
+    return _per_client(head, head["clients"]) if head else 0.0
 
 
 def _running_sum(values: Iterable[float | None]) -> list[float | None]:

@@ -41,6 +41,10 @@ class Client:
             steps=steps,
         )
 
+    def training_once(self, batch_size: int) -> EvaluationBatches:
+        """Each training example once, in an order that depends on nothing else."""
+        return EvaluationBatches(data=self.data, places=self.train, batch_size=batch_size)
+
     def held_out_batches(self, batch_size: int = 64) -> EvaluationBatches:
         return EvaluationBatches(data=self.data, places=self.held_out, batch_size=batch_size)
 

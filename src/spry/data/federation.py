@@ -43,5 +43,9 @@ class Federation:
             key, round, batch_size=self.batch_size, epochs=self.epochs, steps=self.steps
         )
 
+    def training_once(self, client: int) -> EvaluationBatches:
+        """A client's training examples, each once."""
+        return self.clients[client].training_once(self.batch_size)
+
     def held_out(self, client: int) -> EvaluationBatches:
         return self.clients[client].held_out_batches()

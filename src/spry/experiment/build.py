@@ -23,6 +23,7 @@ from spry.data.reading import quantity
 from spry.experiment.adapter import describe_start, find_adapter_folder
 from spry.experiment.config import Config
 from spry.experiment.given import NOTHING, Given
+from spry.experiment.head_choice import starts_in_closed_form
 from spry.experiment.schema import DataSettings
 from spry.experiment.without_effect import evened_out, idle_factors, without_effect
 from spry.federated.algorithm import Algorithm
@@ -52,7 +53,13 @@ DOWNLINKS: Mapping[str, Callable[[Algorithm], Downlink]] = {"weights": full, "sl
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """The parts of a run; the fingerprint is of the data, the notes are for the user before the first round."""
+    """The parts of a run.
+
+    Args:
+        fingerprint: Of the data.
+        notes: For the user before the first round.
+        closed_form: Whether the head is fitted before round 1.
+    """
 
     algorithm: Algorithm
     downlink: Downlink
@@ -63,6 +70,7 @@ class Experiment:
     facts: Facts
     fingerprint: str
     notes: tuple[str, ...]
+    closed_form: bool = False
 
     @property
     def clients_per_round(self) -> int:
@@ -104,6 +112,9 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         _ = task.blocks  # refused now, not in the first round
     clients = dealt.encode(task, max_length=config.model.max_length)
     task.try_out(next(iter(clients.batches(clients.trainable()[0], 0, key))))
+    closed_form, told = starts_in_closed_form(
+        config.head, task, clients, algorithm, adapter=start is not None
+    )
     assert clients.facts is not None
     facts = clients.facts.with_notes(*without_effect(config.data))
     return Experiment(
@@ -115,12 +126,14 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         key=key,
         facts=facts,
         fingerprint=splits.fingerprint,
+        closed_form=closed_form,
         notes=(
             *([] if start is None else [describe_start(start)]),
             *facts.notes(),
             *task.notes,
             *idle_factors(config, task.units, algorithm.units),
             *evened_out(config),
+            *told,
             *_choosing(config),
         ),
     )

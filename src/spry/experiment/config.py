@@ -16,6 +16,7 @@ from spry.experiment.retired import refuse_retired
 from spry.experiment.schema import (
     ClientSettings,
     DataSettings,
+    HeadSettings,
     MethodSettings,
     ModelSettings,
     PeftSettings,
@@ -35,7 +36,7 @@ VALIDATION_SHARE = 0.1
 """Held out of the training part where a round is to be chosen and nothing is said."""
 FREE = (["tune", "grid"], ["tune", "methods"])
 """Tables whose entries appear as they are named, beside ``methods``."""
-TABLES = ("model", "peft", "data", "method", "client", "server", "step_factors", "schedule", "tune")
+TABLES = ("model", "peft", "head", "data", "method", "client", "server", "step_factors", "schedule", "tune")
 Overrides = Sequence[str] | Mapping[str, Any]
 RECORD, BESIDE_RECORD = "config.toml", "meta.json"
 """What a run folder's configuration is called, and what lies beside it there."""
@@ -57,6 +58,7 @@ class Config(Settings):
     )
     model: ModelSettings = ModelSettings()
     peft: PeftSettings = PeftSettings()
+    head: HeadSettings = HeadSettings()
     data: DataSettings = DataSettings()
     method: MethodSettings = MethodSettings()
     client: ClientSettings = ClientSettings()

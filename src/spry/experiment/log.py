@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def to_json(record: Round) -> dict[str, Any]:
         "failed_replies": len(record.clients) - len(record.survivors),
         "untrained_units": list(record.untrained_units),
         "clients": [_client(client, record) for client in record.clients],
+        **({"head": asdict(record.head)} if record.head else {}),
         **({"start": _start(record)} if record.start else {}),
         **_details(record),
     }

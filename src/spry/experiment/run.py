@@ -25,6 +25,7 @@ from spry.experiment.folder import (
     prepare_folder,
 )
 from spry.experiment.given import NOTHING, Given, check_given
+from spry.experiment.head import start_head
 from spry.experiment.kept import Keeping, Kept
 from spry.experiment.log import read_rounds
 from spry.experiment.start import evaluate_start
@@ -135,10 +136,13 @@ def _run(
         data=experiment.facts.lines(),
         notes=notes,
     )
+    head = start_head(config, experiment, found["model"]) if state.round == 0 else None
+    if head is not None:
+        state = experiment.algorithm.init({**experiment.task.init(), **head.weights})
     start = evaluate_start(config, experiment, found["model"], state)
     keeping = Keeping(schedule=config.schedule, score=experiment.task.score)
     for record in () if keeping.is_over(kept) else _rounds(config, experiment, state):
-        record = record if record.number else replace(record, start=start)
+        record = record if record.number else replace(record, start=start, head=head and head.cost)
         state, kept = record.state, keeping.follow(kept, record)
         written.append(record)
         ends = state.round == config.schedule.rounds or keeping.is_over(kept)

@@ -63,6 +63,28 @@ class PeftSettings(Settings):
     )
 
 
+class HeadSettings(Settings):
+    """What the classifier's head is before round 1."""
+
+    start: Literal["closed-form", "auto", "drawn"] = Field(
+        default="drawn",
+        description="Fitted in closed form to sums that every client takes over its examples once (closed-form); the "
+        "same where the head ends in a linear map, holds nothing yet and each class has examples, else as it is "
+        "(auto); or as the model has it, at random where it has none (drawn).",
+    )
+    features: int | None = Field(
+        default=None,
+        ge=1,
+        description="Random combinations of the head's inputs that are summed up; if unset all inputs up to 1024, and "
+        "256 combinations of more.",
+    )
+    clients: int | None = Field(
+        default=None,
+        ge=1,
+        description="Clients, chosen at random, that take the sums; all if unset or fewer.",
+    )
+
+
 class DataSettings(Settings):
     """Which text, and how it lies with the clients."""
 

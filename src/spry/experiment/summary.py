@@ -8,6 +8,7 @@ from statistics import fmean, median
 from typing import Any
 
 from spry.experiment.config import Config
+from spry.measure.before import head_of, with_head
 from spry.measure.seconds import client_seconds, total
 from spry.tasks.task import Score
 
@@ -58,13 +59,16 @@ def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFac
         "peak_bytes_above_model": max((entry["peak_bytes_above_model"] for entry in rounds), default=0),
         "seconds_per_round": median(entry["seconds"] for entry in rounds) if rounds else 0.0,
         "client_seconds_per_round": median(entry["client_seconds"] for entry in rounds) if rounds else 0.0,
-        "client_cpu_seconds": total(client_seconds(rounds, "client_cpu_seconds")),
-        "operations": total(entry.get("operations") for entry in rounds),
+        "client_cpu_seconds": total(
+            with_head(rounds, "cpu_seconds", client_seconds(rounds, "client_cpu_seconds"))
+        ),
+        "operations": total(with_head(rounds, "operations", (entry.get("operations") for entry in rounds))),
         "operations_per_client_round": fmean(counted) if counted else None,
         "bytes_up_per_client_round": fmean(client["bytes_up"] for client in clients) if clients else 0.0,
         "bytes_down_per_client_round": fmean(client["bytes_down"] for client in clients) if clients else 0.0,
         "failed_replies": sum(entry["failed_replies"] for entry in rounds),
         "trainable_weights": facts.trainable_weights,
         "labels": list(facts.labels),
+        "head": dict(head_of(rounds)) or None,
         **facts.data,
     }

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from spry.measure.before import with_head
 from spry.measure.seconds import client_seconds
 from spry.report import formats, style
 from spry.report.groups import Group, Section
@@ -83,17 +84,17 @@ def cumulative_seconds(run: Run) -> Array:
 
     A round that was slowed by measuring counts as the median of the others.
     """
-    return np.cumsum(client_seconds(run.rounds))
+    return _cumulative(with_head(run.rounds, "seconds", client_seconds(run.rounds)))
 
 
 def cumulative_operations(run: Run) -> Array:
     """Floating-point operations of local training of all clients so far, after each round."""
-    return np.cumsum(_numbers(run, "operations"))
+    return _cumulative(with_head(run.rounds, "operations", _numbers(run, "operations")))
 
 
 def cumulative_bytes_up(run: Run) -> Array:
     """Bytes that all clients sent so far, after each round."""
-    return np.cumsum(_numbers(run, "bytes_up"))
+    return _cumulative(with_head(run.rounds, "bytes_up", _numbers(run, "bytes_up")))
 
 
 def draw_curves(section: Section, *, narrow: bool = False) -> Figure:
@@ -201,6 +202,10 @@ def _trailing_mean(values: Array, window: int) -> Array:
         return values
     sums = np.cumsum(np.pad(values, (window, 0)))
     return (sums[window:] - sums[:-window]) / np.minimum(np.arange(len(values)) + 1, window)
+
+
+def _cumulative(values: Sequence[float | None]) -> Array:
+    return np.cumsum(np.array(values, dtype=float))
 
 
 def _numbers(run: Run, key: str) -> Array:

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from spry.measure.before import head_of
 from spry.report import formats
 from spry.report.groups import Section
 from spry.report.read import PARTS, Run
@@ -66,6 +67,20 @@ def chosen(run: Run) -> list[str]:
     ]
     why = (run.summary or {}).get("stopped_early")
     return [*(made if run.kept_after is not None else []), *([f"Ended early: {why}."] if why else [])]
+
+
+def head_start(run: Run) -> list[str]:
+    """Say what a head in closed form took before round 1, which the costs of the whole run contain."""
+    head = head_of(run.rounds)
+    if not head:
+        return []
+    left_out = len(head["left_out"])
+    return [
+        f"Head: closed form from {head['examples']:,} examples of {head['clients']:,} clients before round 1; "
+        f"{formats.format_bytes(head['bytes_up'])} up, {formats.format_bytes(head['bytes_down'])} down, "
+        f"{formats.format_operations(head['operations'])}, {formats.duration(head['cpu_seconds'])} of processor time"
+        + (f"; the sums of {left_out} clients did not count." if left_out else ".")
+    ]
 
 
 def failures(run: Run) -> ReportTable:

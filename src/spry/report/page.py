@@ -113,7 +113,7 @@ def _part(section: Section) -> dict[str, Any]:
                 "folder": run.folder,
                 "finished": run.summary is not None,
                 "rounds": len(run.rounds),
-                "chosen": details.chosen(run),
+                "chosen": [*details.head_start(run), *details.chosen(run)],
                 "tables": [
                     details.evaluations(run),
                     *(answers(run) if len(section.runs) > 1 else []),

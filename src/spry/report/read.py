@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from spry.core.errors import DataError
+from spry.measure.before import with_head
 from spry.measure.seconds import client_seconds, total
 from spry.report.schema1 import upgrade_config, upgrade_round
 from spry.tasks.score import Score
@@ -83,11 +84,15 @@ class Run:
     @cached_property
     def outcome(self) -> Mapping[str, Any]:
         """The summary, or as much of it as the rounds so far tell; with all clients' seconds of the whole run."""
+
+        def spent(name: str, values: Iterable[float | None]) -> float | None:
+            return total(with_head(self.rounds, name, values))
+
         return {
             **(self.summary or _so_far(self)),
-            "client_seconds_total": total(client_seconds(self.rounds)),
-            "client_cpu_seconds": total(client_seconds(self.rounds, "client_cpu_seconds")),
-            "operations": total(round.get("operations") for round in self.rounds),
+            "client_seconds_total": spent("seconds", client_seconds(self.rounds)),
+            "client_cpu_seconds": spent("cpu_seconds", client_seconds(self.rounds, "client_cpu_seconds")),
+            "operations": spent("operations", (round.get("operations") for round in self.rounds)),
         }
 
 

@@ -47,6 +47,31 @@ class ClientRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadCost:
+    """What a head in closed form took before round 1, over all clients.
+
+    Args:
+        examples: How many were summed up.
+        clients: How many clients sent sums that count.
+        left_out: Clients whose sums do not count, and why.
+        features: How many features were summed, of as many as the head reads or of random combinations.
+        seconds: Time of the clients, one after the other.
+        cpu_seconds: Processor time of the same.
+        operations: Floating-point operations of the same, see ``measure.operations``.
+    """
+
+    examples: int
+    clients: int
+    left_out: Mapping[int, str]
+    features: int
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+    cpu_seconds: float
+    operations: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Round:
     """One finished round.
 
@@ -61,6 +86,7 @@ class Round:
         test: The new global model on the test part; None if not evaluated, or without one.
         validation: The same on the validation part.
         start: In round 0 the model before it, by part, such as ``test``; nothing if not evaluated.
+        head: In round 0 what a head in closed form took before it; None without one.
     """
 
     number: int
@@ -73,6 +99,7 @@ class Round:
     test: Metrics | None = None
     validation: Metrics | None = None
     start: Mapping[str, Metrics] = field(default_factory=dict)
+    head: HeadCost | None = None
 
     @property
     def weights(self) -> Params:

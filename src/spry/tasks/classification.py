@@ -32,6 +32,7 @@ from spry.models.refusal import refused_as
 from spry.models.residual_blocks import find_blocks
 from spry.tasks.adapter_folder import complete_folder
 from spry.tasks.classification_loss import ClassificationLoss
+from spry.tasks.linear_head import LinearHead, check_linear, find_last_map, name_in_base, passing_through
 from spry.tasks.metrics import ClassificationMetrics, classified
 from spry.tasks.start import start_labels, start_weights
 from spry.tasks.task import Score
@@ -234,6 +235,46 @@ class ClassificationTask:
             losses = F.cross_entropy(logits, batch["labels"], reduction="none")
             total += classified(losses.numpy(), batch["labels"].numpy(), logits.numpy())
         return total
+
+    @torch.inference_mode()
+    def linear_head(self) -> LinearHead:
+        """Find the last map of the head, whose features can be summed up for a closed form.
+
+        Raises:
+            ModelError: If the scores do not end in a linear map.
+        """
+        params, batch = self.init(), self.probe(Key(0), examples=2)
+        classes = self.backbone.model.config.num_labels
+        with self._one_mode:
+            last = find_last_map(self.module, self.units, classes, lambda: self.logits(params, batch))
+        if last is None:
+            raise ModelError(
+                f"{self.backbone.name}: its head does not end in a linear map that is trained, so that it has no "
+                "closed form"
+            )
+        weight, bias = f"{last}.weight", f"{last}.bias"
+        found = LinearHead(
+            weight=weight,
+            bias=bias if bias in params else None,
+            classes=classes,
+            features=params[weight].shape[1],
+            own=bool(self._start) or name_in_base(weight) not in self.backbone.newly_initialized,
+            read=lambda params, batch: self._features(last, params, batch),
+        )
+        used = self._computed_with(params)
+        fixed = getattr(self.module.get_submodule(last), "bias", None)
+        scores, features = self.logits(params, batch), found.read(params, batch)
+        check_linear(scores, features, used[weight], used.get(bias, fixed), self.backbone.name)
+        return found
+
+    @torch.inference_mode()
+    def _features(self, last: str, params: Params, batch: Batch) -> Tensor:
+        """Read what the head's last map is given, shape (B, D), as many examples at once as training takes."""
+        size = self.micro_batch_size or len(batch["labels"])
+        starts = range(0, len(batch["labels"]), size)
+        parts = [{name: value[at : at + size] for name, value in batch.items()} for at in starts]
+        with self._one_mode, passing_through(self.module.get_submodule(last)):
+            return torch.cat([self.logits(params, part) for part in parts])
 
     def save_adapter(self, params: Params, folder: Path) -> None:
         """Write weights in peft's format, and beside them the classes, the tokenizer, the base and a card.

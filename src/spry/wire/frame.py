@@ -29,6 +29,9 @@ class Kind(IntEnum):
     GRADIENT = 2
     SLOPES = 3
     CATCH_UP = 4
+    HEAD_QUESTION = 5
+    HEAD_SUMS = 6
+    HEAD = 7
 
 
 class Fields(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_only=True):

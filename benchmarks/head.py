@@ -1,0 +1,185 @@
+"""The head in closed form beside other fits to the same pooled features: accuracy, loss, bytes.
+
+Each data set is dealt to 100 clients (Dirichlet 1.0), and MiniLM reads its features. ``closed form`` is what Spry's
+clients and server make of it, through the codec; ``random`` the same on 64 random combinations of the features; the
+others have all features in one place: multinomial logistic regression (torch's L-BFGS), and ridge regression onto the
+classes (torch's least squares) with the temperature that suits the training part best.
+
+    python benchmarks/head.py DATA_FOLDER [--sets sst2,tweets,ag_news] [--examples 8000] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from benchmarks.convergence_data import files
+from torch import Tensor
+
+from spry.core.keys import Key
+from spry.data.client_data import LabelledText
+from spry.data.datasets import load_splits
+from spry.data.federation import Federation
+from spry.experiment.atomic import write_json
+from spry.experiment.provenance import provenance
+from spry.runtime.head_start import closed_form_head
+from spry.tasks.classification import ClassificationTask
+from spry.tasks.linear_head import LinearHead
+
+RESULTS = Path("benchmarks/results/head.json")
+TEXT: Mapping[str, tuple[str, ...]] = {"sst2": ("sentence",), "nli": ("premise", "hypothesis")}
+CLIENTS, RANDOM, TEST = 100, 64, 2000
+KEY = Key(0)
+Fit = tuple[Tensor, Tensor]
+
+
+def main() -> None:
+    """Measure what was asked for and write it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where the files of SST-2 and AG News are")
+    parser.add_argument("--sets", default="sst2,tweets")
+    parser.add_argument("--examples", type=int, default=8000, help="most training examples of a data set")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    measured = {name: measure(name, asked.folder, asked.examples) for name in asked.sets.split(",")}
+    write_json(asked.out, {**provenance(), "model": "minilm", "clients": CLIENTS, "sets": measured})
+
+
+def measure(name: str, folder: Path, examples: int) -> dict[str, Any]:
+    """Fit all heads to one data set."""
+    task, clients = _set_up(name, folder, examples)
+    head, seen = task.linear_head(), list[tuple[Tensor, Tensor]]()
+    begun = time.perf_counter()
+    whole = closed_form_head(_tapped(task, head, seen), clients, key=KEY)
+    seconds = time.perf_counter() - begun
+    train = _joined(seen)
+    test = _joined([(head.read(task.init(), batch), batch["labels"]) for batch in clients.test])
+    few = closed_form_head(_replayed(task, head, seen), clients, key=KEY, features=RANDOM)
+    fits: dict[str, Callable[[], Fit]] = {
+        "closed form": lambda: _of(head, whole.weights),
+        "closed form, random features": lambda: _of(head, few.weights),
+        "logistic regression": lambda: logistic(*train, head.classes),
+        "ridge regression": lambda: ridge(*train, head.classes),
+    }
+    rows = {fit: _scored(make(), train, test) for fit, make in fits.items()}
+    rows["closed form"] |= {
+        "bytes_up_per_client": whole.cost.bytes_up / whole.cost.clients,
+        "seconds": seconds,
+    }
+    rows["closed form, random features"] |= {"bytes_up_per_client": few.cost.bytes_up / few.cost.clients}
+    for fit, row in rows.items():
+        print(
+            f"{name:8} {fit:30} {100 * row['test_accuracy']:.1f} %  {row['test_loss']:.3f}  {row['train_loss']:.3f}"
+        )
+    counted = {"train_examples": len(train[0]), "test_examples": len(test[0]), "features": head.features}
+    return {**counted, "classes": head.classes, "fits": rows}
+
+
+def _set_up(name: str, folder: Path, examples: int) -> tuple[ClassificationTask, Federation]:
+    with TemporaryDirectory() as scratch:
+        where = {"data.name": name, **files(name, folder, Path(scratch))}
+        text = TEXT.get(name, ("text",))
+        splits = load_splits(
+            where["data.name"], text=text, label="label", test=where.get("data.test"), test_fraction=0.2
+        )
+    splits = splits.shortened(TEST)
+    train = splits.train
+    if len(train) > examples:
+        kept = np.sort(np.asarray(KEY.fold("kept").permutation(len(train))[:examples]))
+        train = train.select(kept.tolist())
+    data = LabelledText(splits=replace(splits, train=train)).partition(
+        clients=CLIENTS, key=KEY, held_out=0.0, batch_size=32
+    )
+    task = ClassificationTask("minilm", labels=data.labels, key=KEY)
+    return task, data.encode(task)
+
+
+class _Stand:
+    """A task of which only the head is asked for."""
+
+    def __init__(self, task: ClassificationTask, head: LinearHead) -> None:
+        self.init, self.linear_head = task.init, lambda: head
+
+
+def _tapped(task: ClassificationTask, head: LinearHead, seen: list[tuple[Tensor, Tensor]]) -> Any:
+    """The task, which notes down the features and labels that clients read."""
+
+    def read(params: Any, batch: Any) -> Tensor:
+        seen.append((head.read(params, batch), batch["labels"]))
+        return seen[-1][0]
+
+    return _Stand(task, replace(head, read=read))
+
+
+def _replayed(task: ClassificationTask, head: LinearHead, seen: list[tuple[Tensor, Tensor]]) -> Any:
+    """The task, which knows what clients will read."""
+    known = iter(seen)
+    return _Stand(task, replace(head, read=lambda params, batch: next(known)[0]))
+
+
+def _joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    features, labels = zip(*pairs, strict=True)
+    return torch.cat(features).double(), torch.cat(labels)
+
+
+def _of(head: LinearHead, weights: Mapping[str, Tensor]) -> Fit:
+    bias = torch.zeros(head.classes) if head.bias is None else weights[head.bias]
+    return weights[head.weight].double(), bias.double()
+
+
+def logistic(features: Tensor, labels: Tensor, classes: int, decay: float = 1e-4) -> Fit:
+    """Fit multinomial logistic regression with torch's L-BFGS, on features of mean 0 and deviation 1."""
+    mean, spread = features.mean(0), features.std(0).clamp(min=1e-12)
+    scaled = (features - mean) / spread
+    weight = torch.zeros(classes, features.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    steps = torch.optim.LBFGS([weight, bias], max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        steps.zero_grad()
+        value = F.cross_entropy(F.linear(scaled, weight, bias), labels) + decay * weight.square().sum()
+        value.backward()
+        return value
+
+    steps.step(loss)  # type: ignore[arg-type]
+    found = weight.detach() / spread
+    return found, bias.detach() - found @ mean
+
+
+def ridge(features: Tensor, labels: Tensor, classes: int) -> Fit:
+    """Fit the classes by least squares, then the temperature by the training loss."""
+    wanted, mean = F.one_hot(labels, classes).double(), features.mean(0)
+    centred = features - mean
+    floor = (1e-3 * len(features) * centred.var() * torch.ones(features.shape[1]).double()).sqrt().diag()
+    stacked = torch.cat([centred, floor])
+    target = torch.cat([wanted - wanted.mean(0), torch.zeros(len(floor), classes)])
+    weight = torch.linalg.lstsq(stacked, target).solution.T
+    bias = wanted.mean(0) - weight @ mean
+    scores = F.linear(features, weight, bias)
+    sharpest = min(
+        torch.logspace(0, 2, 60).tolist(), key=lambda t: float(F.cross_entropy(t * scores, labels))
+    )
+    return sharpest * weight, sharpest * bias
+
+
+def _scored(fit: Fit, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> dict[str, float]:
+    scores, labels = F.linear(test[0], *fit), test[1]
+    return {
+        "test_accuracy": float((scores.argmax(1) == labels).double().mean()),
+        "test_loss": float(F.cross_entropy(scores, labels)),
+        "train_loss": float(F.cross_entropy(F.linear(train[0], *fit), train[1])),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""From sums to a head: linear discriminant analysis, whose scores are the classes' calibrated log-odds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spry.core.errors import DataError
+from spry.federated.closed_head.sums import HeadSums
+
+LEAST_SHRINKAGE = 1e-3
+"""Share of the covariance's mean diagonal that is always mixed in: features that never vary have an inverse, too."""
+
+
+class Head(NamedTuple):
+    """A linear map ``z = W x + b``: weight, shape (C, D), bias, shape (C,), in float64."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def solve(sums: HeadSums, *, bias: bool = True) -> Head:
+    """Fit normal distributions with one covariance to the classes; scores are log-posteriors up to a common term.
+
+    ``W_c = S^-1 (m_c - m)``, ``b_c = -1/2 (m_c + m)' S^-1 (m_c - m) + log(n_c / n)``. S is the covariance within
+    classes, shrunk towards its mean diagonal.
+
+    Args:
+        sums: Of all examples.
+        bias: Whether the head has one. Without, ``b`` is spread over the features: ``W_c + (b_c - mean b) u'``, where
+            ``u' x`` is the least-squares fit of 1. Scores without a bias lose nothing where some combination of the
+            features is constant.
+
+    Raises:
+        DataError: If a class has no example.
+
+    Source:
+        Fisher 1936. Chen, Wiesel, Eldar & Hero 2010 (arXiv 0907.4698), equation 23, for how much to shrink.
+    """
+    check_classes(sums)
+    number, counts = sums.examples, sums.counts.double()
+    covariance = _shrunk(sums.scatter / number, number)
+    mean = counts @ sums.means / number
+    apart = sums.means - mean
+    weight = torch.linalg.solve(covariance, apart.T).T
+    heights = -0.5 * ((sums.means + mean) * weight).sum(1) + torch.log(counts / number)
+    if bias:
+        return Head(weight, heights)
+    one = _constant(sums, covariance, mean)
+    return Head(weight + (heights - heights.mean())[:, None] * one, torch.zeros_like(heights))
+
+
+def check_classes(sums: HeadSums) -> None:
+    missing = [c for c, count in enumerate(sums.counts.tolist()) if not count]
+    if missing:
+        raise DataError(
+            f"a head in closed form needs examples of every class; of {sums.classes} classes there are none of number "
+            f"{', '.join(map(str, missing[:10]))}. Set head.start=drawn, or leave these classes out"
+        )
+
+
+def shrinkage(covariance: Tensor, number: int) -> float:
+    """How much of the mean diagonal to mix in, in (0, 1], as suits normal features ("oracle approximating")."""
+    size = len(covariance)
+    trace, squares = float(covariance.trace()), float((covariance**2).sum())
+    excess = (number + 1 - 2 / size) * (squares - trace**2 / size)
+    wanted = (1 - 2 / size) * squares + trace**2
+    return max(LEAST_SHRINKAGE, 1.0 if wanted > excess else wanted / excess if excess > 0 else 0.0)
+
+
+def _shrunk(covariance: Tensor, number: int) -> Tensor:
+    rate, level = shrinkage(covariance, number), float(covariance.trace()) / len(covariance)
+    return (1 - rate) * covariance + rate * (level or 1.0) * torch.eye(
+        len(covariance), dtype=covariance.dtype
+    )
+
+
+def _constant(sums: HeadSums, covariance: Tensor, mean: Tensor) -> Tensor:
+    """The combination ``u`` of features whose mean is 1 and which varies least: ``u = S^-1 m / (m' S^-1 m)``."""
+    between = sums.means - mean
+    total = covariance + (between * (sums.counts / sums.examples)[:, None]).T @ between
+    direction = torch.linalg.solve(total, mean)
+    return direction / (mean @ direction)

@@ -1,0 +1,178 @@
+"""A head in closed form before round 1: every client sums its features up once, and the server solves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from spry.core.errors import ModelError, TrainingError, WireError
+from spry.core.keys import Key
+from spry.core.params import Params
+from spry.data.client_data import ClientData, Encoder
+from spry.data.federation import Federation
+from spry.federated.closed_head.codec import Question, decode_sums, encode_head, encode_question, encode_sums
+from spry.federated.closed_head.projection import projection, summed_features
+from spry.federated.closed_head.solve import Head, solve
+from spry.federated.closed_head.sums import HeadSums
+from spry.measure.operations import OperationCounter
+from spry.runtime.records import HeadCost
+from spry.runtime.sampling import sample
+from spry.runtime.work import kind_of
+from spry.tasks.linear_head import HasLinearHead, LinearHead
+from spry.tasks.task import Task
+from spry.wire.tensors import sane
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadStart:
+    """The weights of a head in closed form by name, and what they took."""
+
+    weights: Params
+    cost: HeadCost
+
+
+def closed_form_head(
+    task: Task,
+    data: Federation | ClientData,
+    *,
+    key: Key = Key(0),
+    features: int | None = None,
+    number: int | None = None,
+    tell: bool = False,
+) -> HeadStart:
+    """Fit the last map of a task's head to all clients' training examples, by sums that each client takes once.
+
+    Exact whatever lies with whom. A run begins there with ``algorithm.init({**task.init(), **head.weights})`` as its
+    ``state``.
+
+    Args:
+        task: Owner of the model, whose scores end in a linear map.
+        data: The clients' data; text that is not yet tokenised is tokenised for the task.
+        key: Where the random features come from.
+        features: How many features are summed up, random combinations if the head reads more; None takes all up to
+            1,024, and 256 of more.
+        number: How many clients take sums, chosen at random; all without it, or where there are fewer.
+        tell: Whether the clients are sent the head, for the ledger; they need not if orders have all weights.
+
+    Returns:
+        The weights by name, and what they took.
+
+    Raises:
+        ModelError: If the head's last map is not linear.
+        DataError: If no client has an example of some class.
+        TrainingError: If no client's features are finite.
+    """
+    if not isinstance(task, HasLinearHead):
+        raise ModelError(
+            f"{type(task).__name__} does not say what its head reads (linear_head), so that it has no closed form"
+        )
+    clients = data.encode(cast(Encoder, task)) if isinstance(data, ClientData) else data
+    head, weights = task.linear_head(), task.init()
+    size = summed_features(head.features, features)
+    here = key.fold("head features")
+    summing = _Summing(head=head, weights=weights, mixed=projection(here, head.features, size))
+    for client in _asked(clients.trainable(), number, here):
+        summing.take(client, clients, encode_question(Question(client=client, key=here, features=size)))
+    if not summing.clients:
+        why = "; ".join(f"client {client}: {reason}" for client, reason in summing.left_out.items())
+        raise TrainingError(
+            f"no client's sums for the head can be used ({why}). Set model.dtype=bfloat16 in place of float16, or "
+            "head.start=drawn"
+        )
+    solved = solve(summing.total, bias=head.bias is not None)
+    found = _named(head, solved, summing.mixed, weights)
+    told = len(encode_head(found)) * len(clients.trainable()) if tell else 0
+    return HeadStart(weights=found, cost=summing.cost(told))
+
+
+def _asked(trainable: list[int], number: int | None, key: Key) -> list[int]:
+    if number is None or number >= len(trainable):
+        return trainable
+    return sorted(sample(trainable, number, 0, key))
+
+
+@dataclass
+class _Summing:
+    """Goes from client to client, and keeps the sum of their sums."""
+
+    head: LinearHead
+    weights: Params
+    mixed: Tensor | None
+    clients: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    operations: int = 0
+    left_out: dict[int, str] = field(default_factory=dict)
+    known: dict[Hashable, int] = field(default_factory=dict)
+    total: HeadSums = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.total = HeadSums.empty(self.head.classes, self.features)
+
+    @property
+    def features(self) -> int:
+        return self.head.features if self.mixed is None else len(self.mixed)
+
+    def take(self, client: int, clients: Federation, question: bytes) -> None:
+        begun, busy = time.perf_counter(), time.process_time()
+        message = encode_sums(client, self._of_client(client, clients))
+        self.seconds += time.perf_counter() - begun
+        self.cpu_seconds += time.process_time() - busy
+        self.bytes_down += len(question)
+        self.bytes_up += len(message)
+        try:
+            sums = decode_sums(message, client, classes=self.head.classes, features=self.features)
+        except WireError as error:
+            self.left_out[client] = str(error)
+            return
+        self.total, self.clients = self.total.add(sums), self.clients + 1
+
+    def _of_client(self, client: int, clients: Federation) -> HeadSums:
+        sums = HeadSums.empty(self.head.classes, self.features)
+        for batch in clients.training_once(client):
+            kind = kind_of(batch)
+            if kind in self.known:
+                sums = self._with_batch(sums, batch)
+            else:
+                with OperationCounter() as counter:
+                    sums = self._with_batch(sums, batch)
+                self.known[kind] = counter.total
+            self.operations += self.known[kind]
+        return sums
+
+    def _with_batch(self, sums: HeadSums, batch: Mapping[str, Tensor]) -> HeadSums:
+        with torch.inference_mode():
+            features = self.head.read(self.weights, batch).double().cpu()
+            mixed = features if self.mixed is None else features @ self.mixed.T
+            return sums.add(HeadSums.of(mixed, batch["labels"], self.head.classes))
+
+    def cost(self, told: int) -> HeadCost:
+        return HeadCost(
+            examples=self.total.examples,
+            clients=self.clients,
+            left_out=self.left_out,
+            features=self.features,
+            bytes_up=self.bytes_up,
+            bytes_down=self.bytes_down + told,
+            seconds=self.seconds,
+            cpu_seconds=self.cpu_seconds,
+            operations=self.operations,
+        )
+
+
+def _named(head: LinearHead, solved: Head, mixed: Tensor | None, like: Params) -> dict[str, Tensor]:
+    """Bring a head under its weights' names, in their types."""
+    values = {head.weight: solved.weight if mixed is None else solved.weight @ mixed}
+    if head.bias is not None:
+        values[head.bias] = solved.bias
+    found = {name: value.to(like[name]) for name, value in values.items()}
+    if not all(map(sane, found.values())):
+        raise TrainingError("the head in closed form is not finite: set head.start=drawn")
+    return found
