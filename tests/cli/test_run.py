@@ -249,5 +249,6 @@ def test_the_installed_command_runs(tiny_config, tmp_path):
     )
     assert start.startswith("round 0/1  test ") and evaluation.startswith("round 1/1  loss ")
     assert "1 round" in opening and all(
-        line.split(":")[0] in {"data", "classes", "tokens", "clients", "left out", "note"} for line in data
+        line.split(":")[0] in {"data", "classes", "tokens", "clients", "left out", "note", "head"}
+        for line in data
     )
