@@ -24,7 +24,7 @@ from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.loss import Loss
 from spry.estimators.passes import Top, exact_top, leaf, second_pass
 
-FEW = 4
+MOST_KEPT = 4
 """Blocks whose inputs are kept for their products; of more, a second pass makes them anew. One block's workspace is
 several times as large as four inputs."""
 
@@ -82,7 +82,7 @@ def _estimate(
     if guess != "identity":
         kept = range(min(owned, default=len(blocks)), len(blocks) - 1)
     else:
-        kept = list(owned) if len(owned) <= FEW else []
+        kept = list(owned) if len(owned) <= MOST_KEPT else []
     still = {name: value for name, value in params.items() if name in chosen or name not in asked}
     above = {name: value for name, value in asked.items() if name not in chosen}
     top = exact_top(loss, blocks, above, still, kept=kept, guessing=bool(owned))
