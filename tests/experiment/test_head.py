@@ -154,6 +154,16 @@ def test_a_kill_before_or_after_the_head_then_resume_gives_the_same_bits(name, c
     assert equal(weights(tmp_path / "whole"), weights(folder))
 
 
+def test_a_head_that_is_kept_there_stays_to_the_bit(config, tmp_path):
+    own = config.with_settings({"step_factors.head": 0.0, "peft.exact": "last_block"})
+    *_, last = run(own, tmp_path / "run")
+    experiment = build(own)
+    fitted = closed_form_head(experiment.task, experiment.clients, key=experiment.key).weights
+    assert all(torch.equal(last.state.weights[name], fitted[name]) for name in fitted)
+    others = last.state.weights.keys() - fitted.keys()
+    assert any(not torch.equal(last.state.weights[n], experiment.task.init()[n]) for n in others)
+
+
 def test_a_start_alone_is_the_probe(config, tmp_path):
     list(run(config.with_settings({"schedule.rounds": 0}), tmp_path / "run"))
     experiment = build(config)

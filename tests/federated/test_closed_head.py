@@ -10,7 +10,7 @@ from spry.core.errors import DataError
 from spry.core.keys import Key
 from spry.federated.closed_head.codec import decode_sums, encode_sums
 from spry.federated.closed_head.projection import projection, summed_features
-from spry.federated.closed_head.solve import LEAST_SHRINKAGE, shrinkage, solve
+from spry.federated.closed_head.solve import ENOUGH, LEAST_SHRINKAGE, shrinkage, solve
 from spry.federated.closed_head.sums import HeadSums, pooled
 
 CLASSES, FEATURES = 3, 8
@@ -63,8 +63,9 @@ def test_more_examples_are_shrunk_less_and_few_to_the_diagonal():
     rates = [shrinkage(covariance, number) for number in (2, 100, 1_000, 1_000_000)]
     assert rates[0] == 1 and rates[-1] == LEAST_SHRINKAGE
     assert rates == sorted(rates, reverse=True)
-    assert rates[1] == pytest.approx(((1 - 2 / 4) * 98.01 + 14.1**2) / (100.5 * (98.01 - 14.1**2 / 4)))
-    assert shrinkage(torch.eye(3).double(), 10**9) == 1  # it is that already
+    suits = ((1 - 2 / 4) * 98.01 + 14.1**2) / (100.5 * (98.01 - 14.1**2 / 4))
+    assert rates[1] == pytest.approx(suits * ENOUGH * 4 / 100)
+    assert shrinkage(torch.eye(3).double(), 15) == 1  # it is that already
 
 
 def test_it_is_least_squares_onto_the_classes_up_to_scale_and_offset_for_two():

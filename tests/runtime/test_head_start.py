@@ -200,3 +200,28 @@ def test_simulate_goes_on_from_it(task):
     (round,) = simulate(algorithm, task, data, rounds=1, clients_per_round=2, state=state)
     (drawn,) = simulate(algorithm, task, data, rounds=1, clients_per_round=2)
     assert round.loss < drawn.loss
+
+
+@pytest.mark.slow
+def test_on_tweets_it_is_the_linear_probe():
+    """Beside torch's own logistic regression on the pooled features: at least its accuracy, within half a point."""
+    from benchmarks.head import logistic
+
+    from spry.data.client_data import LabelledText
+    from spry.data.datasets import load_splits
+
+    splits = load_splits("tweets", test_fraction=0.2).shortened(1000)
+    splits = replace(splits, train=splits.train.select(range(0, len(splits.train), 12)))
+    data = LabelledText(splits=splits).partition(clients=50, held_out=0.0, batch_size=32)
+    task = ClassificationTask("minilm", labels=data.labels)
+    clients = data.encode(task)
+    fitted = task.evaluate({**task.init(), **closed_form_head(task, clients).weights}, clients.test)
+    head, pooled = task.linear_head(), clients.clients[0].data
+    train, test = (
+        [(head.read(task.init(), b), b["labels"]) for b in batches]
+        for batches in ([pooled.batch(p) for p in np.array_split(np.arange(len(pooled)), 40)], clients.test)
+    )
+    features, labels = (torch.cat(parts) for parts in zip(*train, strict=True))
+    weight, bias = logistic(features.double(), labels, head.classes)
+    right = [(F.linear(x.double(), weight, bias).argmax(1) == y).sum() for x, y in test]
+    assert fitted.accuracy >= float(sum(right)) / 1000 - 0.005
