@@ -46,7 +46,7 @@ def solve(sums: HeadSums, *, bias: bool = True) -> Head:
     Source:
         Fisher 1936. Chen, Wiesel, Eldar & Hero 2010 (arXiv 0907.4698), equation 23, for how much to shrink.
     """
-    check_classes(sums)
+    _refuse_missing(sums)
     number, counts = sums.examples, sums.counts.double()
     covariance = _shrunk(sums.scatter / number, number)
     mean = counts @ sums.means / number
@@ -59,7 +59,7 @@ def solve(sums: HeadSums, *, bias: bool = True) -> Head:
     return Head(weight + (heights - heights.mean())[:, None] * one, torch.zeros_like(heights))
 
 
-def check_classes(sums: HeadSums) -> None:
+def _refuse_missing(sums: HeadSums) -> None:
     missing = [c for c, count in enumerate(sums.counts.tolist()) if not count]
     if missing:
         raise DataError(
