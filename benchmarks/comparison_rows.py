@@ -1,0 +1,66 @@
+"""The rows of the comparison: what each method sets, and what it may try."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One method as it is compared.
+
+    Args:
+        title: Its name in tables.
+        method: The method and its options.
+        settings: What else is set for it.
+        body: Step sizes it may try, three for each row; the setting that they are for is ``stepper``.
+        stepper: Who steps.
+    """
+
+    title: str
+    method: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    body: Sequence[float] = (3e-3, 1e-2, 3e-2)
+    stepper: str = "client"
+
+
+HEADS = (0.0, 0.01, 0.1)
+"""Factors that the head's step size may have, 0 keeps it in closed form."""
+ADAMW = {"client.optimizer": "adamw"}
+ADAM = {"client.optimizer": None, "server.optimizer": "adam"}
+RANK_ONE = {"peft.rank": 1, "peft.alpha": 1.0}
+ROWS: Mapping[str, Row] = {
+    "last_block": Row(title="last block", method={"name": "head_only"}, settings=ADAMW),
+    "identity": Row(title="identity", method={"name": "residual"}, settings=ADAMW),
+    "identity_2": Row(
+        title="identity, 2 blocks a step", method={"name": "residual", "blocks_per_step": 2}, settings=ADAMW
+    ),
+    "mlp": Row(title="mlp", method={"name": "residual", "guess": "mlp"}, settings=ADAMW),
+    "identity_server": Row(
+        title="identity, split, server steps",
+        method={"name": "residual", "clients_step": False, "split": "contiguous"},
+        settings=ADAM,
+        stepper="server",
+    ),
+    "fedavg": Row(title="FedAvg + checkpointing", method={"name": "fedavg"}, settings=ADAMW),
+    "fedsgd_adam": Row(
+        title="FedSGD, Adam + checkpointing", method={"name": "fedsgd"}, settings=ADAM, stepper="server"
+    ),
+    "spry": Row(title="Spry (weights)", method={"name": "spry"}, settings={**ADAMW, **RANK_ONE}),
+    "fedmezo": Row(
+        title="FedMeZO (weights)",
+        method={"name": "fedmezo"},
+        settings={"client.optimizer": "sgd", **RANK_ONE},
+        body=(1e-3, 1e-2, 1e-1),
+    ),
+    "fwdllm": Row(
+        title="FwdLLM",
+        method={"name": "fwdllm", "threshold": 1e-5},
+        settings={"client.optimizer": None, "server.optimizer": "sgd", **RANK_ONE},
+        body=(0.03, 0.1, 0.3),
+        stepper="server",
+    ),
+}
+"""By name, in the order of the tables. The head alone is every run's own start."""
