@@ -1,0 +1,169 @@
+"""The targets of the comparison, and whether its runs meet them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from benchmarks.comparison_cells import RIVAL, Cell, Place, crossing, gap, spent
+from benchmarks.comparison_rows import ROWS
+from benchmarks.convergence_data import SETS
+
+Found = Mapping[Place, Mapping[str, Cell]]
+CANDIDATES = ("identity", "identity_2", "mlp", "identity_server")
+"""Rows that may become the recipe; each is held to its targets."""
+BLOCK = "last_block"
+FEW = ("spry_few", "fedmezo_few")
+"""Spry and FedMeZO in few dimensions."""
+NEAR = 0.97
+"""The share of the rival's best accuracy that costs are counted to."""
+DATA = {name: made.title for name, made in SETS.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What is asked of rows in some places.
+
+    Args:
+        asked: In words, with the limit.
+        rows: Of whom.
+        places: Where.
+        measured: The number for a row in a place; None if it cannot be said.
+        written: How that number is written.
+        met: Whether it is good enough.
+    """
+
+    asked: str
+    rows: tuple[str, ...]
+    places: tuple[Place, ...]
+    measured: Callable[[Mapping[str, Cell], str], float | None]
+    written: Callable[[float], str]
+    met: Callable[[float], bool]
+
+
+def apart(rival: str) -> Callable[[Mapping[str, Cell], str], float | None]:
+    """Points of accuracy beyond another row, the mean over the seeds that both have."""
+
+    def measured(own: Mapping[str, Cell], row: str) -> float | None:
+        found = gap(own[row], own[rival]) if row in own and rival in own else None
+        return None if found is None else 100 * fmean(found[1])
+
+    return measured
+
+
+def target_of(own: Mapping[str, Cell]) -> float | None:
+    """The accuracy that costs are counted to; None without the rival."""
+    return NEAR * own[RIVAL].best if RIVAL in own else None
+
+
+def cost_beside(kind: str) -> Callable[[Mapping[str, Cell], str], float | None]:
+    """What reaching the target takes a row, as a share of what it takes the rival; infinite if it does not get there.
+
+    Nothing where the head alone is there already.
+    """
+
+    def measured(own: Mapping[str, Cell], row: str) -> float | None:
+        target = target_of(own)
+        if target is None or row not in own:
+            return None
+        ours, theirs = (crossing(own[name].curve, target) for name in (row, RIVAL))
+        if not theirs:
+            return None
+        if ours is None:
+            return float("inf")
+        prices = [spent(own[name], rounds)[kind] for name, rounds in ((row, ours), (RIVAL, theirs))]
+        return prices[0] / prices[1] if prices[0] is not None and prices[1] else None
+
+    return measured
+
+
+def _points(value: float) -> str:
+    return f"{value:+.1f}"
+
+
+def _times(value: float) -> str:
+    return "never there" if value == float("inf") else f"{value:.2f} x"
+
+
+def _everywhere(alpha: float) -> tuple[Place, ...]:
+    return tuple((name, alpha) for name in SETS)
+
+
+TARGETS = (
+    Target(
+        asked="at most 0.6 points below FedAvg + checkpointing at equal rounds",
+        rows=CANDIDATES,
+        places=_everywhere(1.0),
+        measured=apart(RIVAL),
+        written=_points,
+        met=lambda value: value >= -0.6,
+    ),
+    Target(
+        asked="at most 1.5 points below FedAvg + checkpointing at equal rounds",
+        rows=CANDIDATES,
+        places=_everywhere(0.1),
+        measured=apart(RIVAL),
+        written=_points,
+        met=lambda value: value >= -1.5,
+    ),
+    Target(
+        asked="at least 2 points above the last block alone",
+        rows=CANDIDATES,
+        places=(("sst2", 1.0),),
+        measured=apart(BLOCK),
+        written=_points,
+        met=lambda value: value >= 2.0,
+    ),
+    *(
+        Target(
+            asked=f"{said} to 97 % of FedAvg's best: at most 0.67 of FedAvg + checkpointing's",
+            rows=CANDIDATES,
+            places=_everywhere(1.0),
+            measured=cost_beside(kind),
+            written=_times,
+            met=lambda value: value <= 0.67,
+        )
+        for kind, said in (("operations", "operations"), ("cpu_seconds", "clients' processor seconds"))
+    ),
+    Target(
+        asked="Spry in few dimensions at least 5 points above FedMeZO in few dimensions",
+        rows=FEW[:1],
+        places=_everywhere(1.0),
+        measured=apart(FEW[1]),
+        written=_points,
+        met=lambda value: value >= 5.0,
+    ),
+)
+
+
+def verdicts(found: Found) -> Iterator[list[str]]:
+    """Write each target by place and row: asked, where, of whom, seeds, what was measured, met or missed."""
+    for target in TARGETS:
+        for place in target.places:
+            for row in target.rows:
+                value = target.measured(found.get(place, {}), row)
+                if value is not None:
+                    met = "met" if target.met(value) else "**missed**"
+                    title = ROWS[row].title if row in ROWS else row
+                    seeds = str(len(found[place][row].seeds))
+                    yield [target.asked, where(place), title, seeds, target.written(value), met]
+
+
+def undecided(found: Found) -> list[str]:
+    """The targets that no row can be held to yet, in words, with where."""
+    lines = []
+    for target in TARGETS:
+        places = [
+            where(place)
+            for place in target.places
+            if all(target.measured(found.get(place, {}), row) is None for row in target.rows)
+        ]
+        if places:
+            lines.append(f"{target.asked}: {'; '.join(places)}")
+    return lines
+
+
+def where(place: Place) -> str:
+    """A place in words."""
+    return f"{DATA.get(place[0], place[0])}, alpha {place[1]:g}"
