@@ -5,7 +5,7 @@ soon as it ends, and what is there is not run again. A killed run goes on from i
 share the results, each with other rows.
 
     python -m benchmarks.comparison DATA --out runs/comparison --tune            # trials, once
-    python -m benchmarks.comparison DATA --out runs/comparison --rows identity,fedavg --sets sst2 --alphas 1 --seeds 0,1,2
+    python -m benchmarks.comparison DATA --out runs/comparison --rows identity,fedavg --sets sst2 --seeds 0,1,2
 
 Tuning: each row tries three step sizes with the head fixed, then two factors of the head at the best of them, on SST-2
 with alpha 1 and seed 0 over a quarter of the rounds, judged on a tenth of the training part; all data sets keep that.
@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.comparison_rows import HEADS, ROWS
 from benchmarks.convergence_data import SETS, files
+
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, read_config
 from spry.experiment.folder import META, SUMMARY

@@ -65,8 +65,8 @@ def page(result: Mapping[str, Any]) -> str:
         parts += [_of_set(name, found) for name in SETS if any(place[0] == name for place in found)]
     if result["trials"]:
         parts.append("## Step sizes\n\n" + tuning(result["trials"], found))
-    if found:
-        parts.append("## Where the numbers come from\n\n" + origins([*result["runs"], *result["trials"]]))
+    if entries := [*result["runs"], *result["trials"]]:
+        parts.append("## Where the numbers come from\n\n" + origins(entries))
     return "\n\n".join(parts) + "\n"
 
 

@@ -159,6 +159,7 @@ def test_how_many_settings_each_row_tried_is_told():
     alike = page({"runs": [], "trials": [trial("identity", 0.1, 0.4), trial("mlp", 0.1, 0.4)]})
     assert f"for 16 rounds, and were judged on {TRIED['data.test_examples']} training examples" in alike
     assert "Tried 1 setting: all." in alike
+    assert "commits: `abc1234`" in alike
     assert "Tried 2 settings: identity; 1 setting: mlp." in page({
         "runs": [],
         "trials": [*made()["trials"], trial("mlp", 0.1, 0.4)],
