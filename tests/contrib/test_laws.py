@@ -14,6 +14,8 @@ from tests.laws.test_methods import VARIANTS, run
 PLUGINS = {
     "spry_activation": ("spry_activation", {}),
     "spry_activation, untied": ("spry_activation", {"tied": False}),
+    "guided": ("guided", {}),
+    "guided, referee": ("guided", {"length": "guess", "referee": True}),
     "spry_control_variate": ("spry_control_variate", {"num_directions": 2}),
     "spry_control_variate, guided": ("spry_control_variate", {"num_directions": 2, "variate": "guided"}),
 }

@@ -80,8 +80,12 @@ class _EnoughError(Exception):
     """Ends a pass whose rest nobody reads."""
 
 
+GuessAt = Callable[[int, Tensor], Tensor]
+"""``(index of a block, its output) -> guess of the gradient there``."""
+
+
 def second_pass(
-    loss: Loss, blocks: Blocks, params: Params, leaves: Mapping[int, Params], guess: Tensor
+    loss: Loss, blocks: Blocks, params: Params, leaves: Mapping[int, Params], guess_at: GuessAt
 ) -> dict[str, Tensor]:
     """Run the blocks again, and take each one's product as soon as its output is there."""
     found: dict[str, Tensor] = {}
@@ -92,7 +96,8 @@ def second_pass(
 
     def leave(index: int, output: Any) -> Any:
         out = output[0] if isinstance(output, tuple) else output
-        found.update(products(out, leaves.get(index, {}), guess))
+        if index in leaves:
+            found.update(products(out, leaves[index], guess_at(index, out.detach())))
         return (out.detach(), *output[1:]) if isinstance(output, tuple) else out.detach()
 
     with torch.enable_grad(), _entering(blocks, enter), _leaving(blocks, leave):

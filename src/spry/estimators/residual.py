@@ -92,9 +92,10 @@ def _estimate(
     elif kept:
         found = _from_calls(blocks, top, leaves, CARRIES[guess])
     else:
-        assert top.guess is not None  # it was wanted
+        guess_at_top = top.guess
+        assert guess_at_top is not None  # it was wanted
         moving = {name: weight for own in leaves.values() for name, weight in own.items()}
-        found = second_pass(loss, blocks, {**params, **moving}, leaves, top.guess)
+        found = second_pass(loss, blocks, {**params, **moving}, leaves, lambda index, out: guess_at_top)
     return top.value, {**top.gradients, **found}
 
 
