@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from spry.contrib.guided import Guided  # ruff: ignore[unused-import]  # also where it was installed without
 from spry.core.plugins import load_plugins
 from spry.core.units import GROUPS
 from spry.federated.methods import METHODS, find_method

@@ -25,7 +25,7 @@ def flat(gradient, names):
 def groups(task, weights, per):
     """Names of the weights below the last block, together or block by block."""
     below = [[name for name in weights if block_of(task, name) == index] for index in range(DEPTH - 1)]
-    return [sum(below, [])] if per == "whole" else below
+    return [[name for names in below for name in names]] if per == "whole" else below
 
 
 @pytest.mark.parametrize("dropout", [False, True])
@@ -75,8 +75,11 @@ def test_a_reversed_guess_has_slopes_of_the_other_sign(per, tiny_tokenizer, revi
     close(turned.slopes, -found.slopes)
     for names in groups(task, weights, per):
         close(flat(turned.gradient, names), flat(found.gradient, names))
-    below = sum(groups(task, weights, per), [])
-    moved = {name: weights[name] - 1e-3 * turned.gradient[name] for name in below}
+    moved = {
+        name: weights[name] - 1e-3 * turned.gradient[name]
+        for names in groups(task, weights, per)
+        for name in names
+    }
     assert loss({**weights, **moved}) < loss(weights)
 
 
