@@ -1,6 +1,6 @@
 """How well guesses of the gradient point: their cosines with backpropagation's gradient, block by block.
 
-    python research/residual_cosines.py FOLDER [--only minilm] [--out FILE]
+    python -m research.residual_cosines FOLDER [--only minilm] [--out FILE]
 
 FOLDER has ``sst2_train.tsv.gz``, ``sst2_dev.tsv.gz`` and ``ag_news_test.tsv.gz``. LoRA of rank 16. Each guess of a
 batch is compared with the exact gradient of the same examples, and with that of many others, which is what a step is

@@ -1,6 +1,6 @@
 """What a slope adds to the residual guess in training: MiniLM on SST-2, all examples in one place, head in closed form.
 
-    nice python research/residual_training.py FOLDER [--seeds 0,1,2] [--only identity,exact] [--out FILE]
+    python -m research.residual_training FOLDER [--seeds 0,1,2] [--only identity,exact] [--out FILE]
 
 FOLDER has ``sst2_train.tsv.gz`` and ``sst2_dev.tsv.gz``. LoRA of rank 16 on queries and values, 120 steps of AdamW on
 16 examples, its step size falling to 0, the head fixed at its closed form. Each arm takes the same batches. Runs that
