@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from research.residual_setting import RANK, Setting
 
-from spry.contrib.guided import auxiliary, guided
+from spry.contrib.guided import along_guess, auxiliary
 from spry.contrib.guided.referee import judged
 from spry.core.keys import Key
 from spry.core.params import Params, add, tree_map
@@ -39,13 +39,13 @@ Arm = dict[str, Any]
 ARMS: dict[str, Callable[[Setting], Arm]] = {
     "last block": lambda setting: {"estimator": residual(blocks_per_step=0)},
     "identity": lambda setting: {"estimator": residual("identity")},
-    "identity, length": lambda setting: {"estimator": guided(residual("identity"))},
+    "identity, length": lambda setting: {"estimator": along_guess(residual("identity"))},
     "identity, referee": lambda setting: {"estimator": residual("identity"), "referee": True},
     "exact": lambda setting: {"estimator": backprop(checkpoint=True)},
     "mlp": lambda setting: {"estimator": residual("mlp")},
     "auxiliary heads": lambda setting: {"estimator": auxiliary(setting.local_heads())},
-    "identity, length a block": lambda setting: {"estimator": guided(residual("identity"), "block")},
-    "auxiliary heads, length": lambda setting: {"estimator": guided(auxiliary(setting.local_heads()))},
+    "identity, length a block": lambda setting: {"estimator": along_guess(residual("identity"), "block")},
+    "auxiliary heads, length": lambda setting: {"estimator": along_guess(auxiliary(setting.local_heads()))},
     "identity, 5 x rate": lambda setting: {"estimator": residual("identity"), "rate": 5 * RATE},
     "identity, 5 x rate, clip": lambda setting: {
         "estimator": residual("identity"), "rate": 5 * RATE, "most": 0.5

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tests.estimators.test_residual import DEPTH, block_of, close, setting
 
 from spry.contrib.guided import auxiliary, fit_heads
-from spry.contrib.guided.auxiliary import rows
+from spry.contrib.guided.auxiliary import read_tokens
 from spry.core.keys import Key
 from spry.estimators.backprop import backprop
 
@@ -94,8 +94,8 @@ def test_heads_are_those_of_all_batches_together(tiny_tokenizer, reviews):
 
 def test_a_text_is_read_at_its_last_token_before_padding():
     batch = {"attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]])}
-    assert rows(batch, "last")[1].tolist() == [1, 2, 0]
-    assert rows(batch, "first")[1].tolist() == [0, 0, 0]
+    assert read_tokens(batch, "last")[1].tolist() == [1, 2, 0]
+    assert read_tokens(batch, "first")[1].tolist() == [0, 0, 0]
 
 
 def test_without_weights_below_it_is_the_exact_top(tiny_tokenizer, reviews):

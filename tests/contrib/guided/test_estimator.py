@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.estimators.test_residual import DEPTH, block_of, close, setting
 
-from spry.contrib.guided import guided
+from spry.contrib.guided import along_guess
 from spry.core.keys import Key
 from spry.core.params import tree_map
 from spry.data.dataset import Dataset
@@ -35,7 +35,7 @@ def test_of_the_exact_gradient_it_is_the_exact_gradient(kind, per, dropout, tiny
     """With dropout too: the slope is measured with the masks that the guess was made with."""
     task, weights, batch = setting(kind, tiny_tokenizer, reviews, dropout=dropout)
     loss = task.loss(batch, Key(7))
-    found, true = guided(backprop(), per)(loss, weights, Key(1)), backprop()(loss, weights, Key(1))
+    found, true = along_guess(backprop(), per)(loss, weights, Key(1)), backprop()(loss, weights, Key(1))
     assert found.value == pytest.approx(true.value, abs=1e-12)
     assert found.gradient.keys() == true.gradient.keys()
     for name, gradient in true.gradient.items():
@@ -50,7 +50,7 @@ def test_it_is_the_projection_onto_the_guess(kind, per, micro, tiny_tokenizer, r
     task.micro_batch_size = micro
     loss = task.loss(batch, Key(0))
     guess, true = (make(loss, weights, Key(1)).gradient for make in (residual(), backprop()))
-    found = guided(residual(), per)(loss, weights, Key(1))
+    found = along_guess(residual(), per)(loss, weights, Key(1))
     assert len(found.slopes) == len(groups(task, weights, per))
     for slope, names in zip(found.slopes, groups(task, weights, per), strict=True):
         g, exact = flat(guess, names), flat(true, names)
@@ -71,7 +71,7 @@ def test_a_reversed_guess_has_slopes_of_the_other_sign(per, tiny_tokenizer, revi
         found = residual()(loss, params, key)
         return replace(found, gradient=tree_map(torch.neg, found.gradient))
 
-    found, turned = (guided(guess, per)(loss, weights, Key(1)) for guess in (residual(), reversed_guess))
+    found, turned = (along_guess(guess, per)(loss, weights, Key(1)) for guess in (residual(), reversed_guess))
     close(turned.slopes, -found.slopes)
     for names in groups(task, weights, per):
         close(flat(turned.gradient, names), flat(found.gradient, names))
@@ -91,7 +91,7 @@ def test_a_guess_of_zero_stays_zero(tiny_tokenizer, reviews):
         lowest = {name for name in params if block_of(task, name) == 0}
         return replace(found, gradient={n: g * (n not in lowest) for n, g in found.gradient.items()})
 
-    found = guided(nothing, "block")(task.loss(batch, Key(0)), weights, Key(1))
+    found = along_guess(nothing, "block")(task.loss(batch, Key(0)), weights, Key(1))
     assert found.slopes[0] == 0
     assert all(torch.isfinite(g).all() for g in found.gradient.values())
 
@@ -101,7 +101,7 @@ def test_where_nothing_lies_below_nothing_is_measured(per, tiny_tokenizer, revie
     task, weights, batch = setting("bert", tiny_tokenizer, reviews)
     top = {name: weight for name, weight in weights.items() if block_of(task, name) >= DEPTH - 1}
     loss = task.loss(batch, Key(0), {name: w for name, w in weights.items() if name not in top})
-    found, plain = (make(loss, top, Key(1)) for make in (guided(residual(), per), residual()))
+    found, plain = (make(loss, top, Key(1)) for make in (along_guess(residual(), per), residual()))
     assert found.slopes.shape == (0,)
     assert all(torch.equal(found.gradient[name], plain.gradient[name]) for name in top)
 
@@ -110,6 +110,6 @@ def test_one_text_of_one_token(tiny_tokenizer):
     dataset = Dataset(name="short", texts=["good"], labels=[0], label_names=("a", "b", "c"))
     task, weights, batch = setting("bert", tiny_tokenizer, dataset)
     loss = task.loss(batch, Key(0))
-    found, true = (make(loss, weights, Key(1)).gradient for make in (guided(backprop()), backprop()))
+    found, true = (make(loss, weights, Key(1)).gradient for make in (along_guess(backprop()), backprop()))
     for name in weights:
         close(found[name], true[name])

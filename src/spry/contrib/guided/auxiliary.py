@@ -50,12 +50,12 @@ class LocalHeads:
         weight, bias = (part.to(out) for part in self.heads[index])
         with torch.enable_grad():
             x = out.detach().requires_grad_()
-            scores = F.linear(x[rows(loss.batch, self.position)], weight, bias)
+            scores = F.linear(x[read_tokens(loss.batch, self.position)], weight, bias)
             value = F.cross_entropy(scores, loss.batch["labels"].to(out.device))
         return torch.autograd.grad(value, x)[0]
 
 
-def rows(batch: Mapping[str, Tensor], position: Position) -> tuple[Tensor, Tensor]:
+def read_tokens(batch: Mapping[str, Tensor], position: Position) -> tuple[Tensor, Tensor]:
     """Index the token that is read of each text."""
     mask = batch["attention_mask"]
     texts = torch.arange(len(mask))
@@ -115,7 +115,7 @@ def fit_heads(
         def note(index: int, output: object, loss: Labelled = loss, labels: Tensor = labels) -> None:
             out = output[0] if isinstance(output, tuple) else output
             assert isinstance(out, Tensor)  # blocks were found by it
-            here = HeadSums.of(out[rows(loss.batch, position)], labels, classes)
+            here = HeadSums.of(out[read_tokens(loss.batch, position)], labels, classes)
             sums[index] = sums[index].add(here) if index in sums else here
 
         handles = [

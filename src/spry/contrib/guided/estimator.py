@@ -22,7 +22,7 @@ from spry.estimators.slopes import forward_mode
 Per = Literal["whole", "block"]
 
 
-def guided(guess: Estimator, per: Per = "whole") -> Estimator:
+def along_guess(guess: Estimator, per: Per = "whole") -> Estimator:
     """Project the exact gradient of what lies below the last block onto a guess of it.
 
     Gradients in the last block and above stay as the guess has them, which is exact for all guesses of this package.

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from spry.contrib.guided.estimator import guided
+from spry.contrib.guided.estimator import along_guess
 from spry.contrib.guided.referee import refereed
 from spry.estimators.carry import Guess
 from spry.estimators.residual import residual
@@ -52,7 +52,7 @@ class Guided(Options):
 
     def build(self, setup: Setup) -> Algorithm:
         guess = residual(self.guess)
-        estimator = guess if self.length == "guess" else guided(guess, self.length)
+        estimator = guess if self.length == "guess" else along_guess(guess, self.length)
         base = compose(
             name=setup.name,
             units=setup.units,
