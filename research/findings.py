@@ -82,10 +82,28 @@ def errors() -> str:
     return "\n".join(lines)
 
 
+def slopes() -> str:
+    """Cosines of guesses with the exact gradient: of the same examples by block, of all below, of other examples."""
+    lines = ["| model | guess | lowest block | middle | two below the last | all | all, other examples |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for model, guesses in read("results/residual_cosines.json")["models"].items():
+        for guess, row in guesses.items():
+            if guess == "exact, length a block":
+                continue
+            same = row["same"]
+            depth = len(same) - 1
+            cells = [same[str(i)] for i in (0, depth // 2, depth - 2)] + [
+                same["below"],
+                row["other"]["below"],
+            ]
+            lines.append(f"| {model} | {guess} | {' | '.join(f'{value:.3f}' for value in cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
-    for table in (activation, parts, errors):
+    for table in (activation, parts, errors, slopes):
         body = table()
         marked = rf"(<!-- {table.__name__}:begin -->\n).*?(<!-- {table.__name__}:end -->)"
         text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)

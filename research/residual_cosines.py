@@ -130,7 +130,7 @@ def minilm(folder: Path, batches: int = 4) -> Iterator[tuple[str, Found]]:
 
 def decoders(folder: Path, which: str) -> Iterator[tuple[str, Found]]:
     """Measure the next-token loss."""
-    count, batches = (9, 3) if which == "smollm2" else (OTHERS + 6, 6)
+    count, batches = (6, 2) if which == "smollm2" else (OTHERS + 6, 6)
     losses, weights = smollm2(folder, count) if which == "smollm2" else neox(count)
     title = {"smollm2": "SmolLM2", "neox": "GPT-NeoX, random"}[which]
     yield title, measure(losses[:batches], losses[batches:], noisy(weights), GUESSES)
@@ -142,7 +142,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", default="minilm,neox,smollm2")
+    parser.add_argument("--only", default="minilm,smollm2,neox")
     parser.add_argument("--out", type=Path, default=Path("research/results/residual_cosines.json"))
     asked = parser.parse_args()
     torch.set_num_threads(1)

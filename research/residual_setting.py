@@ -18,7 +18,7 @@ from spry.federated.closed_head.sums import HeadSums
 from spry.models.adapters import Lora
 from spry.tasks.classification import ClassificationTask
 
-LENGTH, FITTED, KEPT, RANK = 32, 2000, 8000, 16
+LENGTH, FITTED, KEPT, RANK = 32, 1000, 8000, 16
 POOL = 8
 """Batches whose examples are sorted by length together."""
 

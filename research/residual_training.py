@@ -33,7 +33,7 @@ from spry.measure.operations import OperationCounter
 from spry.optim.rules import adamw, clip
 from spry.optim.transform import chain
 
-STEPS, BATCH, RATE, EVERY, COUNTED = 120, 16, 1e-3, 120, 8
+STEPS, BATCH, RATE, EVERY, COUNTED = 120, 16, 1e-3, 120, 2
 Arm = dict[str, Any]
 
 ARMS: dict[str, Callable[[Setting], Arm]] = {
@@ -104,6 +104,10 @@ def operations(setting: Setting, *, estimator: Estimator, referee: bool = False,
     return total / inference
 
 
+def _counted(setting: Setting, names: list[str]) -> dict[str, float]:
+    return {name: operations(setting, **ARMS[name](setting)) for name in names if "rate" not in name}
+
+
 def _moving(setting: Setting) -> tuple[Params, Params]:
     still = set(names_of(u for u in setting.task.units if u.group == "head"))
     weights = {name: value for name, value in setting.weights.items() if name not in still}
@@ -121,11 +125,16 @@ def main() -> None:
         "--only", default="", help="names of arms, with semicolons between them; all if empty"
     )
     parser.add_argument("--out", type=Path, default=Path("research/results/residual_training.json"))
+    parser.add_argument("--count", action="store_true", help="only count operations, of the first seed")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     found = json.loads(asked.out.read_text(encoding="utf-8")) if asked.out.exists() else {"runs": {}}
     names = asked.only.split(";") if asked.only else list(ARMS)
     for seed in map(int, asked.seeds.split(",")):
+        if asked.count:
+            counted = _counted(Setting(asked.folder, seed), names)
+            write_json(asked.out, {**found, "operations": counted, "provenance": provenance()})
+            return
         if all(f"{name} | {seed}" in found["runs"] for name in names):
             continue
         setting = Setting(asked.folder, seed)
