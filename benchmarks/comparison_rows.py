@@ -31,6 +31,18 @@ HEADS = (0.0, 0.01, 0.1)
 ADAMW = {"client.optimizer": "adamw"}
 ADAM = {"client.optimizer": None, "server.optimizer": "adam"}
 RANK_ONE = {"peft.rank": 1, "peft.alpha": 1.0}
+BLOCK = (
+    "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+    "intermediate.dense", "output.dense",
+)  # fmt: skip
+FEW = {
+    "peft.kind": "lora_xs",
+    "peft.rank": 4,
+    "peft.alpha": 4.0,
+    "peft.exact": "head",
+    "peft.targets": [f"layer.5.{name}" for name in BLOCK],
+}
+"""96 numbers in MiniLM's last block. Tune with ``--body-only``: a head that moves would be backpropagated."""
 ROWS: Mapping[str, Row] = {
     "last_block": Row(title="last block", method={"name": "head_only"}, settings=ADAMW),
     "identity": Row(title="identity", method={"name": "residual"}, settings=ADAMW),
@@ -54,6 +66,19 @@ ROWS: Mapping[str, Row] = {
         method={"name": "fedmezo"},
         settings={"client.optimizer": "sgd", **RANK_ONE},
         body=(1e-3, 1e-2, 1e-1),
+    ),
+    "spry_few": Row(
+        title="Spry (few dimensions)",
+        method={"name": "spry_per_iteration", "num_directions": 16, "split": "everything"},
+        settings={**ADAM, **FEW},
+        body=(2e-2, 6e-2, 1e-1),
+        stepper="server",
+    ),
+    "fedmezo_few": Row(
+        title="FedMeZO (few dimensions)",
+        method={"name": "fedmezo", "num_directions": 16, "send": "slopes"},
+        settings={"client.optimizer": "sgd", **FEW},
+        body=(3e-2, 1e-1, 3e-1),
     ),
     "fwdllm": Row(
         title="FwdLLM",
