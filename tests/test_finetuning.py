@@ -109,7 +109,7 @@ def test_objects_get_a_folder_of_their_own_and_names_that_of_the_same_run(
 ):
     monkeypatch.chdir(tmp_path)
     first, second = (spry.finetune(**asked, dataset=frame).folder for _ in range(2))
-    assert (first.name, second.name) == ("DataFrame-spry-s0", "DataFrame-spry-s0-2")
+    assert (first.name, second.name) == ("DataFrame-residual-s0", "DataFrame-residual-s0-2")
     first, second = (spry.finetune(**asked, dataset=tiny_csv).folder for _ in range(2))
     assert first == second
 

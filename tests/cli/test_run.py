@@ -50,7 +50,7 @@ def test_run_prints_a_table_and_where_the_folder_is(spry, tiny_config):
     result = spry("run", tiny_config)
     assert result.code == 0, result.err
     assert re.search(r"majority\s+class", result.out)
-    folder = Path("runs/reviews-spry-s0")
+    folder = Path("runs/reviews-residual-s0")
     assert {"config.toml", "meta.json", "rounds.jsonl", "summary.json", "adapter"} <= {
         path.name for path in folder.iterdir()
     }
@@ -83,7 +83,7 @@ def test_another_configuration_gets_another_folder(spry, tiny_config):
         spry("run", tiny_config, "--json", "--set", "schedule.rounds=0", "--set", size) for size in sizes
     ]
     folders = [result.document["folder"] for result in results]
-    assert folders == ["runs/reviews-spry-s0", "runs/reviews-spry-s0-2", "runs/reviews-spry-s0"]
+    assert folders == ["runs/reviews-residual-s0", "runs/reviews-residual-s0-2", "runs/reviews-residual-s0"]
 
 
 def test_the_quickstart_is_run_if_nothing_is_said(spry, tiny_model, tiny_csv):
@@ -226,10 +226,10 @@ def test_a_run_that_ended_early_says_how_to_go_on_all_the_same(spry, tiny_config
 def test_changed_data_make_another_run(spry, tiny_config, tiny_csv):
     shutil.copy(tiny_csv, "data.csv")
     data = ("--json", "--set", "data.name=data.csv", "--set", "schedule.rounds=0")
-    assert spry("run", tiny_config, *data).document["folder"] == "runs/data-spry-s0"
+    assert spry("run", tiny_config, *data).document["folder"] == "runs/data-residual-s0"
     with Path("data.csv").open("a", encoding="utf-8") as file:
         file.write("a good film,positive,author-1\n")
-    assert spry("run", tiny_config, *data).document["folder"] == "runs/data-spry-s0-2"
+    assert spry("run", tiny_config, *data).document["folder"] == "runs/data-residual-s0-2"
 
 
 def test_the_installed_command_runs(tiny_config, tmp_path):

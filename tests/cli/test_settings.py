@@ -60,7 +60,8 @@ def test_one_setting_says_what_it_takes_and_what_recipes_have(spry):
 def test_step_sizes_by_group_and_their_decay_are_explained(spry):
     factors = " ".join(spry("settings", "step_factors").out.split())
     assert "Factors on the step size of whoever steps" in factors
-    assert all(f"step_factors.{group} 1 Of " in factors for group in ("head", "exact", "body"))
+    starts = {"head": "auto", "exact": 1, "body": 1}
+    assert all(f"step_factors.{group} {start} Of " in factors for group, start in starts.items())
     decay = " ".join(spry("settings", "schedule.decay").out.split())
     assert "falls linearly" in decay and "takes none or linear" in decay
 

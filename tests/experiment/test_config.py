@@ -41,23 +41,23 @@ def test_per_method_settings_reach_that_method_only(tmp_path):
 def test_a_run_takes_its_methods_own_settings_unless_they_are_overridden(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(
-        '[client]\nlr = 1.0\n[methods.spry]\nclient.lr = 2.0\npeft.exact = "last_block"\n'
+        '[client]\nlr = 1.0\n[methods.residual]\nclient.lr = 2.0\npeft.exact = "last_block"\n'
         "[methods.fedavg]\nclient.lr = 3.0\n"
     )
-    spry, fedavg, asked = (
+    residual, fedavg, asked = (
         load_config(path, overrides)
         for overrides in ([], ["method.name=fedavg"], ["client.lr=4", "peft.exact=head"])
     )
-    assert (spry.client.lr, spry.peft.exact) == (2.0, "last_block")
+    assert (residual.client.lr, residual.peft.exact) == (2.0, "last_block")
     assert (fedavg.method.name, fedavg.client.lr, fedavg.peft.exact) == ("fedavg", 3.0, "head")
     assert (asked.client.lr, asked.peft.exact) == (4.0, "head")
-    path.write_text(spry.dump())
-    assert load_config(path) == spry
+    path.write_text(residual.dump())
+    assert load_config(path) == residual
 
 
 def test_the_quickstart_runs_the_recipe():
     recipe = load_config("quickstart")
-    assert recipe == read_config("quickstart").for_method("spry", 0)
+    assert recipe == read_config("quickstart").for_method("residual", 0)
     assert (recipe.peft.exact, recipe.peft.rank) == ("auto", 16)
     assert load_config("quickstart", ["method.name=head_only_block"]).method.name == "head_only"
 

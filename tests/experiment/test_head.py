@@ -104,6 +104,9 @@ def test_runs_that_begin_alike_take_the_sums_once_and_each_counts_them(config, t
     assert len(taken) == 1
     costs = [rounds_of(tmp_path / name)[0]["head"] for name in ("fedavg", "fedsgd")]
     assert costs[0] == costs[1]
+    last_block = own.with_settings({"peft.exact": "last_block", "peft.rank": 2}).for_method("residual", 0)
+    list(run(last_block, tmp_path / "residual"))
+    assert len(taken) == 1  # adapters that begin at zero change no feature
     list(run(own.for_method("fedavg", 1), tmp_path / "other"))
     assert len(taken) == 2
 

@@ -58,20 +58,20 @@ def test_an_unknown_base_is_named(toml):
 LAYERS = [
     ("", [], 0.01),
     ("[client]\nlr = 0.2", [], 0.2),
-    ("[client]\nlr = 0.2\n[methods.spry]\nclient.lr = 0.3", [], 0.3),
-    ("[client]\nlr = 0.2\n[methods.spry]\nclient.lr = 0.3", ["client.lr=0.4"], 0.4),
-    ("[client]\nlr = 0.2", ["client.lr=0.4", "methods.spry.client.lr=0.5"], 0.5),
-    ("", ["methods.spry.client.lr=0.5", "client.lr=0.4"], 0.5),
+    ("[client]\nlr = 0.2\n[methods.residual]\nclient.lr = 0.3", [], 0.3),
+    ("[client]\nlr = 0.2\n[methods.residual]\nclient.lr = 0.3", ["client.lr=0.4"], 0.4),
+    ("[client]\nlr = 0.2", ["client.lr=0.4", "methods.residual.client.lr=0.5"], 0.5),
+    ("", ["methods.residual.client.lr=0.5", "client.lr=0.4"], 0.5),
     ("[methods.fedavg]\nclient.lr = 0.3", [], 0.01),
 ]
-"""A file, what the command line says, and the step size that counts: the quickstart has 0.01 in its [methods.spry]."""
+"""A file, what the command line says, and the step size that counts: the quickstart has 0.01 in its [methods.residual]."""
 
 
 @pytest.mark.parametrize(("text", "overrides", "lr"), LAYERS)
 def test_later_layers_win_for_a_run_and_in_a_comparison(toml, text, overrides, lr):
     path = toml(text)
     assert load_config(path, overrides).client.lr == lr
-    assert read_config(path, overrides).for_method("spry", 0).client.lr == lr
+    assert read_config(path, overrides).for_method("residual", 0).client.lr == lr
 
 
 def test_what_is_said_for_all_leaves_a_method_its_other_settings(toml):
@@ -86,7 +86,7 @@ def test_a_table_of_the_base_can_be_chosen_by_its_name(toml):
 
 
 def test_a_table_of_a_new_name_rests_on_the_recipe_of_its_method(toml):
-    own = "[methods.small]\nmethod.name = 'spry'\npeft = { rank = 4, alpha = 4.0 }\n"
+    own = "[methods.small]\nmethod.name = 'residual'\npeft = { rank = 4, alpha = 4.0 }\n"
     small = read_config(toml(own)).for_method("small", 0)
     assert small == load_config("quickstart", ["peft.rank=4", "peft.alpha=4.0"])
     optimizer = read_config(toml(own + "client = { optimizer = 'sgd', lr = 0.5 }")).for_method("small", 0)
@@ -102,7 +102,7 @@ def test_options_go_to_the_method_that_they_are_said_of(toml):
     }
     own = '[methods.kept]\nmethod = { name = "fedavg", split = "cyclic" }\n'
     config = read_config(toml('[method]\nsplit = "contiguous"\n' + own))
-    assert config.for_method("spry", 0).method.options.split == "contiguous"  # pyright: ignore
+    assert config.for_method("residual", 0).method.options.split == "contiguous"  # pyright: ignore
     assert config.for_method("kept", 0).method.options.split == "cyclic"  # pyright: ignore
     assert load_config(
         toml('[method]\nsplit = "contiguous"'), ["method.name=fedavg"]
@@ -126,7 +126,7 @@ def test_a_step_size_is_of_its_optimizer():
     same, said = (["server.optimizer=sgd"], 1.0), (["server.optimizer=adam", "server.lr=0.1"], 0.1)
     for settings, lr in (same, said):
         assert load_config("quickstart", settings).server.lr == lr
-    own = load_config("quickstart", ["methods.spry.client.optimizer=sgd"])
+    own = load_config("quickstart", ["methods.residual.client.optimizer=sgd"])
     assert (own.client.optimizer, own.client.lr, own.server.lr) == ("sgd", None, 1.0)
 
 

@@ -128,6 +128,12 @@ def test_some_clients_only(task):
     assert closed_form_head(task, dealt(task, parts), number=50).cost.clients == 8
 
 
+def test_more_clients_are_asked_where_a_class_lacks(task):
+    """With one class a client, a single one is not enough, whoever is the first."""
+    found = closed_form_head(task, dealt(task, PARTS["by class"]), number=1)
+    assert found.cost.clients == 3
+
+
 def broken(task, at):
     """A task whose features are NaN for texts that begin with some token."""
 

@@ -115,6 +115,8 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     closed_form, told = starts_in_closed_form(
         config.head, task, clients, algorithm, adapter=start is not None
     )
+    if closed_form and any(unit.group != "head" for unit in algorithm.units):
+        algorithm = build_algorithm(config, task.units, closed_form=True)
     assert clients.facts is not None
     facts = clients.facts.with_notes(*without_effect(config.data))
     return Experiment(
@@ -139,8 +141,11 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     )
 
 
-def build_algorithm(config: Config, units: tuple[Unit, ...]) -> Algorithm:
+def build_algorithm(config: Config, units: tuple[Unit, ...], *, closed_form: bool = False) -> Algorithm:
     """Make the method that a configuration names, for the units of a task.
+
+    Args:
+        closed_form: Whether the head starts in closed form, and something else is trained.
 
     Raises:
         ConfigError: If an optimizer is unknown, or named without its step size, or nothing would be trained.
@@ -154,7 +159,7 @@ def build_algorithm(config: Config, units: tuple[Unit, ...]) -> Algorithm:
         client=client,
         server=server,
         rounds=config.schedule.rounds,
-        step_factors=config.step_factors.model_dump(),
+        step_factors=config.step_factors.by_group(closed_form=closed_form),
         step_decay=config.schedule.decay if config.schedule.rounds else "none",
         max_steps=config.client.steps,
         transforms=transforms,

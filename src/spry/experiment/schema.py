@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -76,12 +76,13 @@ class HeadSettings(Settings):
         default=None,
         ge=1,
         description="Random combinations of the head's inputs that are summed up; if unset all inputs up to 1024, and "
-        "256 combinations of more.",
+        "1024 combinations of more.",
     )
     clients: int | None = Field(
         default=None,
         ge=1,
-        description="Clients, chosen at random, that take the sums; all if unset or fewer.",
+        description="Clients, chosen at random, that take the sums, and more if these lack a class; all if unset or "
+        "fewer.",
     )
 
 
@@ -205,10 +206,10 @@ class ServerSettings(Settings):
 class StepFactorSettings(Settings):
     """Factors on the step size of whoever steps, by group of weights; an adaptive server evens out those of clients."""
 
-    head: float = Field(
-        default=1.0,
-        ge=0,
-        description="Of the task's own layers; 0 keeps them at their start, and clients do not send them back.",
+    head: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="Of the task's own layers; 0 keeps them at their start, and clients do not send them back. auto: 0 "
+        "where the head starts in closed form and the method trains anything else, else 1.",
     )
     exact: float = Field(
         default=1.0,
@@ -216,6 +217,11 @@ class StepFactorSettings(Settings):
         description="Of the last block's adapters, where peft.exact lets every client train them; 0 likewise.",
     )
     body: float = Field(default=1.0, ge=0, description="Of all other adapters; 0 likewise.")
+
+    def by_group(self, *, closed_form: bool = False) -> dict[str, float]:
+        """The factors as numbers, where the head starts in closed form, or not."""
+        auto = 0.0 if closed_form else 1.0
+        return {"head": auto if self.head == "auto" else self.head, "exact": self.exact, "body": self.body}
 
 
 class ScheduleSettings(Settings):

@@ -39,7 +39,7 @@ def idle_factors(config: Config, units: Iterable[Unit], trained: Iterable[Unit])
         trained: Those that the method trains.
     """
     there, moved = {unit.group for unit in units}, {unit.group for unit in trained}
-    changed = {group: factor for group, factor in config.step_factors.model_dump().items() if factor != 1}
+    changed = {group: factor for group, factor in config.step_factors.by_group().items() if factor != 1}
     absent = {
         group: "no adapters of the last block join the head (peft.exact)"
         if group == "exact"
@@ -62,7 +62,7 @@ def evened_out(config: Config) -> list[str]:
     """Say where a server undoes what was set of the clients' step size."""
     own = config.method.info.server
     server = config.server.optimizer or (own.name if own else "")
-    factors = config.step_factors.model_dump()
+    factors = config.step_factors.by_group()
     changed = [f"step_factors.{group}" for group, factor in factors.items() if factor not in {0, 1}]
     changed += [] if config.schedule.decay == "none" else ["schedule.decay"]
     if not changed or server not in ADAPTIVE or config.method.options.stepper != "client":

@@ -21,7 +21,6 @@ from spry.federated.closed_head.solve import Head, solve
 from spry.federated.closed_head.sums import HeadSums
 from spry.measure.operations import OperationCounter
 from spry.runtime.records import HeadCost
-from spry.runtime.sampling import sample
 from spry.runtime.work import kind_of
 from spry.tasks.linear_head import HasLinearHead, LinearHead
 from spry.tasks.task import Task
@@ -55,8 +54,9 @@ def closed_form_head(
         data: The clients' data; text that is not yet tokenised is tokenised for the task.
         key: Where the random features come from.
         features: How many features are summed up, random combinations if the head reads more; None takes all up to
-            1,024, and 256 of more.
-        number: How many clients take sums, chosen at random; all without it, or where there are fewer.
+            1,024, and as many of more.
+        number: How many clients take sums, chosen at random, and more if these have no example of some class; all
+            without it, or where there are fewer.
         tell: Whether the clients are sent the head, for the ledger; they need not if orders have all weights.
 
     Returns:
@@ -76,7 +76,9 @@ def closed_form_head(
     size = summed_features(head.features, features)
     here = key.fold("head features")
     summing = _Summing(head=head, weights=weights, mixed=projection(here, head.features, size))
-    for client in _asked(clients.trainable(), number, here):
+    for client in _in_turn(clients.trainable(), number, here):
+        if number is not None and summing.clients >= number and summing.total.counts.all():
+            break
         summing.take(client, clients, encode_question(Question(client=client, key=here, features=size)))
     if not summing.clients:
         why = "; ".join(f"client {client}: {reason}" for client, reason in summing.left_out.items())
@@ -90,10 +92,11 @@ def closed_form_head(
     return HeadStart(weights=found, cost=summing.cost(told))
 
 
-def _asked(trainable: list[int], number: int | None, key: Key) -> list[int]:
+def _in_turn(trainable: list[int], number: int | None, key: Key) -> list[int]:
+    """The order in which clients are asked: chance decides who is, where not all are."""
     if number is None or number >= len(trainable):
         return trainable
-    return sorted(sample(trainable, number, 0, key))
+    return [trainable[place] for place in key.permutation(len(trainable), "asked")]
 
 
 @dataclass

@@ -7,16 +7,14 @@ from torch import Tensor
 from spry.core.keys import Key
 
 MOST_FEATURES = 1024
-"""A head with more inputs is fitted on random combinations of them, unless the number is set: half a million sums are
-2.1 MB."""
-RANDOM_FEATURES = 256
-"""How many combinations then."""
+"""A head with more inputs is fitted on so many random combinations of them, unless the number is set: half a million
+sums are 2.1 MB."""
 
 
 def summed_features(features: int, asked: int | None) -> int:
     """How many features sums are taken over, of a head with so many inputs; ``asked`` is the setting."""
     if asked is None:
-        return features if features <= MOST_FEATURES else RANDOM_FEATURES
+        return min(features, MOST_FEATURES)
     return min(asked, features)
 
 
