@@ -100,10 +100,35 @@ def slopes() -> str:
     return "\n".join(lines)
 
 
+def few() -> str:
+    """Runs in a few dimensions, in the order in which they were tried."""
+    told = {"last": "exact gradient, server Adam", "mezo": "FedMeZO's steps: client SGD"}
+    lines = [
+        "| gradient and steps | columns | d | slopes a round | step size | seed | accuracy | test loss |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for row in sorted(read("results/few_dimensions.json")["rows"], key=_few_order):
+        exact, client = row["slopes"] == 0, row["steps"] == "client"
+        how = told["last"] if exact else told["mezo"] if client else "slopes, server Adam"
+        how += {"orthogonal": ", at right angles"}.get(row["directions"], "") + (
+            ", of 32 texts at once" if row["pooled"] else ""
+        )
+        slopes = 0 if exact else row["slopes"] * (1 if row["pooled"] else 4)
+        _, accuracy, loss = row["curve"][-1][:3]
+        cells = [how, row["basis"], row["d"], slopes or "-", f"{row['lr']:g}", row["seed"]]
+        lines.append(f"| {' | '.join(map(str, cells))} | {100 * accuracy:.1f} | {loss:.3f} |")
+    return "\n".join(lines)
+
+
+def _few_order(row: dict[str, Any]) -> tuple[Any, ...]:
+    keys = ("seed", "steps", "slopes", "basis", "d", "pooled", "lr")
+    return tuple(row[key] for key in keys)
+
+
 def main() -> None:
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
-    for table in (activation, parts, errors, slopes):
+    for table in (activation, parts, errors, slopes, few):
         body = table()
         marked = rf"(<!-- {table.__name__}:begin -->\n).*?(<!-- {table.__name__}:end -->)"
         text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)
