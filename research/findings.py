@@ -84,19 +84,17 @@ def errors() -> str:
 
 def slopes() -> str:
     """Cosines of guesses with the exact gradient: of the same examples by block, of all below, of other examples."""
-    lines = ["| model | guess | lowest block | middle | two below the last | all | all, other examples |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = ["| model | guess | lowest block | middle | upper | all below | least of all | other examples |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
     for model, guesses in read("results/residual_cosines.json")["models"].items():
         for guess, row in guesses.items():
             if guess == "exact, length a block":
                 continue
             same = row["same"]
             depth = len(same) - 1
-            cells = [same[str(i)] for i in (0, depth // 2, depth - 2)] + [
-                same["below"],
-                row["other"]["below"],
-            ]
-            lines.append(f"| {model} | {guess} | {' | '.join(f'{value:.3f}' for value in cells)} |")
+            cells = [same[str(i)] for i in (0, depth // 2, depth - 2)]
+            cells += [same["below"], row["same_least"]["below"], row["other"]["below"]]
+            lines.append(f"| {model} | {guess} | {' | '.join(f'{value:.2f}' for value in cells)} |")
     return "\n".join(lines)
 
 
@@ -125,10 +123,19 @@ def _few_order(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[key] for key in keys)
 
 
+def slope_costs() -> str:
+    """Operations of a step on MiniLM."""
+    counted = read("results/residual_cosines.json")["operations"]
+    lines = ["| a step of | inferences |", "|---|---|"]
+    named = {"exact": "exact, with checkpointing"}
+    ranked = sorted(counted.items(), key=lambda item: item[1])
+    return "\n".join([*lines, *(f"| {named.get(name, name)} | {cost:.2f} |" for name, cost in ranked)])
+
+
 def main() -> None:
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
-    for table in (activation, parts, errors, slopes, few):
+    for table in (activation, parts, errors, slopes, slope_costs, few):
         body = table()
         marked = rf"(<!-- {table.__name__}:begin -->\n).*?(<!-- {table.__name__}:end -->)"
         text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)

@@ -22,7 +22,7 @@ from research.next_token import neox, smollm2
 from research.residual_setting import Setting
 from torch import Tensor
 
-from spry.contrib.guided import auxiliary
+from spry.contrib.guided import along_guess, auxiliary
 from spry.contrib.guided.estimator import unit
 from spry.core.keys import Key
 from spry.core.params import Params, add, dot
@@ -34,6 +34,7 @@ from spry.estimators.residual import residual
 from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
 from spry.federated.methods.aligned import cosine
+from spry.measure.operations import OperationCounter
 from spry.optim.rules import adamw
 
 Found = dict[str, Any]
@@ -52,7 +53,6 @@ def measure(
     """Average cosines over batches, for each block under the last one and for all of them (``below``)."""
     blocks = blocks_of(losses[0])
     owned: dict[str, list[str]] = {str(i): names for i, names in blocks.below_last(weights).items()}
-    owned["below"] = [name for names in owned.values() for name in names]
     far = _mean([backprop(checkpoint=True)(loss, weights, Key(0)).gradient for loss in others])
     found = {
         name: [guess(loss, weights, Key(0)).gradient for loss in losses] for name, guess in guesses.items()
@@ -103,6 +103,25 @@ def _mean(gradients: Sequence[Params]) -> Params:
     return total
 
 
+def operations(loss: Loss, weights: Params, guesses: Mapping[str, Estimator]) -> dict[str, float]:
+    """Count each guess's operations, alone and with a slope as a whole or a block, as multiples of an inference."""
+    asked = {
+        **guesses,
+        "identity, length": along_guess(GUESSES["identity"]),
+        "identity, length a block": along_guess(GUESSES["identity"], "block"),
+        "last block": residual(blocks_per_step=0),
+    }
+    with OperationCounter() as inference, torch.no_grad():
+        loss(weights)
+    found: dict[str, float] = {}
+    for name, guess in asked.items():
+        with OperationCounter() as counter:
+            guess(loss, weights, Key(0))
+        found[name] = counter.total / inference.total
+        print(name, round(found[name], 2), "inferences", flush=True)
+    return found
+
+
 def noisy(weights: Params) -> Params:
     """Move LoRA's B away from zero, where half of all gradients vanish."""
     moved = {n: Key(9).normal(n, tuple(w.shape)) for n, w in weights.items() if "lora_B" in n}
@@ -115,6 +134,7 @@ def minilm(folder: Path, batches: int = 4) -> Iterator[tuple[str, Found]]:
     task, drawn = setting.task, setting.batches(32, batches + OTHERS, 40 * 64)
     losses = [task.loss(batch, Key(0)) for batch in drawn]
     guesses = {**GUESSES, "auxiliary heads": auxiliary(setting.local_heads())}
+    yield "operations", operations(losses[0], noisy(setting.weights), guesses)
     yield "MiniLM, start", measure(losses[:batches], losses[batches:], noisy(setting.weights), guesses)
     weights = setting.weights
     head = {name for unit in task.units if unit.group == "head" for name in unit.names}
@@ -151,7 +171,10 @@ def main() -> None:
         rows = minilm(asked.folder) if which == "minilm" else decoders(asked.folder, which)
         for title, measured in rows:
             print(title, flush=True)
-            found["models"][title] = measured
+            if title == "operations":
+                found[title] = measured
+            else:
+                found["models"][title] = measured
             write_json(asked.out, {**found, "provenance": provenance()})
 
 
