@@ -7,6 +7,7 @@ Shapes: B batch, G key heads (groups), R query heads that share one, L queries, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,15 +41,25 @@ def attend(
     mask = None if mask is None else _grouped(mask, groups, (*query.shape[:3], key.shape[2]))
     sizes = (len(query), query.shape[2], groups, query.shape[1] // groups, value.shape[-1])
     count = 1 + _directions(query, key, value, mask)
-    results = [torch.empty(sizes, dtype=query.dtype, device=query.device) for _ in range(count)]
+
+    def made() -> list[Tensor]:
+        return [torch.empty(sizes, dtype=query.dtype, device=query.device) for _ in range(count)]
+
+    results: list[Tensor] = []  # made when there is something to write: keys and values take as much before
     for block, q, k, v in blocks(query, key, value, is_causal=is_causal):
         open_to = None if mask is None else slice_dual(mask, _mask_index(mask, block))
         kept = None if drop is None else drop(block)
         found = attend_block(q, k, v, open_to, block.rows.start if is_causal else None, factor, kept)
-        for result, piece in zip(results, found, strict=True):
-            result[block.examples, block.rows, block.groups] = piece.permute(0, 3, 1, 2, 4)
-    out, *tangents = (result.flatten(2, 3).transpose(1, 2) for result in results)
+        results = results or made()
+        _write(found, block, results)
+        del q, k, v, found  # else they would wait beside the next block's
+    out, *tangents = (result.flatten(2, 3).transpose(1, 2) for result in results or made())
     return Dual(out, tangents)
+
+
+def _write(found: Sequence[Tensor], block: Block, results: Sequence[Tensor]) -> None:
+    for result, piece in zip(results, found, strict=True):
+        result[block.examples, block.rows, block.groups] = piece.permute(0, 3, 1, 2, 4)
 
 
 def fold(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spry.forward.attention.kernel import Block
-from spry.forward.chunking import SCORES, by_device
+from spry.forward.chunking import MIN_QUERIES, by_device, most_scores
 from spry.forward.dual import Dual
 from spry.forward.lazy.dual import compute_rows, is_lazy, materialize
 from spry.forward.lazy.node import topological_order
@@ -41,11 +41,13 @@ def blocks(query: Any, key: Any, value: Any, *, is_causal: bool) -> Iterator[tup
     steps = _steps(query, key)
     by_rows = _prepared(query, key, value, several=steps.rows < queries)
     for b in _ranges(batch, steps.examples):
+        q = k = v = rows = None  # else they would wait beside the next examples'
         if by_rows:
             q, (k, v) = None, _taken((key, value), b)
         else:
             q, k, v = _taken((query, key, value), b)
         for i in _ranges(queries, steps.rows):
+            rows = None  # else they would wait beside the next ones
             rows = _taken((query,), b, i)[0] if q is None else slice_dual(q, (slice(None), slice(None), i))
             rows = rows.unflatten(1, (groups, -1))
             last = min(keys, i.stop) if is_causal else keys
@@ -63,9 +65,11 @@ def _steps(query: Any, key: Any) -> _Steps:
     batch, heads, queries = query.shape[:3]
     groups, keys = key.shape[1], max(1, key.shape[2])
     repeats = heads // groups
-    budget = by_device(SCORES, query.device)
+    budget = most_scores(batch, query.numel(), query.device)
     rows = max(1, min(queries, max(64, budget // keys) // repeats))
-    counted = max(rows, min(keys, MIN_BLOCK_ROWS))
+    if batch == 1:
+        rows = min(rows, max(by_device(MIN_QUERIES, query.device), -(-queries // 4)))
+    counted = rows if rows < queries else max(rows, min(keys, MIN_BLOCK_ROWS))
     at_once = max(1, budget // (repeats * counted * keys))  # groups, of as many examples as that takes
     if at_once < groups or rows < queries:
         return _Steps(1, min(groups, at_once), rows)

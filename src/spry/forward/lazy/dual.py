@@ -124,16 +124,21 @@ def _materialize(nodes: Sequence[Node], like: LazyDual) -> None:
 
 def _computed(program: Program, rows: range, like: LazyDual) -> list[Dual]:
     wholes = [] if len(rows) else [_empty(node, 0, like) for node in program.results]
-    for part, values in program.chunks(rows, like.device):
+    for part, values in program.chunks(rows, like.num_rows, like.device):
         if part.stop - part.start == len(rows):
             return values
         wholes = wholes or [_empty(node, len(rows), like) for node in program.results]
-        for whole, value in zip(wholes, values, strict=True):
-            at = slice(part.start - rows.start, part.stop - rows.start)
-            whole.primal[at] = value.primal
-            for tangent, piece in zip(whole.tangents, value.tangents, strict=True):
-                tangent[at] = piece
+        _write(values, slice(part.start - rows.start, part.stop - rows.start), wholes)
+        del values  # else they would wait beside the next chunk
     return wholes
+
+
+def _write(values: Sequence[Dual], at: slice, wholes: Sequence[Dual]) -> None:
+    for whole, value in zip(wholes, values, strict=True):
+        for target, piece in zip(
+            (whole.primal, *whole.tangents), (value.primal, *value.tangents), strict=True
+        ):
+            target[at] = piece
 
 
 def _empty(node: Node, count: int, like: LazyDual) -> Dual:

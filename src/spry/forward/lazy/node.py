@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from spry.core.errors import ModelError
 from spry.forward.autograd import any_requires_grad, with_autograd
 from spry.forward.dual import Dual
+from spry.forward.lazy.overwrite import OVERWRITING, can_overwrite
 from spry.forward.registry import RULES
 
 
@@ -34,7 +35,7 @@ class Node:
     ) -> None:
         self.func, self.args, self.kwargs = func, args, kwargs
         self.row_shape, self.dtype = row_shape, dtype
-        self.size = math.prod(row_shape)
+        self.size, self.is_matmul = math.prod(row_shape), is_matmul
         self.rows: Tensor | None = None  # shape (N, *row_shape), dual or plain, once the node is a leaf
         inputs = [x for x in args if isinstance(x, Node)]
         # entries of one row of the widest leaf
@@ -86,8 +87,17 @@ class Node:
             and any(dual() is not None for dual in self.references)
         )
 
-    def evaluate(self, rows: slice, values: dict[Node, Any]) -> Any:
-        """Compute some rows from the same rows of the nodes among the arguments; shape (rows, *row_shape)."""
+    @property
+    def owns_memory(self) -> bool:
+        """Whether what ``evaluate`` returns is in memory of its own, none of an argument's or a weight's."""
+        frozen = not any(isinstance(x, Dual) for x in self.args)  # a trained bias is its own tangent's rows
+        return self.rows is None and ((self.is_matmul and frozen) or self.func in OVERWRITING)
+
+    def evaluate(self, rows: slice, values: dict[Node, Any], spent: Collection[Node] = ()) -> Any:
+        """Compute some rows from the same rows of the nodes among the arguments; shape (rows, *row_shape).
+
+        The values of the ``spent`` among these may be written over: no other step reads them.
+        """
         self._check()
         if self.rows is not None:
             return self.rows_at(rows)
@@ -96,7 +106,13 @@ class Node:
         dual = any(isinstance(x, Dual) for x in (*args, *self.kwargs.values()))
         if dual and self.requires_grad:
             return with_autograd(self.func, RULES[self.func], args, self.kwargs)
+        if dual and self._may_overwrite(spent) and can_overwrite(self.func, args):
+            return OVERWRITING[self.func](*args, **self.kwargs)
         return (RULES[self.func] if dual else self.func)(*args, **self.kwargs)
+
+    def _may_overwrite(self, spent: Collection[Node]) -> bool:
+        first = self.args[0] if self.args else None
+        return isinstance(first, Node) and first in spent and first.owns_memory
 
     def _check(self) -> None:
         if any(type(x) is not Tensor or x._version != version for x, version in self._versions):
@@ -110,7 +126,7 @@ class Node:
         if self.rows is not None:
             return Node.leaf(self.rows_at(rows), len(self.row_shape))
         args = tuple(copies[x] if isinstance(x, Node) else x for x in self.args)
-        return Node(self.func, args, self.kwargs, self.row_shape, self.dtype, self.has_matmul)
+        return Node(self.func, args, self.kwargs, self.row_shape, self.dtype, self.is_matmul)
 
     def rows_at(self, rows: slice | Tensor) -> Tensor:
         """A leaf's rows in a range or at indices of shape (M,); shape (rows, *row_shape)."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spry.forward.chunking import WORKSPACE, by_device
+from spry.forward.chunking import most_rows
 from spry.forward.lazy.node import Node, materialize_leaves, topological_order
 
 
@@ -24,6 +25,8 @@ class Program:
         self.results = [
             node for node in self.steps if node in roots or (node.rows is None and node.should_keep)
         ]
+        uses = Counter(x for node in self.steps for x in node.args if isinstance(x, Node))
+        self._spent = {x for x, count in uses.items() if count == 1 and x not in self.results}
         last = {x: i for i, node in enumerate(self.steps) for x in node.args if isinstance(x, Node)}
         self._dead: list[list[Node]] = [[] for _ in self.steps]
         for node, i in last.items():
@@ -41,12 +44,11 @@ class Program:
             live -= sum(x.size * x.dtype.itemsize for x in self._dead[i] if x.rows is None)
         return widest
 
-    def chunks(self, rows: range, device: torch.device) -> Iterator[tuple[slice, list[Any]]]:
-        """Run the program on some rows; yields a range of them and the values of ``results`` there."""
+    def chunks(self, rows: range, num_rows: int, device: torch.device) -> Iterator[tuple[slice, list[Any]]]:
+        """Run the program on some of ``num_rows`` rows; yields a range of them and the values of ``results`` there."""
         for node in self.steps:
             node.was_run = True
-        budget = by_device(WORKSPACE, device) // max(1, self._row_bytes)
-        parts = -(-len(rows) // max(32, budget))
+        parts = -(-len(rows) // most_rows(self._row_bytes, num_rows, device))
         step = -(-len(rows) // max(1, parts))  # chunks of one size, rather than full ones and a rest
         for start in range(rows.start, rows.stop, max(1, step)):
             part = slice(start, min(start + step, rows.stop))
@@ -55,7 +57,7 @@ class Program:
     def _run(self, rows: slice) -> list[Any]:
         values: dict[Node, Any] = {}
         for node, dead in zip(self.steps, self._dead, strict=True):
-            values[node] = node.evaluate(rows, values)
+            values[node] = node.evaluate(rows, values, self._spent)
             for used in dead:
                 del values[used]
         return [values[node] for node in self.results]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spry.forward.dual import Dual, num_tangents, primal
+from spry.forward.dual import Dual, Tangents, num_tangents, primal
 from spry.forward.registry import rule
 
 JOINT = 1024
@@ -35,11 +36,23 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> Dual:
     return Dual(out, [column(k) for k in range(num_tangents(input, weight, bias))])
 
 
+def _joined(x: Tensor, tangents: Tangents) -> Tensor:
+    """The value and its K derivatives in one tensor, shape (1 + K, *x.shape): a view where they lie side by side."""
+    size, storage = x.numel(), x.untyped_storage()._cdata
+    beside = not torch.compiler.is_compiling() and all(
+        t.is_contiguous() and t.untyped_storage()._cdata == storage and t.storage_offset() == start
+        for t, start in zip((x, *tangents), count(x.storage_offset(), size), strict=False)
+    )
+    if not beside or x.requires_grad:
+        return torch.stack([x, *tangents])
+    return x.as_strided((1 + len(tangents), *x.shape), (size, *x.stride()))
+
+
 def _frozen(input: Dual, weight: Tensor, bias: Tensor | None) -> Dual:
     x, tangents = input.pair()
     if x.numel() > JOINT * x.shape[-1]:
         return Dual(F.linear(x, weight, bias), [F.linear(t, weight) for t in tangents])
-    out, *columns = F.linear(torch.stack([x, *tangents]), weight).unbind(0)
+    out, *columns = F.linear(_joined(x, tangents), weight).unbind(0)
     if bias is None:
         return Dual(out, columns)
     return Dual(out + bias if out.requires_grad else out.add_(bias), columns)

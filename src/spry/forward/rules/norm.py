@@ -28,10 +28,22 @@ def _layer_norm(
 ) -> Any:
     if isinstance(input, Dual):
         y: Any = _standardized(input, normalized_shape, eps)
+        if not isinstance(weight, Dual) and not isinstance(bias, Dual):
+            return _scaled(y, weight, bias)
     else:
         y = F.layer_norm(input, normalized_shape, None, None, eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
+
+
+def _scaled(y: Dual, weight: Tensor | None, bias: Tensor | None) -> Dual:
+    """``y w + b`` in the memory of ``y``, which nobody else sees."""
+    value, tangents = y.pair()
+    for x in (value, *tangents) if weight is not None else ():
+        x.mul_(weight)
+    if bias is not None:
+        value.add_(bias)
+    return y
 
 
 def _standardized(input: Dual, shape: Sequence[int], eps: float) -> Dual:
