@@ -6,7 +6,7 @@ of neighbours' ratios. Run it with OMP_NUM_THREADS=1: processor time, by which t
 busy machine too. Rows are merged into the file, so that the table can be taken in parts; each row says when and on
 which commit it was taken.
 
-    python benchmarks/memory.py [--quick] [--shapes A,B] [--sizes 8x128,1x2048] [--groups table,slices,...]
+    python benchmarks/memory.py [--quick] [--shapes A,B] [--sizes 8x128,1x2048] [--groups table,small,slices,...]
                                 [--methods spry] [--layers 6] [--repeats 3] [--out FILE]
 """
 
@@ -30,21 +30,40 @@ METHODS: tuple[MeasuredMethod, ...] = (
     "inference",
     "spry",
     "backprop+checkpointing",
+    "mesp",
     "backprop",
     "forward-ad",
 )
+"""What the tables compare, in their order: a further method needs a line here and its step in ``profile/steps.py``."""
+MICRO_BATCHES = (1, 2)
 K = 8
 MEMORY = {"inference": 1.0, "backprop+checkpointing": 1 / 3, "backprop": 1 / 10, "forward-ad": 1 / 3}
+SMALL = 1.05
+"""Of inference's peak, at the same micro-batch."""
 TIME = {"inference": 2.1, "backprop+checkpointing": 0.75, "backprop": 1.05}
 ALONE = {"time_ratio": 1.0, "cpu_ratio": 1.0}
 """Inference against itself."""
 Record = dict[str, Any]
+ADDED: Record = {"rank": 1}
+"""What rows that were taken before a setting existed had."""
 
 
 def table(shapes: Iterable[str], sizes: Iterable[str]) -> list[Case]:
     """List every method on every shape and size."""
     pairs = [(shape, *map(int, size.split("x"))) for shape in shapes for size in sizes]
     return [Case(model=m, batch=b, length=s, method=method) for m, b, s in pairs for method in METHODS]
+
+
+def small(shapes: Iterable[str], sizes: Iterable[str]) -> list[Case]:
+    """List every method at the micro-batches that any method may take, with the same gradient; and rank 16."""
+    cases = [
+        replace(case, micro_batch=rows)
+        for rows in MICRO_BATCHES
+        for case in table(shapes, sizes)
+        if case.batch > rows and case.method != "forward-ad"
+    ]
+    lora = ("backprop+checkpointing", "mesp")
+    return cases + [replace(case, rank=16) for case in cases if case.method in lora]
 
 
 def slices(shapes: Iterable[str], sizes: Iterable[str]) -> list[Case]:
@@ -85,7 +104,8 @@ def numerics(shapes: Iterable[str]) -> list[Case]:
 def identity(record: Record) -> str:
     """Name what a row measured, whatever came out."""
     names = [name for name in Case.__dataclass_fields__ if name not in {"model", "repeats", "seconds"}]
-    return json.dumps([record["shape"], *(record[name] for name in names)])
+    own = {**ADDED, **record}
+    return json.dumps([own["shape"], *(own[name] for name in names)])
 
 
 def targets(records: list[Record]) -> list[Record]:
@@ -105,6 +125,9 @@ def targets(records: list[Record]) -> list[Record]:
     found: list[Record] = []
     for ours in (row for row in rows.values() if row["method"] == "spry"):
         where = f"{ours['shape']} {ours['batch']}x{ours['length']}"
+        if ours["micro_batch"]:
+            found += _small_targets(f"{where}, {ours['micro_batch']} at a time", ours, find)
+            continue
         whole = ours["layers"] is None or find(ours, method="inference")
         if ours["head"] == "classification" and whole:
             depth = f", {ours['layers']} layers" if ours["layers"] else ""
@@ -123,6 +146,12 @@ def targets(records: list[Record]) -> list[Record]:
                 _target(f"{where}: slope error, {ours['dtype']}", ours["slope_relative_error"], limit)
             )
     return found
+
+
+def _small_targets(where: str, ours: Record, find: Any) -> list[Record]:
+    stock = find(ours, method="inference")
+    peaks = [row["peak_bytes_above_model"] for row in (ours, stock) if row]
+    return [_target(f"{where}: peak / inference", peaks[0] / peaks[1], SMALL)] if stock else []
 
 
 def _table_targets(where: str, ours: Record, find: Any) -> list[Record]:
@@ -157,12 +186,13 @@ def _target(name: str, measured: float, limit: float) -> Record:
     return {"target": name, "measured": measured, "limit": limit, "met": measured <= limit}
 
 
+USUAL = {"layers": None, "micro_batch": None, "rank": 1, "slice": "all", "directions": 1, "dtype": "float32"}
+
+
 def show(record: Record) -> str:
     """Render a row as a line."""
     extra = "".join(
-        f" {name}={record[name]}"
-        for name, usual in (("layers", None), ("slice", "all"), ("directions", 1), ("dtype", "float32"))
-        if record[name] != usual
+        f" {name}={record[name]}" for name, usual in USUAL.items() if record.get(name, usual) != usual
     )
     line = f"{record['shape']:<10} {record['batch']}x{record['length']:<5}{record['method'] + extra:<34}"
     if record["error"]:
@@ -185,7 +215,7 @@ def main() -> None:
     )
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--sizes", default=",".join(SIZES))
-    parser.add_argument("--groups", default="table,slices,depth,language,numerics")
+    parser.add_argument("--groups", default="table,small,slices,depth,language,numerics")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--layers", type=int, help="depth of the table's models, if not the shape's own")
     parser.add_argument("--repeats", type=int, default=5, help="most timed steps; one if a step is slow")
@@ -195,6 +225,7 @@ def main() -> None:
     deep = {"layers": options.layers}
     groups = {
         "table": lambda: [replace(c, **deep) for c in table(shapes, sizes)],
+        "small": lambda: [replace(c, **deep) for c in small(shapes, sizes)],
         "slices": lambda: slices(shapes, sizes),
     }
     groups |= {"depth": depth, "language": language, "numerics": lambda: numerics(shapes)}

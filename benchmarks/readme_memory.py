@@ -6,31 +6,39 @@ from typing import Any
 
 from readme_layout import MIB, origin, percent, table
 
+COLUMNS = {
+    "inference": "inference",
+    "spry": "**Spry**",
+    "backprop+checkpointing": "backprop + checkpointing",
+    "mesp": "the same, `A x` recomputed (MeSP)",
+    "backprop": "backprop",
+    "forward-ad": "torch forward AD",
+}
+
+
+def _mib(count: float) -> str:
+    """A few MiB are told to a tenth."""
+    return f"{count:.0f}" if count >= 20 else f"{count:.1f}"
+
 
 def memory(result: dict[str, Any]) -> str:
     """Peak above the resident model and time against inference, for each shape and size that was measured."""
-    wanted = ("inference", "spry", "backprop+checkpointing", "backprop", "forward-ad")
+    wanted = tuple(COLUMNS)
     cells: dict[str, dict[str, str]] = {}
     for row in result["rows"]:
-        plain = row["slice"] == "all" and row["directions"] == 1
+        plain = row["slice"] == "all" and row["directions"] == row.get("rank", 1) == 1
         if plain and row["head"] == "classification" and row["method"] in wanted and not row["error"]:
             depth = f", {row['layers']} layers" if row["layers"] else ""
             where = f"{row['shape']}{depth}, {row['batch']} x {row['length']}"
+            where += f", {row['micro_batch']} at a time" if row["micro_batch"] else ""
             peak, times = row["peak_bytes_above_model"] / MIB, row["cpu_ratio"]
-            cells.setdefault(where, {})[row["method"]] = f"{peak:.0f} MiB, {times:.2f} x"
+            cells.setdefault(where, {})[row["method"]] = f"{_mib(peak)} MiB, {times:.2f} x"
     rows = [
         [where, *(found.get(method, "") for method in wanted)]
         for where, found in cells.items()
         if "inference" in found
     ]
-    heads = [
-        "batch x tokens",
-        "inference",
-        "**Spry**",
-        "backprop + checkpointing",
-        "backprop",
-        "torch forward AD",
-    ]
+    heads = ["batch x tokens", *COLUMNS.values()]
     threads = result["provenance"]["machine"]["threads"]
     note = (
         "Peak above the resident model, and processor time of a step against stock inference: LoRA r=1 on query and "

@@ -48,7 +48,7 @@ def test_slopes_agree_with_autograd_and_the_model_is_unchanged(method, settings)
     assert not subject.model.training
 
 
-@pytest.mark.parametrize("method", ["backprop", "backprop+checkpointing"])
+@pytest.mark.parametrize("method", ["backprop", "backprop+checkpointing", "mesp"])
 def test_micro_batches_add_up_to_the_batchs_gradient(method):
     gradients = []
     for rows in (None, 2):

@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args
 
 from spry.core.errors import ConfigError, nearest
 
-MeasuredMethod = Literal["inference", "spry", "backprop", "backprop+checkpointing", "fedmezo", "forward-ad"]
+MeasuredMethod = Literal[
+    "inference", "spry", "backprop", "backprop+checkpointing", "mesp", "fedmezo", "forward-ad"
+]
 MEASURED_METHODS: tuple[MeasuredMethod, ...] = get_args(MeasuredMethod)
 Slice = Literal["all", "last"]
 
@@ -21,7 +23,8 @@ class Case:
         model: What ``resolve_model`` understands: one's own model, whose weights are then random, or a shape.
         method: How the slope or gradient is computed; ``inference`` computes the loss alone. ``backprop`` and
             ``inference`` are stock PyTorch with fused attention, ``backprop+checkpointing`` the non-reentrant
-            kind, ``forward-ad`` is ``torch.func.jvp`` over the eager model.
+            kind, ``mesp`` is that with LoRA's projections computed again, ``forward-ad`` is ``torch.func.jvp`` over
+            the eager model.
         batch: Rows B of a batch, >= 1.
         length: Tokens S of a row, >= 1.
         micro_batch: Rows run at once, for every method alike; None for the whole batch.
@@ -33,6 +36,7 @@ class Case:
         dtype: Of weights and arithmetic, as torch names it.
         four_bit: Whether the linear layers are kept in NF4.
         device: Where it runs.
+        rank: LoRA's r, >= 1.
         repeats: Most timed steps, >= 1; fewer where steps are slow.
         seconds: Time after which no further repeat is begun.
     """
@@ -50,6 +54,7 @@ class Case:
     dtype: str = "float32"
     four_bit: bool = False
     device: str = "cpu"
+    rank: int = 1
     repeats: int = 5
     seconds: float = 60.0
 
@@ -58,7 +63,7 @@ class Case:
             raise ConfigError(
                 f"no method is called {self.method!r}. {nearest(self.method, MEASURED_METHODS)}"
             )
-        for name in ("batch", "length", "directions", "repeats"):
+        for name in ("batch", "length", "directions", "rank", "repeats"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
@@ -79,6 +84,7 @@ class CaseResult:
         time_ratio: Median of the ratios of neighbouring step and inference times.
         cpu_ratio: The same of the processor times of this process: less disturbed by others on the machine.
         slope_relative_error: ``|s - <g, v>| / |<g, v>|`` with autograd's gradient g, over the K slopes.
+        operations: Floating-point operations of a step's matrix products, attention and convolutions.
         timed: How many steps were timed.
         error: Why there is no measurement; None if there is one.
     """
@@ -94,6 +100,7 @@ class CaseResult:
     time_ratio: float | None = None
     cpu_ratio: float | None = None
     slope_relative_error: float | None = None
+    operations: int | None = None
     timed: int = 0
     error: str | None = None
 

@@ -16,6 +16,7 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.forward import call
 from spry.measure.meter import Meter, release_lazily, release_promptly, release_unused, tensor_peak
+from spry.measure.operations import OperationCounter
 from spry.profile.case import Case, CaseResult
 from spry.profile.predict import has_formula, predict_peak
 from spry.profile.random_model import build_model, example_batch
@@ -42,6 +43,8 @@ def measure_case(case: Case) -> CaseResult:
     start, peak = _peak(step, case.device, 1 if slow else 2)
     weights = weight_bytes(subject.model)
     counted = tensor_peak(step) if case.device == "cpu" and not slow else None
+    with OperationCounter() as counter:
+        step()
     release_lazily()
     steps, bases = _alternate(step, partial(inference_step, subject), case)
     return CaseResult(
@@ -56,6 +59,7 @@ def measure_case(case: Case) -> CaseResult:
         time_ratio=median(s.wall / b.wall for s, b in zip(steps, bases, strict=True)),
         cpu_ratio=median(s.processor / b.processor for s, b in zip(steps, bases, strict=True)),
         slope_relative_error=None if slopes is None else _error(slopes, exact_slopes(subject)),
+        operations=counter.total,
         timed=len(steps),
     )
 
@@ -72,6 +76,7 @@ def _model(case: Case, device: str, *, four_bit: bool) -> nn.Module:
         length=case.length,
         head=case.head,
         targets=case.targets,
+        rank=case.rank,
         device=device,
         dtype=getattr(torch, case.dtype),
         four_bit=four_bit,

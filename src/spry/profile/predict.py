@@ -8,7 +8,7 @@ that holds t tensors of the inner width at once, saves s of them and needs u for
     fedmezo                 R
     saved by one layer      A = 3 + 2 q + 2 g + s f
     backprop                T A + u f              T: layers from the first trained one up
-    backprop+checkpointing  T + A + u f + 1
+    backprop+checkpointing  T + A + u f + 1, and mesp: what it does not keep, r numbers a token, is not in A
     forward-ad, eager       max(2 R + u f + 1, 19 + 4 H S / D), whatever K is: one direction after another
     spry                    (1 + K) min(R, o + 0.35 + 0.9 g / b) + the engine's workspace, but at least R below layer T,
                             and no more than that for a classifier's last layer, which runs for the pooled positions
@@ -32,6 +32,8 @@ from spry.profile.case import Case
 
 DUAL = 0.35
 """Hidden states that the engine holds at its peak beside what waits there anyway, for the value and each direction."""
+
+BACKPROPAGATING = frozenset({"backprop", "backprop+checkpointing", "mesp"})
 
 KEYS = 0.9
 """How many times the engine holds the keys of one row of the batch, for the value and for each direction."""
@@ -140,6 +142,7 @@ def _layers(case: Case, s: Sizes, unit: int) -> float:
         "fedmezo": stock,
         "backprop": _saved(case, s) + backward,
         "backprop+checkpointing": _saved(case, s) + _layer(s) + backward + 1,
+        "mesp": _saved(case, s) + _layer(s) + backward + 1,
         "forward-ad": max(2 * stock + backward + 1, 19 + 4 * s.heads * case.length / s.hidden),
     }
     return max(stock, counts[case.method]) * unit
@@ -153,7 +156,7 @@ def _layer(s: Sizes) -> float:
 def _saved(case: Case, s: Sizes) -> float:
     """Hidden states that wait for the backward pass when the last layer is done."""
     trained = s.layers if case.slice == "all" else 1
-    return trained * {"backprop": _layer(s), "backprop+checkpointing": 1.0}.get(case.method, 0.0)
+    return trained * {"backprop": _layer(s), "backprop+checkpointing": 1.0, "mesp": 1.0}.get(case.method, 0.0)
 
 
 def _head(case: Case, s: Sizes, unit: int, tokens: int, item: int) -> float:
@@ -161,5 +164,5 @@ def _head(case: Case, s: Sizes, unit: int, tokens: int, item: int) -> float:
     if case.head != "causal-lm" or case.method == "spry":
         return 0
     upcast = 0 if item >= 4 else 4
-    copies = item + upcast + max(item, 4) * (2 if case.method.startswith("backprop") else 1)
+    copies = item + upcast + max(item, 4) * (2 if case.method in BACKPROPAGATING else 1)
     return tokens * s.vocabulary * copies + (2 + _saved(case, s)) * unit

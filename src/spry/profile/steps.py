@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spry.core.params import Params, dot, tree_map
 from spry.forward import jvp
 from spry.profile.case import MeasuredMethod
+from spry.profile.mesp import projections_recomputed
 
 Inputs = Mapping[str, Tensor]
 Step = Callable[[], Tensor | None]
@@ -99,11 +100,18 @@ def checkpointed_step(subject: Subject) -> Tensor | None:
         backprop_step(subject)
 
 
+def mesp_step(subject: Subject) -> Tensor | None:
+    """Compute the gradient as ``checkpointed_step`` does, with LoRA's projections computed again instead of kept."""
+    with projections_recomputed(subject.model):
+        checkpointed_step(subject)
+
+
 STEP_BY_METHOD: Mapping[MeasuredMethod, Callable[[Subject], Tensor | None]] = {
     "inference": inference_step,
     "spry": spry_step,
     "backprop": backprop_step,
     "backprop+checkpointing": checkpointed_step,
+    "mesp": mesp_step,
     "fedmezo": fedmezo_step,
     "forward-ad": forward_ad_step,
 }
