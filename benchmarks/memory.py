@@ -44,7 +44,7 @@ TIME = {"inference": 2.1, "backprop+checkpointing": 0.75, "backprop": 1.05}
 ALONE = {"time_ratio": 1.0, "cpu_ratio": 1.0}
 """Inference against itself."""
 Record = dict[str, Any]
-ADDED: Record = {"rank": 1}
+ADDED: Record = {"rank": 1, "targets": []}
 """What rows that were taken before a setting existed had."""
 
 
