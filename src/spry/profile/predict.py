@@ -33,7 +33,7 @@ from spry.profile.case import Case
 DUAL = 0.35
 """Hidden states that the engine holds at its peak beside what waits there anyway, for the value and each direction."""
 
-BACKPROPAGATING = frozenset({"backprop", "backprop+checkpointing", "mesp"})
+TAPED = frozenset({"backprop", "backprop+checkpointing", "mesp"})
 
 KEYS = 0.9
 """How many times the engine holds the keys of one row of the batch, for the value and for each direction."""
@@ -164,5 +164,5 @@ def _head(case: Case, s: Sizes, unit: int, tokens: int, item: int) -> float:
     if case.head != "causal-lm" or case.method == "spry":
         return 0
     upcast = 0 if item >= 4 else 4
-    copies = item + upcast + max(item, 4) * (2 if case.method in BACKPROPAGATING else 1)
+    copies = item + upcast + max(item, 4) * (2 if case.method in TAPED else 1)
     return tokens * s.vocabulary * copies + (2 + _saved(case, s)) * unit

@@ -17,26 +17,26 @@ from torch import Tensor
 from spry.forward.dual import Dual
 from spry.forward.registry import named
 
-aten = torch.ops.aten
+_aten = torch.ops.aten
 
 
 def _gelu(x: Dual, approximate: str = "none") -> Dual:
     value, tangents = x.pair()
     if len(tangents) == 1:
-        aten.gelu_backward(tangents[0], value, approximate=approximate, grad_input=tangents[0])
+        _aten.gelu_backward(tangents[0], value, approximate=approximate, grad_input=tangents[0])
     else:
-        _scale(tangents, aten.gelu_backward(torch.ones_like(value), value, approximate=approximate))
-    aten.gelu_(value, approximate=approximate)
+        _scale(tangents, _aten.gelu_backward(torch.ones_like(value), value, approximate=approximate))
+    _aten.gelu_(value, approximate=approximate)
     return x
 
 
 def _silu(x: Dual, inplace: bool = False) -> Dual:
     value, tangents = x.pair()
     if len(tangents) == 1:
-        aten.silu_backward(tangents[0], value, grad_input=tangents[0])
+        _aten.silu_backward(tangents[0], value, grad_input=tangents[0])
     else:
-        _scale(tangents, aten.silu_backward(torch.ones_like(value), value))
-    aten.silu_(value)
+        _scale(tangents, _aten.silu_backward(torch.ones_like(value), value))
+    _aten.silu_(value)
     return x
 
 
