@@ -24,7 +24,7 @@ def _gelu(x: Dual, approximate: str = "none") -> Dual:
     value, tangents = x.pair()
     if len(tangents) == 1:
         _aten.gelu_backward(tangents[0], value, approximate=approximate, grad_input=tangents[0])
-    else:
+    elif tangents:
         _scale(tangents, _aten.gelu_backward(torch.ones_like(value), value, approximate=approximate))
     _aten.gelu_(value, approximate=approximate)
     return x
@@ -34,7 +34,7 @@ def _silu(x: Dual, inplace: bool = False) -> Dual:
     value, tangents = x.pair()
     if len(tangents) == 1:
         _aten.silu_backward(tangents[0], value, grad_input=tangents[0])
-    else:
+    elif tangents:
         _scale(tangents, _aten.silu_backward(torch.ones_like(value), value))
     _aten.silu_(value)
     return x

@@ -28,7 +28,7 @@ def _layer_norm(
 ) -> Any:
     if isinstance(input, Dual):
         y: Any = _standardized(input, normalized_shape, eps)
-        if not isinstance(weight, Dual) and not isinstance(bias, Dual):
+        if all(x is None or (not isinstance(x, Dual) and x.dtype == y.dtype) for x in (weight, bias)):
             return _scaled(y, weight, bias)
     else:
         y = F.layer_norm(input, normalized_shape, None, None, eps)
