@@ -27,7 +27,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from spry.forward.chunking import WORKSPACE
+from spry.forward.chunking import CHUNKS, WORKSPACE
 from spry.profile.case import Case
 
 DUAL = 0.35
@@ -131,7 +131,7 @@ def _layers(case: Case, s: Sizes, unit: int) -> float:
     if case.method == "spry":
         rows = min(case.micro_batch or case.batch, case.batch)
         lean = (s.outer + DUAL + KEYS * s.groups / rows) * (1 + case.directions) * unit
-        lean += WORKSPACE.get(torch.device(case.device).type, 0)
+        lean += _workspace(case, (1 + case.directions) * s.inner * unit)
         dual = min((1 + case.directions) * stock * unit, lean)
         if trained == s.layers:
             return dual
@@ -146,6 +146,15 @@ def _layers(case: Case, s: Sizes, unit: int) -> float:
         "forward-ad": max(2 * stock + backward + 1, 19 + 4 * s.heads * case.length / s.hidden),
     }
     return max(stock, counts[case.method]) * unit
+
+
+def _workspace(case: Case, widened: float) -> float:
+    """Bytes of a chunk of rows: of the widened ones, of which a pass is cut into a few chunks at least."""
+    kind = torch.device(case.device).type
+    if kind not in WORKSPACE:
+        return 0.0
+    share = widened / CHUNKS[kind] if CHUNKS[kind] > 1 else WORKSPACE[kind]
+    return min(WORKSPACE[kind], share)
 
 
 def _layer(s: Sizes) -> float:
