@@ -39,8 +39,9 @@ def _layer_norm(
 def _scaled(y: Dual, weight: Tensor | None, bias: Tensor | None) -> Dual:
     """``y w + b`` in the memory of ``y``, which nobody else sees."""
     value, tangents = y.pair()
-    for x in (value, *tangents) if weight is not None else ():
-        x.mul_(weight)
+    if weight is not None:
+        for x in (value, *tangents):
+            x.mul_(weight)
     if bias is not None:
         value.add_(bias)
     return y
