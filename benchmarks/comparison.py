@@ -8,7 +8,8 @@ share the results, each with other rows.
     python -m benchmarks.comparison DATA --out runs/comparison --rows identity,fedavg --sets sst2 --seeds 0,1,2
 
 Tuning: each row tries three step sizes with the head fixed, then two factors of the head at the best of them, on SST-2
-with alpha 1 and seed 0 over a quarter of the rounds, judged on 800 examples of the training part; all data sets keep that.
+with alpha 1 and seed 0 over a quarter of the rounds, judged on 800 examples of the training part. All data sets keep
+that.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ def test_departures_are_named_with_what_the_recipe_says():
 def test_step_sizes_by_group_and_their_decay_are_departures():
     settings = ["step_factors.head=0.1", "step_factors.body=0", "schedule.decay=linear"]
     assert recipe_lines(load_config("quickstart", settings)) == [
-        "recipe quickstart, but step_factors.head = 0.1 (auto), step_factors.body = 0 (1), schedule.decay = linear (none)"
+        "recipe quickstart, but step_factors.head = 0.1 (auto), step_factors.body = 0 (1), "
+        "schedule.decay = linear (none)"
     ]
     assert recipe_lines(load_config("quickstart", ["schedule.decay=none"])) == ["recipe quickstart"]
 

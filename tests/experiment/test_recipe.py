@@ -64,7 +64,7 @@ LAYERS = [
     ("", ["methods.residual.client.lr=0.5", "client.lr=0.4"], 0.5),
     ("[methods.fedavg]\nclient.lr = 0.3", [], 0.01),
 ]
-"""A file, what the command line says, and the step size that counts: the quickstart has 0.01 in its [methods.residual]."""
+"""A file, what the command line says, and the step size that counts: the quickstart has 0.01 in [methods.residual]."""
 
 
 @pytest.mark.parametrize(("text", "overrides", "lr"), LAYERS)

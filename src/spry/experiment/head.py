@@ -23,7 +23,11 @@ def start_head(config: Config, experiment: Experiment, model: Mapping[str, str])
     if not experiment.closed_form:
         return None
     tell = config.server.send == "slopes"
-    settings = [*(table.model_dump() for table in (config.model, config.head, config.data)), config.seed, tell]
+    settings = [
+        *(table.model_dump() for table in (config.model, config.head, config.data)),
+        config.seed,
+        tell,
+    ]
     sizes = [config.client.batch_size, config.client.micro_batch_size]
     place = json.dumps([dict(model), experiment.fingerprint, settings, sizes, _what_is_read(experiment)])
     if place not in _KNOWN:
