@@ -10,7 +10,7 @@ METER := tests/measure/test_meter.py src/spry/measure/meter.py
 
 demo: $(INSTALLED)
 	@echo "Four methods fine-tune MiniLM on tweets over 100 clients: about 6 minutes on 2 idle cores."
-	$(BIN)/spry compare quickstart --methods head_only,head_only_block,spry,fedavg --seeds 0 --out runs/demo
+	$(BIN)/spry compare quickstart --methods head_only,head_only_block,residual,fedavg --seeds 0 --out runs/demo
 
 test: $(INSTALLED)
 	@echo "The test suite takes several minutes."

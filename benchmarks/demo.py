@@ -14,13 +14,14 @@ from pathlib import Path
 
 from spry.compare.compare import COMPARISON
 from spry.experiment.atomic import write_json
+from spry.experiment.log import LOG_FILE
 
 RESULTS, PICTURES = Path("benchmarks/results"), Path("docs/pictures")
 PROVENANCE = ("date", "python", "versions", "machine", "commit", "command")
 LABELS = {
-    "head_only": "frozen backbone, head only",
-    "head_only_block": "head and the last block, exact gradients",
-    "spry": "**Spry**: the same, and forward mode in the layers below",
+    "head_only": "frozen backbone, the head from its closed form on",
+    "head_only_block": "the last block, exact gradients",
+    "residual": "**The recipe**: the same, and the residual guess in two blocks below a step",
     "fedavg": "FedAvg, backpropagation + checkpointing",
 }
 
@@ -43,6 +44,9 @@ def main() -> None:
         {
             "provenance": {key: meta[key] for key in PROVENANCE},
             "minutes": ceil((written - datetime.fromisoformat(meta["date"])).total_seconds() / 60),
+            "start": json.loads((first.parent / LOG_FILE).read_text(encoding="utf-8").split("\n")[0])["start"][
+                "test_accuracy"
+            ],
             "rows": [{"label": LABELS.get(row["method"], row["method"]), **row} for row in rows],
         },
     )

@@ -1,4 +1,4 @@
-"""Today's default recipe beside the last block alone and activation directions, from research/activation."""
+"""Directions below the last block beside the last block alone, from research/activation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from readme_layout import MIB, origin, spread, table
 SOURCE = "research/activation/rank16.py"
 ROWS = {
     "block": "exact last block, nothing below it",
-    "weights": "the same, weight directions below: **the default of `spry run`**",
+    "weights": "the same, weight directions below: the default of `spry run` until 2026-11-29",
     "activation": "the same, activation directions below (contrib)",
 }
 """What the rows are, by the method's name in the comparison."""
@@ -36,18 +36,6 @@ def recipes(result: dict[str, Any]) -> str:
         "shared."
     )
     return table([*heads, "peak", "clients' time", "up"], rows) + f"\n\n{note} {origin(result, SOURCE)}"
-
-
-def today(result: dict[str, Any]) -> str:
-    """One sentence for the README."""
-    told = []
-    for span, own in result["comparisons"].items():
-        rows = {row["method"]: row for row in own["rows"]}
-        told.append(f"{spread(rows['weights'])} against {spread(rows['block'])} after {span}")
-    return (
-        "Today's default moves weights below the last block. On SST-2, from heads that began untrained, that showed no "
-        f"gain over the last block alone: {', '.join(told)}."
-    )
 
 
 def _beyond_block(rows: dict[str, Any], name: str) -> str:
