@@ -44,9 +44,9 @@ def main() -> None:
         {
             "provenance": {key: meta[key] for key in PROVENANCE},
             "minutes": ceil((written - datetime.fromisoformat(meta["date"])).total_seconds() / 60),
-            "start": json.loads((first.parent / LOG_FILE).read_text(encoding="utf-8").split("\n")[0])["start"][
-                "test_accuracy"
-            ],
+            "start": json.loads((first.parent / LOG_FILE).read_text(encoding="utf-8").split("\n")[0])[
+                "start"
+            ]["test_accuracy"],
             "rows": [{"label": LABELS.get(row["method"], row["method"]), **row} for row in rows],
         },
     )

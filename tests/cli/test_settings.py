@@ -72,7 +72,7 @@ def test_a_table_a_name_and_an_entry_of_one_method_are_found(spry):
     ]
     assert [one["key"] for one in spry("settings", "lr", "--json").document] == ["client.lr", "server.lr"]
     (found,) = spry("settings", "methods.fedavg.client.lr", "--json").document
-    assert (found["key"], found["default"], found["plain"]) == ("client.lr", 0.01, None)
+    assert (found["key"], found["default"], found["plain"]) == ("client.lr", 0.001, None)
     assert found["recipes"]["quickstart"] | {"head_only": 0.1} == found["recipes"]["quickstart"]
 
 

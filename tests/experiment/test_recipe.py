@@ -33,7 +33,7 @@ def test_a_file_that_names_its_data_gets_the_recipe_that_learns(toml):
     mine = load_config(toml('[data]\nname = "news.csv"\ntext = ["body"]\n'))
     theirs = load_config("quickstart", ["data.name=news.csv", "data.text=body"])
     assert mine == theirs
-    assert (mine.peft.rank, mine.peft.exact, mine.client.lr, mine.server.lr) == (16, "auto", 0.01, 1.0)
+    assert (mine.peft.rank, mine.peft.exact, mine.client.lr, mine.server.lr) == (16, "auto", 0.001, 1.0)
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -56,15 +56,15 @@ def test_an_unknown_base_is_named(toml):
 
 
 LAYERS = [
-    ("", [], 0.01),
+    ("", [], 0.001),
     ("[client]\nlr = 0.2", [], 0.2),
     ("[client]\nlr = 0.2\n[methods.residual]\nclient.lr = 0.3", [], 0.3),
     ("[client]\nlr = 0.2\n[methods.residual]\nclient.lr = 0.3", ["client.lr=0.4"], 0.4),
     ("[client]\nlr = 0.2", ["client.lr=0.4", "methods.residual.client.lr=0.5"], 0.5),
     ("", ["methods.residual.client.lr=0.5", "client.lr=0.4"], 0.5),
-    ("[methods.fedavg]\nclient.lr = 0.3", [], 0.01),
+    ("[methods.fedavg]\nclient.lr = 0.3", [], 0.001),
 ]
-"""A file, what the command line says, and the step size that counts: the quickstart has 0.01 in [methods.residual]."""
+"""A file, what the command line says, and the step size that counts: the quickstart has 0.001 in [methods.residual]."""
 
 
 @pytest.mark.parametrize(("text", "overrides", "lr"), LAYERS)
