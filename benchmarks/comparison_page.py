@@ -116,10 +116,11 @@ def short(result: Mapping[str, Any]) -> str:
         for row in SHORT
         if row in first
     ]
-    seeds, rounds = len(first[RIVAL].seeds), first[RIVAL].rounds[-1]
+    rounds, counts = first[RIVAL].rounds[-1], sorted({len(first[row].seeds) for row in SHORT if row in first})
+    seeds = " to ".join(map(str, counts[:1] if len(counts) == 1 else (counts[0], counts[-1])))
     note = (
         f"MiniLM, 10 of 100 clients a round, Dirichlet alpha 1, {rounds} rounds of 4 steps; test accuracy, mean and "
-        f"deviation over {seeds} seed{'s' if seeds > 1 else ''}. All rows, targets and misses: {link}."
+        f"deviation over {seeds} seed{'s' if seeds != '1' else ''}. All rows, targets and misses: {link}."
     )
     heads = [
         "",
