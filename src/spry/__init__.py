@@ -17,8 +17,10 @@ Round by round, from parts that can be exchanged:
 >>> data = spry.load_dataset(good + bad).partition(clients=10, alpha=1.0, key=spry.Key(0), steps=1)
 >>> adapter = peft.LoraConfig(r=16, lora_alpha=4)
 >>> task = spry.ClassificationTask("minilm", labels=data.labels, adapter=adapter, exact="last_block")
->>> algorithm = spry.methods.spry(task.units, client=spry.optim.adamw(1e-2))
->>> for round in spry.simulate(algorithm, task, data, rounds=2, clients_per_round=2, evaluate_every=2):
+>>> algorithm = spry.methods.residual(task.units, client=spry.optim.adamw(1e-3), step_factors={"head": 0})
+>>> state = algorithm.init({**task.init(), **spry.closed_form_head(task, data, number=20).weights})
+>>> asked = {"rounds": 2, "clients_per_round": 2, "evaluate_every": 2, "state": state}
+>>> for round in spry.simulate(algorithm, task, data, **asked):
 ...     print(round.number, round.score is not None)
 0 False
 1 True
