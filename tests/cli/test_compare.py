@@ -77,8 +77,8 @@ def test_what_is_said_for_all_counts_for_all_and_the_recipe_is_named_once(spry, 
     lines = result.err.splitlines()
     assert [line for line in lines if line.startswith("recipe")] == [
         "recipe quickstart, but",
-        "recipe of spry, but client.lr = 0.25 (0.01)",
-        "recipe of fedavg, but client.lr = 0.125 (0.01)",
+        "recipe of spry, but client.lr = 0.25 (0.001)",
+        "recipe of fedavg, but client.lr = 0.125 (0.001)",
     ]
     assert "  schedule.rounds = 1 (16), " in result.err
     for method, lr in (("spry", "0.25"), ("fedavg", "0.125")):

@@ -208,7 +208,16 @@ def test_a_model_that_answers_with_what_is_no_number(spry, tiny_config, tiny_mod
 
 
 def test_steps_too_long_to_learn_by(spry, tiny_config):
-    result = spry("run", tiny_config, "--set", "client.optimizer=sgd", "--set", "client.lr=1e30")
+    result = spry(
+        "run",
+        tiny_config,
+        "--set",
+        "client.optimizer=sgd",
+        "--set",
+        "client.lr=1e30",
+        "--set",
+        "head.start=drawn",
+    )
     assert result.code == 1
     last = result.err.splitlines()[-1]
     assert last.startswith("Error: round 0: no client's reply could be used") and "Lower the client's" in last

@@ -51,9 +51,9 @@ def test_the_example_of_every_setting_is_taken(spry, key, tmp_path):
 def test_one_setting_says_what_it_takes_and_what_recipes_have(spry):
     out = " ".join(spry("settings", "client.lr").out.split())
     assert out.startswith("client.lr: Step size; the method's own if unset. takes number, > 0, or none")
-    assert "quickstart 0.01 for spry, " in out and "0.1 for head_only" in out
+    assert "quickstart 0.001 for residual, head_only, " in out and "0.03 for fedyogi" in out
     assert "paper 0.0001 for spry; 0.001 for fedmezo" in out
-    assert "in a file lr = 0.01 under [client] typed --set client.lr=0.01" in out
+    assert "in a file lr = 0.001 under [client] typed --set client.lr=0.001" in out
     assert "1000, for its own data" in spry("settings", "data.test_examples").out
 
 
@@ -73,7 +73,7 @@ def test_a_table_a_name_and_an_entry_of_one_method_are_found(spry):
     assert [one["key"] for one in spry("settings", "lr", "--json").document] == ["client.lr", "server.lr"]
     (found,) = spry("settings", "methods.fedavg.client.lr", "--json").document
     assert (found["key"], found["default"], found["plain"]) == ("client.lr", 0.001, None)
-    assert found["recipes"]["quickstart"] | {"head_only": 0.1} == found["recipes"]["quickstart"]
+    assert found["recipes"]["quickstart"] | {"fedyogi": 0.03} == found["recipes"]["quickstart"]
 
 
 def test_an_unknown_and_a_retired_key_say_what_to_do(spry):

@@ -19,14 +19,14 @@ def test_what_it_runs_on_is_no_departure():
 
 
 def test_departures_are_named_with_what_the_recipe_says():
-    config = load_config("quickstart", ["client.lr=1e-3", "schedule.rounds=24", "client.clip=1"])
+    config = load_config("quickstart", ["client.lr=2e-3", "schedule.rounds=24", "client.clip=1"])
     assert departures(config) == {
-        "client.lr": (0.001, 0.01),
+        "client.lr": (0.002, 0.001),
         "client.clip": (1.0, None),
         "schedule.rounds": (24, 16),
     }
     assert recipe_lines(config) == [
-        "recipe quickstart, but client.lr = 0.001 (0.01), client.clip = 1 (none), schedule.rounds = 24 (16)"
+        "recipe quickstart, but client.lr = 0.002 (0.001), client.clip = 1 (none), schedule.rounds = 24 (16)"
     ]
 
 
@@ -40,11 +40,11 @@ def test_step_sizes_by_group_and_their_decay_are_departures():
 
 
 def test_many_departures_have_a_line_for_each_table():
-    settings = ["client.lr=1e-3", "client.steps=4", "schedule.rounds=24", "peft.rank=4", "peft.alpha=2"]
+    settings = ["client.lr=2e-3", "client.steps=4", "schedule.rounds=24", "peft.rank=4", "peft.alpha=2"]
     assert recipe_lines(load_config("quickstart", settings)) == [
         "recipe quickstart, but",
         "  peft.rank = 4 (16), peft.alpha = 2 (4)",
-        "  client.lr = 0.001 (0.01), client.steps = 4 (2)",
+        "  client.lr = 0.002 (0.001), client.steps = 4 (2)",
         "  schedule.rounds = 24 (16)",
     ]
 
@@ -61,6 +61,6 @@ def test_a_comparison_names_what_all_share_once():
     runs = {name: config.for_method(name, 0) for name in ("spry", "head_only_block", "fedavg", "local")}
     assert comparison_lines(runs) == [
         "recipe quickstart, but schedule.rounds = 2 (16)",
-        "recipe of fedavg, but client.lr = 0.5 (0.01)",
+        "recipe of fedavg, but client.lr = 0.5 (0.001)",
         "local: the recipe has no step sizes; the method's own are taken",
     ]

@@ -78,7 +78,10 @@ def test_unit_sizes_are_their_weights(tiny_model, tiny_csv, tmp_path):
 
 
 def test_the_quickstart_has_the_step_sizes_that_were_tuned():
-    """At rank 16 where that was tried, else at rank 1; on tweets, its own data, where that was tried, else on SST-2."""
+    """From untrained heads: on tweets, its own data, where that was tried, else on SST-2.
+
+    AdamW's on clients at rank 16 are a tenth of what was tuned then: a head in closed form bears no more.
+    """
     sets = json.loads((ROOT / "research" / "results" / "untrained_heads.json").read_text())["sets"]
     tried = [sets["sst2"]["alpha-1"], sets["tweets"]["alpha-1"]]
     tried += [sets["sst2"]["alpha-1-rank-16"], sets["tweets"]["alpha-1-rank-16"]]
@@ -95,5 +98,7 @@ def test_the_quickstart_has_the_step_sizes_that_were_tuned():
     config = read_config("quickstart")
     for name, settings in chosen.items():
         flat = config.for_method(name, 0).flat()
-        assert {key: flat[key] for key in settings} == settings, name
+        if name in {"fedavg", "head_only_block", "spry"}:
+            settings = {**settings, "client.lr": settings["client.lr"] / 10}
+        assert {key: flat[key] for key in settings} == pytest.approx(settings), name
     check_fairness({name: config.for_method(name, 0) for name in config.methods})

@@ -352,6 +352,10 @@ def poison(monkeypatch, *, every):
             def microbatches(self):
                 return [(1.0, self)]
 
+            @property
+            def blocks(self):
+                return broken.blocks
+
         return Broken()
 
     monkeypatch.setattr(ClassificationTask, "loss", loss)

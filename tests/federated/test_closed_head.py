@@ -151,7 +151,7 @@ def test_without_a_bias_a_constant_among_the_features_carries_it():
 
 def test_wide_heads_are_fitted_on_random_combinations_that_both_sides_draw():
     assert [summed_features(*pair) for pair in ((1024, None), (1025, None), (64, 100), (64, 16))] == [
-        1024, 256, 64, 16,
+        1024, 1024, 64, 16,
     ]  # fmt: skip
     assert projection(Key(0), 64, 64) is None
     mixed = projection(Key(0), 4096, 256)

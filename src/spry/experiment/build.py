@@ -108,10 +108,10 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     asked = _clients_per_round(config, dealt.trainable(), key)
     task = _task(config, given, splits, key, start)
     algorithm = build_algorithm(config, task.units)
-    if config.method.info.needs_blocks:
-        _ = task.blocks  # refused now, not in the first round
     clients = dealt.encode(task, max_length=config.model.max_length)
     task.try_out(next(iter(clients.batches(clients.trainable()[0], 0, key))))
+    if config.method.info.needs_blocks:
+        _ = task.blocks  # refused now, not in the first round
     closed_form, told = starts_in_closed_form(
         config.head, task, clients, algorithm, adapter=start is not None
     )

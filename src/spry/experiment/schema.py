@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from spry.experiment.retired import RETIRED_METHODS
 from spry.federated.methods import MethodInfo, Options, find_method
@@ -206,10 +206,10 @@ class ServerSettings(Settings):
 class StepFactorSettings(Settings):
     """Factors on the step size of whoever steps, by group of weights; an adaptive server evens out those of clients."""
 
-    head: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+    head: float | Literal["auto"] = Field(
         default="auto",
-        description="Of the task's own layers; 0 keeps them at their start, and clients do not send them back. auto: 0 "
-        "where the head starts in closed form and the method trains anything else, else 1.",
+        description="Of the task's own layers, >= 0; 0 keeps them at their start, and clients do not send them back. "
+        "auto: 0 where the head starts in closed form and the method trains anything else, else 1.",
     )
     exact: float = Field(
         default=1.0,
@@ -217,6 +217,13 @@ class StepFactorSettings(Settings):
         description="Of the last block's adapters, where peft.exact lets every client train them; 0 likewise.",
     )
     body: float = Field(default=1.0, ge=0, description="Of all other adapters; 0 likewise.")
+
+    @field_validator("head")
+    @classmethod
+    def _at_least_zero(cls, head: float | str) -> float | str:
+        if isinstance(head, float) and head < 0:
+            raise ValueError("it must be at least 0, or auto")
+        return head
 
     def by_group(self, *, closed_form: bool = False) -> dict[str, float]:
         """The factors as numbers, where the head starts in closed form, or not."""
