@@ -18,6 +18,7 @@ from spry.estimators.projected import SlopeSpec, projected
 from spry.estimators.slopes import central_difference, forward_difference, forward_mode
 from spry.forward import call
 from spry.measure.meter import tensor_peak
+from spry.measure.operations import OperationCounter
 from spry.models.adapt import adapt
 from spry.models.adapters import Lora, Vera
 from spry.models.last_block import _maps_above_last_attention as top_maps
@@ -27,6 +28,7 @@ from spry.models.targets import linear_names
 from spry.tasks.classification import ClassificationTask
 from tests.forward.reference import scale_down
 from tests.laws.problem import gradient
+from tests.models.conftest import make
 from tests.models.setting import setting
 
 
@@ -96,6 +98,23 @@ def test_its_gradient_is_exact_beside_moved_weights(folder, reviews, how, kind):
     for n in every:
         torch.testing.assert_close(estimate.gradient[n], exact[n], **precision)
     assert any(estimate.gradient[n].any() for n in names_of(body))
+
+
+def test_a_small_batch_computes_one_position_of_each_text_too(tiny_tokenizer, reviews):
+    """The last of two blocks and its gradient are less work than its inference, which computes all positions."""
+    model = make("bert", hidden_size=96, intermediate_size=384)
+    task = ClassificationTask(
+        model, labels=3, key=Key(3), tokenizer=tiny_tokenizer, adapter=Lora(rank=2), exact="last_block"
+    )
+    weights = task.init()
+    head = {n: w for n, w in weights.items() if n in exact_names(task.units)}
+    batch = task.encode(reviews, max_length=16).batch(range(5))
+    loss = task.loss(batch, Key(0), {n: w for n, w in weights.items() if n not in head})
+    with OperationCounter() as inference, torch.no_grad():
+        loss(weights)
+    with OperationCounter() as training:
+        exact_head()(loss, head, Key(0))
+    assert training.total < 0.9 * inference.total
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])

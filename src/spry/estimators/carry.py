@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from spry.core.errors import ModelError
 from spry.core.params import Params
-from spry.forward.recall import Recall, hidden_of, with_hidden
+from spry.forward.recall import Recall, hidden_from, hidden_of, with_hidden
 
 Guess = Literal["identity", "norm", "mlp"]
 Carry = Callable[[Recall, Sequence[nn.Module], Params, Tensor, bool], tuple[Params, Tensor]]
@@ -33,7 +33,7 @@ def identity(
 ) -> tuple[Params, Tensor]:
     """Carry the guess as it is."""
     with torch.enable_grad(), recall.masked():
-        out = _out(recall.again(*recall.args, weights=_cast(recall, leaves), **recall.kwargs))
+        out = hidden_from(recall.again(*recall.args, weights=_cast(recall, leaves), **recall.kwargs))
     return products(out, leaves, d), d
 
 
@@ -45,13 +45,13 @@ def norm(
     The block runs a second time with the outputs of its maps as they were, which costs no product of matrices.
     """
     with torch.set_grad_enabled(bool(leaves)), recall.masked(), _outputs(maps) as outputs:
-        out = _out(recall.again(*recall.args, weights=_cast(recall, leaves), **recall.kwargs))
+        out = hidden_from(recall.again(*recall.args, weights=_cast(recall, leaves), **recall.kwargs))
     gradients = products(out, leaves, d)
     if not on:
         return gradients, d
     args, kwargs, hidden = _from_leaf(recall)
     with torch.enable_grad(), recall.masked(), _fixed(outputs):
-        out = _out(recall.again(*args, **kwargs))
+        out = hidden_from(recall.again(*args, **kwargs))
     return gradients, torch.autograd.grad(out, hidden, d)[0]
 
 
@@ -66,7 +66,7 @@ def mlp(
     args, kwargs, hidden = _from_leaf(recall) if on else (recall.args, dict(recall.kwargs), None)
     cut = _CutAtAttention()
     with torch.enable_grad(), recall.masked(), cut:
-        out = _out(recall.again(*args, weights=_cast(recall, leaves), **kwargs))
+        out = hidden_from(recall.again(*args, weights=_cast(recall, leaves), **kwargs))
     if not cut.called:
         raise ModelError(
             f"{type(recall.layer).__name__} computes attention by other means than "
@@ -98,10 +98,6 @@ def products(out: Tensor, leaves: Params, d: Tensor) -> Params:
 def _sum(leaf: Tensor, *parts: Tensor | None) -> Tensor:
     there = [part for part in parts if part is not None]
     return sum(there[1:], start=there[0]) if there else torch.zeros_like(leaf)
-
-
-def _out(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
 
 
 def _cast(recall: Recall, leaves: Params) -> Params:

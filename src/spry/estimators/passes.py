@@ -17,7 +17,7 @@ from spry.estimators.carry import products
 from spry.estimators.loss import Loss
 from spry.forward.dual import Dual, primal
 from spry.forward.promotion import forward_pass
-from spry.forward.recall import Recall, hidden_of, with_hidden
+from spry.forward.recall import Recall, hidden_from, hidden_of, with_hidden
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def second_pass(
             raise _EnoughError
 
     def leave(index: int, output: Any) -> Any:
-        out = output[0] if isinstance(output, tuple) else output
+        out = hidden_from(output)
         if index in leaves:
             found.update(products(out, leaves[index], guess_at(index, out.detach())))
         return (out.detach(), *output[1:]) if isinstance(output, tuple) else out.detach()

@@ -78,6 +78,11 @@ def hidden_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None
     return found if isinstance(found, Tensor) else None
 
 
+def hidden_from(output: Any) -> Any:
+    """Find the hidden state in what a layer gave: all of it, or the first of several things."""
+    return output[0] if isinstance(output, tuple) else output
+
+
 def with_hidden(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], hidden: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -10,34 +10,25 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from spry.forward.dropout import Masks
-from spry.forward.recall import training
+from spry.forward.recall import Recall
 
-
-@dataclass(frozen=True)
-class _Recompute:
-    masks: Masks | None
-
-
-_on: ContextVar[_Recompute | None] = ContextVar("spry_recompute", default=None)
+_on: ContextVar[bool] = ContextVar("spry_recompute", default=False)
 
 
 @contextmanager
-def recomputing(masks: Masks | None = None) -> Generator[None]:
+def recomputing() -> Generator[None]:
     """Make prepared layers keep only their inputs for the backward pass, in this thread.
 
     The backward pass puts weights into the layers again, without a lock: run no other pass of the same model
     beside it.
     """
-    token = _on.set(_Recompute(masks))
+    token = _on.set(True)
     try:
         yield
     finally:
@@ -60,24 +51,19 @@ def prepare(model: nn.Module) -> int:
 
 
 def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    state = _on.get()
-    if state is None:
+    if not _on.get():
         return type(layer).forward(layer, *args, **kwargs)
-    # those of this call, replaced or the model's own
-    weights: dict[str, Tensor] = dict(layer.named_parameters())
-    mode, masks = layer.training, state.masks
-    drawn = 0 if masks is None else masks.count
+    call = Recall.of(layer, (), {})  # the arguments are autograd's to keep, and to free
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        token = _on.set(None)
+        token = _on.set(False)
         try:
-            with training(layer, mode):
-                return functional_call(layer, weights, args, kwargs)
+            return call.again(*args, **kwargs)
         finally:
             _on.reset(token)
 
     def contexts() -> tuple[Any, Any]:
-        return nullcontext(), nullcontext() if masks is None else Masks(masks.key, drawn)
+        return nullcontext(), call.masked()
 
     return checkpoint(
         run, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs

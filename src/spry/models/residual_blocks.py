@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from spry.core.errors import ModelError
 from spry.estimators.blocks import Blocks
 from spry.estimators.carry import norm
-from spry.forward.recall import Recall, hidden_of
+from spry.forward.recall import Recall, hidden_from, hidden_of
 from spry.models.last_block import readable_tokens
 from spry.models.load import Backbone
 from spry.models.targets import linear_names
 
-REMEDY = "Choose another method, such as fedavg, or another model."
+REMEDY = "Set method.name = 'spry' or another method that needs none, or choose another model."
 
 
 def find_blocks(backbone: Backbone, module: Any) -> Blocks:
@@ -78,7 +78,7 @@ def _why_no_chain(calls: Calls, children: nn.ModuleList) -> str | None:
     if [call.layer for call, _ in calls] != list(children):
         return "its items are not called once each, in their order"
     for (_, output), (call, _) in pairwise(calls):
-        before = output[0] if isinstance(output, tuple) else output
+        before = hidden_from(output)
         hidden = hidden_of(call.args, call.kwargs)
         if hidden is None or not isinstance(before, Tensor) or hidden.shape != before.shape:
             return "its items pass on no hidden state of one shape"

@@ -79,6 +79,6 @@ class ClassificationLoss:
 
     def _whole(self, params: Params, reduction: str, checkpoint: bool = False) -> Tensor:
         dropping = self.task.dropping(self.key, on=self.dropout)
-        with dropping as masks, recomputing(masks) if checkpoint else nullcontext():
+        with dropping, recomputing() if checkpoint else nullcontext():
             logits = self.task.logits({**self.base, **params}, self.batch)
         return F.cross_entropy(logits, self.batch["labels"].to(self.task.device), reduction=reduction)
