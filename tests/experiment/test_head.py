@@ -157,14 +157,24 @@ def test_a_kill_before_or_after_the_head_then_resume_gives_the_same_bits(name, c
     assert equal(weights(tmp_path / "whole"), weights(folder))
 
 
-def test_a_head_that_is_kept_there_stays_to_the_bit(config, tmp_path):
-    own = config.with_settings({"step_factors.head": 0.0, "peft.exact": "last_block"})
+@pytest.mark.parametrize("factor", [0.0, "auto"])
+def test_a_head_that_is_kept_there_stays_to_the_bit(config, tmp_path, factor):
+    own = config.with_settings({"step_factors.head": factor, "peft.exact": "last_block"})
     *_, last = run(own, tmp_path / "run")
     experiment = build(own)
     fitted = closed_form_head(experiment.task, experiment.clients, key=experiment.key).weights
     assert all(torch.equal(last.state.weights[name], fitted[name]) for name in fitted)
     others = last.state.weights.keys() - fitted.keys()
     assert any(not torch.equal(last.state.weights[n], experiment.task.init()[n]) for n in others)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"head.start": "drawn"}, {"method.name": "head_only", "peft.exact": "head"}]
+)
+def test_a_head_that_was_drawn_or_is_all_that_is_trained_moves(config, settings):
+    """By itself, ``step_factors.head`` keeps only a head in closed form, and only beside other weights."""
+    experiment = build(config.with_settings({"step_factors.head": "auto", **settings}))
+    assert "head" in {unit.group for unit in experiment.algorithm.units}
 
 
 def test_a_start_alone_is_the_probe(config, tmp_path):
