@@ -8,6 +8,8 @@ which commit it was taken.
 
     python benchmarks/memory.py [--quick] [--shapes A,B] [--sizes 8x128,1x2048] [--groups table,small,slices,...]
                                 [--methods spry] [--layers 6] [--repeats 3] [--out FILE]
+
+Where others use the machine, ``--repeats 0`` takes peaks and operations, which they do not change, and no times.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ SIZES = ("8x128", "8x512", "1x2048")
 METHODS: tuple[MeasuredMethod, ...] = (
     "inference",
     "spry",
+    "residual",
+    "residual-2-blocks",
     "backprop+checkpointing",
     "mesp",
     "backprop",
@@ -38,6 +42,7 @@ METHODS: tuple[MeasuredMethod, ...] = (
 MICRO_BATCHES = (1, 2)
 K = 8
 MEMORY = {"inference": 1.0, "backprop+checkpointing": 1 / 3, "backprop": 1 / 10, "forward-ad": 1 / 3}
+GUESS = 1 / 2
 SMALL = 1.05
 """Of inference's peak, at the same micro-batch."""
 TIME = {"inference": 2.1, "backprop+checkpointing": 0.75, "backprop": 1.05}
@@ -80,8 +85,11 @@ def slices(shapes: Iterable[str], sizes: Iterable[str]) -> list[Case]:
 
 def depth() -> list[Case]:
     """List a deep and a shallow model of one width."""
+    ours: tuple[MeasuredMethod, ...] = ("spry", "residual")
     return [
-        Case(model="bert-large", method="spry", batch=8, length=128, layers=n, repeats=1) for n in (6, 24)
+        Case(model="bert-large", method=method, batch=8, length=128, layers=n, repeats=1)
+        for method in ours
+        for n in (6, 24)
     ]
 
 
@@ -123,6 +131,8 @@ def targets(records: list[Record]) -> list[Record]:
         return rows.get(identity({**record, **changes}))
 
     found: list[Record] = []
+    for guess in (row for row in rows.values() if row["method"] == "residual"):
+        found += _guess_targets(guess, find)
     for ours in (row for row in rows.values() if row["method"] == "spry"):
         where = f"{ours['shape']} {ours['batch']}x{ours['length']}"
         if ours["micro_batch"]:
@@ -148,6 +158,19 @@ def targets(records: list[Record]) -> list[Record]:
     return found
 
 
+def _guess_targets(guess: Record, find: Any) -> list[Record]:
+    where = f"{guess['shape']} {guess['batch']}x{guess['length']}"
+    where += f", {guess['micro_batch']} at a time" if guess["micro_batch"] else ""
+    found: list[Record] = []
+    if rival := find(guess, method="backprop+checkpointing"):
+        ratio = guess["peak_bytes_above_model"] / rival["peak_bytes_above_model"]
+        found.append(_target(f"{where}: residual guess, peak / backprop+checkpointing", ratio, GUESS))
+    if guess["layers"] == 24 and (shallow := find(guess, layers=6)):
+        ratio = guess["peak_bytes_above_model"] / shallow["peak_bytes_above_model"]
+        found.append(_target(f"{where}: residual guess, peak of 24 layers / of 6", ratio, 1.05))
+    return found
+
+
 def _small_targets(where: str, ours: Record, find: Any) -> list[Record]:
     stock = find(ours, method="inference")
     peaks = [row["peak_bytes_above_model"] for row in (ours, stock) if row]
@@ -156,10 +179,10 @@ def _small_targets(where: str, ours: Record, find: Any) -> list[Record]:
 
 def _table_targets(where: str, ours: Record, find: Any) -> list[Record]:
     if ours["slice"] == "last":
-        return [_time_target(f"{where}: time / inference, last layer", ours, ALONE, 1.15)]
+        return _time_target(f"{where}: time / inference, last layer", ours, ALONE, 1.15)
     if ours["directions"] > 1:
         count = ours["directions"]
-        return [_time_target(f"{where}: time / inference, K={count}", ours, ALONE, 1 + 1.2 * count)]
+        return _time_target(f"{where}: time / inference, K={count}", ours, ALONE, 1 + 1.2 * count)
     found = [_target(f"{where}: slope error, float32", ours["slope_relative_error"], 1e-4)]
     rivals = ["inference"] if ours["layers"] else list(MEMORY)  # with few layers there is little tape to save
     for name, limit in MEMORY.items():
@@ -169,17 +192,19 @@ def _table_targets(where: str, ours: Record, find: Any) -> list[Record]:
     for name, limit in TIME.items():
         if name in rivals and (rival := find(ours, method=name)):
             base = ALONE if name == "inference" else rival
-            found.append(_time_target(f"{where}: time / {name}", ours, base, limit))
+            found += _time_target(f"{where}: time / {name}", ours, base, limit)
     return found
 
 
-def _time_target(name: str, ours: Record, rival: Record, limit: float) -> Record:
+def _time_target(name: str, ours: Record, rival: Record, limit: float) -> list[Record]:
     """Both sides were timed against inference in their own process; the ratio of these ratios is ours / rival.
 
-    What counts is processor time, which others on the machine disturb least.
+    What counts is processor time, which others on the machine disturb least. Rows without times decide nothing.
     """
+    if ours["time_ratio"] is None or rival["time_ratio"] is None:
+        return []
     wall = ours["time_ratio"] / rival["time_ratio"]
-    return {**_target(name, ours["cpu_ratio"] / rival["cpu_ratio"], limit), "wall": wall}
+    return [{**_target(name, ours["cpu_ratio"] / rival["cpu_ratio"], limit), "wall": wall}]
 
 
 def _target(name: str, measured: float, limit: float) -> Record:
@@ -201,9 +226,17 @@ def show(record: Record) -> str:
     predicted = (record["predicted_bytes"] or math.nan) / 2**20
     return (
         f"{line} {record['peak_bytes_above_model'] / 2**20:8.1f} MiB (predicted {predicted:7.1f})"
+        f" {(record.get('operations') or math.nan) / 1e9:8.1f} GFLOP{_times(record)}"
+        + (f"  error {error:.0e}" if error is not None else "")
+    )
+
+
+def _times(record: Record) -> str:
+    if not record["timed"]:
+        return ""
+    return (
         f" {record['step_seconds']:8.3f} s = {record['time_ratio']:5.2f} x inference"
         f" (cpu {record['cpu_ratio']:.2f}, {record['timed']} timed)"
-        + (f"  error {error:.0e}" if error is not None else "")
     )
 
 
@@ -218,7 +251,9 @@ def main() -> None:
     parser.add_argument("--groups", default="table,small,slices,depth,language,numerics")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--layers", type=int, help="depth of the table's models, if not the shape's own")
-    parser.add_argument("--repeats", type=int, default=5, help="most timed steps; one if a step is slow")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="most timed steps; one if a step is slow; 0: no times"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     shapes, sizes = options.shapes.split(","), options.sizes.split(",")

@@ -58,6 +58,23 @@ def test_ratios_are_ours_over_the_rivals(benchmarks):
     }
 
 
+def test_rows_without_times_tell_of_peaks_and_the_residual_guess_has_a_target(benchmarks):
+    memory, _ = benchmarks
+    guess = replace(SPRY, method="residual")
+    rows = [
+        row(SPRY, 30, None, slope_relative_error=1e-6),
+        row(replace(SPRY, method="inference"), 40, None),
+        row(guess, 40, None),
+        row(replace(SPRY, method="backprop+checkpointing"), 100, None),
+        row(replace(guess, layers=24), 105, None),
+        row(replace(guess, layers=6), 100, None),
+    ]
+    found = {entry["target"]: entry["measured"] for entry in memory.targets(rows)}
+    assert found["bert-base 8x128: residual guess, peak / backprop+checkpointing"] == pytest.approx(0.4)
+    assert found["bert-base 8x128: residual guess, peak of 24 layers / of 6"] == pytest.approx(1.05)
+    assert not any("time" in target for target in found)
+
+
 def test_a_failed_row_decides_nothing(benchmarks):
     memory, _ = benchmarks
     assert memory.targets([row(SPRY, 30, 2.0, error="out of memory")]) == []

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from spry.core.errors import ConfigError
+from spry.measure.meter import tensor_peak
 from spry.profile import (
     MEASURED_METHODS,
     Case,
@@ -19,7 +21,7 @@ from spry.profile import (
     parse_bytes,
     what_fits,
 )
-from spry.profile.measure import build_subject
+from spry.profile.measure import build_subject, measure_case
 from spry.profile.random_model import build_model
 from spry.profile.steps import STEP_BY_METHOD, exact_slopes
 from spry.profile.weight_bytes import weight_bytes
@@ -48,7 +50,42 @@ def test_slopes_agree_with_autograd_and_the_model_is_unchanged(method, settings)
     assert not subject.model.training
 
 
-@pytest.mark.parametrize("method", ["backprop", "backprop+checkpointing", "mesp"])
+@pytest.mark.parametrize("method", ["residual", "residual-2-blocks"])
+def test_the_residual_guess_is_autograds_gradient_in_the_top_two_blocks(method):
+    """Of three blocks the lowest has a guess."""
+    case = replace(SMALL, method=method, dtype="float64", layers=3)
+    subject, exact = build_subject(case), build_subject(replace(case, method="backprop"))
+    STEP_BY_METHOD[method](subject)
+    STEP_BY_METHOD["backprop"](exact)
+    for name, weight in subject.params.items():
+        same = torch.allclose(weight.grad, exact.params[name].grad, rtol=1e-9, atol=1e-12)
+        assert same == (".layer.0." not in name)
+
+
+def test_the_residual_guesss_peak_does_not_grow_with_depth():
+    """``identity`` for all blocks, from 6 to 12: both make the blocks' inputs anew."""
+
+    def peak(method, layers):
+        case = replace(SMALL, method=method, layers=layers, batch=4, length=64)
+        subject = build_subject(case)
+        step = partial(STEP_BY_METHOD[method], subject)
+        step()
+        return tensor_peak(step)
+
+    gradient = sum(weight.nbytes for weight in build_subject(replace(SMALL, layers=6)).params.values())
+    assert peak("residual", 12) <= 1.05 * peak("residual", 6) + 4 * gradient
+    assert peak("backprop+checkpointing", 12) > 1.2 * peak("backprop+checkpointing", 6) + 4 * gradient
+
+
+def test_without_repeats_a_row_has_no_times():
+    row = measure_case(replace(SMALL, method="residual", repeats=0))
+    assert row.peak_bytes_above_model > 0
+    assert row.operations > 0
+    assert row.step_seconds is row.time_ratio is row.cpu_ratio is None
+    assert row.timed == 0
+
+
+@pytest.mark.parametrize("method", ["residual", "backprop", "backprop+checkpointing", "mesp"])
 def test_micro_batches_add_up_to_the_batchs_gradient(method):
     gradients = []
     for rows in (None, 2):
@@ -104,6 +141,7 @@ def test_a_case_that_fails_gives_a_row_that_says_why():
         ({"batch": 0}, "batch is 0"),
         ({"length": -1}, "length is -1"),
         ({"directions": 0}, "directions is 0"),
+        ({"repeats": -1}, "repeats is -1"),
     ],
 )
 def test_a_case_that_makes_no_sense_is_refused(settings, message):

@@ -17,6 +17,7 @@ OFF = {
     "backprop+checkpointing": 0.1,
     "forward-ad": 0.15,
     "spry": 0.35,
+    "residual": 0.25,
 }
 """How far the prediction may be off, relative to the measurement."""
 
@@ -41,13 +42,13 @@ def test_the_prediction_is_near_the_measurement(model, method):
 @pytest.mark.parametrize(
     "settings", [{"layers": 4}, {"micro_batch": 1}, {"slice": "last"}, {"dtype": "bfloat16"}]
 )
-@pytest.mark.parametrize("method", ["inference", "backprop", "backprop+checkpointing", "spry"])
+@pytest.mark.parametrize("method", ["inference", "backprop", "backprop+checkpointing", "spry", "residual"])
 def test_depth_micro_batch_slice_and_dtype_are_accounted_for(method, settings):
     predicted, measured = compare(model="bert-base", method=method, **settings)
     assert predicted == pytest.approx(measured, rel=max(OFF[method], 0.25))
 
 
-@pytest.mark.parametrize("method", ["inference", "backprop", "backprop+checkpointing"])
+@pytest.mark.parametrize("method", ["inference", "backprop", "backprop+checkpointing", "residual"])
 def test_a_language_models_logits_are_counted(method):
     predicted, measured = compare(model="llama-1k", method=method, head="causal-lm")
-    assert predicted == pytest.approx(measured, rel=0.15)
+    assert predicted == pytest.approx(measured, rel=max(OFF[method], 0.15))

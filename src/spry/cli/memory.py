@@ -25,7 +25,7 @@ def memory_command(
         ),
     ] = "shape:bert-base",
     method: Annotated[str, typer.Option(metavar="A,B,C", help="Which methods to measure.")] = (
-        "inference,spry,backprop,backprop+checkpointing,fedmezo"
+        "inference,spry,residual,residual-2-blocks,backprop,backprop+checkpointing,mesp,fedmezo"
     ),
     batch: Annotated[int, typer.Option(min=1, help="Examples in a batch.")] = 8,
     length: Annotated[
@@ -54,7 +54,9 @@ def memory_command(
     ] = "float32",
     four_bit: Annotated[bool, typer.Option("--four-bit", help="Keep the frozen weights in 4 bits.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    repeats: Annotated[int, typer.Option(min=1, help="Most timed steps of a method.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=0, help="Most timed steps of a method; with 0 no time is taken.")
+    ] = 5,
     budget: Annotated[
         str | None, typer.Option(help="Say what fits into this much memory, such as 2GB, weights included.")
     ] = None,
@@ -169,12 +171,14 @@ def _table(rows: list[CaseResult]) -> ReportTable:
     from spry.report import formats, tables
 
     case = rows[0].case
-    stock = next((row.peak_bytes_above_model for row in rows if row.case.method == "inference"), None)
+    stock = next((row for row in rows if row.case.method == "inference"), None)
+    least = stock and stock.peak_bytes_above_model
     headings = (
         "method",
         "peak above the model",
         "predicted",
         "peak ratio",
+        "operations ratio",
         "step",
         "step ratio",
         "slope error",
@@ -184,7 +188,8 @@ def _table(rows: list[CaseResult]) -> ReportTable:
             row.case.method,
             formats.format_bytes(row.peak_bytes_above_model),
             formats.format_bytes(row.predicted_bytes),
-            formats.ratio(row.peak_bytes_above_model, stock),
+            formats.ratio(row.peak_bytes_above_model, least),
+            formats.ratio(row.operations, stock and stock.operations),
             formats.duration(row.step_seconds),
             formats.ratio(row.time_ratio, 1.0),
             formats.NONE if row.slope_relative_error is None else f"{row.slope_relative_error:.0e}",
@@ -193,7 +198,7 @@ def _table(rows: list[CaseResult]) -> ReportTable:
     ]
     resident = max((sum(row.resident_bytes.values()) for row in rows), default=0)
     title = f"{case.model}, {case.batch} × {case.length} tokens, {case.dtype}, model {formats.format_bytes(resident)}"
-    title += "; ratios are to inference" if stock is not None else ""
+    title += "; ratios are to inference" if least is not None else ""
     return tables.text_table(title, headings, texts)
 
 

@@ -35,22 +35,27 @@ def find_blocks(backbone: Backbone, module: Any) -> Blocks:
     ids = readable_tokens(backbone)
     if ids is None:
         raise ModelError(f"{backbone.name}: no text was found that the model reads. {REMEDY}")
-    lists = [(name, child) for name, child in module.named_modules() if isinstance(child, nn.ModuleList)]
+    return blocks_of_module(backbone.name, module, ids)
+
+
+def blocks_of_module(name: str, module: Any, ids: Tensor) -> Blocks:
+    """Find the blocks of a ``PeftModel`` called ``name`` as ``find_blocks`` does, by tokens that it reads: (B, T)."""
+    lists = [(path, child) for path, child in module.named_modules() if isinstance(child, nn.ModuleList)]
     reasons = []
-    for name, children in lists:
-        if len(children) < 2 or any(name.startswith(f"{other}.") for other, _ in lists):
+    for path, children in lists:
+        if len(children) < 2 or any(path.startswith(f"{other}.") for other, _ in lists):
             continue
-        calls = _calls(backbone, children, ids)
+        calls = _calls(module.get_base_model(), children, ids)
         reason = _why_no_chain(calls, children)
         if reason is None:
-            blocks = _described(name, children)
+            blocks = _described(path, children)
             reason = _why_not_residual(blocks, [call for call, _ in calls])
             if reason is None:
                 return blocks
-        reasons.append(f"{name.rpartition('.')[2]}: {reason}")
+        reasons.append(f"{path.rpartition('.')[2]}: {reason}")
     told = "; ".join(reasons) or "it has no list of two or more blocks"
     raise ModelError(
-        f"{backbone.name} has no residual blocks that a guess could be carried through ({told}). {REMEDY}"
+        f"{name} has no residual blocks that a guess could be carried through ({told}). {REMEDY}"
     )
 
 
@@ -59,7 +64,7 @@ Calls = list[tuple[Recall, Any]]
 
 
 @torch.no_grad()
-def _calls(backbone: Backbone, children: nn.ModuleList, ids: Tensor) -> Calls:
+def _calls(model: Any, children: nn.ModuleList, ids: Tensor) -> Calls:
     calls: Calls = []
 
     def note(child: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -67,7 +72,7 @@ def _calls(backbone: Backbone, children: nn.ModuleList, ids: Tensor) -> Calls:
 
     handles = [child.register_forward_hook(note, with_kwargs=True) for child in children]
     try:
-        backbone.model(input_ids=ids)
+        model(input_ids=ids)
     finally:
         for handle in handles:
             handle.remove()

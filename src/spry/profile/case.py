@@ -9,9 +9,19 @@ from typing import Any, Literal, get_args
 from spry.core.errors import ConfigError, nearest
 
 MeasuredMethod = Literal[
-    "inference", "spry", "backprop", "backprop+checkpointing", "mesp", "fedmezo", "forward-ad"
+    "inference",
+    "spry",
+    "residual",
+    "residual-2-blocks",
+    "backprop",
+    "backprop+checkpointing",
+    "mesp",
+    "fedmezo",
+    "forward-ad",
 ]
 MEASURED_METHODS: tuple[MeasuredMethod, ...] = get_args(MeasuredMethod)
+GUESSED: frozenset[MeasuredMethod] = frozenset({"residual", "residual-2-blocks"})
+"""Methods that need residual blocks."""
 Slice = Literal["all", "last"]
 
 
@@ -21,7 +31,8 @@ class Case:
 
     Args:
         model: What ``resolve_model`` understands: one's own model, whose weights are then random, or a shape.
-        method: How the slope or gradient is computed; ``inference`` computes the loss alone. ``backprop`` and
+        method: How the slope or gradient is computed; ``inference`` computes the loss alone. ``residual`` is the
+            guess ``identity`` for all blocks, or for two a step. ``backprop`` and
             ``inference`` are stock PyTorch with fused attention, ``backprop+checkpointing`` the non-reentrant
             kind, ``mesp`` is that with LoRA's projections computed again, ``forward-ad`` is ``torch.func.jvp`` over
             the eager model.
@@ -37,7 +48,7 @@ class Case:
         four_bit: Whether the linear layers are kept in NF4.
         device: Where it runs.
         rank: LoRA's r, >= 1.
-        repeats: Most timed steps, >= 1; fewer where steps are slow.
+        repeats: Most timed steps; fewer where steps are slow. With 0 no time is measured.
         seconds: Time after which no further repeat is begun.
     """
 
@@ -63,9 +74,11 @@ class Case:
             raise ConfigError(
                 f"no method is called {self.method!r}. {nearest(self.method, MEASURED_METHODS)}"
             )
-        for name in ("batch", "length", "directions", "rank", "repeats"):
+        for name in ("batch", "length", "directions", "rank"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.repeats < 0:
+            raise ConfigError(f"repeats is {self.repeats}; it must be at least 0, for no times")
 
 
 @dataclass(frozen=True, kw_only=True)

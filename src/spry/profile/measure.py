@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable
 from functools import partial
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from spry.core.keys import Key
 from spry.core.params import Params
+from spry.estimators.blocks import Blocks
 from spry.forward import call
 from spry.measure.meter import Meter, release_lazily, release_promptly, release_unused, tensor_peak
 from spry.measure.operations import OperationCounter
-from spry.profile.case import Case, CaseResult
+from spry.models.residual_blocks import blocks_of_module
+from spry.profile.case import GUESSED, Case, CaseResult
 from spry.profile.predict import has_formula, predict_peak
 from spry.profile.random_model import build_model, example_batch
 from spry.profile.steps import STEP_BY_METHOD, Inputs, Subject, exact_slopes, inference_step
@@ -46,7 +48,7 @@ def measure_case(case: Case) -> CaseResult:
     with OperationCounter() as counter:
         step()
     release_lazily()
-    steps, bases = _alternate(step, partial(inference_step, subject), case)
+    times = _timed(step, partial(inference_step, subject), case) if case.repeats else {}
     return CaseResult(
         case=case,
         peak_bytes_above_model=peak,
@@ -54,13 +56,9 @@ def measure_case(case: Case) -> CaseResult:
         predicted_bytes=predict_peak(case, subject.model) if has_formula(subject.model) else None,
         tensor_peak_bytes=counted,
         resident_bytes=weights,
-        step_seconds=median(times.wall for times in steps),
-        inference_seconds=median(times.wall for times in bases),
-        time_ratio=median(s.wall / b.wall for s, b in zip(steps, bases, strict=True)),
-        cpu_ratio=median(s.processor / b.processor for s, b in zip(steps, bases, strict=True)),
         slope_relative_error=None if slopes is None else _error(slopes, exact_slopes(subject)),
         operations=counter.total,
-        timed=len(steps),
+        **times,
     )
 
 
@@ -96,7 +94,19 @@ def build_subject(case: Case) -> Subject:
         (len(labels) / case.batch, {name: values[start : start + rows] for name, values in batch.items()})
         for start, labels in _pieces(batch["labels"], rows)
     ]
-    return Subject(model=model, parts=parts, loss=_loss(model), params=params, directions=directions)
+    return Subject(
+        model=model,
+        parts=parts,
+        loss=_loss(model),
+        params=params,
+        directions=directions,
+        blocks=_blocks(case.model, model) if case.method in GUESSED else None,
+    )
+
+
+def _blocks(name: str, model: nn.Module) -> Blocks:
+    """Find the model's blocks by a short text of its own."""
+    return blocks_of_module(name, model, example_batch(model, 2, 5)["input_ids"])
 
 
 def _pieces(values: Tensor, rows: int) -> list[tuple[int, Tensor]]:
@@ -125,6 +135,18 @@ def _loss(model: nn.Module) -> Callable[[Params, Inputs], Tensor]:
 class _Times(NamedTuple):
     wall: float
     processor: float
+
+
+def _timed(step: Callable[[], object], base: Callable[[], object], case: Case) -> dict[str, Any]:
+    """The fields of a row that tell times."""
+    steps, bases = _alternate(step, base, case)
+    return {
+        "step_seconds": median(times.wall for times in steps),
+        "inference_seconds": median(times.wall for times in bases),
+        "time_ratio": median(s.wall / b.wall for s, b in zip(steps, bases, strict=True)),
+        "cpu_ratio": median(s.processor / b.processor for s, b in zip(steps, bases, strict=True)),
+        "timed": len(steps),
+    }
 
 
 def _alternate(

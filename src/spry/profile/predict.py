@@ -9,6 +9,7 @@ that holds t tensors of the inner width at once, saves s of them and needs u for
     saved by one layer      A = 3 + 2 q + 2 g + s f
     backprop                T A + u f              T: layers from the first trained one up
     backprop+checkpointing  T + A + u f + 1, and mesp: what it does not keep, r numbers a token, is not in A
+    residual                A + u f + 3, whatever the depth: one block, its input, its output and the guess
     forward-ad, eager       max(2 R + u f + 1, 19 + 4 H S / D), whatever K is: one direction after another
     spry                    (1 + K) min(R, o + 0.35 + 0.9 g / b) + the engine's workspace, but at least R below layer T,
                             and no more than that for a classifier's last layer, which runs for the pooled positions
@@ -28,7 +29,7 @@ import torch
 from torch import nn
 
 from spry.forward.chunking import CHUNKS, WORKSPACE
-from spry.profile.case import Case
+from spry.profile.case import GUESSED, Case
 
 DUAL = 0.35
 """Hidden states that the engine holds at its peak beside what waits there anyway, for the value and each direction."""
@@ -140,6 +141,8 @@ def _layers(case: Case, s: Sizes, unit: int) -> float:
     counts = {
         "inference": stock,
         "fedmezo": stock,
+        "residual": _guessed(case, s) + backward,
+        "residual-2-blocks": _guessed(case, s) + backward,
         "backprop": _saved(case, s) + backward,
         "backprop+checkpointing": _saved(case, s) + _layer(s) + backward + 1,
         "mesp": _saved(case, s) + _layer(s) + backward + 1,
@@ -162,6 +165,12 @@ def _layer(s: Sizes) -> float:
     return 3 + 2 * s.queries + 2 * s.groups + s.mlp.saved * s.inner
 
 
+def _guessed(case: Case, s: Sizes) -> float:
+    """Hidden states while one block's product is taken; a pooled last block alone keeps next to nothing."""
+    pooled = case.head == "classification"
+    return 0.0 if case.slice == "last" and pooled else _layer(s) + 3
+
+
 def _saved(case: Case, s: Sizes) -> float:
     """Hidden states that wait for the backward pass when the last layer is done."""
     trained = s.layers if case.slice == "all" else 1
@@ -170,7 +179,7 @@ def _saved(case: Case, s: Sizes) -> float:
 
 def _head(case: Case, s: Sizes, unit: int, tokens: int, item: int) -> float:
     """Bytes while a language-model head and its loss run; nothing for a classifier."""
-    if case.head != "causal-lm" or case.method == "spry":
+    if case.head != "causal-lm" or case.method in {"spry", *GUESSED}:
         return 0
     upcast = 0 if item >= 4 else 4
     copies = item + upcast + max(item, 4) * (2 if case.method in TAPED else 1)

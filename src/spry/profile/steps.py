@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from spry.core.keys import Key
 from spry.core.params import Params, dot, tree_map
+from spry.estimators.blocks import Blocks
+from spry.estimators.residual import residual
 from spry.forward import jvp
 from spry.profile.case import MeasuredMethod
 from spry.profile.mesp import projections_recomputed
@@ -28,6 +32,7 @@ class Subject:
         model: PEFT-wrapped, in evaluation mode; only the slice's weights require grad.
         parts: Micro-batches and their shares of the mean loss.
         loss: The loss of a micro-batch as a function of the trained weights, as ``spry`` runs it.
+        blocks: The model's residual blocks, for the methods that need them.
     """
 
     model: nn.Module
@@ -35,6 +40,27 @@ class Subject:
     loss: Callable[[Params, Inputs], Tensor]
     params: Params
     directions: Sequence[Params]
+    blocks: Blocks | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchLoss:
+    """A subject's loss as estimators take it: the parts' losses, each times its share."""
+
+    subject: Subject
+    parts: Sequence[tuple[float, Inputs]]
+
+    def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
+        losses = [share * self.subject.loss(params, batch) for share, batch in self.parts]
+        return sum(losses[1:], start=losses[0])
+
+    @property
+    def blocks(self) -> Blocks:
+        assert self.subject.blocks is not None  # looked up for the methods that need them
+        return self.subject.blocks
+
+    def microbatches(self) -> Sequence[tuple[float, BatchLoss]]:
+        return [(share, replace(self, parts=[(1.0, batch)])) for share, batch in self.parts]
 
 
 def inference_step(subject: Subject) -> Tensor | None:
@@ -86,6 +112,15 @@ def fedmezo_step(subject: Subject, h: float = 1e-3) -> Tensor:
     return slopes
 
 
+def residual_step(subject: Subject, blocks_per_step: int | None = None) -> Tensor | None:
+    """Compute the residual guess ``identity`` of the gradient and leave it in the weights' ``grad``."""
+    params = tree_map(torch.Tensor.detach, subject.params)
+    loss = BatchLoss(subject=subject, parts=subject.parts)
+    found = residual("identity", blocks_per_step)(loss, params, Key(0)).gradient
+    for name, weight in subject.params.items():
+        weight.grad = found.get(name)
+
+
 def backprop_step(subject: Subject) -> Tensor | None:
     """Compute the gradient by reverse mode and leave it in the weights' ``grad``."""
     for weight in subject.params.values():
@@ -109,6 +144,8 @@ def mesp_step(subject: Subject) -> Tensor | None:
 STEP_BY_METHOD: Mapping[MeasuredMethod, Callable[[Subject], Tensor | None]] = {
     "inference": inference_step,
     "spry": spry_step,
+    "residual": residual_step,
+    "residual-2-blocks": partial(residual_step, blocks_per_step=2),
     "backprop": backprop_step,
     "backprop+checkpointing": checkpointed_step,
     "mesp": mesp_step,
