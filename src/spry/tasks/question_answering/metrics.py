@@ -1,0 +1,153 @@
+"""SQuAD's measures: exact match and F1 of words, over questions with and without an answer."""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalised(text: str) -> str:
+    """Small letters without punctuation, articles and double spaces, as SQuAD compares answers."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def exact_match(said: str, right: Sequence[str]) -> float:
+    """1 if an answer is one of the right ones but for spelling, else 0; without a right one "" is right."""
+    return _best(lambda one, other: float(one == other), said, right)
+
+
+def f1_of_words(said: str, right: Sequence[str]) -> float:
+    """``2 common / (words said + words right)``, the best over the right answers; in [0, 1].
+
+    Source:
+        Rajpurkar et al. 2018, arXiv 1806.03822.
+    """
+    return _best(_f1, said, right)
+
+
+def _best(measure: Callable[[str, str], float], said: str, right: Sequence[str]) -> float:
+    answers = [answer for answer in map(normalised, right) if answer] or [""]
+    return max(measure(normalised(said), answer) for answer in answers)
+
+
+def _f1(said: str, right: str) -> float:
+    one, other = said.split(), right.split()
+    if not one or not other:
+        return float(one == other)
+    return 2 * (Counter(one) & Counter(other)).total() / (len(one) + len(other))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One question with what was said to it.
+
+    Args:
+        answerable: Whether it has a right answer.
+        margin: By how much the best span's score exceeds that of "no answer".
+        exact: Exact match of the best span, 0 or 1.
+        f1: F1 of the best span.
+    """
+
+    answerable: bool
+    margin: float
+    exact: float
+    f1: float
+
+    def at(self, threshold: float) -> tuple[float, float]:
+        """Exact match and F1 if spans are given whose margin exceeds a threshold."""
+        if self.margin > threshold:
+            return self.exact, self.f1
+        silent = float(not self.answerable)
+        return silent, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionMetrics:
+    """Judged questions; add two to merge them, false if there are none.
+
+    Args:
+        judged: One for each question.
+        loss_sum: Over windows.
+        windows: How many there were.
+        threshold: The margin that a span must exceed to be given.
+    """
+
+    judged: tuple[Judged, ...] = ()
+    loss_sum: float = 0.0
+    windows: int = 0
+    threshold: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.judged)
+
+    def __add__(self, other: QuestionMetrics) -> QuestionMetrics:
+        return QuestionMetrics(
+            judged=self.judged + other.judged,
+            loss_sum=self.loss_sum + other.loss_sum,
+            windows=self.windows + other.windows,
+            threshold=self.threshold if self.judged else other.threshold,
+        )
+
+    @property
+    def examples(self) -> int:
+        return len(self.judged)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over windows; NaN without any."""
+        return self.loss_sum / self.windows if self.windows else math.nan
+
+    def values(self) -> dict[str, float | None]:
+        """Shares in [0, 1]; None where there is no such question."""
+        named = {"": self.judged, "has_answer_": self._those(True), "no_answer_": self._those(False)}
+        found: dict[str, float | None] = {}
+        for prefix, judged in named.items():
+            pairs = [one.at(self.threshold) for one in judged]
+            found |= {
+                f"{prefix}f1": _mean([f1 for _, f1 in pairs]),
+                f"{prefix}exact": _mean([e for e, _ in pairs]),
+            }
+        return found
+
+    def details(self) -> dict[str, Any]:
+        """What the best threshold would give, which a log keeps beside the score."""
+        if not self.judged:
+            return {}
+        threshold, f1 = best_threshold(self.judged)
+        return {"best_threshold": threshold, "best_f1": f1}
+
+    def _those(self, answerable: bool) -> tuple[Judged, ...]:
+        return tuple(one for one in self.judged if one.answerable == answerable)
+
+
+def best_threshold(judged: Sequence[Judged]) -> tuple[float, float]:
+    """Find the threshold of the highest mean F1, and that F1; the lowest of several, and 0 without a question.
+
+    All thresholds between two margins give the same answers; the middle is taken.
+    """
+    if not judged:
+        return 0.0, 0.0
+    ranked = sorted((one for one in judged if math.isfinite(one.margin)), key=lambda one: -one.margin)
+    margins = np.asarray([one.margin for one in ranked])
+    silence = sum(not one.answerable for one in judged)
+    answered = silence + np.cumsum([0.0, *(one.f1 - (not one.answerable) for one in ranked)])
+    edges = np.concatenate([margins[:1] + 2, margins, margins[-1:] - 2])
+    apart = np.flatnonzero(edges[:-1] > edges[1:])  # how many of the ranked questions can be answered
+    if not len(apart):
+        return 0.0, silence / len(judged)
+    chosen = apart[len(apart) - 1 - int(np.argmax(answered[apart][::-1]))]
+    return float(edges[chosen] + edges[chosen + 1]) / 2, float(answered[chosen]) / len(judged)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
