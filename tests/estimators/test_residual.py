@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -27,6 +28,7 @@ from spry.tasks.classification import ClassificationTask
 GUESSES = ["identity", "norm", "mlp"]
 DEPTH = 6
 CHAINS = [kind for kind in ARCHITECTURES if kind != "albert"]
+"""What has weights of its own in each block."""
 DEEP = {"distilbert": ["n_layers"], "gpt2": ["n_layer"]}
 """What the number of blocks is called, where it has an unusual name."""
 NO_SIZES: dict[str, int] = {}
@@ -124,6 +126,69 @@ def test_dropout_draws_the_masks_of_the_loss(kind, guess, tiny_tokenizer, review
     alone = residual(guess)(task.loss(batch, Key(7), base), kept, Key(1)).gradient
     for name in kept:
         close(alone[name], found.gradient[name])
+
+
+def untied(task, weights, tokenizer, groups):
+    """The same ALBERT with as many copies of its block as it has layers, and the copies' weights."""
+    model = make("albert", num_hidden_layers=DEPTH, num_hidden_groups=groups)
+    copies = ClassificationTask(
+        model, labels=3, key=Key(3), tokenizer=tokenizer, adapter=Lora(rank=2), dtype=torch.float64
+    )
+
+    def original(name):
+        return re.sub(r"layer_groups\.\d+\.", "layer_groups.0.", name)
+
+    tied = dict(task.module.named_parameters())
+    with torch.no_grad():
+        for name, weight in copies.module.named_parameters():
+            weight.copy_(tied[original(name)])
+    return copies, {name: weights[original(name)] for name in copies.init()}, original
+
+
+@pytest.mark.parametrize("guess", GUESSES)
+def test_a_shared_block_gets_the_sum_over_its_calls(guess, tiny_tokenizer, reviews):
+    """ALBERT's gradient is the sum over the layers of the same model with untied weights, of which two are exact."""
+    task, weights, batch = setting("albert", tiny_tokenizer, reviews)
+    copies, own, original = untied(task, weights, tiny_tokenizer, DEPTH)
+    tied = residual(guess)(task.loss(batch, Key(0)), weights, Key(1))
+    apart, true = (make(copies.loss(batch, Key(0)), own, Key(1)) for make in (residual(guess), backprop()))
+    assert tied.value == pytest.approx(apart.value, abs=1e-12)
+    sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for name, gradient in apart.gradient.items():
+        sums[original(name)] += gradient
+        if block_of(copies, name) >= DEPTH - 2:
+            close(gradient, true.gradient[name])
+    assert tied.gradient.keys() == weights.keys()
+    for name, gradient in tied.gradient.items():
+        close(gradient, sums[name])
+    exact = backprop()(task.loss(batch, Key(0)), weights, Key(1)).gradient
+    flat = [torch.cat([one[name].flatten() for name in weights]) for one in (tied.gradient, exact)]
+    assert torch.cosine_similarity(*flat, dim=0) > 0.3
+
+
+@pytest.mark.parametrize("guess", GUESSES)
+def test_a_shared_block_of_two_calls_is_autograds_everywhere(guess, tiny_tokenizer, reviews):
+    task, weights, batch = setting("albert", tiny_tokenizer, reviews, depth=2, dropout=True)
+    loss = task.loss(batch, Key(7))
+    found, true = (make(loss, weights, Key(1)) for make in (residual(guess), backprop()))
+    assert found.value == pytest.approx(true.value, abs=1e-12)
+    for name in weights:
+        close(found.gradient[name], true.gradient[name])
+
+
+@pytest.mark.parametrize("guess", GUESSES)
+def test_calls_of_a_shared_block_are_drawn_for_each_step(guess, tiny_tokenizer, reviews):
+    """The last call is always there; drawn ones add to it, and with all of them it is the whole."""
+    task, weights, batch = setting("albert", tiny_tokenizer, reviews, depth=3)
+    loss = task.loss(batch, Key(0))
+    whole, top = (residual(guess, count)(loss, weights, Key(1)).gradient for count in (None, 0))
+    seen = [residual(guess, 1)(loss, weights, Key(step)).gradient for step in range(12)]
+    name = next(name for name in weights if "lora_B" in name)
+    parts = {tuple((one[name] - top[name]).flatten().tolist()): one for one in seen}
+    assert len(parts) == 2
+    for name in weights:
+        first, second = (one[name] for one in parts.values())
+        close(first + second - top[name], whole[name])
 
 
 class Mixer(nn.Module):

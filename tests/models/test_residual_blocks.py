@@ -19,11 +19,7 @@ def found(backbone, adapter=LORA):
     return find_blocks(backbone, adapt(backbone, adapter, Key(0)).module)
 
 
-def test_every_architecture_has_them_or_is_refused(kind, backbone):
-    if kind == "albert":
-        with pytest.raises(ModelError, match=r"has no residual blocks.*another method that needs none"):
-            found(backbone)
-        return
+def test_every_architecture_has_them(kind, backbone):
     blocks = found(backbone)
     assert len(blocks) == 2
     assert all(len(maps) >= 4 for maps in blocks.maps)
@@ -45,6 +41,15 @@ def test_maps_are_the_outermost_and_norms_are_none(backbone):
     kinds = [type(module).__module__.split(".")[0] for module in blocks.maps[0]]
     assert kinds.count("peft") == 2
     assert kinds.count("torch") == 4
+
+
+@pytest.mark.parametrize("kind", ["albert"])
+def test_a_block_that_is_called_twice_is_two(backbone):
+    blocks = found(backbone)
+    assert blocks.modules[0] is blocks.modules[1]
+    assert blocks.prefixes[0] == blocks.prefixes[1]
+    ((module, order),) = blocks.calls()
+    assert (module, list(order)) == (blocks.modules[0], [0, 1])
 
 
 @pytest.mark.parametrize("kind", ["llama"])

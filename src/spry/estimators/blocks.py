@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +15,9 @@ from spry.estimators.loss import Loss
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Blocks:
     """Blocks that a model calls one after the other, each with the hidden state that the one before gave.
+
+    A module that is called several times, as in models whose layers share weights, stands for as many blocks. The
+    gradient of its weights is the sum over these.
 
     Args:
         modules: The L blocks, in the order of their calls.
@@ -29,6 +32,13 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.modules)
 
+    def calls(self) -> list[tuple[nn.Module, Iterator[int]]]:
+        """List each module once, with the numbers of the blocks that its calls of one pass are."""
+        orders: dict[nn.Module, list[int]] = {}
+        for index, module in enumerate(self.modules):
+            orders.setdefault(module, []).append(index)
+        return [(module, iter(order)) for module, order in orders.items()]
+
     def below_last(self, names: Iterable[str]) -> dict[int, list[str]]:
         """Sort the weights that lie in a block under the last one by their block."""
         found: dict[int, list[str]] = {}
@@ -37,6 +47,11 @@ class Blocks:
                 if name.startswith(prefix):
                     found.setdefault(index, []).append(name)
         return dict(sorted(found.items()))
+
+    def from_last(self, names: Iterable[str]) -> set[str]:
+        """Choose the weights that lie in the last block or above; shared ones may lie below it, too."""
+        last, below = self.prefixes[-1:], self.prefixes[:-1]
+        return {name for name in names if name.startswith(last) or not name.startswith(below)}
 
 
 @runtime_checkable

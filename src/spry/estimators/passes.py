@@ -49,14 +49,18 @@ def exact_top(
     last: list[Tensor] = []
 
     def enter(index: int, module: Any, args: Any, kwargs: Any) -> Any:
-        if index in kept:
-            calls[index] = Recall.of(module, args, kwargs)
-        if index < len(blocks) - 1 or not guessing:
+        if module is not blocks.modules[-1]:
+            if index in kept:
+                calls[index] = Recall.of(module, args, kwargs)
             return None
-        hidden = hidden_of(args, kwargs)
-        assert hidden is not None  # blocks were found by it
-        last.append(hidden.detach().requires_grad_())
-        return with_hidden(args, kwargs, Dual(last[0], ()))
+        hidden = primal(_hidden(args, kwargs)).detach()  # of shared weights only the last call has a graph
+        args, kwargs = with_hidden(args, kwargs, hidden)
+        if index in kept:
+            calls[index] = Recall.of(module, args, kwargs).settled()
+        if index < len(blocks) - 1 or not guessing:
+            return args, kwargs
+        last.append(hidden.requires_grad_())
+        return with_hidden(args, kwargs, Dual(hidden, ()))
 
     with torch.enable_grad(), forward_pass(), _entering(blocks, enter):
         value = primal(loss({**others, **waiting}))
@@ -97,10 +101,10 @@ def second_pass(
     def leave(index: int, output: Any) -> Any:
         out = hidden_from(output)
         if index in leaves:
-            found.update(products(out, leaves[index], guess_at(index, out.detach())))
+            found.update(added(found, products(out, leaves[index], guess_at(index, out.detach()))))
         return (out.detach(), *output[1:]) if isinstance(output, tuple) else out.detach()
 
-    with torch.enable_grad(), _entering(blocks, enter), _leaving(blocks, leave):
+    with torch.enable_grad(), _entering(blocks, enter), leaving(blocks, leave):
         try:
             loss(params)
         except _EnoughError:
@@ -113,9 +117,10 @@ def _entering(blocks: Blocks, enter: Callable[[int, Any, Any, Any], Any]) -> Gen
     """Call ``enter(index, block, args, kwargs)`` before each block, which may give other arguments."""
     handles = [
         module.register_forward_pre_hook(
-            lambda module, args, kwargs, index=index: enter(index, module, args, kwargs), with_kwargs=True
+            lambda module, args, kwargs, order=order: enter(next(order), module, args, kwargs),
+            with_kwargs=True,
         )
-        for index, module in enumerate(blocks.modules)
+        for module, order in blocks.calls()
     ]
     try:
         yield
@@ -125,17 +130,34 @@ def _entering(blocks: Blocks, enter: Callable[[int, Any, Any, Any], Any]) -> Gen
 
 
 @contextmanager
-def _leaving(blocks: Blocks, leave: Callable[[int, Any], Any]) -> Generator[None]:
-    """Call ``leave(index, output)`` after each block under the last, which gives the output that goes on."""
+def leaving(blocks: Blocks, leave: Callable[[int, Any], Any]) -> Generator[None]:
+    """Call ``leave(index, output)`` after each block under the last, which may give another output to go on."""
+    last = len(blocks) - 1
     handles = [
-        module.register_forward_hook(lambda _, args, output, index=index: leave(index, output))
-        for index, module in enumerate(blocks.modules[:-1])
+        module.register_forward_hook(
+            lambda _, args, output, order=order: (
+                leave(index, output) if (index := next(order)) < last else None
+            )
+        )
+        for module, order in blocks.calls()
     ]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _hidden(args: Any, kwargs: Any) -> Tensor:
+    hidden = hidden_of(args, kwargs)
+    assert hidden is not None  # blocks were found by it
+    return hidden
+
+
+def added(one: Params, other: Params) -> dict[str, Tensor]:
+    """The sum of two gradients, of which either may lack names."""
+    both = {name: one[name] + other[name] for name in one if name in other}
+    return {**one, **other, **both}
 
 
 def leaf(weight: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from spry.estimators.blocks import Blocks, blocks_of
 from spry.estimators.carry import CARRIES, Carry, Guess
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.loss import Loss
-from spry.estimators.passes import Top, exact_top, leaf, second_pass
+from spry.estimators.passes import Top, added, exact_top, leaf, second_pass
 
 MOST_KEPT = 4
 """Blocks whose inputs are kept for their products; of more, a second pass makes them anew. One block's workspace is
@@ -39,7 +39,8 @@ def residual(guess: Guess = "identity", blocks_per_step: int | None = None) -> E
     Args:
         guess: What of each block's Jacobian the guess keeps.
         blocks_per_step: Blocks under the last one that get a gradient, drawn for each step from those whose weights are
-            asked for; the gradient then lacks the others' names. All if None; >= 0.
+            asked for; the gradient then lacks the others' names, or their part of a shared weight's sum. All if None;
+            >= 0.
 
     Returns:
         The estimator; it draws only which blocks a step is for.
@@ -48,9 +49,8 @@ def residual(guess: Guess = "identity", blocks_per_step: int | None = None) -> E
     def estimate(loss: Loss, params: Params, key: Key) -> Estimate:
         blocks = blocks_of(loss)
         owned = _drawn(blocks.below_last(params), blocks_per_step, key)
-        below = {name for names in blocks.below_last(params).values() for name in names}
-        chosen = {name for names in owned.values() for name in names}
-        asked = {name: value for name, value in params.items() if name in chosen or name not in below}
+        chosen = {name for names in owned.values() for name in names} | blocks.from_last(params)
+        asked = {name: value for name, value in params.items() if name in chosen}
         sums: Params = tree_map(torch.zeros_like, asked)
         value = 0.0
         for share, part in loss.microbatches():
@@ -78,15 +78,16 @@ def _estimate(
     loss: Loss, blocks: Blocks, params: Params, asked: Params, owned: Owned, guess: Guess
 ) -> tuple[float, Params]:
     """The loss of one micro-batch and its gradients; weights that are not asked for are constants."""
-    chosen = {name for names in owned.values() for name in names}
     if guess != "identity":
         kept = range(min(owned, default=len(blocks)), len(blocks) - 1)
     else:
         kept = list(owned) if len(owned) <= MOST_KEPT else []
-    still = {name: value for name, value in params.items() if name in chosen or name not in asked}
-    above = {name: value for name, value in asked.items() if name not in chosen}
+    from_last = blocks.from_last(asked)
+    still = {name: value for name, value in params.items() if name not in from_last}
+    above = {name: asked[name] for name in asked if name in from_last}
     top = exact_top(loss, blocks, above, still, kept=kept, guessing=bool(owned))
-    leaves = {index: {name: leaf(params[name]) for name in names} for index, names in owned.items()}
+    moving = {name: leaf(params[name]) for names in owned.values() for name in names}
+    leaves = {index: {name: moving[name] for name in names} for index, names in owned.items()}
     if not owned:
         found: Params = {}
     elif kept:
@@ -94,9 +95,8 @@ def _estimate(
     else:
         guess_at_top = top.guess
         assert guess_at_top is not None  # it was wanted
-        moving = {name: weight for own in leaves.values() for name, weight in own.items()}
         found = second_pass(loss, blocks, {**params, **moving}, leaves, lambda index, out: guess_at_top)
-    return top.value, {**top.gradients, **found}
+    return top.value, added(top.gradients, found)
 
 
 def _from_calls(blocks: Blocks, top: Top, leaves: Mapping[int, Params], carry: Carry) -> dict[str, Tensor]:
@@ -108,5 +108,5 @@ def _from_calls(blocks: Blocks, top: Top, leaves: Mapping[int, Params], carry: C
         prefix = blocks.prefixes[index]
         own = {name.removeprefix(prefix): leaf for name, leaf in leaves.get(index, {}).items()}
         gradients, d = carry(top.calls[index], blocks.maps[index], own, d, index > lowest)
-        found |= {prefix + name: gradient for name, gradient in gradients.items()}
+        found = added(found, {prefix + name: gradient for name, gradient in gradients.items()})
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from spry.core.params import Params
 from spry.forward.dropout import Masks, current_masks
+from spry.forward.dual import primal
 
 
 @contextmanager
@@ -61,6 +62,10 @@ class Recall:
             masks=masks,
             drawn=0 if masks is None else masks.count,
         )
+
+    def settled(self) -> Recall:
+        """The same call with weights that are values alone."""
+        return replace(self, weights={name: primal(weight).detach() for name, weight in self.weights.items()})
 
     def again(self, *args: Any, weights: Params | None = None, **kwargs: Any) -> Any:
         """Make the call again, with other arguments and some other weights."""

@@ -21,7 +21,9 @@ REMEDY = "Set method.name = 'spry' or another method that needs none, or choose 
 
 
 def find_blocks(backbone: Backbone, module: Any) -> Blocks:
-    """Find the blocks of an adapted model: items of one list, each called once with what the one before gave.
+    """Find the blocks of an adapted model: calls of one list's items, each with what the one before gave.
+
+    An item that is called several times, as ALBERT's is, is as many blocks.
 
     Each must be residual: its output depends on its input when all its linear maps give what they gave.
 
@@ -43,17 +45,19 @@ def blocks_of_module(name: str, module: Any, ids: Tensor) -> Blocks:
     lists = [(path, child) for path, child in module.named_modules() if isinstance(child, nn.ModuleList)]
     reasons = []
     for path, children in lists:
-        if len(children) < 2 or any(path.startswith(f"{other}.") for other, _ in lists):
+        if any(path.startswith(f"{other}.") for other, _ in lists):
             continue
         calls = _calls(module.get_base_model(), children, ids)
+        if len(calls) < 2:
+            continue
         reason = _why_no_chain(calls, children)
         if reason is None:
-            blocks = _described(path, children)
+            blocks = _described(path, children, [call.layer for call, _ in calls])
             reason = _why_not_residual(blocks, [call for call, _ in calls])
             if reason is None:
                 return blocks
         reasons.append(f"{path.rpartition('.')[2]}: {reason}")
-    told = "; ".join(reasons) or "it has no list of two or more blocks"
+    told = "; ".join(reasons) or "it has no list whose items are called twice or more"
     raise ModelError(
         f"{name} has no residual blocks that a guess could be carried through ({told}). {REMEDY}"
     )
@@ -80,8 +84,8 @@ def _calls(model: Any, children: nn.ModuleList, ids: Tensor) -> Calls:
 
 
 def _why_no_chain(calls: Calls, children: nn.ModuleList) -> str | None:
-    if [call.layer for call, _ in calls] != list(children):
-        return "its items are not called once each, in their order"
+    if {call.layer for call, _ in calls} != set(children):
+        return "not all of its items are called"
     for (_, output), (call, _) in pairwise(calls):
         before = hidden_from(output)
         hidden = hidden_of(call.args, call.kwargs)
@@ -103,11 +107,13 @@ def _why_not_residual(blocks: Blocks, calls: Sequence[Recall]) -> str | None:
     return None
 
 
-def _described(name: str, children: nn.ModuleList) -> Blocks:
+def _described(name: str, children: nn.ModuleList, called: Sequence[nn.Module]) -> Blocks:
+    prefixes = {child: f"{name}.{index}." for index, child in enumerate(children)}
+    maps = {child: _outermost_maps(child) for child in children}
     return Blocks(
-        modules=tuple(children),
-        prefixes=tuple(f"{name}.{index}." for index in range(len(children))),
-        maps=tuple(_outermost_maps(child) for child in children),
+        modules=tuple(called),
+        prefixes=tuple(prefixes[child] for child in called),
+        maps=tuple(maps[child] for child in called),
     )
 
 

@@ -20,7 +20,7 @@ from spry.core.params import Params, tree_map
 from spry.estimators.blocks import Blocks, blocks_of
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.loss import Loss
-from spry.estimators.passes import exact_top, leaf
+from spry.estimators.passes import added, exact_top, leaf, leaving
 from spry.estimators.passes import second_pass as pass_below
 from spry.federated.closed_head.solve import Head, solve
 from spry.federated.closed_head.sums import HeadSums
@@ -77,15 +77,14 @@ def auxiliary(heads: LocalHeads) -> Estimator:
     def estimate(loss: Loss, params: Params, key: Key) -> Estimate:
         blocks = blocks_of(loss)
         owned = blocks.below_last(params)
-        below = {name for names in owned.values() for name in names}
-        above = {name: value for name, value in params.items() if name not in below}
+        above = {name: params[name] for name in blocks.from_last(params)}
         sums: dict[str, Tensor] = tree_map(torch.zeros_like, params)
         value = 0.0
         for share, part in loss.microbatches():
-            still = {name: params[name] for name in below}
+            still = {name: value for name, value in params.items() if name not in above}
             top = exact_top(part, blocks, above, still, kept=(), guessing=False)
             found = _below(cast(Labelled, part), blocks, params, owned, heads) if owned else {}
-            for name, gradient in {**top.gradients, **found}.items():
+            for name, gradient in added(top.gradients, found).items():
                 sums[name].add_(gradient, alpha=share)
             value += share * top.value
         return Estimate(value=value, gradient=sums)
@@ -96,8 +95,8 @@ def auxiliary(heads: LocalHeads) -> Estimator:
 def _below(
     loss: Labelled, blocks: Blocks, params: Params, owned: Mapping[int, Sequence[str]], heads: LocalHeads
 ) -> Params:
-    leaves = {index: {name: leaf(params[name]) for name in names} for index, names in owned.items()}
-    moving = {name: weight for own in leaves.values() for name, weight in own.items()}
+    moving = {name: leaf(params[name]) for names in owned.values() for name in names}
+    leaves = {index: {name: moving[name] for name in names} for index, names in owned.items()}
     return pass_below(
         loss, blocks, {**params, **moving}, leaves, lambda index, out: heads.slope_at(loss, index, out)
     )
@@ -118,13 +117,6 @@ def fit_heads(
             here = HeadSums.of(out[read_tokens(loss.batch, position)], labels, classes)
             sums[index] = sums[index].add(here) if index in sums else here
 
-        handles = [
-            module.register_forward_hook(lambda _, args, output, index=index, note=note: note(index, output))
-            for index, module in enumerate(blocks.modules[:-1])
-        ]
-        try:
+        with leaving(blocks, note):
             loss(params)
-        finally:
-            for handle in handles:
-                handle.remove()
     return LocalHeads(heads=[solve(sums[index]) for index in sorted(sums)], position=position)

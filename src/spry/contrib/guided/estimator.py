@@ -55,8 +55,11 @@ def along_guess(guess: Estimator, per: Per = "whole") -> Estimator:
 
 def parts_below(blocks: Blocks, gradient: Params, per: Per = "whole") -> list[Params]:
     """The part of a gradient that lies below the last block, as one or block by block; nothing if there is none."""
-    owned = blocks.below_last(gradient).values()
-    groups = list(owned) if per == "block" else [[name for names in owned for name in names]]
+    exact = blocks.from_last(gradient)
+    below = blocks.below_last(name for name in gradient if name not in exact)
+    groups = (
+        list(below.values()) if per == "block" else [[name for names in below.values() for name in names]]
+    )
     return [{name: gradient[name] for name in names} for names in groups if names]
 
 
