@@ -41,6 +41,24 @@ def test_every_adapter_is_trained(config, kind, tmp_path):
     assert json.loads((tmp_path / "rounds.jsonl").read_text().splitlines()[-1])["failed_replies"] == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "vain"),
+    [
+        ({"peft.kind": "dora", "peft.rank_pattern": {"query": 2}, "peft.targets": ["query"]}, []),
+        ({"peft.kind": "ia3", "peft.rank_pattern": {"query": 2}, "peft.rank": 8}, ["peft.rank_pattern"]),
+        (
+            {"peft.kind": "norm", "peft.dropout": 0.1, "peft.alpha_pattern": {"a": 2}},
+            ["peft.alpha_pattern", "peft.dropout"],
+        ),
+    ],
+)
+def test_settings_that_a_kind_has_no_use_for_are_said(config, settings, vain):
+    notes = [
+        note for note in build(config.with_settings(settings)).notes if "has no effect with peft.kind" in note
+    ]
+    assert [note.split(" = ")[0] for note in notes] == vain
+
+
 def test_an_unknown_adapter_names_the_nearest(config, tmp_path):
     with pytest.raises(ConfigError, match="Did you mean 'lora'"):
         next(run(config.with_settings({"peft.kind": "lroa"}), tmp_path))

@@ -12,7 +12,7 @@ import torch
 
 from spry.core.errors import ModelError
 from spry.inference.merge import copy_adapter, merge_adapter
-from spry.models.adapters import BitFit, Ia3, Lora, Norm, Vera
+from spry.models.adapters import BareHead, BitFit, Dora, Ia3, Lora, Norm, RsLora, Vera
 from tests.tasks.test_adapter_folder import PAIRS, TEXTS, ours, save_model, shares, trained
 
 PLAIN = """
@@ -43,7 +43,15 @@ def test_every_kind_is_merged_to_the_same_scores(tmp_path, tiny_model, tiny_toke
     bert, labels = str(tiny_model), ["d", "c", "b", "a"]
     llama = save_model("llama", tmp_path / "llama-model", tiny_tokenizer)
     gpt = save_model("gpt2", tmp_path / "gpt-model", tiny_tokenizer)
-    kinds = {"lora": Lora(rank=2, alpha=4.0), "vera": Vera(rank=5), "ia3": Ia3(), "norm": Norm()}
+    kinds = {
+        "lora": Lora(rank=2, alpha=4.0),
+        "rslora": RsLora(rank=4, rank_pattern={".*": 2}),
+        "dora": Dora(rank=2),
+        "vera": Vera(rank=5),
+        "ia3": Ia3(),
+        "norm": Norm(),
+        "head": BareHead(),
+    }
     cases = {f"bert-{name}": (*trained(bert, labels, kind), TEXTS) for name, kind in kinds.items()}
     cases |= {f"gpt2-{name}": (*trained(gpt, labels, kind), TEXTS) for name, kind in kinds.items()}
     cases |= {

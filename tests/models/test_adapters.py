@@ -13,21 +13,28 @@ from spry.forward import jvp
 from spry.models.adapt import adapt
 from spry.models.adapters import (
     ADAPTERS,
+    BareHead,
     BitFit,
+    Dora,
     FromConfig,
     HeadModules,
     Ia3,
     Lora,
     Norm,
+    RsLora,
     Vera,
     register_adapter,
 )
+from spry.models.adapters.adapter import adapted_layers
 from spry.tasks.classification import ClassificationTask
 from tests.laws.problem import gradient
 from tests.models.setting import setting
 
 KINDS = {
     "lora": Lora(rank=2, alpha=4.0),
+    "rslora": RsLora(rank=4, alpha=4.0),
+    "dora": Dora(rank=2, alpha=4.0),
+    "head": BareHead(),
     "vera": Vera(rank=5),
     "ia3": Ia3(),
     "bitfit": BitFit(),
@@ -51,7 +58,7 @@ def test_the_start_is_the_pretrained_model_and_nothing_requires_grad(backbone, n
     assert not any(weight.requires_grad for weight in adapted.module.parameters())
     assert not any(child.training for child in adapted.module.modules())
     *body, head = adapted.units
-    assert body
+    assert bool(body) == (name != "head")
     assert head.head
     assert not any("lora" in n or "vera" in n or "ia3" in n or "ln_tuning" in n for n in head.names)
     assert not any("original_module" in n for n in names_of(adapted.units))
@@ -74,14 +81,12 @@ def test_the_adapter_is_read_by_peft_and_gives_the_same_logits(folder, name, tmp
     with torch.no_grad():
         read = PeftModel.from_pretrained(base_model(folder), tmp_path / "adapter").eval()
         torch.testing.assert_close(read(**inputs).logits, task.logits(weights, batch), rtol=1e-5, atol=1e-5)
-        alone = {n: w for n, w in weights.items() if n not in task.units[-1].names}
+        alone = {n: w for n, w in weights.items() if name == "head" or n not in task.units[-1].names}
         assert not task.logits(alone, batch).allclose(task.logits({}, batch))  # its weights matter
 
 
 @every
 def test_slopes_are_exact(folder, name, kind, reviews):
-    if (name, kind) == ("ia3", "deberta-v2"):
-        pytest.skip("its attention adds the scores of moved keys in place to those of keys that are not")
     _, loss, weights = setting(folder, reviews, KINDS[name])
     v = [{n: Key(k).normal(n, tuple(w.shape), like=w) for n, w in weights.items()} for k in range(2)]
     _, slopes = jvp(loss, weights, v)
@@ -107,6 +112,96 @@ def test_what_each_kind_trains(backbone):
     assert size(trained(BitFit(targets=("query",)))) == 2 * 16
     assert size(trained(Norm(targets=("0.output.LayerNorm",)))) == 2 * 16
     assert size(trained(Ia3(targets=("query", "1.output.dense")))) == 2 * 16 + 24
+
+
+@pytest.mark.parametrize("kind", ["bert"])
+def test_patterns_give_modules_their_own_rank_and_scale_as_peft_does(folder, reviews, tmp_path):
+    """In the folder, too, so that plain peft reads the same ranks and scales."""
+    import json
+
+    from peft import PeftModel
+
+    from tests.tasks.test_classification import base_model
+
+    ranks, alphas = {"value": 3, r"layer\.1\..*query": 5}, {"0.attention.self.query": 8.0}
+    kind = RsLora(rank=2, rank_pattern=ranks, alpha_pattern=alphas)
+    task = ClassificationTask(str(folder), labels=3, key=Key(3), adapter=kind)
+    drawn = {n: w for n, w in task.init().items() if "lora_A" in n}
+    assert [len(w) for w in drawn.values()] == [2, 3, 5, 3]
+    weights = {n: w + 0.3 * Key(5).normal(n, tuple(w.shape)) for n, w in task.init().items()}
+    task.save_adapter(weights, tmp_path / "adapter")
+    written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert (written["rank_pattern"], written["alpha_pattern"]) == (ranks, alphas)
+    batch = task.encode(reviews, max_length=16).batch(range(5))
+    with torch.no_grad():
+        read = PeftModel.from_pretrained(base_model(folder), tmp_path / "adapter").eval()
+        theirs = read(**{n: value for n, value in batch.items() if n != "labels"}).logits
+    torch.testing.assert_close(theirs, task.logits(weights, batch), rtol=1e-5, atol=1e-5)
+    scales = [
+        layer.scaling["default"] for layer in map(task.module.get_submodule, adapted_layers(task.module))
+    ]
+    assert scales == pytest.approx([8 / 2**0.5, 3**-0.5, 5**-0.5, 3**-0.5])
+
+
+@pytest.mark.parametrize("kind", ["bert"])
+@pytest.mark.parametrize(
+    ("patterns", "says"),
+    [
+        ({"rank_pattern": {"key": 2}}, "'key', which fits no adapted module. They end in: query, value"),
+        ({"alpha_pattern": {"(": 2.0}}, "which is no regular expression"),
+        ({"rank_pattern": {"query": 0}}, "Allowed: ranks of at least 1"),
+        ({"alpha_pattern": {"query": 0.0}}, "Allowed: values above 0"),
+    ],
+)  # fmt: skip
+def test_patterns_that_change_nothing_are_refused(backbone, patterns, says):
+    with pytest.raises(ModelError, match=says):
+        adapt(backbone, Lora(**patterns), Key(0))
+
+
+@pytest.mark.parametrize("name", ["lora", "rslora", "dora"])
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "opt"])
+def test_embeddings_can_be_adapted(folder, kind, name, reviews, tmp_path):
+    """What they look up is linear in A and in B, so slopes are exact; of DoRA's magnitudes, too."""
+    from dataclasses import replace
+
+    from peft import PeftModel
+
+    from tests.tasks.test_classification import base_model
+
+    words, maps = {
+        "bert": ("word_embeddings", "query"),
+        "gpt2": ("wte", "c_attn"),
+        "opt": ("embed_tokens", "q_proj"),
+    }[kind]
+    adapter = replace(KINDS[name], targets=(words, maps))
+    task, loss, weights = setting(folder, reviews, adapter)
+    moved = [n for n in weights if "lora_embedding" in n]
+    assert len(moved) == 2
+    v = [{n: Key(k).normal(n, tuple(w.shape), like=w) for n, w in weights.items()} for k in range(2)]
+    exact = gradient(loss, weights)
+    assert all(exact[n].norm() > 0 for n in moved)
+    assert jvp(loss, weights, v)[1].tolist() == pytest.approx([dot(exact, one) for one in v], rel=1e-8)
+    assert task.init()[moved[0]].equal(setting(folder, reviews, adapter)[0].init()[moved[0]])
+    task = ClassificationTask(str(folder), labels=3, key=Key(3), adapter=adapter)
+    weights = {n: w.float() for n, w in weights.items()}
+    batch = task.encode(reviews, max_length=16).batch(range(5))
+    task.save_adapter(weights, tmp_path / "adapter")
+    with torch.no_grad():
+        read = PeftModel.from_pretrained(base_model(folder), tmp_path / "adapter").eval()
+        theirs = read(**{n: value for n, value in batch.items() if n != "labels"}).logits
+    torch.testing.assert_close(theirs, task.logits(weights, batch), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert"])
+def test_embeddings_are_for_kinds_that_are_linear_in_them(backbone):
+    with pytest.raises(ModelError, match="'word_embeddings' fits no linear module"):
+        adapt(backbone, Vera(targets=("word_embeddings",)), Key(0))
+
+
+@pytest.mark.parametrize("kind", ["bert"])
+def test_the_head_alone_has_no_targets(backbone):
+    with pytest.raises(ModelError, match="'head' adapts no modules"):
+        adapt(backbone, BareHead(targets=("query",)), Key(0))
 
 
 @pytest.mark.parametrize("kind", ["llama"])
@@ -217,22 +312,22 @@ def test_what_is_no_adapter_is_refused():
 
 @pytest.mark.parametrize("kind", ["bert"])
 def test_an_adapter_of_ones_own_takes_a_few_lines(folder, reviews):
-    """DoRA, which is not in the table: its magnitudes are trained beside A and B, and its slopes are exact."""
+    """LoRA with biases of B, which is not in the table: they are trained beside A and B, and slopes are exact."""
     from dataclasses import dataclass
 
-    @register_adapter("dora")
+    @register_adapter("lora_bias")
     @dataclass(frozen=True, kw_only=True)
-    class Dora(Lora):
+    class LoraBias(Lora):
         def to_peft(self, backbone, head: HeadModules, key):
             config = super().to_peft(backbone, head, key)
-            config.use_dora = True
+            config.lora_bias = True
             return config
 
     try:
-        _, loss, weights = setting(folder, reviews, ADAPTERS["dora"](rank=2))
+        _, loss, weights = setting(folder, reviews, ADAPTERS["lora_bias"](rank=2))
     finally:
-        del ADAPTERS["dora"]
-    assert any("magnitude" in name for name in weights)
+        del ADAPTERS["lora_bias"]
+    assert any("lora_B" in name and name.endswith("bias") for name in weights)
     exact = gradient(loss, weights)
     v = {n: Key(1).normal(n, tuple(w.shape), like=w) for n, w in weights.items()}
     assert jvp(loss, weights, [v])[1].tolist() == pytest.approx([dot(exact, v)], rel=1e-6)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 from torch import nn
 
 from spry.core.errors import ModelError
@@ -57,3 +58,23 @@ def test_names_are_shortened_only_where_that_means_the_same():
     every = ["a.up", "a.down", "b.up", "b.down"]
     assert targets.endings(["a.up", "b.up"], every) == ["up"]
     assert targets.endings(["a.up"], every) == ["a.up"]
+
+
+def test_a_router_is_no_linear_map_though_it_is_a_subclass_of_one():
+    """Phi's mixture of experts routes by a linear layer that gives weights and choices; PEFT would add to the pair."""
+    from transformers import PhimoeConfig, PhimoeModel
+
+    with torch.device("meta"):
+        model = PhimoeModel(PhimoeConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
+    routers = [name for name, module in model.named_modules() if name.endswith("router")]
+    assert routers and isinstance(model.get_submodule(routers[0]), torch.nn.Linear)
+    assert not {*routers} & {*targets.linear_names(model)}
+    assert "layers.0.self_attn.q_proj" in targets.linear_names(model)
+
+
+def test_a_model_without_attention_is_adapted_at_its_feed_forward():
+    from transformers import FNetConfig, FNetModel
+
+    with torch.device("meta"):
+        model = FNetModel(FNetConfig(hidden_size=16, num_hidden_layers=2, intermediate_size=24))
+    assert targets.find_targets(model) == [f"encoder.layer.{layer}.output.dense" for layer in range(2)]

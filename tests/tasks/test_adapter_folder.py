@@ -16,7 +16,7 @@ import torch
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.data.dataset import Dataset
-from spry.models.adapters import BitFit, Ia3, Lora, Norm, Vera
+from spry.models.adapters import BareHead, BitFit, Dora, Ia3, Lora, Norm, RsLora, Vera
 from spry.models.load import load_model
 from spry.tasks.adapter_folder import add_facts
 from spry.tasks.adapter_info import INFO, read_info
@@ -135,7 +135,11 @@ def tasks(tmp_path, tiny_model, tiny_tokenizer):
         "ia3": (*trained(bert, 4, Ia3()), TEXTS),
         "bitfit": (*trained(bert, 4, BitFit()), TEXTS),
         "norm": (*trained(bert, 4, Norm()), TEXTS),
-        "dora": (*trained(bert, 4, LoraConfig(r=2, use_dora=True)), TEXTS),
+        "dora": (*trained(bert, 4, Dora(rank=2)), TEXTS),
+        "rslora": (*trained(bert, 4, RsLora(rank=4, rank_pattern={"value": 2})), TEXTS),
+        "embeddings": (*trained(bert, 4, Lora(rank=2, targets=("word_embeddings", "query"))), TEXTS),
+        "head": (*trained(bert, 4, BareHead()), TEXTS),
+        "dora-config": (*trained(bert, 4, LoraConfig(r=2, use_dora=True)), TEXTS),
         "loha": (*trained(bert, 4, LoHaConfig(r=2, target_modules=["query", "value"])), TEXTS),
     }
 

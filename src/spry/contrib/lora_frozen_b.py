@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from spry.contrib.singular import base_shape, base_weight, check_rank, left_singular
+from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.models.adapters.adapter import WRAPPER, HeadModules, adapted_layers
 from spry.models.adapters.lora import Lora
@@ -44,22 +45,24 @@ class LoraA(Lora):
     def init_weights(self, module: nn.Module, head: HeadModules, key: Key) -> None:
         """``A`` is 0 and ``B`` frozen, at singular vectors. The head's maps start as LoRA does."""
         super().init_weights(module, head, key)
-        for layer, weight in lora_layers(module, head, self.rank):
+        for layer, weight, rank in lora_layers(module, head):
             rows, columns = base_shape(layer)
             for down, up in zip(layer.lora_A.values(), layer.lora_B.values(), strict=True):
                 down.weight.zero_()
                 up.weight.requires_grad_(False)
-                up.weight.copy_(left_singular(weight, self.rank) * math.sqrt(rows / (3 * columns)))
+                up.weight.copy_(left_singular(weight, rank) * math.sqrt(rows / (3 * columns)))
 
 
-def lora_layers(module: nn.Module, head: HeadModules, rank: int) -> Iterator[tuple[Any, torch.Tensor]]:
-    """Pair the LoRA layers that are not the head's with the pretrained weights below them, shape (D_out, D_in).
+def lora_layers(module: nn.Module, head: HeadModules) -> Iterator[tuple[Any, torch.Tensor, int]]:
+    """List the LoRA layers that are not the head's, the pretrained weights below them, (D_out, D_in), and their ranks.
 
-    A weight with fewer singular vectors than the rank is a ModelError.
+    A weight with fewer singular vectors than the rank is a ModelError, and so is an embedding.
     """
     for name in adapted_layers(module):
         if not head.owns(name):
             layer: Any = module.get_submodule(name)
-            weight = base_weight(layer)
+            if not layer.lora_A:
+                raise ModelError(f"{name.removeprefix(WRAPPER)!r} is an embedding, which has no such start")
+            weight, (rank,) = base_weight(layer), layer.r.values()
             check_rank(rank, weight, name.removeprefix(WRAPPER))
-            yield layer, weight
+            yield layer, weight, rank

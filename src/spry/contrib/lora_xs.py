@@ -45,11 +45,11 @@ class LoraXs(Lora):
     def init_weights(self, module: nn.Module, head: HeadModules, key: Key) -> None:
         """Freeze ``U`` and ``V``; ``R`` is 0 and takes the place of LoRA's ``A``, under its name."""
         super().init_weights(module, head, key)
-        for layer, weight in lora_layers(module, head, self.rank):
-            length = math.sqrt(weight.shape[0] / (3 * self.rank))
-            right = left_singular(weight.T, self.rank).T
+        for layer, weight, rank in lora_layers(module, head):
+            length = math.sqrt(weight.shape[0] / (3 * rank))
+            right = left_singular(weight.T, rank).T
             for name, up in layer.lora_B.items():
-                up.weight.copy_(left_singular(weight, self.rank) * length)
+                up.weight.copy_(left_singular(weight, rank) * length)
                 up.weight.requires_grad_(False)
                 layer.lora_A[name] = Between(right.to(up.weight))
 

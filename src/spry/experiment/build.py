@@ -25,7 +25,7 @@ from spry.experiment.config import Config
 from spry.experiment.given import NOTHING, Given
 from spry.experiment.head_choice import starts_in_closed_form
 from spry.experiment.schema import DataSettings
-from spry.experiment.without_effect import evened_out, idle_factors, without_effect
+from spry.experiment.without_effect import evened_out, idle_factors, idle_peft, without_effect
 from spry.federated.algorithm import Algorithm
 from spry.federated.ema import averaged
 from spry.federated.replay.downlink import Downlink, by_slopes, full
@@ -133,6 +133,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
             *([] if start is None else [describe_start(start)]),
             *facts.notes(),
             *task.notes,
+            *idle_peft(config.peft, (field.name for field in fields(find_adapter(config.peft.kind)))),
             *idle_factors(config, task.units, algorithm.units),
             *evened_out(config),
             *told,

@@ -44,17 +44,28 @@ class PeftSettings(Settings):
 
     kind: str = Field(
         default="lora",
-        description="lora; vera; ia3; bitfit: all biases; norm: weights and biases of norms; or a plugin's.",
+        description="lora; rslora: its scale is alpha / sqrt(rank); dora: lengths of rows apart; vera; ia3; bitfit: "
+        "all biases; norm: weights and biases of norms; head: the classifier's own layers alone; or a plugin's.",
     )
     rank: int = Field(default=1, ge=1, description="Of kinds of low rank.")
-    alpha: float = Field(default=1.0, gt=0, description="Scale of lora.")
+    alpha: float = Field(default=1.0, gt=0, description="Scale of lora, rslora and dora.")
+    rank_pattern: dict[str, int] = Field(
+        default={},
+        description="Ranks of modules whose rank is another, by endings of their names or regular expressions, as peft "
+        "reads them (lora, rslora, dora).",
+    )
+    alpha_pattern: dict[str, float] = Field(default={}, description="Values of alpha likewise.")
     dropout: float = Field(
         default=0.0,
         ge=0,
         lt=1,
         description="Chance that an input of A is dropped, where model.dropout is on.",
     )
-    targets: list[str] = Field(default=[], description="Modules to adapt; found by themselves if empty.")
+    targets: list[str] = Field(
+        default=[],
+        description="Modules to adapt, by endings of their names; for lora, rslora and dora embeddings, too. Found by "
+        "themselves if empty.",
+    )
     exact: Literal["head", "last_block", "auto", "nothing"] = Field(
         default="head",
         description="What gets exact gradients from methods that measure slopes: the head; with it the adapters of "

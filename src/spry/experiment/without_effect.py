@@ -1,4 +1,7 @@
-"""Settings that a partition, a model or a method has no use for; those of readers are found where data is read."""
+"""Settings that a partition, an adapter, a model or a method has no use for.
+
+Those of readers are found where data is read.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterable
 
 from spry.core.units import Unit
 from spry.experiment.config import Config
-from spry.experiment.schema import DataSettings
+from spry.experiment.schema import DataSettings, PeftSettings
 
 ADAPTIVE = {"adam", "adamw", "adagrad", "yogi"}
 """Optimizers whose steps hardly depend on how long gradients are."""
@@ -28,6 +31,23 @@ def without_effect(data: DataSettings) -> list[str]:
         f"{remedies[name]}."
         for name in changed
         if name not in _USED[data.partition]
+    ]
+
+
+def idle_peft(peft: PeftSettings, known: Iterable[str]) -> list[str]:
+    """Say which settings of the trained weights were changed in vain, as their kind has no use for them.
+
+    Rank and alpha are no changes: recipes set them for whatever kind.
+
+    Args:
+        known: The kind's own settings.
+    """
+    usual, own = PeftSettings(), {"kind", "exact", "rank", "alpha", *known}
+    changed = [name for name in type(peft).model_fields if getattr(peft, name) != getattr(usual, name)]
+    return [
+        f"peft.{name} = {getattr(peft, name)!r} has no effect with peft.kind = {peft.kind!r}."
+        for name in changed
+        if name not in own
     ]
 
 

@@ -26,17 +26,41 @@ def linear_names(model: nn.Module) -> dict[str, nn.Module]:
     """List the modules that hold one weight matrix: linear layers and GPT-2's transposed ones."""
     from transformers.pytorch_utils import Conv1D
 
-    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and not _is_router(module)
+    }
 
 
-def find_targets(model: nn.Module, wanted: Sequence[str] | None = None) -> list[str]:
+def _is_router(module: nn.Module) -> bool:
+    """Tell a kind of ``nn.Linear`` that a model of transformers calls for more than ``W x + b``, as Phi's router."""
+    kind = type(module)
+    return kind.__module__.startswith("transformers.models.") and kind.forward is not nn.Linear.forward
+
+
+def adaptable_names(model: nn.Module) -> dict[str, nn.Module]:
+    """List what LoRA can be put on: modules with one weight matrix, and embeddings, which look its rows up."""
+    linears = linear_names(model)
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) or name in linears
+    }
+
+
+def find_targets(
+    model: nn.Module, wanted: Sequence[str] | None = None, *, embeddings: bool = False
+) -> list[str]:
     """Find which modules to adapt, by names or endings of names such as ``q_proj``, in model order; at least one.
 
     None takes what ``peft`` knows of the model's type, else query and value projections, else projections that compute
-    query, key and value at once.
+    query, key and value at once, else those back from the feed-forward's inner width. Only what is ``wanted`` may be
+    embeddings, if they are allowed.
     """
     names = list(linear_names(model))
     if wanted is not None:
+        names = list(adaptable_names(model)) if embeddings else names
         for ending in wanted:
             if not any(_ends(name, ending) for name in names):
                 raise ModelError(f"PEFT target {ending!r} fits no linear module. {_candidates(names)}")
@@ -44,6 +68,7 @@ def find_targets(model: nn.Module, wanted: Sequence[str] | None = None) -> list[
     else:
         patterns = (_QUERY_OR_VALUE, _FUSED, _UNUSUAL)
         found = _known(model, names) or next(filter(None, (_matching(names, p) for p in patterns)), [])
+        found = found or feed_forward(model)
     if not found:
         raise ModelError(f"No PEFT targets were given or found. {_candidates(names)}")
     return found

@@ -79,7 +79,8 @@ def full_names(backbone: Backbone, names: Sequence[str]) -> list[str]:
 def is_transposed(backbone: Backbone, found: Sequence[str]) -> bool:
     """Tell whether modules hold their weights as rows of inputs, as GPT-2's do: peft's ``fan_in_fan_out``."""
     linears = targets.linear_names(backbone.model)
-    return not any(isinstance(linears[name], nn.Linear) for name in found)
+    maps = [linears[name] for name in found if name in linears]
+    return bool(maps) and not any(isinstance(module, nn.Linear) for module in maps)
 
 
 def adapted_layers(module: nn.Module) -> list[str]:
