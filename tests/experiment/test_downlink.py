@@ -22,6 +22,7 @@ from spry.wire.frame import Kind, read_kind
 MODES = {
     "weights": {"method.name": "fedfgd"},
     "slices": {"method.name": "spry"},
+    "head fixed": {"method.name": "fedavg", "step_factors.head": 0.0},
     "slopes": {"method.name": "spry", "method.send": "slopes", "server.send": "slopes"},
     "averaged": {"method.name": "baffle", "server.send": "slopes", "server.ema": 0.5},
     "per-iteration": {"method.name": "spry_per_iteration", "server.send": "slopes"},
@@ -83,8 +84,9 @@ def test_the_ledger_is_the_length_of_the_messages(mode, config, monkeypatch):
     assert any(read_kind(data) is Kind.CATCH_UP for data in sent) == ("server.send" in MODES[mode])
 
 
-def test_a_resumed_run_sends_what_the_whole_run_sends(config, tmp_path):
-    config = config.with_settings(MODES["slopes"])
+@pytest.mark.parametrize("mode", ["slopes", "head fixed"])
+def test_a_resumed_run_sends_what_the_whole_run_sends(mode, config, tmp_path):
+    config = config.with_settings(MODES[mode])
     list(run(config, tmp_path / "whole"))
     going = run(config, tmp_path / "cut")
     for _ in range(4):

@@ -16,7 +16,7 @@ from spry.federated.methods.fwdllm import LAST_GRADIENT
 from spry.federated.replay.catch_up import receive
 from spry.federated.replay.codec import decode_catch_up, encode_catch_up
 from spry.federated.replay.downlink import by_slopes, full
-from spry.optim.rules import sgd
+from spry.optim.rules import adam, sgd
 from spry.wire.codec import encode_order
 from spry.wire.messages import Answer
 
@@ -57,6 +57,57 @@ def test_methods_that_send_no_slopes_are_refused(name):
 def test_full_orders_are_what_the_codec_writes():
     orders = ALGORITHM.plan(START, [0, 1], KEY)
     assert full(ALGORITHM).send(START, orders, KEY)(1) == encode_order(orders[1])
+
+
+ASKED = ((0, 1), (1, 2), (0, 1), (0, 2))
+LOST = {(0, 1)}
+"""Round and client of a reply that does not arrive."""
+
+
+@pytest.mark.parametrize("server", [sgd(1.0), adam(0.02)], ids=["averaged", "adam"])
+@pytest.mark.parametrize("name", ["fedavg", "fedsgd", "spry"])
+def test_what_nobody_trains_is_sent_once(name, server):
+    """Clients begin with another head; they compute with the server's weights, which are those of whole orders."""
+    algorithm = find_method(name)(problem.UNITS, server=server, step_factors={"head": 0.0})
+    start = algorithm.init({n: w.float() for n, w in problem.weights().items()})
+    blank = algorithm.init({n: torch.zeros_like(w) for n, w in start.weights.items()})
+    down, state, alone, known, sizes = full(algorithm), start, start, {}, []
+    fixed = algorithm.untrained(start.weights)
+    for number, asked in enumerate(ASKED):
+        orders = algorithm.plan(state, asked, KEY)
+        send, answers = down.send(state, orders, KEY), []
+        for client, order in orders.items():
+            data = send(client)
+            got, known[client] = receive(data, algorithm, known.get(client, blank))
+            assert all(torch.equal(got.weights[n], order.weights[n]) for n in order.weights)
+            assert list(got.weights) == list(order.weights)
+            sizes.append((number, client, len(encode_order(order)) - len(data)))
+            if (number, client) not in LOST:
+                answers.append(Answer(order, algorithm.train(problem.loss_of, got, [batch(client)], 5).reply))
+        state, alone = down.absorb(state, orders, KEY, answers), algorithm.absorb(alone, answers)
+    assert all(torch.equal(state.weights[n], alone.weights[n]) for n in state.weights)
+    assert fixed
+    assert all(torch.equal(state.weights[n], fixed[n]) for n in fixed)
+    saved = {(number, client) for number, client, saving in sizes if saving}
+    assert saved == {(2, 0), (2, 1), (3, 0), (3, 2)}
+    assert max(saving for *_, saving in sizes) > sum(w.nbytes for w in fixed.values()) - 16
+    send = down.send(state, algorithm.plan(state, (0,), KEY), KEY)
+    with pytest.raises(WireError, match=r"holds others\. Ask for all weights"):
+        receive(send(0), algorithm, blank)
+
+
+def test_what_changes_all_the_same_is_sent_again():
+    algorithm = find_method("fedavg")(problem.UNITS, step_factors={"head": 0.0})
+    down, state = full(algorithm), algorithm.init(problem.weights())
+    orders = algorithm.plan(state, (0,), KEY)
+    answers = [
+        Answer(o, algorithm.train(problem.loss_of, o, [problem.batch(1)], 5).reply) for o in orders.values()
+    ]
+    state = down.absorb(state, orders, KEY, answers)
+    moved = replace(state, weights={n: w + 1 for n, w in state.weights.items()})
+    for now, again in ((state, False), (moved, True)):
+        orders = algorithm.plan(now, (0,), KEY)
+        assert (down.send(now, orders, KEY)(0) == encode_order(orders[0])) == again
 
 
 def test_a_client_that_knows_more_than_the_server_thinks_skips_what_it_has():

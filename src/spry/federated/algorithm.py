@@ -75,6 +75,11 @@ class Algorithm:
     guesses: bool = False
     remembers: bool = True
 
+    def untrained(self, weights: Params) -> Params:
+        """Choose the weights that no client trains."""
+        trained = set(names_of(self.units))
+        return {name: weight for name, weight in weights.items() if name not in trained}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:

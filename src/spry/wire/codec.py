@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Annotated
 
 from msgspec import Meta
 
 from spry.core.errors import WireError
 from spry.core.keys import Key
-from spry.core.params import Params, restrict
+from spry.core.params import Params, digest, restrict
 from spry.wire.frame import Count, Fields, Kind, decode_frame, encode_frame, read_kind
 from spry.wire.messages import Gradient, Order, Payload, Reply, Slopes, Weights
 from spry.wire.slopes import decode_slopes, encode_slopes
@@ -24,6 +24,8 @@ MAX_STEPS = 1 << 20
 MAX_UNTOLD_SLOPES = 1 << 16
 """Most slopes (steps x K) where the order does not tell the steps, because clients run through their own data: at K = 1
 an epoch of half a million examples in batches of 8. Replaying them is what a lying client costs the server: minutes."""
+
+DIGEST_BYTES = 8
 
 Examples = Annotated[int, Meta(ge=0, le=MAX_EXAMPLES)]
 DirectionCount = Annotated[int, Meta(ge=0, le=MAX_DIRECTIONS)]
@@ -44,6 +46,12 @@ class OrderFields(Fields):
     group: DirectionCount
     weights: tuple[TensorFields, ...]
     guess: tuple[TensorFields, ...]
+
+
+class PartFields(OrderFields):
+    """An order that leaves out weights which its reader was sent before; ``held`` is their digest."""
+
+    held: Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 
 
 class ReplyFields(Fields):
@@ -145,36 +153,47 @@ def _values(fields: ReplyFields, order: Order, names: Sequence[str]) -> Params:
     return values
 
 
-def encode_order(order: Order) -> bytes:
-    """Write an order with its weights in full; its reader must know the model's trainable weights by name."""
+def encode_order(order: Order, held: Container[str] = ()) -> bytes:
+    """Write an order with its weights; its reader must know the model's trainable weights by name.
+
+    Weights in ``held`` are left out: the reader was sent them before, and they have not changed.
+    """
     names = list(order.weights)
     places = {name: place for place, name in enumerate(names)}
-    fields = OrderFields(
-        round=order.round,
-        client=order.client,
-        seed=order.key.seed,
-        path=order.key.path,
-        trained=tuple(places[name] for name in order.trained),
-        num_directions=order.num_directions,
-        max_steps=order.max_steps,
-        group=order.group,
-        weights=encode_tensors(order.weights, names),
-        guess=encode_tensors(order.guess or {}, names),
-    )
-    return encode_frame(Kind.ORDER, fields)
+    left_out = {name: weight for name, weight in order.weights.items() if name in held}
+    told = {
+        "round": order.round,
+        "client": order.client,
+        "seed": order.key.seed,
+        "path": order.key.path,
+        "trained": tuple(places[name] for name in order.trained),
+        "num_directions": order.num_directions,
+        "max_steps": order.max_steps,
+        "group": order.group,
+        "weights": encode_tensors({n: w for n, w in order.weights.items() if n not in left_out}, names),
+        "guess": encode_tensors(order.guess or {}, names),
+    }
+    if not left_out:
+        return encode_frame(Kind.ORDER, OrderFields(**told))
+    return encode_frame(Kind.ORDER_OF_PART, PartFields(**told, held=digest(left_out, DIGEST_BYTES)))
 
 
 def decode_order(data: bytes, like: Params) -> Order:
     """Read an order; ``like`` has the names, shapes, dtypes and devices of the model's trainable weights.
 
+    Where an order leaves out weights, they are those of ``like``: what the reader was sent last.
+
     Raises:
-        WireError: If the message is truncated, malformed, or does not fit the model.
+        WireError: If the message is truncated, malformed, does not fit the model, or leaves out what ``like`` has not.
     """
     kind = read_kind(data)
-    if kind is not Kind.ORDER:
+    if kind not in {Kind.ORDER, Kind.ORDER_OF_PART}:
         raise WireError(f"message of kind {kind} ({kind.name}) is not an order")
-    fields, names = decode_frame(data, OrderFields), list(like)
+    fields = decode_frame(data, OrderFields if kind is Kind.ORDER else PartFields)
+    names = list(like)
     weights = decode_tensors(fields.weights, like, names)
+    if isinstance(fields, PartFields):
+        weights = _with_held(weights, like, fields.held)
     if weights.keys() != like.keys():
         raise WireError(f"order lacks {len(like) - len(weights)} of the model's trainable weights")
     return Order(
@@ -188,6 +207,16 @@ def decode_order(data: bytes, like: Params) -> Order:
         guess=decode_tensors(fields.guess, like, names) or None,
         group=fields.group,
     )
+
+
+def _with_held(weights: Params, like: Params, told: bytes) -> Params:
+    held = {name: weight for name, weight in like.items() if name not in weights}
+    if digest(held, DIGEST_BYTES) != told:
+        raise WireError(
+            f"order leaves out {len(held)} weights that this client was sent before, and it holds others. Ask for all "
+            "weights."
+        )
+    return {name: weights[name] if name in weights else held[name] for name in like}
 
 
 def distinct(places: Sequence[int], number: int, what: str) -> Sequence[int]:

@@ -32,6 +32,7 @@ class Kind(IntEnum):
     HEAD_QUESTION = 5
     HEAD_SUMS = 6
     HEAD = 7
+    ORDER_OF_PART = 8
 
 
 class Fields(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_only=True):

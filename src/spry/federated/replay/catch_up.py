@@ -8,9 +8,9 @@ from spry.core.errors import WireError
 from spry.core.keys import Key
 from spry.core.params import digest, merge
 from spry.federated.algorithm import Algorithm, ServerState
-from spry.federated.replay.codec import DIGEST_BYTES, CatchUp, decode_answers, decode_catch_up, decode_round
+from spry.federated.replay.codec import CatchUp, decode_answers, decode_catch_up, decode_round
 from spry.federated.replay.log import max_order_bytes
-from spry.wire.codec import decode_order
+from spry.wire.codec import DIGEST_BYTES, decode_order
 from spry.wire.frame import Kind, read_kind
 from spry.wire.messages import Order
 
@@ -21,7 +21,8 @@ def receive(data: bytes, algorithm: Algorithm, known: ServerState) -> tuple[Orde
     ``known`` is the last state the client knows: what this function returned last, at first ``algorithm.init`` of the
     initial weights. Of a client that cannot draw these, shapes and dtypes suffice. The state that is returned is to be
     kept: its weights are the server's bit for bit after catching up; its moments and memory are, for the weights that
-    slopes determine. After all weights it is new only if the server remembers nothing but weights.
+    slopes determine. After all weights it is new only if the server remembers nothing but weights; else it has of them
+    those that nobody trains, which later orders leave out.
 
     Raises:
         WireError: If the message is damaged, begins after what is known, or leads to other weights than the server's.
@@ -35,7 +36,7 @@ def receive(data: bytes, algorithm: Algorithm, known: ServerState) -> tuple[Orde
         return _caught_up(decode_catch_up(data, known.weights), algorithm, known)
     order = decode_order(data, known.weights)
     if algorithm.remembers:
-        return order, known
+        return order, replace(known, weights={**known.weights, **algorithm.untrained(order.weights)})
     return order, replace(algorithm.init(order.weights), round=order.round)
 
 

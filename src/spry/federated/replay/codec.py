@@ -19,13 +19,12 @@ from torch import Tensor
 from spry.core.errors import WireError
 from spry.core.keys import Key
 from spry.core.params import Params
-from spry.wire.codec import MAX_EXAMPLES, Path, check_steps, distinct
+from spry.wire.codec import DIGEST_BYTES, MAX_EXAMPLES, Path, check_steps, distinct
 from spry.wire.frame import Count, Fields, Kind, decode_fields, decode_frame, encode_frame, read_kind
 from spry.wire.messages import Answer, Order, Reply, Slopes
 from spry.wire.slopes import decode_slopes, encode_slopes
 from spry.wire.tensors import TensorFields, decode_tensors, encode_tensors
 
-DIGEST_BYTES = 8
 MAX_ASKED = 1 << 16
 MAX_ROUNDS = 1 << 16
 """Each costs the client a plan and a step of the server, even if nobody replied."""

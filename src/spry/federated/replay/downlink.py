@@ -13,14 +13,15 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.params import digest
 from spry.federated.algorithm import Algorithm, ServerState
-from spry.federated.replay.codec import DIGEST_BYTES, MAX_ASKED, CatchUp, encode_catch_up
+from spry.federated.replay.codec import MAX_ASKED, CatchUp, encode_catch_up
+from spry.federated.replay.holding import Holding
 from spry.federated.replay.log import Log, Recorder, max_order_bytes
-from spry.wire.codec import encode_order
+from spry.wire.codec import DIGEST_BYTES, encode_order
 from spry.wire.messages import Answer, Order
 
 Orders = Mapping[int, Order]
 SLOT = "downlink"
-"""The slot of the server's memory that holds the log."""
+"""The slot of the server's memory that holds the log, or who holds what is not sent again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,25 @@ class Downlink:
 
 
 def full(algorithm: Algorithm) -> Downlink:
-    """Send every client all weights in every round."""
-    return Downlink(
-        send=lambda state, orders, key: lambda client: encode_order(orders[client]),
-        absorb=lambda state, orders, key, answers: algorithm.absorb(state, answers),
-    )
+    """Send every client all weights in every round, but those that no client trains only until it has answered once.
+
+    Who holds them is part of the server's memory. Should they change all the same, everybody is sent them again.
+    """
+
+    def send(state: ServerState, orders: Orders, key: Key) -> Callable[[int], bytes]:
+        still = algorithm.untrained(state.weights)
+        holding = Holding.read(state.memory.get(SLOT, {}), still)
+        return lambda client: encode_order(orders[client], still if client in holding.clients else ())
+
+    def absorb(state: ServerState, orders: Orders, key: Key, answers: Iterable[Answer]) -> ServerState:
+        still = algorithm.untrained(state.weights)
+        if not still:
+            return algorithm.absorb(state, answers)
+        holding = Holding.read(state.memory.get(SLOT, {}), still)
+        after = algorithm.absorb(state, holding.watch(answers))
+        return replace(after, memory={**after.memory, SLOT: holding.write(still)})
+
+    return Downlink(send=send, absorb=absorb)
 
 
 def by_slopes(algorithm: Algorithm, *, drawable: bool = True) -> Downlink:
