@@ -10,12 +10,12 @@ from pydantic import Field
 
 from spry.contrib.guided.estimator import along_guess
 from spry.contrib.guided.referee import refereed
-from spry.estimators.carry import Guess
-from spry.estimators.residual import residual
-from spry.federated.algorithm import Algorithm, compose
+from spry.core.errors import ConfigError
+from spry.estimators.estimate import Estimator
+from spry.federated.algorithm import Algorithm
 from spry.federated.client import ClientResult, LossOf, run_client
-from spry.federated.methods.options import SplitOption, find_split
-from spry.federated.methods.registry import Options, Setup, method
+from spry.federated.methods.registry import Setup, method
+from spry.federated.methods.residual import Residual
 from spry.optim.named import Named
 from spry.wire.messages import Order
 
@@ -28,13 +28,9 @@ from spry.wire.messages import Order
     needs_blocks=True,
 )
 @dataclass(frozen=True, kw_only=True)
-class Guided(Options):
+class Guided(Residual):
     """The residual guess, whose length or whose steps a slope by forward mode decides."""
 
-    guess: Annotated[
-        Guess,
-        Field(description="How the gradient at the last block's input is carried down, as in residual."),
-    ] = "identity"
     length: Annotated[
         Literal["guess", "whole", "block"],
         Field(
@@ -48,23 +44,21 @@ class Guided(Options):
             description="Whether a slope along each proposed step drops what would raise the loss below the last block."
         ),
     ] = False
-    split: SplitOption = "everything"
+
+    def estimator(self) -> Estimator:
+        guess = super().estimator()
+        return guess if self.length == "guess" else along_guess(guess, self.length)
 
     def build(self, setup: Setup) -> Algorithm:
-        guess = residual(self.guess)
-        estimator = guess if self.length == "guess" else along_guess(guess, self.length)
-        base = compose(
-            name=setup.name,
-            units=setup.units,
-            estimator=estimator,
-            client=setup.client,
-            server=setup.server,
-            split=find_split(self.split),
-            transforms=setup.transforms,
-        )
+        base = super().build(setup)
         if not self.referee:
             return base
-        training = refereed(estimator, setup.client)
+        if not self.clients_step:
+            raise ConfigError(
+                "method.referee judges the steps of clients, and with method.clients_step = false they take none. Set "
+                "one of the two to its default."
+            )
+        training = refereed(self.estimator(), setup.client)
 
         def train(loss_of: LossOf, order: Order, batches: Iterable[Any], examples: int) -> ClientResult:
             return run_client(training, loss_of, order, batches, examples, transforms=setup.transforms)

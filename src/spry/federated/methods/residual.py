@@ -9,6 +9,7 @@ from pydantic import Field
 
 from spry.core.errors import ConfigError
 from spry.estimators.carry import Guess
+from spry.estimators.estimate import Estimator
 from spry.estimators.residual import residual
 from spry.federated.algorithm import Algorithm, compose
 from spry.federated.methods.options import SplitOption, find_split
@@ -49,17 +50,19 @@ class Residual(Options):
     def stepper(self) -> Literal["client", "server"]:
         return "client" if self.clients_step else "server"
 
+    def estimator(self) -> Estimator:
+        return residual(self.guess, None if self.blocks_per_step == "all" else self.blocks_per_step)
+
     def build(self, setup: Setup) -> Algorithm:
-        count = None if self.blocks_per_step == "all" else self.blocks_per_step
-        if count is not None and not self.clients_step:
+        if self.blocks_per_step != "all" and not self.clients_step:
             raise ConfigError(
-                f"method.blocks_per_step is {count} where clients send a mean gradient, which would "
+                f"method.blocks_per_step is {self.blocks_per_step} where clients send a mean gradient, which would "
                 "lack blocks. Set method.clients_step = true, or deal the blocks with method.split."
             )
         return compose(
             name=setup.name,
             units=setup.units,
-            estimator=residual(self.guess, count),
+            estimator=self.estimator(),
             client=setup.client if self.clients_step else None,
             server=setup.server,
             split=find_split(self.split),
