@@ -47,7 +47,7 @@ def settings() -> str:
     ]
     for group, found in groupby(known, key=lambda one: one.group):
         lines += [f"## [{group}]" if group else "## Above all tables", "", about(group), ""]
-        methods = ("| methods ", "|---") if group == "method" else ("", "")
+        methods = (f"| {group}s ", "|---") if group in {"method", "task"} else ("", "")
         lines += [
             f"| key | default | plain | allowed {methods[0]}| meaning |",
             f"|---|---|---|---{methods[1]}|---|",

@@ -42,7 +42,7 @@ def test_the_example_of_every_setting_is_taken(spry, key, tmp_path):
     line, _, table = told["in a file"].partition("   under ")
     setting = shlex.split(told["typed"].removeprefix("--set "))
     owners = next(one for one in list_settings() if one.key == key).methods[:1]
-    chosen = [f"method.name={name}" for name in owners]
+    chosen = [f"{key.partition('.')[0]}.name={name}" for name in owners]  # a method's option, or a task's
     name = "".join(f"name = {json.dumps(name)}\n" for name in owners)
     (tmp_path / "c.toml").write_text(f"{table}\n{name}{line}\n")
     assert read_config(tmp_path / "c.toml") == read_config("quickstart", [*chosen, *setting])

@@ -53,7 +53,7 @@ def test_a_run_on_data_from_python_has_no_test_part_to_read_again(what, spry, fi
 def test_predictions_are_written_as_the_ending_says(spry, finished, new_csv):
     result = spry("predict", finished / "adapter", "--data", new_csv, "--out", "out.jsonl", "--probabilities")
     assert result.code == 0, result.err
-    assert result.out == "" and "3 texts classified; written to out.jsonl" in result.err
+    assert result.out == "" and "3 texts answered; written to out.jsonl" in result.err
     first = json.loads(Path("out.jsonl").read_text(encoding="utf-8").splitlines()[0])
     every = [first[f"probability_{name}"] for name in ("poor", "great", "medium")]
     assert sum(every) == pytest.approx(1, abs=1e-5) and max(every) == first["probability"]

@@ -10,6 +10,7 @@ from spry.data.files import read_table
 from spry.data.table import Columns, Table
 from spry.inference.inputs import texts_of
 from spry.inference.outputs import WRITERS, check_target, to_csv, with_predictions, write_table
+from spry.tasks.classification import class_columns
 
 ROWS = {"id": [7, 8, 9], "text": ['a, "b"\nc', "", "tab\tand é 😀"]}
 SHARES = np.array([[0.25, 0.75], [0.9, 0.1]])
@@ -20,14 +21,14 @@ def read(**columns):
 
 
 def test_rows_keep_their_order_and_one_without_a_text_stays_empty():
-    found = with_predictions(read(), SHARES, ("no", "yes"))
+    found = with_predictions(read(), class_columns(SHARES, ("no", "yes")))
     assert found == {**ROWS, "label": ["yes", None, "no"], "probability": [0.75, None, 0.9]}
     assert read().without == [2]
 
 
 def test_columns_that_are_there_are_kept_and_every_class_may_have_one():
     found = with_predictions(
-        read(label=["x", "y", "z"], probability=[1, 2, 3]), SHARES, ("no", "yes"), every=True
+        read(label=["x", "y", "z"], probability=[1, 2, 3]), class_columns(SHARES, ("no", "yes"), every=True)
     )
     assert list(found) == [
         "id", "text", "label", "probability", "predicted", "predicted_probability", "probability_no", "probability_yes",
@@ -39,7 +40,7 @@ def test_columns_that_are_there_are_kept_and_every_class_may_have_one():
 @pytest.mark.parametrize("ending", WRITERS)
 def test_what_is_written_is_read_again(tmp_path, ending):
     plain = {"text": ["a b", "", "c"]} if ending == ".tsv" else {}  # between tabs, quotation marks are text
-    columns = with_predictions(read(**plain), SHARES, ("no", "yes"))
+    columns = with_predictions(read(**plain), class_columns(SHARES, ("no", "yes")))
     write_table(columns, tmp_path / f"out{ending}")
     again = read_table(tmp_path / f"out{ending}", Columns(text=("text",)))
     assert list(again.columns) == list(columns)

@@ -213,6 +213,7 @@ def test_the_card_is_one_that_the_hub_reads(tiny_model, tmp_path):
     told = {"data": "reviews: all.csv", "method": "spry", "rounds": 4, "seed": 0}
     add_facts(
         tmp_path,
+        task.kind,
         text=("body",),
         label="mood",
         training=told,

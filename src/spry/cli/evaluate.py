@@ -50,12 +50,13 @@ def evaluate_command(
     base: BaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare what an adapter says with the labels of a file: accuracy, a table by class, and what is confused."""
+    """Compare what an adapter says with the labels of a file: scores such as accuracy, and how each class fares."""
     from spry.experiment.adapter import find_adapter_folder
     from spry.experiment.atomic import write_json
     from spry.inference.evaluation import evaluate
     from spry.inference.inputs import columns_for, read_labelled
     from spry.tasks.adapter_info import read_info
+    from spry.tasks.kinds import make_task
 
     if out is not None and not out.parent.is_dir():
         raise DataError(f"{out}: there is no folder {out.parent}. Make it, or choose another file.")
@@ -65,8 +66,9 @@ def evaluate_command(
     if data is None:
         dataset, baseline = _test_part(folder, info)
     else:
-        columns = columns_for(info, text_column or (), label_column)
-        dataset = read_labelled(data, columns, info.labels, encoding=encoding, separator=separator)
+        target = make_task(info.task_name, info.task_options).target
+        columns = target.columns(columns_for(info, text_column or (), label_column))
+        dataset = read_labelled(data, columns, info.labels, target, encoding=encoding, separator=separator)
     predictor = load(adapter, device, base)
     with progress(len(dataset)) as advance:
         found = evaluate(predictor, dataset, baseline=baseline, batch_size=batch_size, progress=advance)
@@ -80,8 +82,8 @@ def evaluate_command(
 
 
 def _test_part(folder: Path, info: AdapterInfo) -> tuple[Dataset, float | None]:
-    """The test part of a run as the run had it, and what always giving the commonest class scores there."""
-    from spry.experiment.build import majority, read_splits
+    """The test part of a run as the run had it, and what an answer without a model scores there."""
+    from spry.experiment.build import baseline, read_splits, task_kind
     from spry.experiment.config import read_record
     from spry.experiment.folder import CONFIG, read_meta
 
@@ -101,26 +103,45 @@ def _test_part(folder: Path, info: AdapterInfo) -> tuple[Dataset, float | None]:
             f"{read.data.name} is not the data that the run began with; its score may differ from the run's."
         )
     test = replace(splits.test, name=f"{Path(read.data.name).name}, test part")
-    return test.relabelled(info.labels), majority(splits)
+    known_names = set(test.label_names) <= set(info.labels)
+    return test.relabelled(info.labels) if known_names else test, baseline(task_kind(read, splits), splits)
 
 
 def _show(dataset: Dataset, found: LabelledScores) -> None:
     from spry.data.reading import quantity
-    from spry.report.answers import answer_tables
+    from spry.report.answers import answer_tables, class_table
+    from spry.tasks.class_scores import ClassScore
 
     if dataset.reading is not None:
         for rows in dataset.reading.left_out:
             screen.say(f"left out: {rows}")
         for note in dataset.reading.notes:
             screen.say(f"note: {note}")
-    told = found.metrics
+    told, labels = found.metrics, [_short(label) for label in found.labels]
+    classes = f", {len(labels)} classes" if len(labels) > 1 else ""
     screen.out().print(
-        f"{dataset.name}: {quantity(told.examples, 'text')}, {len(found.labels)} classes\n"
-        f"accuracy {told.accuracy:.1%}   macro F1 {told.macro_f1:.1%}   majority class {found.baseline:.1%}\n",
-        soft_wrap=True,
+        f"{dataset.name}: {quantity(told.examples, 'text')}{classes}\n{_scores(found)}\n", soft_wrap=True
     )
-    labels = [_short(label) for label in found.labels]
-    screen.show(*answer_tables(labels, told.confusion, "by class"))
+    document = found.to_json()
+    if "confusion" in document:
+        screen.show(*answer_tables(labels, told.confusion, "by class"))
+    elif "classes" in document:
+        screen.show(class_table((ClassScore(**one) for one in document["classes"]), "by label"))
+
+
+def _scores(found: LabelledScores) -> str:
+    """All that was measured, and the baseline of the score, in a line."""
+    from spry.report import formats
+    from spry.tasks.score import SHARES, Score
+
+    def shown(name: str, value: float | None) -> str:
+        return formats.score_value(value, name) + ("%" if name in SHARES and value is not None else "")
+
+    name = found.kind.score
+    told = {formats.score_name(one): shown(one, value) for one, value in found.metrics.values().items()}
+    if found.baseline is not None:
+        told[formats.baseline_label(Score(name=name))] = shown(name, found.baseline)
+    return "   ".join(f"{what} {value}" for what, value in told.items())
 
 
 def _short(label: str) -> str:

@@ -22,6 +22,7 @@ def export_command(
     """Write an adapter, or with --merge a whole model, into a folder that can be sent and published."""
     from spry.experiment.adapter import find_adapter_folder
     from spry.inference.merge import copy_adapter, merge_adapter
+    from spry.tasks.adapter_info import read_info
 
     adapter = find_adapter_folder(folder)
     if not merge:
@@ -32,4 +33,4 @@ def export_command(
         notes = merge_adapter(adapter, out, base=base)
     for note in notes:
         screen.say(note)
-    screen.say(f'Model: {out}. In Python: transformers.pipeline("text-classification", "{out}")')
+    screen.say(f'Model: {out}. In Python: transformers.pipeline("{read_info(adapter).task}", "{out}")')

@@ -41,7 +41,8 @@ def predict_command(
     ] = None,
     text_column: TextOption = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Add a column with the probability of each class.")
+        bool,
+        typer.Option("--probabilities", help="Add a column with the probability, or score, of each output."),
     ] = False,
     encoding: EncodingOption = None,
     separator: SeparatorOption = None,
@@ -49,11 +50,10 @@ def predict_command(
     device: DeviceOption = "cpu",
     base: BaseOption = None,
 ) -> None:
-    """Classify texts: the columns of the file, and beside them the likeliest class and its probability."""
+    """Answer texts: the columns of the file, and beside them such as the likeliest class and its probability."""
     from spry.data.reading import quantity
     from spry.experiment.adapter import find_adapter_folder
     from spry.inference import outputs
-    from spry.inference.predictor import probabilities as shares
     from spry.tasks.adapter_info import read_info
 
     if (data is None) == (not text):
@@ -66,14 +66,14 @@ def predict_command(
     )
     predictor = load(adapter, device, base)
     with progress(len(read.texts)) as advance:
-        logits = predictor.logits(read.texts, batch_size=batch_size, progress=advance)
-    found = outputs.with_predictions(read, shares(logits), predictor.info.labels, every=probabilities)
+        said = predictor.predict(read.texts, every=probabilities, batch_size=batch_size, progress=advance)
+    found = outputs.with_predictions(read, said)
     _tell(read)
     if out is None:
         typer.echo(outputs.to_csv(found), nl=False)
         return
     outputs.write_table(found, out)
-    screen.say(f"{quantity(len(read.texts), 'text')} classified; written to {shlex.quote(str(out))}")
+    screen.say(f"{quantity(len(read.texts), 'text')} answered; written to {shlex.quote(str(out))}")
 
 
 def _read(
@@ -85,15 +85,19 @@ def _read(
 ) -> Texts:
     from spry.data.table import Table
     from spry.inference.inputs import columns_for, read_texts, texts_of
+    from spry.tasks.kinds import make_task
 
-    wanted = columns_for(info, columns)
+    target = make_task(info.task_name, info.task_options).target
+    wanted = target.columns(columns_for(info, columns))
     if data is not None:
-        return read_texts(data, wanted, **form)
+        return read_texts(data, wanted, target, **form)
     if len(text) != len(wanted.text):
         takes = "pairs: give --text twice" if len(wanted.text) == 2 else "single texts: give --text once"
         raise DataError(f"the adapter reads {takes}.")
     return texts_of(
-        Table(source="--text", columns={n: [t] for n, t in zip(wanted.text, text, strict=True)}), wanted
+        Table(source="--text", columns={n: [t] for n, t in zip(wanted.text, text, strict=True)}),
+        wanted,
+        target,
     )
 
 

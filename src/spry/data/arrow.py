@@ -35,9 +35,11 @@ def of_arrow(table: pyarrow.Table, *, source: str, format: str, size: int | None
 
 
 def named_classes(table: Table, names: Mapping[str, Sequence[str]]) -> Table:
-    """Put the names of classes in place of their numbers, column by column; -1 and None stay."""
+    """Put the names of classes in place of their numbers, in lists too, column by column; -1 and None stay."""
 
     def named(cell: Any, known: Sequence[str]) -> Any:
+        if isinstance(cell, list):
+            return [named(one, known) for one in cell]
         return known[cell] if isinstance(cell, int) and 0 <= cell < len(known) else cell
 
     renamed = {

@@ -50,8 +50,9 @@ def check_classes(found: Collection[str], rows: int, where: str) -> list[str]:
     if len(real) > MOST_REAL_CLASSES and 2 * len(real) > len(found):
         least, most = min(real, key=_value), max(real, key=_value)
         raise DataError(
-            f"{where} holds {len(real)} different real numbers, from {least} to {most}: a quantity to be "
-            "predicted (regression), not classes. Round them to a few classes, or name another column."
+            f"{where} holds {len(real)} different real numbers, from {least} to {most}: a quantity, not "
+            "classes. Set task.name=regression to predict it, round the numbers to a few classes, or name another "
+            "column."
         )
     if real and len(real) == len(found):
         return [f"{where}: the real numbers {', '.join(in_order(found))} are taken as classes."]
@@ -76,8 +77,8 @@ def _refuse_lists(found: Collection[str], where: str) -> None:
         alone = set(found) - set(combined)
         if combined and all(piece in alone for pieces in combined.values() for piece in pieces):
             raise DataError(
-                f"{where} holds lists of labels, such as {min(combined)!r}, whose parts are labels too "
-                "(multi-label). Give each row one label, or make a column of each label and train on one of them."
+                f"{where} holds lists of labels, such as {min(combined)!r}, whose parts are labels too. "
+                "Set task.name=multi-label to learn them all, or give each row one label."
             )
 
 

@@ -14,13 +14,15 @@ from spry.core.errors import DataError
 from spry.core.keys import Key
 from spry.data import clients, partition
 from spry.data.batches import EvaluationBatches
+from spry.data.class_target import CLASSES
 from spry.data.dataset import Dataset, Splits
-from spry.data.datasets import load_splits
+from spry.data.datasets import Chooser, load_splits
 from spry.data.encoded import Encoded, needed_length
 from spry.data.examples import Blank
 from spry.data.facts import ClientFacts, TokenFacts
 from spry.data.federation import Federation
 from spry.data.holdout import hold_out_validation
+from spry.data.target import Target
 
 TEST_SHARE = 0.2
 """Share of a data set held out as its test part where the source has none."""
@@ -133,7 +135,8 @@ class LabelledText:
 
         Args:
             clients: How many; of no effect on text that was loaded with a ``group`` column, which has its own.
-            alpha: Dirichlet's concentration over classes, small is uneven; None deals evenly.
+            alpha: Dirichlet's concentration over classes, small is uneven; None deals evenly, and so does any on text
+                without classes.
             key: Where the draws come from.
             **training: ``held_out``, ``batch_size``, ``epochs`` and ``steps`` of ``ClientData``.
 
@@ -143,8 +146,9 @@ class LabelledText:
         train, here = self.splits.train, key.fold("partition")
         if train.groups is not None:
             dealt, how = partition.natural(train), "by natural ids"
-        elif alpha is None:
-            dealt, how = partition.iid(train, clients, here), "iid"
+        elif alpha is None or train.strata is None:
+            why = "" if alpha is None else ", as there are no classes to deal by"
+            dealt, how = partition.iid(train, clients, here), f"iid{why}"
         else:
             dealt, how = partition.dirichlet(train, clients, alpha, here), f"Dirichlet {alpha}"
         try:
@@ -165,6 +169,7 @@ def load_dataset(
     encoding: str | None = None,
     separator: str | None = None,
     blank: Blank = "error",
+    target: Target | Chooser = CLASSES,
 ) -> LabelledText:
     """Load labelled text by name, or take it from memory.
 
@@ -181,6 +186,7 @@ def load_dataset(
         encoding: How a text file is encoded; None reads UTF-8, and UTF-16 with a byte order mark.
         separator: What stands between the cells of a text file; None finds it.
         blank: ``"error"`` refuses empty texts, labels and ids, ``"skip"`` leaves their rows out and counts them.
+        target: What the labels are, or what chooses that from a table; one class a text if nothing is said.
 
     Returns:
         The text, to be dealt with ``partition``.
@@ -199,5 +205,6 @@ def load_dataset(
         encoding=encoding,
         separator=separator,
         blank=blank,
+        target=target,
     )
     return LabelledText(splits=hold_out_validation(splits, validation) if validation else splits)

@@ -16,7 +16,7 @@ from spry.data.encoded import Encoded
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Client:
-    """One participant: indices in a data set that all virtual clients share, nothing else.
+    """One participant: rows of an encoded data set that all virtual clients share, nothing else.
 
     Its id counts from 0; its name is its natural id, or the id as text. It trains on ``train``, and only evaluates on
     ``held_out``.
@@ -65,7 +65,11 @@ def make(
         kept = max(0, min(round(held_out * len(places)), len(places) - 1))
         made.append(
             Client(
-                id=number, name=name, data=data, train=np.sort(order[kept:]), held_out=np.sort(order[:kept])
+                id=number,
+                name=name,
+                data=data,
+                train=data.rows_of(np.sort(order[kept:])),
+                held_out=data.rows_of(np.sort(order[:kept])),
             )
         )
     return made

@@ -1,17 +1,19 @@
-"""Labelled text as immutable values: what every reader returns and every partition deals out."""
+"""Examples as immutable values: what every reader returns and every partition deals out."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from spry.core.errors import DataError, nearest
 from spry.core.keys import Key
+from spry.data.class_target import CLASSES
 from spry.data.facts import Facts
 from spry.data.reading import Reading
+from spry.data.target import Target
 
 Text = str | tuple[str, str]
 """One text, or a pair such as premise and hypothesis."""
@@ -22,17 +24,23 @@ class Dataset:
     """Texts with their labels, in a fixed order.
 
     Args:
-        texts: One text or pair of texts per example; never blank.
-        labels: One class per example, ``0 .. len(label_names) - 1``.
+        texts: What a model reads of each example: one text or a pair, never blank, unless the target says otherwise.
+        labels: What is learnt of each example, which can be hashed: one class, ``0 .. len(label_names) - 1``, unless
+            the target says otherwise.
+        label_names: The classes, in the order of their numbers; none for a target without classes.
         groups: Natural client ids, one per example, where the data has them.
+        target: What the labels are.
+        more: What else the target keeps of each example.
     """
 
     name: str
-    texts: Sequence[Text]
-    labels: Sequence[int]
-    label_names: tuple[str, ...]
+    texts: Sequence[Any]
+    labels: Sequence[Any]
+    label_names: tuple[str, ...] = ()
     groups: Sequence[str] | None = None
     reading: Reading | None = None
+    target: Target = CLASSES
+    more: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert len(self.texts) == len(self.labels)
@@ -43,8 +51,13 @@ class Dataset:
 
     @property
     def counts(self) -> dict[str, int]:
-        found = Counter(self.labels)
-        return {name: found[number] for number, name in enumerate(self.label_names)}
+        """How many examples each class has; none without classes."""
+        return self.target.counts(self)
+
+    @cached_property
+    def strata(self) -> Sequence[int] | None:
+        """A class of each example to deal and to hold out by; None if the target has none."""
+        return self.target.strata(self.labels)
 
     def select(self, indices: Iterable[int]) -> Dataset:
         """Keep the examples at these places, in the order given, and all classes."""
@@ -54,6 +67,7 @@ class Dataset:
             texts=[self.texts[i] for i in kept],
             labels=[self.labels[i] for i in kept],
             groups=None if self.groups is None else [self.groups[i] for i in kept],
+            more={what: [found[i] for i in kept] for what, found in self.more.items()},
         )
 
     def relabelled(self, order: Sequence[str]) -> Dataset:
@@ -69,7 +83,7 @@ class Dataset:
                     f"was asked for. {nearest(name, order)}"
                 )
         numbers = [list(order).index(name) for name in self.label_names]
-        return replace(self, labels=[numbers[label] for label in self.labels], label_names=tuple(order))
+        return replace(self, labels=self.target.relabelled(self.labels, numbers), label_names=tuple(order))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +125,15 @@ class Splits:
         test, validation = (part and part.relabelled(order) for part in (self.test, self.validation))
         return replace(self, train=self.train.relabelled(order), test=test, validation=validation)
 
+    @property
+    def _parts(self) -> dict[str, Dataset]:
+        parts = {"train": self.train, "test": self.test, "validation": self.validation}
+        return {name: part for name, part in parts.items() if part is not None}
+
     @cached_property
     def facts(self) -> Facts:
         tested = set() if self.test is None else set(self.test.texts)
-        labels: dict[Text, set[int]] = {}
+        labels: dict[Any, set[Any]] = {}
         for text, label in zip(self.train.texts, self.train.labels, strict=True):
             labels.setdefault(text, set()).add(label)
         readings = [part.reading for part in (self.train, self.test) if part is not None]
@@ -123,6 +142,8 @@ class Splits:
             train=self.train.counts,
             test=None if self.test is None else self.test.counts,
             validation=None if self.validation is None else self.validation.counts,
+            sizes={name: len(part) for name, part in self._parts.items()},
+            labels=self.train.target.describe(self.train),
             official=self.official,
             duplicates=self.duplicates,
             overlap=sum(text in tested for text in self.train.texts),
@@ -150,4 +171,5 @@ def _some(part: Dataset, most: int) -> Dataset:
 
 def _content(part: Dataset) -> tuple[object, ...]:
     groups = None if part.groups is None else list(part.groups)
-    return (list(part.texts), list(part.labels), part.label_names, groups)
+    more = [(what, list(found)) for what, found in sorted(part.more.items())]
+    return (list(part.texts), list(part.labels), part.label_names, groups, *([more] if more else []))

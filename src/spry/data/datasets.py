@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,16 @@ from typing import Any
 from spry.core.errors import DataError, nearest
 from spry.data import hub, memory
 from spry.data.builtin import BUILTINS, load_builtin
+from spry.data.class_target import CLASSES
 from spry.data.dataset import Splits
 from spry.data.examples import Blank, build_dataset
 from spry.data.files import looks_local, read_table
 from spry.data.holdout import hold_out
 from spry.data.table import Columns, Table
+from spry.data.target import Target
+
+Chooser = Callable[[Table, Columns], Target]
+"""What chooses from the table of the training part what its labels are."""
 
 
 def load_splits(
@@ -31,6 +36,7 @@ def load_splits(
     encoding: str | None = None,
     separator: str | None = None,
     blank: Blank = "error",
+    target: Target | Chooser = CLASSES,
 ) -> Splits:
     """Load labelled text; see ``load_dataset``, which has the same arguments.
 
@@ -41,20 +47,39 @@ def load_splits(
     """
     source = os.fspath(source) if isinstance(source, os.PathLike) else source
     columns = Columns(text=(text,) if isinstance(text, str) else tuple(text), label=label, group=group)
+    if isinstance(target, Target):
+        columns = target.columns(columns)
     asked = {"subset": subset, "encoding": encoding, "separator": separator}
     if isinstance(source, str) and source in BUILTINS:
+        _check_builtin(source, target)
         return _builtin(
             source, columns, {**asked, "test": test, "blank": None if blank == "error" else blank}
         )
     tables, name = _tables(source, columns, test, **asked)
-    train = build_dataset(tables[0], columns, name=name, blank=blank)
+    target = target if isinstance(target, Target) else target(tables[0], columns)
+    train = build_dataset(tables[0], columns, name=name, blank=blank, target=target)
     without_effect = tuple(_without_effect(tables, source, asked))
     if len(tables) > 1:
         columns = replace(columns, group=None)  # only training examples are dealt
-        held = build_dataset(tables[1], columns, name=f"{name} (test)", names=train.label_names, blank=blank)
+        held = build_dataset(
+            tables[1],
+            columns,
+            name=f"{name} (test)",
+            names=train.label_names,
+            blank=blank,
+            target=target,
+        )
         return Splits(train=train, test=held, official=True, without_effect=without_effect)
     whole = Splits(train=train) if test_fraction is None else hold_out(train, test_fraction)
     return replace(whole, without_effect=without_effect)
+
+
+def _check_builtin(name: str, target: Target | Chooser) -> None:
+    if isinstance(target, Target) and target != CLASSES:
+        raise DataError(
+            f"{name}: its texts have one class each, which is no data for the task {target.task}. Set "
+            "task.name=classification, or name other data."
+        )
 
 
 def _builtin(name: str, columns: Columns, asked: Mapping[str, Any]) -> Splits:

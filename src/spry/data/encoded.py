@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,10 @@ from spry.data.dataset import Dataset, Text
 from spry.data.tokens import Tokenizer, tokenise
 
 Batch = Mapping[str, Tensor]
-"""CPU tensors whose first dimension counts examples: ``input_ids``, ``attention_mask``, ``labels``, ..."""
+"""CPU tensors whose first dimension counts rows: ``input_ids``, ``attention_mask``, ``labels``, ..."""
+
+NOT_LEARNT = -100
+"""The label of a token that is not learnt, as PyTorch's losses have it."""
 
 COVERED = 0.95
 """Share of the texts that are not cut where no length is given."""
@@ -25,64 +28,87 @@ _CHUNK = 1024
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Encoded:
-    """A tokenised data set: example ``i`` owns the tokens ``starts[i] .. starts[i + 1]`` of the flat tensors.
+    """A tokenised data set: row ``i`` owns the tokens ``starts[i] .. starts[i + 1]`` of the flat tensors.
+
+    A row is an example, or a part of one, as the windows of a long text are.
 
     Args:
-        fields: Flat tensors by model input, such as ``input_ids`` (int32) and ``token_type_ids`` (int8).
-        starts: Where each example begins, shape (N + 1,).
-        labels: One class per example, shape (N,).
+        fields: Flat tensors by model input, such as ``input_ids`` (int32) and ``token_type_ids`` (int8); and
+            ``labels`` where each token has one.
+        starts: Where each row begins, shape (N + 1,).
+        labels: What is learnt of each row, such as its class, shape (N,), or several numbers, shape (N, C); None if
+            tokens have labels.
         pad: The token that fills short rows.
         max_length: Tokens after which a text was cut; None if none was.
-        whole: Tokens per example before it was cut, shape (N,); None if nothing was.
+        whole: Tokens per row before it was cut, shape (N,); None if nothing was.
         marked: Examples whose texts write a special token of the model, such as ``[SEP]``; it was read as words.
+        per_row: Further tensors by name, whose first dimension counts rows, such as where an answer begins.
+        examples: The example that each row is of, shape (N,), ascending; None if each row is one.
+        dataset: What was encoded, for metrics that need more of it than tokens.
     """
 
     fields: Mapping[str, Tensor]
     starts: NDArray[np.int64]
-    labels: Tensor
+    labels: Tensor | None
     pad: int
     max_length: int | None = None
     whole: NDArray[np.int64] | None = None
     marked: int = 0
+    per_row: Mapping[str, Tensor] = field(default_factory=dict)
+    examples: NDArray[np.int64] | None = None
+    dataset: Dataset | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.starts) - 1
+
+    def rows_of(self, examples: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Find the rows of some examples."""
+        if self.examples is None:
+            return examples
+        return np.flatnonzero(np.isin(self.examples, examples)).astype(np.int32)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens per example, shape (N,)."""
+        """Tokens per row, shape (N,)."""
         return np.diff(self.starts)
 
     @property
     def cut(self) -> int:
-        """Examples of which a part was left out."""
+        """Rows of which a part was left out."""
         return 0 if self.whole is None else int((self.whole > self.lengths).sum())
 
     @property
     def nbytes(self) -> int:
-        tensors = (*self.fields.values(), self.labels)
+        tensors = (*self.fields.values(), *self._row_tensors().values())
         return sum(t.numel() * t.element_size() for t in tensors) + self.starts.nbytes
 
     def batch(self, places: Iterable[int]) -> Batch:
-        """Put B examples side by side, padded on the right to the longest of them.
+        """Put B rows side by side, padded on the right to the longest of them.
 
         Returns:
-            The model's inputs and ``attention_mask``, shape (B, S), and ``labels``, shape (B,), all int64.
+            The model's inputs and ``attention_mask``, shape (B, S), all int64; ``labels``, shape (B,), (B, C) or
+            (B, S); and what else there is of each row. Whole numbers are int64.
         """
         chosen = np.asarray(list(places), dtype=np.int64)
         lengths = self.lengths[chosen]
         shape = (len(chosen), int(lengths.max(initial=0)))
-        batch = {
-            name: torch.full(shape, self.pad if name == "input_ids" else 0, dtype=torch.int64)
-            for name in self.fields
-        }
+        fill = {"input_ids": self.pad, "labels": NOT_LEARNT}
+        batch = {name: torch.full(shape, fill.get(name, 0), dtype=torch.int64) for name in self.fields}
         mask = torch.zeros(shape, dtype=torch.int64)
         for row, (place, length) in enumerate(zip(chosen, lengths, strict=True)):
             start = self.starts[place]
             mask[row, :length] = 1
             for name, flat in self.fields.items():
                 batch[name][row, :length] = flat[start : start + length]
-        return {**batch, "attention_mask": mask, "labels": self.labels[chosen].to(torch.int64)}
+        whole = {name: _wide(values[chosen]) for name, values in self._row_tensors().items()}
+        return {**batch, "attention_mask": mask, **whole}
+
+    def _row_tensors(self) -> dict[str, Tensor]:
+        return {**({} if self.labels is None else {"labels": self.labels}), **self.per_row}
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.is_floating_point() else values.to(torch.int64)
 
 
 def encode(
@@ -92,12 +118,14 @@ def encode(
     max_length: int | None = None,
     most: int | None = None,
     pad: int,
+    labels: Tensor | None = None,
 ) -> Encoded:
     """Tokenise a data set, keeping ``max_length`` tokens of an example, special ones included.
 
     Args:
         max_length: None keeps what the texts need: the 95th percentile of their tokens, at most ``most``.
         most: The most tokens that the model takes; None if there is no bound.
+        labels: What is learnt of each example, shape (N,) or (N, C); None takes the data set's classes.
     """
     starts = range(0, len(dataset), _CHUNK)
     chunks = [_chunk(dataset.texts[start : start + _CHUNK], tokenizer, start) for start in starts]
@@ -108,11 +136,12 @@ def encode(
     return Encoded(
         fields={name: torch.cat([chunk.fields[name] for chunk in kept]) for name in kept[0].fields},
         starts=np.cumsum(lengths, dtype=np.int64),
-        labels=torch.tensor(dataset.labels, dtype=torch.int32),
+        labels=torch.tensor(dataset.labels, dtype=torch.int32) if labels is None else labels,
         pad=pad,
         max_length=length,
         whole=whole,
         marked=sum(chunk.marked for chunk in chunks),
+        dataset=dataset,
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from spry.data.reading import Reading, quantity
 
 _LISTED = 70  # characters of classes with their counts; longer lists are summed up
+_LEFT_OUT = {"tokens", "clients", "sizes"}  # of what is kept of a run: a summary says the same
 _MUCH = 0.1  # a share of texts that is worth a warning if it is cut
 
 
@@ -93,7 +94,7 @@ class Facts:
     """What a data set consists of after reading and dividing, and, once that is done, cutting and dealing.
 
     Args:
-        train: Training examples by class, in the classes' order.
+        train: Training examples by class, in the classes' order; none without classes.
         official: Whether the test part is the source's own.
         duplicates: Training examples dropped because their texts are in a part that was held out.
         test_unused: Test examples that were left out, as ``data.test_examples`` asked.
@@ -101,6 +102,8 @@ class Facts:
         overlap: Training examples kept although their texts are in an official test part.
         contradictions: Texts that occur in the training part with more than one label.
         without_effect: What was asked for in vain, a sentence each.
+        sizes: Examples of each part, ``train``, ``test`` and ``validation``, where they are not counted by class.
+        labels: What the labels are, where they are no classes.
     """
 
     readings: tuple[Reading, ...]
@@ -116,11 +119,14 @@ class Facts:
     without_effect: tuple[str, ...] = ()
     tokens: TokenFacts | None = None
     clients: ClientFacts | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    labels: str = ""
 
     def lines(self) -> list[str]:
         """Tell it at a glance, in three to six lines for humans."""
-        told = [": ".join(["data", *filter(None, [", ".join(map(str, self.readings))]), self._sizes()])]
-        told += [f"classes: {_counted(self.train)}"]
+        told = [": ".join(["data", *filter(None, [", ".join(map(str, self.readings))]), self._divided()])]
+        told += [f"classes: {_counted(self.train)}"] if self.train else []
+        told += [f"labels: {self.labels}"] if self.labels else []
         told += [str(part) for part in (self.tokens, self.clients) if part is not None]
         out = [str(rows) for reading in self.readings for rows in reading.left_out]
         if self.duplicates:
@@ -141,15 +147,13 @@ class Facts:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, and ``summary``."""
-        known = {name: value for name, value in asdict(self).items() if name not in {"tokens", "clients"}}
+        known = {name: value for name, value in asdict(self).items() if name not in _LEFT_OUT}
         return {**known, **self.summary()}
 
     def summary(self) -> dict[str, Any]:
         """What a run was, as against what was set, in numbers."""
         found: dict[str, Any] = {
-            "train_examples": sum(self.train.values()),
-            "test_examples": None if self.test is None else sum(self.test.values()),
-            "validation_examples": None if self.validation is None else sum(self.validation.values()),
+            f"{part}_examples": self._size(part) for part in ("train", "test", "validation")
         }
         if self.tokens is not None:
             found |= {
@@ -169,18 +173,22 @@ class Facts:
     def with_notes(self, *notes: str) -> Facts:
         return replace(self, without_effect=(*self.without_effect, *notes))
 
-    def _sizes(self) -> str:
-        parts = [f"{sum(self.train.values()):,} to train on"]
-        for purpose, classes, unused, own in (
-            ("test", self.test, self.test_unused, self.official),
-            ("validate", self.validation, self.validation_unused, False),
+    def _divided(self) -> str:
+        parts = [f"{self._size('train'):,} to train on"]
+        for purpose, part, unused, own in (
+            ("test", "test", self.test_unused, self.official),
+            ("validate", "validation", self.validation_unused, False),
         ):
-            if classes is not None:
-                used = sum(classes.values())
+            used = self._size(part)
+            if used is not None:
                 some = f"{used:,} of {used + unused:,}" if unused else f"{used:,}"
                 parts.append(f"{some}{'' if own else ' held out'} to {purpose} on")
         limit = " (data.test_examples)" if self.test_unused or self.validation_unused else ""
         return ", ".join(parts) + limit
+
+    def _size(self, part: str) -> int | None:
+        counts: Mapping[str, int] | None = getattr(self, part)
+        return None if counts is None else self.sizes.get(part, sum(counts.values()))
 
     def _odd_classes(self) -> list[str]:
         empty = [name for name, number in self.train.items() if not number]

@@ -36,7 +36,14 @@ def hold_out(dataset: Dataset, fraction: float, part: str = "test part") -> Spli
     Training examples whose very text is in the held-out part are dropped. Parts of other names are drawn
     independently.
     """
-    kept, held = stratified(dataset.labels, fraction, Key(0).fold(part, dataset.name))
+    strata = dataset.strata
+    alike = [0] * len(dataset) if strata is None else strata
+    kept, held = stratified(alike, fraction, Key(0).fold(part, dataset.name))
+    if not held and not dataset.label_names:
+        raise DataError(
+            f"{dataset.name}: no {part} can be held out: a share of {fraction:g} of "
+            f"{quantity(len(dataset), 'example')} is none. Give more examples, or a test part of its own."
+        )
     if not held:
         name, most = max(dataset.counts.items(), key=lambda count: count[1])
         raise DataError(
@@ -47,11 +54,12 @@ def hold_out(dataset: Dataset, fraction: float, part: str = "test part") -> Spli
         )
     tested = {dataset.texts[place] for place in held}
     unseen = [place for place in kept if dataset.texts[place] not in tested]
-    if len({dataset.labels[place] for place in unseen}) < 2 <= len(set(dataset.labels)):
+    if len({alike[place] for place in unseen}) < min(2, len(set(alike))):
+        few = ", of fewer than two classes" if dataset.label_names else ""
         raise DataError(
             f"{dataset.name}: its {len(dataset)} examples are duplicates: of those not held out for testing, "
             f"{len(kept) - len(unseen)} have the same text as one in the {part} and are left out, so {len(unseen)} "
-            "are left to train on, of fewer than two classes. Remove the duplicates and give more texts."
+            f"are left to train on{few}. Remove the duplicates and give more texts."
         )
     return Splits(train=dataset.select(unseen), test=dataset.select(held), duplicates=len(kept) - len(unseen))
 

@@ -53,9 +53,10 @@ def of_parts(
     if test is not None:
         return [train, of_dataset(parts[test], f"{name} ({test})", columns)]
     for part in TEST_PARTS:
-        if part in parts and columns.label in parts[part].column_names:
+        if part in parts and (not columns.label or columns.label in parts[part].column_names):
             table = of_dataset(parts[part], f"{name} ({part})", columns)
-            if any(not is_missing(label) and str(label) != "-1" for label in table.column(columns.label)):
+            labels = table.column(columns.label) if columns.label else range(len(table))
+            if any(not is_missing(label) and str(label) != "-1" for label in labels):
                 return [train, table]
     return [train]
 
@@ -142,5 +143,6 @@ def of_dataset(part: Any, source: str, columns: Columns) -> Table:
             raise DataError(f"{source}: there is no column {wanted!r}. {nearest(wanted, part.column_names)}")
     kept = part.select_columns(list(dict.fromkeys(columns.names)))
     table = of_arrow(kept.with_format("arrow")[:], source=source, format="data set")
-    names = getattr(part.features[columns.label], "names", None)
+    feature = part.features[columns.label] if columns.label else None
+    names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list of classes, too
     return named_classes(table, {} if names is None else {columns.label: names})

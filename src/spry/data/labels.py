@@ -7,30 +7,17 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from spry.core.errors import DataError
 from spry.data import cells
 from spry.data.classes import NUMBER, WHOLE, check_classes
+from spry.data.target import Labels
 
 UNLABELLED = ("-1", "-100", "-")
 """What stands for "no label" by convention: in GLUE and on the Hub, in PyTorch, in SNLI."""
 
 _RARE = 0.1  # a smaller share of -1 among 0 and 1 is no third class
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labels:
-    """A label column, cleaned: a label per row (empty where missing), and the rows from 0 that say they have none.
-
-    ``marks`` are how they say it, such as -1.
-    """
-
-    values: list[str]
-    unlabelled: tuple[int, ...]
-    marks: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 def clean(column: Sequence[Any], where: str, known: Collection[str] | None = None) -> Labels:
@@ -58,15 +45,15 @@ def clean(column: Sequence[Any], where: str, known: Collection[str] | None = Non
 
 
 def _text(cell: Any, where: str, row: int) -> str:
-    if cells.is_list(cell) or (isinstance(cell, str) and _spells_list(cell.strip())):
+    if cells.is_list(cell) or (isinstance(cell, str) and spells_list(cell.strip())):
         raise DataError(
-            f"{where}: row {row} holds a list ({str(cell)[:60]}): several labels for one text (multi-label). "
-            "Give each row one label, or make a column of each label and train on one of them."
+            f"{where}: row {row} holds a list ({str(cell)[:60]}): several labels for one text. "
+            "Set task.name=multi-label to learn them all, or give each row one label."
         )
     return cells.text(cell, where, row)
 
 
-def _spells_list(text: str) -> bool:
+def spells_list(text: str) -> bool:
     if not text.startswith(("[", "(", "{")):
         return False
     try:

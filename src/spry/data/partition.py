@@ -30,11 +30,14 @@ def iid(dataset: Dataset, clients: int, key: Key) -> dict[str, Places]:
 def dirichlet(dataset: Dataset, clients: int, alpha: float, key: Key) -> dict[str, Places]:
     """Deal each class to clients ``"0"``, ``"1"``, ... in proportions drawn from a symmetric Dirichlet distribution.
 
+    Targets without classes may have strata in their place, such as tenths of a range of numbers.
+
     Small ``alpha`` (0.01 is extreme, 0.1 strong, 1.0 moderate) gives each client few classes and very different
     sizes, so some clients may get nothing; large ``alpha`` approaches even shares.
 
     Raises:
-        DataError: If ``alpha`` is not in (0, 1e9], or there are fewer clients than 1 or more than examples.
+        DataError: If ``alpha`` is not in (0, 1e9], there are fewer clients than 1 or more than examples, or the
+            examples have no classes.
 
     Source:
         Yurochkin et al. 2019, arXiv 1905.12022, without the balancing of sizes that their code adds.
@@ -48,12 +51,17 @@ def dirichlet(dataset: Dataset, clients: int, alpha: float, key: Key) -> dict[st
             f"The Dirichlet alpha is {alpha}. Allowed: above 0, at most {_MOST_EVEN:g}; try 1.0, or 0.1 for a "
             "strong skew."
         )
+    if dataset.strata is None:
+        raise DataError(
+            f"{dataset.name}: its examples have no classes to be dealt unevenly by alpha. Deal them iid, or by a "
+            "column of client ids."
+        )
     seed = int(key.generator("proportions").integers(2**63))
     partitioner = DirichletPartitioner(
         clients, "label", float(alpha), min_partition_size=0, shuffle=False, seed=seed
     )
     order = _shuffled(dataset, key)
-    partitioner.dataset = Table.from_dict({"place": order, "label": np.asarray(dataset.labels)[order]})
+    partitioner.dataset = Table.from_dict({"place": order, "label": np.asarray(dataset.strata)[order]})
     return _named(partitioner.load_partition(client)["place"][:] for client in range(clients))
 
 

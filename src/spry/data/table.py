@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from spry.core.errors import DataError, nearest
@@ -11,15 +11,23 @@ from spry.core.errors import DataError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Which columns are meant: one of texts or a pair, one of labels, and one of natural client ids, if any."""
+    """Which columns are meant.
+
+    Args:
+        text: One of texts, or two for pairs.
+        label: That of labels; the empty name where a task needs none.
+        group: That of natural client ids, if any.
+        more: Further columns by what they are to the task.
+    """
 
     text: tuple[str, ...] = ("text",)
     label: str = "label"
     group: str | None = None
+    more: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (*self.text, self.label, *(() if self.group is None else (self.group,)))
+        return tuple(filter(None, (*self.text, self.label, *self.more.values(), self.group)))
 
 
 @dataclass(frozen=True, kw_only=True)

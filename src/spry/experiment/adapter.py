@@ -13,7 +13,8 @@ from spry.experiment.config import Config
 from spry.experiment.folder import CONFIG
 from spry.tasks.adapter_folder import ADAPTER, PEFT_CONFIG, adapter_within, add_facts
 from spry.tasks.adapter_info import read_info
-from spry.tasks.score import Score
+from spry.tasks.kinds import make_task
+from spry.tasks.score import SHARES, Score
 
 MEASURED = ("test", "validation", "generalized")
 """What the model itself is evaluated on; personalized scores are of other weights."""
@@ -29,8 +30,10 @@ def columns_of(config: Config) -> Columns:
 def describe_adapter(config: Config, summary: Mapping[str, Any], folder: Path) -> None:
     columns, score = columns_of(config), Score.of_summary(summary)
     measured = {score.key(part): summary.get(score.key(part)) for part in MEASURED}
+    info = read_info(folder)
     add_facts(
         folder,
+        make_task(info.task_name, info.task_options),
         text=columns.text,
         label=columns.label,
         training={
@@ -53,8 +56,14 @@ def _name_of(start: str) -> str:
 def describe_start(folder: Path) -> str:
     """Say what training begins with."""
     info = read_info(folder)
-    scores = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in info.scores.items())
+    scores = ", ".join(
+        f"{name.replace('_', ' ')} {_shown(name, value)}" for name, value in info.scores.items()
+    )
     return f"training begins with the weights of {folder}" + (f" (there: {scores})." if scores else ".")
+
+
+def _shown(score: str, value: float) -> str:
+    return f"{value:.1%}" if score.partition("_")[2] in SHARES else f"{value:.4g}"
 
 
 def find_adapter_folder(given: Path) -> Path:

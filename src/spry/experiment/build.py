@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from spry.experiment.adapter import describe_start, find_adapter_folder
 from spry.experiment.config import Config
 from spry.experiment.given import NOTHING, Given
 from spry.experiment.head_choice import starts_in_closed_form
-from spry.experiment.schema import DataSettings
+from spry.experiment.schema import AUTO, DataSettings, TaskSettings
 from spry.experiment.without_effect import evened_out, idle_factors, idle_peft, without_effect
 from spry.federated.algorithm import Algorithm
 from spry.federated.ema import averaged
@@ -36,7 +35,9 @@ from spry.models.sources import find_source
 from spry.optim.named import Named, optimizer
 from spry.optim.transform import Transform
 from spry.runtime.sampling import sample
-from spry.tasks.classification import ClassificationTask
+from spry.tasks.kind import TaskKind
+from spry.tasks.kinds import choose_target, make_task
+from spry.tasks.model_task import ModelTask
 
 SIMULATED = ("rounds", "evaluate_every", "personalized")
 """Settings of the schedule that ``simulate`` takes as they are."""
@@ -63,7 +64,7 @@ class Experiment:
 
     algorithm: Algorithm
     downlink: Downlink
-    task: ClassificationTask
+    task: ModelTask
     clients: Federation
     schedule: Mapping[str, Any]
     key: Key
@@ -191,13 +192,13 @@ def _adapter(config: Config) -> Adapter:
 def read_splits(config: Config, given: Given = NOTHING) -> Splits:
     """Read the parts of a run's data."""
     data = config.data
-    splits = _read(data, given)
+    splits = _read(data, given, config.task)
     if data.validation:
         splits = hold_out_validation(splits, data.validation)
     return splits if data.test_examples is None else splits.shortened(data.test_examples)
 
 
-def _read(data: DataSettings, given: Given) -> Splits:
+def _read(data: DataSettings, given: Given, task: TaskSettings) -> Splits:
     if data.partition == "column" and data.column is None:
         raise ConfigError(
             "data.partition is 'column', and data.column is unset. Name the column of client ids: data.column=author"
@@ -213,6 +214,7 @@ def _read(data: DataSettings, given: Given) -> Splits:
         encoding=data.encoding,
         separator=data.separator,
         blank=data.blank,
+        target=choose_target if task.name == AUTO else make_task(task.name, task.model_extra).target,
     )
 
 
@@ -244,10 +246,12 @@ def _clients_per_round(config: Config, trainable: Sequence[int], key: Key) -> in
     return asked
 
 
-def _task(config: Config, given: Given, splits: Splits, key: Key, start: Path | None) -> ClassificationTask:
-    return ClassificationTask(
+def _task(config: Config, given: Given, splits: Splits, key: Key, start: Path | None) -> ModelTask:
+    kind = task_kind(config, splits)
+    return ModelTask(
         config.model.name if given.model is None else given.model,
-        labels=splits.train.label_names,
+        kind,
+        labels=kind.outputs(splits.train),
         key=key.fold("model"),
         adapter=_adapter(config),
         exact=config.peft.exact,
@@ -256,7 +260,7 @@ def _task(config: Config, given: Given, splits: Splits, key: Key, start: Path | 
         tokenizer=given.tokenizer,
         dtype=getattr(torch, config.model.dtype),
         device=config.model.device,
-        baseline=majority(splits),
+        baseline=baseline(kind, splits),
         start=start,
     )
 
@@ -278,9 +282,11 @@ def _choosing(config: Config) -> list[str]:
     ]
 
 
-def majority(splits: Splits) -> float | None:
-    """Accuracy on the test part of always giving the training part's commonest answer."""
-    if splits.test is None:
-        return None
-    commonest, _ = Counter(splits.train.labels).most_common(1)[0]
-    return sum(label == commonest for label in splits.test.labels) / len(splits.test.labels)
+def task_kind(config: Config, splits: Splits) -> TaskKind:
+    """The kind of task that a configuration names, or that its data is for."""
+    return make_task(splits.train.target.task, config.task.model_extra)
+
+
+def baseline(kind: TaskKind, splits: Splits) -> float | None:
+    """The score on the test part of an answer that needs no model; None without a test part."""
+    return None if splits.test is None else kind.baseline(splits.train, splits.test)

@@ -24,11 +24,13 @@ from spry.experiment.schema import (
     ServerSettings,
     Settings,
     StepFactorSettings,
+    TaskSettings,
     TuneSettings,
 )
 from spry.experiment.toml import read_toml, write_toml
-from spry.experiment.values import UNSAID, annotation_of, may_be_unset
+from spry.experiment.values import UNSAID, annotation_of, annotation_of_option, may_be_unset
 from spry.federated.methods import METHODS
+from spry.tasks.kinds import TASKS
 
 __all__ = ["PRESETS", "Config", "flatten", "load_config", "read_config", "read_record"]
 
@@ -36,7 +38,9 @@ VALIDATION_SHARE = 0.1
 """Held out of the training part where a round is to be chosen and nothing is said."""
 FREE = (["tune", "grid"], ["tune", "methods"])
 """Tables whose entries appear as they are named, beside ``methods``."""
-TABLES = ("model", "peft", "head", "data", "method", "client", "server", "step_factors", "schedule", "tune")
+TABLES = (
+    "task", "model", "peft", "head", "data", "method", "client", "server", "step_factors", "schedule", "tune"
+)  # fmt: skip
 Overrides = Sequence[str] | Mapping[str, Any]
 RECORD, BESIDE_RECORD = "config.toml", "meta.json"
 """What a run folder's configuration is called, and what lies beside it there."""
@@ -56,6 +60,7 @@ class Config(Settings):
         description="An adapter's folder or a run folder, whose weights training begins with; base model, classes and "
         "peft settings must be the same.",
     )
+    task: TaskSettings = TaskSettings()
     model: ModelSettings = ModelSettings()
     peft: PeftSettings = PeftSettings()
     head: HeadSettings = HeadSettings()
@@ -93,6 +98,8 @@ class Config(Settings):
         name = settings.get("method.name", self.method.name)
         if name != self.method.name:  # options are the method's own
             tree["method"] = {"name": name}
+        if settings.get("task.name", self.task.name) != self.task.name:
+            tree["task"] = {"name": settings["task.name"]}
         tree["methods"] = recipe.yielding(tree["methods"], settings, name)
         for key, value in settings.items():
             _place(tree, key, value)
@@ -226,8 +233,9 @@ def _spread(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _place(tree: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
-    if path == ["method"]:  # its own options are checked by the method
-        tree["method"][last] = value
+    if path in (["method"], ["task"]):  # their own options are checked by the method and the task
+        optional = path == ["task"] and may_be_unset(annotation_of_option(TASKS.values(), last))
+        tree[path[0]][last] = None if value == UNSAID and optional else value
         return
     if key == "base":
         raise ConfigError("base is chosen where a configuration is read: write it at the top of the file")
@@ -246,10 +254,10 @@ def _place(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _unknown_options(tree: Mapping[str, Any]) -> list[str]:
-    """All settings but those options that the tree's own method has today."""
+    """All settings but those options that the tree's own method has today, and those of its task."""
     info = METHODS.get(tree.get("method", {}).get("name", "spry"))
     own = {f"method.{option}" for option in info.option_names} if info else set[str]()
-    return [key for key in flatten(tree) if key not in own]
+    return [key for key in flatten(tree) if key not in own and not key.startswith("task.")]
 
 
 def _keys() -> list[str]:

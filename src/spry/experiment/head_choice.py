@@ -8,12 +8,12 @@ from spry.core.errors import ConfigError, DataError, ModelError
 from spry.data.federation import Federation
 from spry.experiment.schema import HeadSettings
 from spry.federated.algorithm import Algorithm
-from spry.tasks.classification import ClassificationTask
+from spry.tasks.model_task import ModelTask
 
 
 def starts_in_closed_form(
     settings: HeadSettings,
-    task: ClassificationTask,
+    task: ModelTask,
     clients: Federation,
     algorithm: Algorithm,
     *,
@@ -47,11 +47,12 @@ def starts_in_closed_form(
     return True, ()
 
 
-def _check(task: ClassificationTask, clients: Federation, algorithm: Algorithm) -> None:
+def _check(task: ModelTask, clients: Federation, algorithm: Algorithm) -> None:
     if not algorithm.federated:
         raise ModelError(f"{algorithm.name} lets clients tell nothing, and a closed form takes sums of all")
     names, there = task.backbone.label_names, torch.zeros(len(task.backbone.label_names), dtype=torch.bool)
     for client in clients.clients:
+        assert client.data.labels is not None  # a closed form is for classes
         there[client.data.labels[client.train].long()] = True
     if not there.all():
         missing = [name for name, known in zip(names, there.tolist(), strict=True) if not known]

@@ -24,7 +24,7 @@ def describe_mistake(error: ValidationError) -> str:
     first = errors[0]
     place = first["loc"]
     why = told(errors, len(place))
-    if place == ("method",) and first["type"] == "value_error":  # the method's own words
+    if place in {("method",), ("task",)} and first["type"] == "value_error":  # the method's own words
         return why
     key = ".".join(part for part in place if isinstance(part, str))  # without numbers of a list's items
     return f"setting {key} is {_shown(first.get('input'))}: {why}.{_spelling(key, first)}"

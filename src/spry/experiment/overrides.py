@@ -10,6 +10,7 @@ from spry.core.errors import ConfigError
 from spry.experiment.retired import for_all
 from spry.experiment.values import annotation_of, annotation_of_option, parse_value
 from spry.federated.methods import METHODS
+from spry.tasks.kinds import TASKS
 
 
 def parse_override(override: str, model: type[BaseModel]) -> tuple[str, Any]:
@@ -27,4 +28,6 @@ def _annotation(key: str, model: type[BaseModel]) -> Any:
     table, _, option = key.partition(".")
     if table == "method" and option != "name":
         return annotation_of_option((info.options for info in METHODS.values()), option)
+    if table == "task" and option != "name":
+        return annotation_of_option(TASKS.values(), option)
     return annotation_of(model, key)

@@ -16,6 +16,8 @@ from spry.experiment.recipe import DEFAULT_BASE, Base, describes_data
 from spry.experiment.retired import for_all, refuse_retired
 from spry.experiment.values import UNSAID, may_be_unset
 from spry.federated.methods import METHODS, MethodInfo
+from spry.tasks.kind import TaskKind
+from spry.tasks.kinds import TASKS
 
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "at least", "max_length": "at most"}
 """Attributes of constraints, and how they are written."""
@@ -23,10 +25,11 @@ TYPES: Mapping[Any, str] = {
     str: "text", int: "integer", float: "number", bool: "true or false", list[str]: "list of text", str | None: "text",
     int | None: "integer", float | None: "number", tuple[float, ...]: "list of numbers", dict: "table",
 }  # fmt: skip
-TOP, METHOD = "", "method"
+TOP, METHOD, TASK = "", "method", "task"
 ABOUT = {
     TOP: "What stands above all tables.",
     METHOD: "Which algorithm, and its own options.",
+    TASK: "What is learnt, and the task's own options.",
 }
 """Groups that have no table of their own to say what they are about."""
 
@@ -39,7 +42,7 @@ class Setting:
         allowed: What values it takes, in words.
         default: What it is where nothing is said, a method's own table left aside.
         plain: The same where nothing is said and the base is ``plain``.
-        methods: Which methods have it; none named if all have.
+        methods: Which methods, or tasks, have it; none named if all have.
     """
 
     key: str
@@ -67,6 +70,8 @@ def list_settings(methods: Iterable[MethodInfo] | None = None) -> list[Setting]:
         found += [_setting(f"{table}.{name}", field) for name, field in kind.model_fields.items()]
         if table == METHOD:
             found += _options(METHODS.values() if methods is None else methods)
+        if table == TASK:
+            found += _merged(option for kind in TASKS.values() for option in task_options(kind))
     return found
 
 
@@ -101,7 +106,7 @@ def recipe_values(setting: Setting, base: Base) -> dict[str, Any]:
     return {
         name: run[setting.key]
         for name, run in _runs(base).items()
-        if setting.key in run and (not setting.methods or run[f"{METHOD}.name"] in setting.methods)
+        if setting.key in run and (not setting.methods or run[f"{setting.group}.name"] in setting.methods)
     }
 
 
@@ -134,29 +139,41 @@ def allowed_values(field: FieldInfo, annotation: Any) -> str:
 
 def options_of(info: MethodInfo) -> list[Setting]:
     """List a method's own options."""
-    full, plain = (get_type_hints(info.options, include_extras=extras) for extras in (True, False))
+    return _fields_of(info.options, METHOD, info.name)
+
+
+def task_options(kind: type[TaskKind]) -> list[Setting]:
+    """List a task's own options."""
+    return _fields_of(kind, TASK, kind.name)
+
+
+def _fields_of(options: Any, table: str, owner: str) -> list[Setting]:
+    full, plain = (get_type_hints(options, include_extras=extras) for extras in (True, False))
     made = []
-    for one in dataclasses.fields(info.options):
+    for one in dataclasses.fields(options):
         field = next(part for part in get_args(full[one.name]) if isinstance(part, FieldInfo))
         made.append(
             Setting(
-                key=f"{METHOD}.{one.name}",
+                key=f"{table}.{one.name}",
                 meaning=field.description or "",
                 allowed=allowed_values(field, plain[one.name]),
                 default=one.default,
                 plain=one.default,
-                methods=(info.name,),
+                methods=(owner,),
             )
         )
     return made
 
 
 def _options(methods: Iterable[MethodInfo]) -> list[Setting]:
-    """The methods' options; one that several methods have alike comes once."""
+    return _merged(option for info in methods for option in options_of(info))
+
+
+def _merged(options: Iterable[Setting]) -> list[Setting]:
+    """Bring options that several owners have alike into one."""
     found: dict[Setting, list[str]] = {}
-    for info in methods:
-        for option in options_of(info):
-            found.setdefault(dataclasses.replace(option, methods=()), []).append(info.name)
+    for option in options:
+        found.setdefault(dataclasses.replace(option, methods=()), []).extend(option.methods)
     merged = [dataclasses.replace(option, methods=tuple(names)) for option, names in found.items()]
     return sorted(merged, key=lambda option: option.key)
 

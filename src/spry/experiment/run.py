@@ -34,7 +34,7 @@ from spry.federated.algorithm import ServerState
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
 from spry.tasks.adapter_folder import ADAPTER
-from spry.tasks.classification import ClassificationTask
+from spry.tasks.model_task import ModelTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Started:
 class Finished:
     """What a run ends with: the task, whose model is loaded, and the trained weights that the adapter holds."""
 
-    task: ClassificationTask
+    task: ModelTask
     weights: Params
 
 

@@ -13,12 +13,45 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from spry.experiment.retired import RETIRED_METHODS
 from spry.federated.methods import MethodInfo, Options, find_method
+from spry.tasks.kinds import TASKS, make_task
+
+AUTO = "auto"
+"""Lets the labels say which task it is."""
 
 
 class Settings(BaseModel):
     """A table of the configuration: frozen, typed, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
+class TaskSettings(BaseModel):
+    """What is learnt, and the options that this task has."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    name: str = Field(
+        default=AUTO,
+        description="auto, which takes lists for multi-label and other labels for classes; "
+        + "".join(f"{name}: {kind.about}; " for name, kind in TASKS.items())
+        + "or a plugin's.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        """Write out all options of the task, so that a configuration says everything that a run depends on."""
+        if not isinstance(given, Mapping):
+            return given
+        options = dict(given)
+        name = str(options.pop("name", AUTO))
+        if name != AUTO:
+            return {"name": name, **make_task(name, options).options}
+        if options:
+            raise ValueError(
+                f"task.{next(iter(options))} is of one task: set task.name, too, such as multi-label"
+            )
+        return {"name": AUTO}
 
 
 class ModelSettings(Settings):
@@ -116,7 +149,7 @@ class DataSettings(Settings):
     text: list[str] = Field(
         default=["text"], min_length=1, max_length=2, description="One text column, or a pair."
     )
-    label: str = Field(default="label", description="The column of classes.")
+    label: str = Field(default="label", description="The column of labels.")
     encoding: str | None = Field(
         default=None, description="Of text files, such as cp1252; UTF-8, or UTF-16 with its mark, if unset."
     )

@@ -61,9 +61,9 @@ def annotation_of(model: type[BaseModel], key: str) -> Any:
     return Any
 
 
-def annotation_of_option(methods: Iterable[type], key: str) -> Any:
-    """Find the type of a method's option: of the first class of options that has it; ``Any`` if none has."""
-    for options in methods:
+def annotation_of_option(owners: Iterable[type], key: str) -> Any:
+    """Find the type of a method's or a task's option: of the first class that has it; ``Any`` if none has."""
+    for options in owners:
         hints = get_type_hints(options)
         if key in hints:
             return hints[key]

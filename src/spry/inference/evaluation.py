@@ -1,46 +1,48 @@
-"""What an adapter says of labelled texts."""
+"""What an adapter says of labelled examples."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
+from spry.data.batches import EvaluationBatches
 from spry.data.dataset import Dataset
 from spry.inference.predictor import Predictor, Progress
 from spry.tasks.class_scores import ClassScore, class_scores
-from spry.tasks.metrics import ClassificationMetrics, classified
+from spry.tasks.classification import Classification
+from spry.tasks.kind import TaskKind
+
+_CLASSES = Classification()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledScores:
-    """Counts over labelled texts; ``baseline`` is the accuracy of always answering the commonest class."""
+    """Sums over labelled examples; ``baseline`` is the score of an answer that needs no model."""
 
     labels: tuple[str, ...]
-    metrics: ClassificationMetrics
-    baseline: float
+    metrics: Any
+    baseline: float | None
+    kind: TaskKind = _CLASSES
 
     @property
     def classes(self) -> list[ClassScore]:
+        """How each class of a classification fares."""
         return class_scores(self.labels, self.metrics.confusion)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "examples": self.metrics.examples,
-            "accuracy": self.metrics.accuracy,
-            "macro_f1": self.metrics.macro_f1,
+            **self.metrics.values(),
             "loss": self.metrics.loss,
             "baseline": self.baseline,
             "labels": list(self.labels),
-            "classes": [asdict(score) for score in self.classes],
-            "confusion": self.metrics.confusion.tolist(),
+            **self.kind.document(self.metrics, self.labels),
         }
 
 
+@torch.inference_mode()
 def evaluate(
     predictor: Predictor,
     dataset: Dataset,
@@ -49,18 +51,20 @@ def evaluate(
     batch_size: int = 64,
     progress: Progress = lambda _: None,
 ) -> LabelledScores:
-    """Classify texts and compare with their labels, which must be numbered as the predictor's are."""
-    assert dataset.label_names == predictor.info.labels
-    logits = predictor.logits(dataset.texts, batch_size=batch_size, progress=progress)
-    labels = np.asarray(dataset.labels, dtype=np.int64)
-    losses = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="none").numpy()
+    """Compare what a model says with labels; classes must be numbered as the predictor's are.
+
+    Args:
+        baseline: None takes the best that an answer without a model scores on these very labels.
+    """
+    kind, call = predictor.kind, predictor.call()
+    assert set(dataset.label_names) <= set(predictor.info.labels)
+    encoded, total = predictor.encode(dataset), kind.nothing()
+    for batch in EvaluationBatches(data=encoded, batch_size=batch_size):
+        total += kind.measure(call, batch, encoded)
+        progress(len(batch["attention_mask"]))
     return LabelledScores(
         labels=predictor.info.labels,
-        metrics=classified(losses, labels, logits),
-        baseline=commonest(dataset.labels) if baseline is None else baseline,
+        metrics=total,
+        baseline=kind.baseline(dataset, dataset) if baseline is None else baseline,
+        kind=kind,
     )
-
-
-def commonest(labels: Sequence[int]) -> float:
-    """The share of the commonest label."""
-    return float(np.bincount(np.asarray(labels)).max() / len(labels))

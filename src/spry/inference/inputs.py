@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spry.core.errors import DataError, nearest
-from spry.data import cells
-from spry.data.dataset import Dataset, Text
+from spry.data.class_target import CLASSES
+from spry.data.dataset import Dataset
 from spry.data.examples import build_dataset
 from spry.data.files import read_table
 from spry.data.table import Columns, Table
+from spry.data.target import MISSING, Target
 from spry.tasks.adapter_info import AdapterInfo
 
 
@@ -21,7 +23,7 @@ class Texts:
 
     table: Table
     rows: Sequence[int]
-    texts: Sequence[Text]
+    texts: Sequence[Any]
     notes: tuple[str, ...] = ()
 
     @property
@@ -45,31 +47,33 @@ def columns_for(info: AdapterInfo, text: Sequence[str] = (), label: str | None =
 
 
 def read_texts(
-    path: Path, columns: Columns, *, encoding: str | None = None, separator: str | None = None
+    path: Path,
+    columns: Columns,
+    target: Target = CLASSES,
+    *,
+    encoding: str | None = None,
+    separator: str | None = None,
 ) -> Texts:
     """Read a file's texts; its labels may be absent.
 
     Raises:
         DataError: If the file or a column cannot be read, or no row has a text.
     """
-    return texts_of(read_table(path, columns, encoding=encoding, separator=separator), columns)
+    return texts_of(read_table(path, columns, encoding=encoding, separator=separator), columns, target)
 
 
-def texts_of(table: Table, columns: Columns) -> Texts:
+def texts_of(table: Table, columns: Columns, target: Target = CLASSES) -> Texts:
     """Take the texts of a table."""
     _check_columns(table, columns.text, "--text-column")
-    read = [cells.texts(table.column(name), f"{table.source}: column {name!r}") for name in columns.text]
-    texts = [found for found, _ in read]
-    rows = [row for row in range(len(table)) if all(column[row] for column in texts)]
+    read = target.inputs(table, columns)
+    rows = [row for row in range(len(table)) if all(part[row] != MISSING for part in read.parts.values())]
     if not rows:
         raise DataError(f"{table.source}: no row has a text in {' and '.join(map(repr, columns.text))}.")
-    chosen = [tuple(column[row] for column in texts) for row in rows]
-    notes = tuple(note for _, told in read for note in told)
     return Texts(
         table=table,
         rows=rows,
-        texts=[t if len(t) == 2 else t[0] for t in chosen],
-        notes=(*table.notes, *notes),
+        texts=[read.values[row] for row in rows],
+        notes=(*table.notes, *read.notes),
     )
 
 
@@ -77,19 +81,21 @@ def read_labelled(
     path: Path,
     columns: Columns,
     labels: tuple[str, ...],
+    target: Target = CLASSES,
     *,
     encoding: str | None = None,
     separator: str | None = None,
 ) -> Dataset:
-    """Read a file's texts and their classes, numbered as the adapter does; rows that lack either are left out.
+    """Read a file's texts and their labels, numbered as the adapter does; rows that lack either are left out.
 
     Raises:
         DataError: If there are no labels, or one that the adapter does not know.
     """
     table = read_table(path, columns, encoding=encoding, separator=separator)
     _check_columns(table, columns.text, "--text-column")
-    _check_columns(table, [columns.label], "--label-column; without labels, use spry predict")
-    return build_dataset(table, columns, name=path.name, names=labels, blank="skip")
+    if columns.label:
+        _check_columns(table, [columns.label], "--label-column; without labels, use spry predict")
+    return build_dataset(table, columns, name=path.name, names=labels, blank="skip", target=target)
 
 
 def _check_columns(table: Table, names: Sequence[str], option: str) -> None:

@@ -16,12 +16,13 @@ from spry.models.pretrained import check_pretrained, quiet, read_tokenizer
 from spry.models.refusal import refused_as
 from spry.models.sources import FRIENDLY, Source, find_source
 from spry.tasks.adapter_info import AdapterInfo, read_info
+from spry.tasks.kinds import find_task
 
 
 def load_predictor(
     folder: Path, *, device: str = "cpu", base: Path | None = None, dtype: str | None = None
 ) -> Predictor:
-    """Load an adapter with its base, tokenizer and classes.
+    """Load an adapter with its base and tokenizer.
 
     Args:
         folder: The adapter's folder.
@@ -78,14 +79,14 @@ def _differences(record: BaseRecord, source: Source) -> list[str]:
 
 
 def _load_base(info: AdapterInfo, folder: Path, source: Source, dtype: torch.dtype) -> Any:
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
     remedy = (
         "Say where a copy of its base lies with --base FOLDER; for a name on the Hub a network is needed."
     )
     with quiet(), refused_as(f"{folder}: its base model, {info.base.name}, cannot be loaded", remedy):
         config = AutoConfig.from_pretrained(folder / BASE)
-        model, found = AutoModelForSequenceClassification.from_pretrained(
+        model, found = find_task(info.task_name).model_class.loader.from_pretrained(
             source.path,
             config=config,
             dtype=dtype,

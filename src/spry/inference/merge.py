@@ -55,17 +55,17 @@ def merge_adapter(folder: Path, out: Path, *, base: Path | None = None) -> tuple
     with quiet():
         written.save_pretrained(out)
         predictor.tokenizer.save_pretrained(out)
-    (out / "README.md").write_text(write_merged_card(predictor.info), encoding="utf-8")
+    (out / "README.md").write_text(write_merged_card(predictor.info, predictor.kind), encoding="utf-8")
     return predictor.notes
 
 
 def _merged(predictor: Predictor, folder: Path) -> Any:
     kind = type(predictor.model.active_peft_config).__name__
-    before = predictor.logits(_probe(predictor))
+    before = predictor.raw(_probe(predictor))
     remedy = "Ship the adapter's folder as it is: spry export DIR OUT."
     with quiet(), refused_as(f"{folder}: peft cannot merge the adapter ({kind}) into its base", remedy):
         merged = _unwrapped(predictor.model.merge_and_unload())
-    after = replace(predictor, model=merged).logits(_probe(predictor))
+    after = replace(predictor, model=merged).raw(_probe(predictor))
     if abs(after - before).max() > _TOLERANCE * max(1.0, abs(before).max()):
         raise ModelError(
             f"{folder}: merged into its base, the adapter ({kind}) gives other scores than beside it. {remedy}"

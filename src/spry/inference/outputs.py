@@ -9,38 +9,24 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from spry.core.errors import DataError
 from spry.experiment.atomic import replace_file
 from spry.inference.inputs import Texts
 
 Cells = Mapping[str, Sequence[Any]]
-_DIGITS = 6
 
 
-def with_predictions(
-    read: Texts, shares: NDArray[np.float64], labels: Sequence[str], *, every: bool = False
-) -> Cells:
-    """Add the likeliest class and its probability to a table; empty where a row has no text.
+def with_predictions(read: Texts, predictions: Cells) -> Cells:
+    """Add columns of predictions, a cell a text, to a table; empty where a row has no text.
 
-    Args:
-        read: The table, and which of its rows have texts.
-        shares: Probabilities of these rows, shape (N, C).
-        labels: The classes, in the order of their numbers.
-        every: Whether each class gets a column with its probability.
+    A column whose name is taken gets another: ``predicted`` for a label, ``predicted_NAME`` for others.
     """
     taken = set(read.table.columns)
-    label = _free("label", "predicted", taken)
-    best = shares.argmax(axis=1)
-    values: dict[str, Sequence[Any]] = {
-        label: [labels[number] for number in best],
-        _free("probability", "predicted_probability", taken): _rounded(shares.max(axis=1)),
+    named = {
+        _free(name, "predicted" if name == "label" else f"predicted_{name}", taken): column
+        for name, column in predictions.items()
     }
-    if every:
-        values |= {f"probability_{name}": _rounded(shares[:, number]) for number, name in enumerate(labels)}
-    return {**read.table.columns, **{name: _placed(column, read) for name, column in values.items()}}
+    return {**read.table.columns, **{name: _placed(column, read) for name, column in named.items()}}
 
 
 def _free(name: str, other: str, taken: Collection[str]) -> str:
@@ -49,10 +35,6 @@ def _free(name: str, other: str, taken: Collection[str]) -> str:
     while other in taken:
         other += "_"
     return other
-
-
-def _rounded(values: NDArray[np.float64]) -> list[float]:
-    return [round(float(value), _DIGITS) for value in values]
 
 
 def _placed(values: Sequence[Any], read: Texts) -> list[Any]:

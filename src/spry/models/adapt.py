@@ -48,9 +48,9 @@ class Adapted:
 def adapt(backbone: Backbone, adapter: Adapter, key: Key, *, exact: Exact = "head") -> Adapted:
     """Add trainable weights; the model is changed in place and must not be adapted twice.
 
-    The head becomes trainable as a whole: every layer outside the pretrained part, and a pooler that the checkpoint
-    lacked. With ``exact = "last_block"`` the adapters of the last block are a unit that every client trains, too; with
-    ``auto``, only where there is such a block and the adapter can adapt it.
+    The head becomes trainable as a whole, where the model's class says so: every layer outside the pretrained part, and
+    a pooler that the checkpoint lacked. With ``exact = "last_block"`` the adapters of the last block are a unit that
+    every client trains, too; with ``auto``, only where there is such a block and the adapter can adapt it.
 
     Raises:
         ModelError: If a target fits no module, none is found, there is no such last block, or peft refuses the model.
@@ -149,7 +149,9 @@ def _head_layers(backbone: Backbone) -> tuple[str, ...]:
     outside = [
         name
         for name, child in model.named_children()
-        if name != model.base_model_prefix and any(True for _ in child.parameters())
+        if backbone.kind.trains_head
+        and name != model.base_model_prefix
+        and any(True for _ in child.parameters())
     ]
     poolers = {
         name[: name.index("pooler") + len("pooler")]

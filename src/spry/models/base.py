@@ -70,7 +70,8 @@ def write_base(backbone: Backbone, module: Any, folder: Path) -> BaseRecord:
     for name in (_CONFIG, _INDEX):
         (folder / name).unlink(missing_ok=True)
     config = copy.deepcopy(module.get_base_model().config)
-    config.problem_type = "single_label_classification"  # whatever the checkpoint was trained for
+    if backbone.kind.problem is not None:
+        config.problem_type = backbone.kind.problem  # whatever the checkpoint was trained for
     if backbone.source is not None and backbone.source.gguf and hasattr(config, "quantization_config"):
         del config.quantization_config  # the loaded weights are not quantized any more
     config.to_json_file(folder / BASE / _CONFIG)

@@ -1,4 +1,4 @@
-"""Loads any ``AutoModelForSequenceClassification`` with its tokenizer, to be shared and never written."""
+"""Loads any model of a task's class with its tokenizer, to be shared and never written."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from torch import Tensor, nn
 from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.models.labels import label_notes
-from spry.models.pretrained import read_pretrained, read_tokenizer, take_over
+from spry.models.model_class import CLASSIFIER, ModelClass
+from spry.models.pretrained import Pretrained, read_pretrained, read_tokenizer, take_over
 from spry.models.sources import Source
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Backbone:
-    """A pretrained classifier and its tokenizer; all its weights are frozen and it is in evaluation mode.
+    """A pretrained model and its tokenizer; all its weights are frozen and it is in evaluation mode.
 
     Args:
         newly_initialized: Names of the weights that were not in the checkpoint and were drawn from the key.
         source: Where its files are; None for a model that was given as an object.
-        mismatched: Names of the weights that the checkpoint has for another number of classes.
-        label_names: The classes' names, in the order of their numbers.
+        mismatched: Names of the weights that the checkpoint has for another number of outputs.
+        label_names: What the head's outputs are, such as classes, in the order of their numbers.
+        kind: Its class.
         notes: What a user should know of how it was loaded, as sentences.
     """
 
@@ -35,6 +37,7 @@ class Backbone:
     source: Source | None = None
     mismatched: frozenset[str] = frozenset()
     label_names: tuple[str, ...] = ()
+    kind: ModelClass = CLASSIFIER
     notes: tuple[str, ...] = ()
 
     @property
@@ -62,35 +65,36 @@ def load_model(
     tokenizer: Any = None,
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
+    kind: ModelClass = CLASSIFIER,
 ) -> Backbone:
-    """Load a frozen classifier; whatever its checkpoint lacks, as a rule the head, is drawn from the key.
+    """Load a frozen model; whatever its checkpoint lacks, as a rule the head, is drawn from the key.
 
     A head in the checkpoint is kept if it has the right number of classes, else replaced. If it is trained on the same
     classes, they are numbered as it numbers them.
 
     Args:
-        model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub; or a Hugging Face sequence
-            classifier, which is taken over as it is, its head included.
-        labels: The classes' names, or their number; at least 2.
+        model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub; or a Hugging Face model of the
+            kind, which is taken over as it is, its head included.
+        labels: The names of the head's outputs, such as classes, or their number; none where a kind does not count
+            them.
         key: Where the head's weights come from: ``W ~ N(0, initializer_range^2)``, ``b = 0``.
         tokenizer: In place of the one beside the model.
-        dtype: Type of the weights; None for float32, or for a classifier's own.
+        dtype: Type of the weights; None for float32, or for a given model's own.
+        kind: The model's class.
 
     Raises:
         ModelError: If the model cannot be found or read, its weights do not fit its config, or it has no tokenizer.
     """
-    assert (labels if isinstance(labels, int) else len(labels)) >= 2, labels
-    read = (
-        read_pretrained(model, labels, dtype) if isinstance(model, str) else take_over(model, labels, dtype)
-    )
+    if isinstance(model, str):
+        read = read_pretrained(model, labels, dtype, kind)
+    else:
+        read = take_over(model, labels, dtype, kind)
     name = read.name
     words = read_tokenizer(name, read.source) if tokenizer is None else tokenizer
     pad_notes = _set_pad(read.model, words, name)
     fresh = _redraw(read.model, read.missing, key)
     head_is_new = any(not weight.startswith(f"{read.model.base_model_prefix}.") for weight in fresh)
-    notes = label_notes(
-        name, read.label_names, read.trained_labels, kept=not head_is_new, replaced=read.head_replaced
-    )
+    notes = _head_notes(read, kind, kept=not head_is_new)
     _drop_caches(read.model)
     read.model.requires_grad_(False)
     read.model.eval()
@@ -102,8 +106,18 @@ def load_model(
         source=read.source if isinstance(model, str) else None,
         mismatched=read.mismatched,
         label_names=read.label_names,
+        kind=kind,
         notes=(*pad_notes, *notes),
     )
+
+
+def _head_notes(read: Pretrained, kind: ModelClass, *, kept: bool) -> list[str]:
+    if kind.classes:
+        return label_notes(
+            read.name, read.label_names, read.trained_labels, kept=kept, replaced=read.head_replaced
+        )
+    told = f"{read.name}: its head has another number of outputs; the head for {len(read.label_names)} starts anew."
+    return [told] if read.head_replaced else []
 
 
 def _set_pad(model: Any, tokenizer: Any, name: str) -> list[str]:

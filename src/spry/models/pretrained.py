@@ -16,20 +16,21 @@ import torch
 from spry.core.errors import ModelError, first_line
 from spry.data.reach import PATIENCE, why_unreachable
 from spry.models.labels import checkpoint_labels, order_labels
+from spry.models.model_class import CLASSIFIER, ModelClass
 from spry.models.refusal import refused_as
 from spry.models.sources import Source, find_source
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """A classifier as its checkpoint has it.
+    """A model as its checkpoint has it.
 
     Args:
         source: Where its tokenizer is.
-        label_names: The task's classes, in the order of their numbers.
+        label_names: The outputs of the task's head, such as its classes, in the order of their numbers.
         trained_labels: The checkpoint's classes, if it says.
-        missing: Weights that the checkpoint lacks, or has for another number of classes.
-        mismatched: Those of them that it has for another number of classes.
+        missing: Weights that the checkpoint lacks, or has for another number of outputs.
+        mismatched: Those of them that it has for another number of outputs.
     """
 
     name: str
@@ -42,16 +43,18 @@ class Pretrained:
 
     @property
     def head_replaced(self) -> bool:
-        """Whether the checkpoint's head is for another number of classes."""
+        """Whether the checkpoint's head is for another number of outputs."""
         return any(not weight.startswith(f"{self.model.base_model_prefix}.") for weight in self.mismatched)
 
 
-def read_pretrained(model: str, labels: int | Sequence[str], dtype: torch.dtype | None) -> Pretrained:
+def read_pretrained(
+    model: str, labels: int | Sequence[str], dtype: torch.dtype | None, kind: ModelClass = CLASSIFIER
+) -> Pretrained:
     source = find_source(model)
     with quiet(), torch.random.fork_rng(devices=[]):
-        trained = checkpoint_labels(read_model_config(model, source))
+        trained = checkpoint_labels(read_model_config(model, source, kind)) if kind.classes else None
         names = order_labels(labels, trained)
-        loaded, info = _read_model(model, source, names, dtype or torch.float32)
+        loaded, info = _read_model(model, source, names, dtype or torch.float32, kind)
     mismatched = frozenset(entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"])
     missing = frozenset(info["missing_keys"]) | mismatched
     check_pretrained(loaded, missing, model)
@@ -66,56 +69,61 @@ def read_pretrained(model: str, labels: int | Sequence[str], dtype: torch.dtype 
     )
 
 
-def take_over(model: Any, labels: int | Sequence[str], dtype: torch.dtype | None) -> Pretrained:
+def take_over(
+    model: Any, labels: int | Sequence[str], dtype: torch.dtype | None, kind: ModelClass = CLASSIFIER
+) -> Pretrained:
     config = getattr(model, "config", None)
     name = getattr(config, "_name_or_path", "") or type(model).__name__
     count = labels if isinstance(labels, int) else len(labels)
-    if getattr(config, "num_labels", None) != count or not hasattr(model, "base_model_prefix"):
+    fits = getattr(config, "num_labels", None) == count if kind.counted else _is(model, kind)
+    if not fits or not hasattr(model, "base_model_prefix"):
+        of, given = (f" of {count} classes", f"..., num_labels={count}") if kind.counted else ("", "...")
         raise ModelError(
-            f"{name}: is no Hugging Face sequence classifier of {count} classes. Give one made with "
-            f"AutoModelForSequenceClassification.from_pretrained(..., num_labels={count}), or the name of a model."
+            f"{name}: is no Hugging Face {kind.what}{of}. Give one made with {kind.auto}.from_pretrained({given}), or "
+            "the name of a model."
         )
-    trained = checkpoint_labels(config)
+    trained = checkpoint_labels(config) if kind.classes else None
     names = order_labels(labels, trained)
-    model.config.id2label, model.config.label2id = _numbered(names)
+    if kind.counted:
+        model.config.id2label, model.config.label2id = _numbered(names)
     taken = model if dtype is None else model.to(dtype)
     return Pretrained(
         name=name, source=Source(path=name), model=taken, label_names=names, trained_labels=trained
     )
 
 
+def _is(model: Any, kind: ModelClass) -> bool:
+    return type(model) in set(kind.known.values())
+
+
 def _numbered(names: Sequence[str]) -> tuple[dict[int, str], dict[str, int]]:
     return dict(enumerate(names)), {name: number for number, name in enumerate(names)}
 
 
-def read_model_config(model: str, source: Source) -> Any:
+def read_model_config(model: str, source: Source, kind: ModelClass = CLASSIFIER) -> Any:
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
 
     if source.gguf and importlib.util.find_spec("gguf") is None:
         raise ModelError(f"{model}: a gguf file needs another package. Run: pip install 'spry-fl[gguf]'")
-    with _loading(model, source):
+    with _loading(model, source, kind):
         config = AutoConfig.from_pretrained(source.path, **_arguments(source))
-    if type(config) not in KNOWN and not getattr(config, "auto_map", None):
+    if type(config) not in kind.known and not getattr(config, "auto_map", None):
         raise ModelError(
-            f"{model}: cannot be loaded as a sequence classifier, which transformers does not have for models of the "
+            f"{model}: cannot be loaded as a {kind.what}, which transformers does not have for models of the "
             f"type {config.model_type!r}. Choose another model, such as minilm."
         )
     return config
 
 
 def _read_model(
-    model: str, source: Source, names: Sequence[str], dtype: torch.dtype
+    model: str, source: Source, names: Sequence[str], dtype: torch.dtype, kind: ModelClass
 ) -> tuple[Any, dict[str, Any]]:
-    from transformers import AutoModelForSequenceClassification
-
     id2label, label2id = _numbered(names)
-    with _loading(model, source):
-        return AutoModelForSequenceClassification.from_pretrained(
+    outputs = {"num_labels": len(names), "id2label": id2label, "label2id": label2id} if kind.counted else {}
+    with _loading(model, source, kind):
+        return kind.loader.from_pretrained(
             source.path,
-            num_labels=len(names),
-            id2label=id2label,
-            label2id=label2id,
+            **outputs,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             dtype=dtype,
@@ -144,8 +152,8 @@ OF_ITS_OWN = "Spry runs no code that comes with a model: choose one of a type th
 
 
 @contextmanager
-def _loading(model: str, source: Source) -> Generator[None]:
-    tried = f"{model}: cannot be loaded as a sequence classifier"
+def _loading(model: str, source: Source, kind: ModelClass) -> Generator[None]:
+    tried = f"{model}: cannot be loaded as a {kind.what}"
     with refused_as(tried, ON_THIS_MACHINE if Path(source.path).is_dir() else ON_THE_HUB):
         try:
             yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spry.report import formats
 from spry.report.read import Run
 from spry.report.tables import Cell, ReportTable, text_table
-from spry.tasks.class_scores import class_scores, most_confused
+from spry.tasks.class_scores import ClassScore, class_scores, most_confused
 
 MATRIX = 12
 """Up to so many classes the whole matrix is shown, above it what is most often confused."""
@@ -55,13 +55,18 @@ def _labels(run: Run, count: int) -> Sequence[str]:
 
 
 def _by_class(labels: Sequence[str], confusion: NDArray[np.int64], title: str) -> ReportTable:
+    return class_table(class_scores(labels, confusion), title)
+
+
+def class_table(scores: Iterable[ClassScore], title: str) -> ReportTable:
+    """Tabulate how each class fares."""
     rows = [
         [
             score.label,
             *(f"{100 * share:.1f}" for share in (score.precision, score.recall, score.f1)),
             f"{score.support:,}",
         ]
-        for score in class_scores(labels, confusion)
+        for score in scores
     ]
     return text_table(title, ("class", "precision (%)", "recall (%)", "F1 (%)", "examples"), rows)
 

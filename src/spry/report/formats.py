@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-from spry.tasks.score import Score
+from spry.tasks.score import SHARES, Score
 
 NONE = "–"
-SHARES = frozenset({"accuracy", "balanced_accuracy", "exact_match", "f1", "macro_f1"})
-"""Scores that are shares of 1, and so are written in percent; all others are written as they are."""
 
 
 def factor(score: str) -> float:
@@ -37,7 +35,16 @@ def score_label(score: str, part: str = "") -> str:
     >>> score_label("accuracy", "test"), score_label("rmse", "test"), score_label("exact_match")
     ('test accuracy (%)', 'test rmse', 'exact match (%)')
     """
-    return f"{part} {score.replace('_', ' ')}".strip() + (" (%)" if score in SHARES else "")
+    return f"{part} {score_name(score)}".strip() + (" (%)" if score in SHARES else "")
+
+
+def score_name(score: str) -> str:
+    """Write the name of a score as words.
+
+    >>> score_name("macro_f1"), score_name("exact_match"), score_name("mse")
+    ('macro F1', 'exact match', 'mse')
+    """
+    return score.replace("_", " ").replace("f1", "F1")
 
 
 def baseline_label(score: Score) -> str:

@@ -1,4 +1,4 @@
-"""An adapter's folder: all that is needed to load it and classify, with nothing of the machine that trained it."""
+"""An adapter's folder: all that is needed to load it and use it, with nothing of the machine that trained it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from spry.models.base import BASE, bring, write_base
 from spry.models.load import Backbone
 from spry.tasks.adapter_info import AdapterInfo, read_info
 from spry.tasks.card import write_card
+from spry.tasks.kind import TaskKind
 
 ADAPTER, CARD, PEFT_CONFIG = "adapter", "README.md", "adapter_config.json"
 """The adapter's folder in a run folder, and files in it."""
@@ -24,7 +25,13 @@ def adapter_within(given: Path) -> Path | None:
 
 
 def complete_folder(
-    backbone: Backbone, adapted: Adapted, folder: Path, *, max_length: int | None, pair: bool | None
+    backbone: Backbone,
+    adapted: Adapted,
+    folder: Path,
+    kind: TaskKind,
+    *,
+    max_length: int | None,
+    pair: bool | None,
 ) -> None:
     """Add to an adapter that peft has saved: its tokenizer, base, classes and card."""
     tokenizer = copy.copy(backbone.tokenizer)
@@ -32,6 +39,9 @@ def complete_folder(
     words = tokenizer.save_pretrained(str(folder))
     info = AdapterInfo(
         spry=_version(),
+        task=kind.pipeline,
+        task_name=kind.name,
+        task_options=kind.options,
         kind=_kind(adapted.adapter),
         labels=backbone.label_names,
         pair=pair,
@@ -43,11 +53,12 @@ def complete_folder(
     if info.base.place == "folder":  # which makes the base a model that can be trained anew
         for file in map(Path, words):
             bring(file, folder / BASE / file.name)
-    _write(info, folder)
+    _write(info, folder, kind)
 
 
 def add_facts(
     folder: Path,
+    kind: TaskKind,
     *,
     text: tuple[str, ...],
     label: str,
@@ -56,7 +67,7 @@ def add_facts(
 ) -> None:
     """Note where an adapter comes from, and what it scored, beside it and in its card."""
     told = {"text": text, "label": label, "pair": len(text) > 1, "training": training, "scores": scores}
-    _write(read_info(folder).model_copy(update=told), folder)
+    _write(read_info(folder).model_copy(update=told), folder, kind)
 
 
 def _version() -> str:
@@ -66,9 +77,9 @@ def _version() -> str:
         return "unknown"
 
 
-def _write(info: AdapterInfo, folder: Path) -> None:
+def _write(info: AdapterInfo, folder: Path, kind: TaskKind) -> None:
     info.write(folder)
-    (folder / CARD).write_text(write_card(info), encoding="utf-8")
+    (folder / CARD).write_text(write_card(info, kind), encoding="utf-8")
 
 
 def _kind(adapter: Adapter) -> str:

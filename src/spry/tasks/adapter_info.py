@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -16,13 +17,16 @@ FORMAT = 1
 
 
 class AdapterInfo(BaseModel):
-    """How texts become classes with an adapter, and where it comes from; None or empty for what is not known.
+    """How texts become answers with an adapter, and where it comes from; None or empty for what is not known.
 
     Args:
+        task: What the Hub calls the task.
+        task_name: What settings call it.
+        task_options: Its options.
         kind: The adapter, as settings call it.
-        labels: The classes, in the order of their numbers.
+        labels: What the head's outputs are, such as classes, in the order of their numbers.
         text: The columns of the data that were read as text, in order.
-        label: The column of the classes.
+        label: The column of the labels.
         pair: Whether an example is a pair of texts.
         max_length: Tokens after which a text is cut.
         dtype: What the model computes in.
@@ -36,6 +40,8 @@ class AdapterInfo(BaseModel):
     format: int = FORMAT
     spry: str
     task: str = "text-classification"
+    task_name: str = "classification"
+    task_options: Mapping[str, Any] = {}
     kind: str
     labels: tuple[str, ...]
     text: tuple[str, ...] | None = None

@@ -1,4 +1,4 @@
-"""The README of an adapter's folder: a model card with the lines that load the adapter and classify."""
+"""The README of an adapter's folder: a model card with the lines that load the adapter and use it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,33 @@ from typing import Any
 
 from spry.models.base import BASE
 from spry.tasks.adapter_info import AdapterInfo
+from spry.tasks.kind import TaskKind
+from spry.tasks.score import SHARES
 
 HERE = "path/to/this/folder"
 """What stands for the adapter's folder in the lines of a card."""
-_PIPELINE = f'classify = pipeline("text-classification", model="{HERE}")'
 _SHOWN = 20
 """Classes that are listed by name."""
 
 
-def write_card(info: AdapterInfo) -> str:
+def write_card(info: AdapterInfo, kind: TaskKind) -> str:
     what = f"Adapter (`{info.kind}`) for {_base_name(info)}, {_trained(info)}."
-    return _card(info, "peft", what, _use(info))
+    return _card(info, kind, "peft", what, _use(info, kind))
 
 
-def write_merged_card(info: AdapterInfo) -> str:
+def write_merged_card(info: AdapterInfo, kind: TaskKind) -> str:
     """Write a card for a model that an adapter was merged into."""
-    lines = ["from transformers import pipeline", "", _PIPELINE, _call(info)]
+    lines = ["from transformers import pipeline", "", _pipeline(kind), kind.example(info)]
     what = f"{_base_name(info)}, {_trained(info)}, with the adapter merged in."
-    return _card(info, "transformers", what, ["```python", *lines, "```"])
+    return _card(info, kind, "transformers", what, ["```python", *lines, "```"])
 
 
-def _card(info: AdapterInfo, library: str, what: str, use: Sequence[str]) -> str:
-    title = f"# Text classification into {len(info.labels)} classes"
+def _pipeline(kind: TaskKind) -> str:
+    return f'{kind.verb} = pipeline("{kind.pipeline}", model="{HERE}")'
+
+
+def _card(info: AdapterInfo, kind: TaskKind, library: str, what: str, use: Sequence[str]) -> str:
+    title = f"# {kind.title(info.labels)}"
     head = ["---", *_front_matter(info, library=library), "---"]
     return "\n".join([*head, "", title, "", what, "", "## Use", "", *use, "", *_facts(info)])
 
@@ -38,14 +43,14 @@ def _trained(info: AdapterInfo) -> str:
     return f"fine-tuned with Spry {info.spry} on simulated federated clients"
 
 
-def loading_lines(info: AdapterInfo) -> list[str]:
-    """Write the lines of Python that make ``classify`` out of a folder, with nothing but peft and transformers."""
-    base = info.base
+def loading_lines(info: AdapterInfo, kind: TaskKind) -> list[str]:
+    """Write the lines of Python that make a pipeline out of a folder, with nothing but peft and transformers."""
+    base, auto = info.base, kind.model_class.auto
     if base.whole:
         return [
             "from transformers import pipeline  # peft must be installed, too",
             "",
-            _PIPELINE,
+            _pipeline(kind),
         ]
     place = {"folder": f'f"{{folder}}/{BASE}"', "hub": json.dumps(base.name)}.get(
         base.place, json.dumps(f"path/to/{base.name}")
@@ -55,30 +60,30 @@ def loading_lines(info: AdapterInfo) -> list[str]:
     arguments += ["ignore_mismatched_sizes=True"] if base.head_replaced and base.place != "folder" else []
     return [
         "from peft import PeftModel",
-        "from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline",
+        f"from transformers import AutoConfig, {auto}, AutoTokenizer, pipeline",
         "",
         f'folder = "{HERE}"',
         f'config = AutoConfig.from_pretrained(f"{{folder}}/{BASE}")',
-        "base = AutoModelForSequenceClassification.from_pretrained(",
+        f"base = {auto}.from_pretrained(",
         f"    {', '.join([place, 'config=config', *arguments])}",
         ")",
         "model = PeftModel.from_pretrained(base, folder)",
-        'classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))',
+        f'{kind.verb} = pipeline("{kind.pipeline}", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))',
     ]
 
 
-def _use(info: AdapterInfo) -> list[str]:
-    lines = ["```python", *loading_lines(info), _call(info), "```"]
+def _use(info: AdapterInfo, kind: TaskKind) -> list[str]:
+    lines = ["```python", *loading_lines(info, kind), kind.example(info), "```"]
     if info.base.place == "folder" and not info.base.gguf:
         lines += [
             "",
             "With peft, from inside this folder, whose base model is named relative to it: "
-            '`AutoPeftModelForSequenceClassification.from_pretrained(".")`.',
+            f'`AutoPeft{kind.model_class.auto.removeprefix("Auto")}.from_pretrained(".")`.',
         ]
     if not info.base.whole and (info.base.gguf or info.base.place != "folder"):
         lines += [
             "",
-            "The base has no head for these classes, as transformers may say; the adapter brings its own.",
+            "The base has no head for this task, as transformers may say; the adapter brings its own.",
         ]
     if info.base.place == "elsewhere":
         lines += [
@@ -88,17 +93,11 @@ def _use(info: AdapterInfo) -> list[str]:
     return [*lines, "", "With Spry: `spry predict path/to/this/folder --data texts.csv`."]
 
 
-def _call(info: AdapterInfo) -> str:
-    text = '{"text": "a text", "text_pair": "its second text"}' if info.pair else '"a text"'
-    cut = f", truncation=True, max_length={info.max_length}" if info.max_length else ", truncation=True"
-    return f"classify({text}{cut})"
-
-
 def _facts(info: AdapterInfo) -> list[str]:
     listed = ", ".join(f"{number} {name}" for number, name in enumerate(info.labels[:_SHOWN]))
     more = len(info.labels) - _SHOWN
     facts = {
-        "Classes, by number": listed + (f", and {more} more (`spry.json`)" if more > 0 else ""),
+        "Outputs, by number": listed + (f", and {more} more (`spry.json`)" if more > 0 else "") or None,
         "Text": None
         if info.text is None
         else "column " + ", then column ".join(f"`{name}`" for name in info.text),
@@ -111,7 +110,7 @@ def _facts(info: AdapterInfo) -> list[str]:
     if info.scores:
         lines += ["", "## Scores", "", "| part | measure | value |", "|---|---|---|"]
         lines += [
-            f"| {' | '.join(_split(name))} | {100 * value:.1f} % |" for name, value in info.scores.items()
+            f"| {' | '.join(_split(name))} | {_shown(name, value)} |" for name, value in info.scores.items()
         ]
     return [*lines, ""]
 
@@ -119,8 +118,8 @@ def _facts(info: AdapterInfo) -> list[str]:
 def _front_matter(info: AdapterInfo, *, library: str) -> list[str]:
     base = info.base
     lines = [f"base_model: {json.dumps(base.name)}"] if base.place == "hub" else []
-    lines += [f"library_name: {library}", "pipeline_tag: text-classification", "tags:"]
-    lines += [f"- {tag}" for tag in (info.kind, "text-classification", "spry", "federated-learning") if tag]
+    lines += [f"library_name: {library}", f"pipeline_tag: {info.task}", "tags:"]
+    lines += [f"- {tag}" for tag in (info.kind, info.task, "spry", "federated-learning") if tag]
     if info.scores:
         lines += [
             "metrics:",
@@ -138,9 +137,13 @@ def _results(info: AdapterInfo) -> list[str]:
         for name, value in info.scores.items()
     ]
     result = {
-        "task": {"type": "text-classification"}, "dataset": {"name": data, "type": data}, "metrics": measured,
+        "task": {"type": info.task}, "dataset": {"name": data, "type": data}, "metrics": measured,
     }  # fmt: skip
     return ["model-index:", f"- name: {json.dumps(data)}", f"  results: {json.dumps([result])}"]
+
+
+def _shown(score: str, value: float) -> str:
+    return f"{100 * value:.1f} %" if _split(score)[1] in SHARES else f"{value:.4g}"
 
 
 def _split(score: str) -> tuple[str, str]:

@@ -1,46 +1,115 @@
-"""Classifying texts, or pairs of texts, with a Hugging Face model that all clients share."""
+"""Classifying texts, or pairs of texts."""
 
 from __future__ import annotations
 
-import functools
-import threading
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.core.params import Params
-from spry.core.units import Unit, names_of
+from spry.data.class_target import CLASSES
 from spry.data.dataset import Dataset
-from spry.data.encoded import Batch, Encoded, encode
-from spry.estimators.blocks import Blocks
-from spry.forward.dropout import Masks, dropout
-from spry.forward.functional import call
-from spry.forward.recall import training
-from spry.models.adapt import Exact, adapt
-from spry.models.adapters import Adapter, FromConfig, Lora
-from spry.models.checkpointing import prepare
-from spry.models.load import load_model
-from spry.models.refusal import refused_as
-from spry.models.residual_blocks import find_blocks
-from spry.tasks.adapter_folder import complete_folder
-from spry.tasks.classification_loss import ClassificationLoss
-from spry.tasks.linear_head import LinearHead, check_linear, find_last_map, name_in_base, passing_through
+from spry.data.encoded import Encoded
+from spry.data.target import Target
+from spry.models.adapt import Exact
+from spry.models.adapters import Adapter, Lora
+from spry.models.model_class import CLASSIFIER, ModelClass
+from spry.tasks.class_scores import class_scores
+from spry.tasks.kind import Reduction
+from spry.tasks.logits import ScoredText, rounded
 from spry.tasks.metrics import ClassificationMetrics, classified
-from spry.tasks.start import start_labels, start_weights
-from spry.tasks.task import Score
+from spry.tasks.model_task import ModelTask
 
 _LORA = Lora()
 
 
-class ClassificationTask:
+@dataclass(frozen=True, kw_only=True)
+class Classification(ScoredText):
+    """One class a text, by cross-entropy: ``L(w) = 1/B sum_b -log softmax(f_w(x_b))[y_b]``."""
+
+    name: ClassVar[str] = "classification"
+    about: ClassVar[str] = "one class a text"
+    model_class: ClassVar[ModelClass] = CLASSIFIER
+    pipeline: ClassVar[str] = "text-classification"
+    score: ClassVar[str] = "accuracy"
+    closed_form: ClassVar[bool] = True
+
+    @property
+    def target(self) -> Target:
+        return CLASSES
+
+    def outputs(self, dataset: Dataset) -> tuple[str, ...]:
+        return dataset.label_names
+
+    def tensor(self, labels: Sequence[int], outputs: int) -> Tensor:
+        return torch.tensor(labels, dtype=torch.int32)
+
+    def loss_of(self, logits: Tensor, labels: Tensor, reduction: Reduction) -> Tensor:
+        return F.cross_entropy(logits, labels, reduction=reduction)
+
+    def nothing(self) -> ClassificationMetrics:
+        return ClassificationMetrics()
+
+    def count(
+        self, losses: NDArray[np.floating], labels: NDArray[Any], logits: NDArray[np.floating]
+    ) -> ClassificationMetrics:
+        return classified(losses, labels, logits)
+
+    def baseline(self, train: Dataset, test: Dataset) -> float:
+        """Accuracy of always giving the training part's commonest answer."""
+        commonest, _ = Counter(train.labels).most_common(1)[0]
+        return sum(label == commonest for label in test.labels) / len(test.labels)
+
+    def unlabelled(self, texts: Sequence[Any], outputs: tuple[str, ...]) -> Dataset:
+        return Dataset(name="texts", texts=texts, labels=[0] * len(texts), label_names=outputs)
+
+    def probe(self, texts: Sequence[str], outputs: int, draw: np.random.Generator) -> Dataset:
+        return Dataset(
+            name="random words",
+            texts=texts,
+            labels=draw.integers(outputs, size=len(texts)).tolist(),
+            label_names=tuple(map(str, range(outputs))),
+        )
+
+    def columns(
+        self, rows: Sequence[Any], data: Encoded, outputs: tuple[str, ...], *, every: bool
+    ) -> dict[str, Sequence[Any]]:
+        """The likeliest class and its probability; of ``every`` class its probability, too."""
+        return class_columns(torch.from_numpy(np.stack(rows)).softmax(dim=1).numpy(), outputs, every=every)
+
+    def document(self, metrics: ClassificationMetrics, outputs: tuple[str, ...]) -> Mapping[str, Any]:
+        scores = class_scores(outputs, metrics.confusion)
+        return {
+            "classes": [asdict(score) for score in scores],
+            "confusion": metrics.confusion.tolist(),
+        }
+
+    def title(self, outputs: tuple[str, ...]) -> str:
+        return f"Text classification into {len(outputs)} classes"
+
+
+def class_columns(
+    shares: NDArray[np.float64], labels: Sequence[str], *, every: bool = False
+) -> dict[str, Sequence[Any]]:
+    """Name the likeliest class and its probability of each example; ``shares`` are probabilities, shape (N, C)."""
+    columns: dict[str, Sequence[Any]] = {
+        "label": [labels[number] for number in shares.argmax(axis=1)],
+        "probability": rounded(shares.max(axis=1)),
+    }
+    if every:
+        columns |= {f"probability_{name}": rounded(shares[:, number]) for number, name in enumerate(labels)}
+    return columns
+
+
+class ClassificationTask(ModelTask):
     """One classifier with trainable PEFT weights and head; its own weights never change.
 
     Args:
@@ -81,212 +150,18 @@ class ClassificationTask:
         baseline: float | None = None,
         start: Path | None = None,
     ) -> None:
-        if micro_batch_size is not None and micro_batch_size < 1:
-            raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
-        labels = labels if start is None else start_labels(start, labels)
-        backbone = load_model(
-            model, labels=labels, key=key.fold("head"), tokenizer=tokenizer, dtype=dtype, device=device
+        super().__init__(
+            model,
+            Classification(),
+            labels=labels,
+            key=key,
+            adapter=adapter,
+            exact=exact,
+            micro_batch_size=micro_batch_size,
+            dropout=dropout,
+            tokenizer=tokenizer,
+            dtype=dtype,
+            device=device,
+            baseline=baseline,
+            start=start,
         )
-        if not isinstance(adapter, Adapter):
-            adapter = FromConfig(config=adapter)
-        self._adapted = adapted = adapt(backbone, adapter, key.fold("peft"), exact=exact)
-        prepare(adapted.module)
-        self.backbone = backbone
-        self.module = adapted.module
-        self.units: tuple[Unit, ...] = adapted.units
-        self._start = {} if start is None else start_weights(adapted, backbone, start)
-        self._types = {name: self.module.get_parameter(name).dtype for name in names_of(self.units)}
-        self.micro_batch_size = micro_batch_size
-        self.dropout = dropout
-        self.device = torch.device(device)
-        self._max_length: int | None = None
-        self._pair: bool | None = None
-        self._one_mode = threading.RLock()
-        self._has_run = False
-        self.score = Score(name="accuracy", baseline=baseline)
-
-    @functools.cached_property
-    def blocks(self) -> Blocks:
-        """The model's residual blocks; ModelError if it has none that a guess could be carried through."""
-        return find_blocks(self.backbone, self.module)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a user should know of how the model was loaded and adapted, as sentences."""
-        return (*self.backbone.notes, *self._adapted.notes)
-
-    @property
-    def max_length(self) -> int:
-        """The most tokens that the model takes."""
-        return self.backbone.max_length
-
-    def encode(self, dataset: Dataset, *, max_length: int | None = None) -> Encoded:
-        """Tokenise a data set for this model, and number its classes as the model does if they have the same names.
-
-        Args:
-            dataset: Texts or pairs of texts.
-            max_length: Tokens kept of an example, from 1 to what the model takes; None keeps what 95 % of the texts
-                do not exceed, as far as the model takes as many.
-
-        Returns:
-            The tokens of all examples.
-
-        Raises:
-            ModelError: If ``max_length``, the tokens kept of an example, is not from 1 to what the model takes.
-        """
-        most = self.backbone.max_length
-        if max_length is not None and not 1 <= max_length <= most:
-            raise ModelError(
-                f"max_length is {max_length}. Allowed: 1 to {most}, the most that {self.backbone.name} takes; unset, "
-                "it is what the texts need."
-            )
-        own = self.backbone.label_names
-        if dataset.label_names != own and set(dataset.label_names) <= set(own):
-            dataset = dataset.relabelled(own)
-        encoded = self._encoded(dataset, max_length)
-        self._max_length = encoded.max_length
-        self._pair = any(isinstance(text, tuple) for text in dataset.texts[:1])
-        return encoded
-
-    def _encoded(self, dataset: Dataset, max_length: int | None) -> Encoded:
-        words, most = self.backbone.tokenizer, self.backbone.max_length
-        return encode(dataset, words, max_length=max_length, most=most, pad=words.pad_token_id)
-
-    def init(self) -> Params:
-        """Copy the trainable weights at the start, in model order, the head last, in float32 or wider."""
-        return {
-            name: _master(self._start.get(name, self.module.get_parameter(name)))
-            for name in names_of(self.units)
-        }
-
-    def logits(self, params: Params, batch: Batch) -> Tensor:
-        """Run the model; scores, shape (B, C)."""
-        inputs = {name: value.to(self.device) for name, value in batch.items() if name != "labels"}
-        with nullcontext() if self._has_run else self._first_pass():
-            logits = call(self.module, self._computed_with(params), **inputs).logits
-        self._has_run = True
-        return logits.float() if logits.dtype in {torch.bfloat16, torch.float16} else logits
-
-    @torch.no_grad()
-    def try_out(self, batch: Batch) -> None:
-        """Run the model on the batch's first texts.
-
-        Raises:
-            ModelError: If it cannot read them, or answers with what is no number.
-        """
-        logits = self.logits(self.init(), {name: value[:2] for name, value in batch.items()})
-        if torch.isfinite(logits).all():
-            return
-        half = self.module.dtype == torch.float16
-        remedy = "Set model.dtype=bfloat16, which reaches further" if half else "Are its weights whole?"
-        raise ModelError(f"{self.backbone.name}: untrained, it answers with what is no number. {remedy}")
-
-    def _first_pass(self) -> AbstractContextManager[None]:
-        return refused_as(
-            f"{self.backbone.name}: the model cannot read the texts",
-            "Choose another model, or one that `spry check` passes.",
-        )
-
-    def _computed_with(self, params: Params) -> Params:
-        """Cast weights to the types that the model computes in: small steps would round away if they were kept so."""
-        types = {name: self._types.get(name, w.dtype) for name, w in params.items()}
-        return {name: w if w.dtype == types[name] else w.to(types[name]) for name, w in params.items()}
-
-    @contextmanager
-    def dropping(self, key: Key, *, on: bool = True) -> Generator[Masks | None]:
-        """Turn dropout on, if this task has it, while the context is open; yields the masks' source, None if off."""
-        with self._one_mode:
-            if self.dropout and on:
-                with training(self.module), dropout(key) as masks:
-                    yield masks
-            else:
-                yield None
-
-    def loss(self, batch: Batch, key: Key, base: Params = MappingProxyType({})) -> ClassificationLoss:
-        """Bind the mean cross-entropy to one batch; ``base`` has the trainable weights that calls will not give."""
-        return ClassificationLoss(task=self, batch=batch, key=key, base=base, at_once=self.micro_batch_size)
-
-    def probe(self, key: Key, *, examples: int = 16, tokens: int = 16) -> Batch:
-        """Make a batch of random words with random labels, to look at the model with before there is data.
-
-        The longest text has ``tokens`` words, the shortest half of them.
-        """
-        draw = key.generator("probe")
-        words, labels = self.backbone.tokenizer, self.backbone.model.config.num_labels
-        lengths = draw.integers(max(1, tokens // 2), tokens + 1, size=examples)
-        texts = [
-            words.decode(draw.integers(len(words), size=n).tolist(), skip_special_tokens=True)
-            for n in lengths
-        ]
-        dataset = Dataset(
-            name="random words",
-            texts=[text if text.strip() else "a" for text in texts],
-            labels=draw.integers(labels, size=examples).tolist(),
-            label_names=tuple(map(str, range(labels))),
-        )
-        return self._encoded(dataset, min(2 * tokens, self.backbone.max_length)).batch(range(examples))
-
-    @torch.inference_mode()
-    def evaluate(self, params: Params, batches: Iterable[Batch]) -> ClassificationMetrics:
-        total = ClassificationMetrics()
-        for batch in batches:
-            with self._one_mode:
-                logits = self.logits(params, batch).cpu()
-            losses = F.cross_entropy(logits, batch["labels"], reduction="none")
-            total += classified(losses.numpy(), batch["labels"].numpy(), logits.numpy())
-        return total
-
-    @torch.inference_mode()
-    def linear_head(self) -> LinearHead:
-        """Find the last map of the head, whose features can be summed up for a closed form.
-
-        Raises:
-            ModelError: If the scores do not end in a linear map.
-        """
-        params, batch = self.init(), self.probe(Key(0), examples=2)
-        classes = self.backbone.model.config.num_labels
-        with self._one_mode:
-            last = find_last_map(self.module, self.units, classes, lambda: self.logits(params, batch))
-        if last is None:
-            raise ModelError(
-                f"{self.backbone.name}: its head does not end in a linear map that is trained, so that it has no "
-                "closed form"
-            )
-        weight, bias = f"{last}.weight", f"{last}.bias"
-        found = LinearHead(
-            weight=weight,
-            bias=bias if bias in params else None,
-            classes=classes,
-            features=params[weight].shape[1],
-            own=bool(self._start) or name_in_base(weight) not in self.backbone.newly_initialized,
-            read=lambda params, batch: self._features(last, params, batch),
-        )
-        used = self._computed_with(params)
-        fixed = getattr(self.module.get_submodule(last), "bias", None)
-        scores, features = self.logits(params, batch), found.read(params, batch)
-        check_linear(scores, features, used[weight], used.get(bias, fixed), self.backbone.name)
-        return found
-
-    @torch.inference_mode()
-    def _features(self, last: str, params: Params, batch: Batch) -> Tensor:
-        """Read what the head's last map is given, shape (B, D), as many examples at once as training takes."""
-        size = self.micro_batch_size or len(batch["labels"])
-        starts = range(0, len(batch["labels"]), size)
-        parts = [{name: value[at : at + size] for name, value in batch.items()} for at in starts]
-        with self._one_mode, passing_through(self.module.get_submodule(last)):
-            return torch.cat([self.logits(params, part) for part in parts])
-
-    def save_adapter(self, params: Params, folder: Path) -> None:
-        """Write weights in peft's format, and beside them the classes, the tokenizer, the base and a card.
-
-        For weights that ``params`` lacks, the initial values are written. The folder can be moved; it names nothing
-        of this machine. How texts are cut is what data was last encoded with.
-        """
-        self._adapted.save({**self.init(), **params}, folder)
-        complete_folder(self.backbone, self._adapted, folder, max_length=self._max_length, pair=self._pair)
-
-
-def _master(weight: Tensor) -> Tensor:
-    """A copy that is wide enough for small steps."""
-    half = weight.dtype in {torch.bfloat16, torch.float16}
-    return weight.detach().to(torch.float32 if half else weight.dtype, copy=True)

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spry.core.errors import ModelError
+from spry.core.keys import Key
 from spry.core.params import Params
 from spry.core.units import Unit
 from spry.data.encoded import Batch
 from spry.models.adapters.adapter import WRAPPER
+from spry.tasks.model_call import HALF
+
+if TYPE_CHECKING:
+    from spry.tasks.model_task import ModelTask
 
 _COPY = ".modules_to_save.default"
 """What peft puts into the name of a layer of which it trains a copy."""
@@ -48,6 +53,48 @@ class HasLinearHead(Protocol):
     def linear_head(self) -> LinearHead:
         """Find the last map; ModelError if the scores do not end in a linear one."""
         ...
+
+
+def read_linear_head(task: ModelTask, *, own: bool) -> LinearHead:
+    """Find the last map of a task's head and what it reads, as many rows at once as training takes.
+
+    Args:
+        own: Whether it holds something in any case.
+
+    Raises:
+        ModelError: If the scores do not end in a linear map.
+    """
+    params, batch, name = task.init(), task.probe(Key(0), examples=2), task.backbone.name
+    classes = task.backbone.model.config.num_labels
+    last = find_last_map(task.module, task.units, classes, lambda: task.logits(params, batch))
+    if last is None:
+        raise ModelError(
+            f"{name}: its head does not end in a linear map that is trained, so that it has no closed form"
+        )
+    weight, bias = f"{last}.weight", f"{last}.bias"
+    found = LinearHead(
+        weight=weight,
+        bias=bias if bias in params else None,
+        classes=classes,
+        features=params[weight].shape[1],
+        own=own or name_in_base(weight) not in task.backbone.newly_initialized,
+        read=lambda params, batch: _features(task, last, params, batch),
+    )
+    used = task.calling(params).params
+    fixed = getattr(task.module.get_submodule(last), "bias", None)
+    scores, features = task.logits(params, batch), found.read(params, batch)
+    check_linear(scores, features, used[weight], used.get(bias, fixed), name)
+    return found
+
+
+@torch.inference_mode()
+def _features(task: ModelTask, last: str, params: Params, batch: Batch) -> Tensor:
+    """Read what a map of a task's model is given, shape (B, D)."""
+    size = task.micro_batch_size or len(batch["labels"])
+    starts = range(0, len(batch["labels"]), size)
+    parts = [{name: value[at : at + size] for name, value in batch.items()} for at in starts]
+    with task.alone(), passing_through(task.module.get_submodule(last)):
+        return torch.cat([task.logits(params, part) for part in parts])
 
 
 def find_last_map(
@@ -96,7 +143,7 @@ def check_linear(scores: Tensor, features: Tensor, weight: Tensor, bias: Tensor 
     if features.shape != (len(scores), weight.shape[1]):
         raise ModelError(refused)
     expected = F.linear(features, weight.to(scores), None if bias is None else bias.to(scores))
-    half = weight.dtype in {torch.bfloat16, torch.float16}
+    half = weight.dtype in HALF
     close = 5e-2 if half else 1e-3
     if (scores - expected).abs().max() > close * (1 + expected.abs().max()):
         raise ModelError(refused)

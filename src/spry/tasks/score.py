@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+SHARES = frozenset({"accuracy", "balanced_accuracy", "exact_match", "f1", "macro_f1", "micro_f1"})
+"""Scores that are shares of 1, and so are written in percent; all others are written as they are."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:

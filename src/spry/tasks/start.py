@@ -33,13 +33,19 @@ _DECIDES = {
 _SHOWN = 5
 
 
-def start_labels(folder: Path, labels: int | Sequence[str]) -> tuple[str, ...]:
+def start_labels(folder: Path, labels: int | Sequence[str], task: str) -> tuple[str, ...]:
     """Number a task's classes as an adapter does.
 
     Raises:
-        ModelError: If they are not the adapter's.
+        ModelError: If they are not the adapter's, or it is for another task.
     """
-    known = read_info(folder).labels
+    info = read_info(folder)
+    known = info.labels
+    if info.task_name != task:
+        raise ModelError(
+            f"start is {folder}, which was trained for the task {info.task_name}; this is {task}. An adapter is "
+            "trained further on the same task."
+        )
     if labels == len(known) or (not isinstance(labels, int) and set(labels) == set(known)):
         return known
     given = [] if isinstance(labels, int) else list(labels)

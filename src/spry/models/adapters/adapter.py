@@ -61,13 +61,14 @@ class Adapter(ABC):
         return weights
 
 
-def shared_arguments(head: HeadModules) -> dict[str, Any]:
+def shared_arguments(backbone: Backbone, head: HeadModules) -> dict[str, Any]:
     """The arguments that every ``peft.PeftConfig`` is given; ``peft`` itself adds the heads of the usual names."""
     from peft import TaskType
 
+    kind = backbone.kind
     return {
-        "task_type": TaskType.SEQ_CLS,
-        "modules_to_save": [layer for layer in head.layers if layer not in {"classifier", "score"}],
+        "task_type": None if kind.peft_task is None else TaskType(kind.peft_task),
+        "modules_to_save": [layer for layer in head.layers if layer not in kind.peft_heads],
     }
 
 

@@ -45,7 +45,7 @@ class BitFit(Adapter):
             )
         carrier = full_names(backbone, find_targets(pretrained)[-1:])
         return LoraConfig(
-            **shared_arguments(head),
+            **shared_arguments(backbone, head),
             r=1,
             bias="all",
             target_modules=carrier,

@@ -14,29 +14,32 @@ from spry.models.adapters.adapter import Adapter, HeadModules, shared_arguments
 from spry.models.adapters.lora import Lora, draw_lora_a
 from spry.models.adapters.registry import ADAPTERS
 from spry.models.load import Backbone
+from spry.models.model_class import CLASSIFIER
 
 
 @dataclass(frozen=True, kw_only=True)
 class FromConfig(Adapter):
     """An adapter made of a ``peft.PeftConfig``, which is copied, not changed.
 
-    What it leaves open is filled in as the adapter of the table does that writes the same class, or else as LoRA does.
-    A ModelError says if it is none of peft's configurations, is for another task, or adds tokens instead of weights.
+    ``task`` is what peft calls the task. What it leaves open is filled in as the adapter of the table does that writes
+    the same class, or else as LoRA does. A ModelError says if it is none of peft's configurations, is for another task,
+    or adds tokens instead of weights.
     """
 
     config: Any
+    task: str | None = CLASSIFIER.peft_task
 
     def __post_init__(self) -> None:
-        from peft import PeftConfig, TaskType
+        from peft import PeftConfig
 
         if not isinstance(self.config, PeftConfig):
             raise ModelError(
                 f"adapter is {self.config!r}. Give one of spry's adapters, such as Lora(rank=16), or a configuration "
                 "of peft, such as peft.LoraConfig(r=16)."
             )
-        if self.config.task_type not in {None, TaskType.SEQ_CLS}:
+        if self.config.task_type not in {None, self.task}:
             raise ModelError(
-                f"{self.name} has task_type = {str(self.config.task_type)!r}, but the task is SEQ_CLS: leave it out"
+                f"{self.name} has task_type = {str(self.config.task_type)!r}, but the task is {self.task}: leave it out"
             )
         if self.config.is_prompt_learning:
             raise ModelError(
@@ -57,7 +60,7 @@ class FromConfig(Adapter):
     def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
         config = copy.deepcopy(self.config)
         config.inference_mode = False  # so it says if it was read beside saved weights
-        for name, value in shared_arguments(head).items():
+        for name, value in shared_arguments(backbone, head).items():
             if hasattr(config, name):
                 own = getattr(config, name)
                 setattr(config, name, sorted({*own, *value}) if isinstance(value, list) and own else value)

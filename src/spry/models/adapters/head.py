@@ -29,4 +29,4 @@ class BareHead(Adapter):
             raise ModelError(f"peft.kind = 'head' adapts no modules, so it has no targets: {self.targets}")
         if not head.layers:
             raise ModelError("it has no head that is trained, so peft.kind = 'head' would train nothing")
-        return LoraConfig(**shared_arguments(head), r=1, target_modules=DUMMY_TARGET_MODULES)
+        return LoraConfig(**shared_arguments(backbone, head), r=1, target_modules=DUMMY_TARGET_MODULES)

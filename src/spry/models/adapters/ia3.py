@@ -41,7 +41,7 @@ class Ia3(Adapter):
         else:
             found = find_targets(pretrained, self.targets)
         return IA3Config(
-            **shared_arguments(head),
+            **shared_arguments(backbone, head),
             target_modules=full_names(backbone, found),
             feedforward_modules=full_names(backbone, [name for name in found if name in back]),
             fan_in_fan_out=is_transposed(backbone, full_names(backbone, found)),

@@ -72,7 +72,7 @@ class Lora(Adapter):
         for setting in ("rank_pattern", "alpha_pattern"):
             check_patterns(setting, getattr(self, setting), adapted)
         return LoraConfig(
-            **shared_arguments(head),
+            **shared_arguments(backbone, head),
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft multiplies by it and takes any number
             lora_dropout=self.dropout,

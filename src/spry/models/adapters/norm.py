@@ -34,6 +34,6 @@ class Norm(Adapter):
 
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
         return LNTuningConfig(
-            **shared_arguments(head),
+            **shared_arguments(backbone, head),
             target_modules=full_names(backbone, targets.norms(pretrained, self.targets)),
         )

@@ -52,7 +52,7 @@ class Vera(Adapter):
         pretrained = getattr(backbone.model, backbone.model.base_model_prefix)
         found = full_names(backbone, find_targets(pretrained, self.targets))
         return VeraConfig(
-            **shared_arguments(head),
+            **shared_arguments(backbone, head),
             r=self.rank,
             vera_dropout=self.dropout,
             projection_prng_key=int(key.generator("projection").integers(2**31)),

@@ -1,4 +1,4 @@
-"""The loss of one batch of texts, split into micro-batches."""
+"""The loss of one batch, split into micro-batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spry.core.keys import Key
@@ -18,22 +17,23 @@ from spry.core.params import Params
 from spry.data.encoded import Batch
 from spry.estimators.blocks import Blocks
 from spry.models.checkpointing import recomputing
+from spry.tasks.kind import Reduction
 
 if TYPE_CHECKING:
-    from spry.tasks.classification import ClassificationTask
+    from spry.tasks.model_task import ModelTask
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ClassificationLoss:
-    """The mean cross-entropy of one batch, ``L(w) = 1/B sum_b -log softmax(f_w(x_b))[y_b]``.
+class ModelLoss:
+    """The mean loss of one batch, ``L(w) = 1/B sum_b l(f_w(x_b), y_b)``, with the task's loss ``l``.
 
     Args:
         base: The values of trainable weights that calls are not given.
-        at_once: Examples in memory at once; all if None.
+        at_once: Rows in memory at once; all if None.
         dropout: Whether the task's dropout acts, if it has any.
     """
 
-    task: ClassificationTask
+    task: ModelTask
     batch: Batch
     key: Key
     base: Params = field(default_factory=dict)
@@ -58,27 +58,27 @@ class ClassificationLoss:
         return self.batch["attention_mask"]
 
     def examples(self, params: Params) -> Tensor:
-        """Evaluate the examples' own losses, shape (B,)."""
+        """Evaluate the rows' own losses, shape (B,)."""
         parts = [part for _, part in self.microbatches()]
         values = [part._whole(params, "none") for part in parts]
         return values[0] if len(values) == 1 else torch.cat(values)
 
-    def microbatches(self) -> Sequence[tuple[float, ClassificationLoss]]:
-        count, size = len(self.batch["labels"]), self.at_once
+    def microbatches(self) -> Sequence[tuple[float, ModelLoss]]:
+        count, size = len(self.batch["attention_mask"]), self.at_once
         if size is None or count <= size:
             return [(1.0, self)]
         starts = range(0, count, size)
         pieces = [{name: value[s : s + size] for name, value in self.batch.items()} for s in starts]
+        counted = self.task.kind.size(self.batch)
         return [
             (
-                len(piece["labels"]) / count,
+                self.task.kind.size(piece) / counted,
                 replace(self, batch=piece, key=self.key.fold("part", i), at_once=None),
             )
             for i, piece in enumerate(pieces)
         ]
 
-    def _whole(self, params: Params, reduction: str, checkpoint: bool = False) -> Tensor:
+    def _whole(self, params: Params, reduction: Reduction, checkpoint: bool = False) -> Tensor:
         dropping = self.task.dropping(self.key, on=self.dropout)
         with dropping, recomputing() if checkpoint else nullcontext():
-            logits = self.task.logits({**self.base, **params}, self.batch)
-        return F.cross_entropy(logits, self.batch["labels"].to(self.task.device), reduction=reduction)
+            return self.task.kind.loss(self.task.calling({**self.base, **params}), self.batch, reduction)

@@ -1,0 +1,1 @@
+"""Predicting a number for each text."""
