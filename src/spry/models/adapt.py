@@ -104,7 +104,7 @@ def _config(backbone: Backbone, adapter: Adapter, head: HeadModules, key: Key) -
 def _adding(adapter: Adapter, backbone: Backbone) -> AbstractContextManager[None]:
     return refused_as(
         f"{backbone.name}: peft cannot add {adapter.name} to it",
-        "Name modules with peft.targets, or choose another peft.kind or model.",
+        "Name modules with peft.targets, set peft.exact = 'head', or choose another peft.kind or model.",
     )
 
 

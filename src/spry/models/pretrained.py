@@ -18,6 +18,7 @@ from spry.data.reach import PATIENCE, why_unreachable
 from spry.models.labels import checkpoint_labels, order_labels
 from spry.models.model_class import CLASSIFIER, ModelClass
 from spry.models.refusal import refused_as
+from spry.models.settle import settle
 from spry.models.sources import Source, find_source
 
 
@@ -55,6 +56,7 @@ def read_pretrained(
         trained = checkpoint_labels(read_model_config(model, source, kind)) if kind.classes else None
         names = order_labels(labels, trained)
         loaded, info = _read_model(model, source, names, dtype or torch.float32, kind)
+    settle(loaded)
     mismatched = frozenset(entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"])
     missing = frozenset(info["missing_keys"]) | mismatched
     check_pretrained(loaded, missing, model)
@@ -87,6 +89,7 @@ def take_over(
     if kind.counted:
         model.config.id2label, model.config.label2id = _numbered(names)
     taken = model if dtype is None else model.to(dtype)
+    settle(taken)
     return Pretrained(
         name=name, source=Source(path=name), model=taken, label_names=names, trained_labels=trained
     )

@@ -14,12 +14,13 @@ _QUERY_OR_VALUE = re.compile(
 )
 _KEY_OR_VALUE = re.compile(r"(key|value|[kv])(_?(proj|projection|lin|linear|layer))?|w[kv]", re.IGNORECASE)
 _BACK = re.compile(
-    r"(.*\.)?((?<!attention\.)output\.dense|ffn_output|fc2|fc_out|lin2|down_proj|dense_4h_to_h|w2|mlp\.(c_proj|Wo))",
+    r"(.*\.)?((?<!attention\.)output\.dense|ffn_output|fc2|fc_out|lin2|linear_2|layer_2|down_proj|dense_4h_to_h|w2|mlp\.(c_proj|Wo))",
     re.IGNORECASE,
 )
 _FUSED = re.compile(r"c_attn|query_key_value|w?qkv(_?(proj|lin|linear))?|in_proj|att_proj", re.IGNORECASE)
 _UNUSUAL = re.compile(r"[qv]_head|q_b_proj|kv_b_proj", re.IGNORECASE)
 """Funnel's, and DeepSeek's, which compute keys and values together from a narrow state."""
+_UNUSUAL_KEYS = re.compile(r"[kv]_head|kv_b_proj", re.IGNORECASE)
 
 
 def linear_names(model: nn.Module) -> dict[str, nn.Module]:
@@ -34,9 +35,8 @@ def linear_names(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _is_router(module: nn.Module) -> bool:
-    """Tell a kind of ``nn.Linear`` that a model of transformers calls for more than ``W x + b``, as Phi's router."""
-    kind = type(module)
-    return kind.__module__.startswith("transformers.models.") and kind.forward is not nn.Linear.forward
+    """Tell a kind of ``nn.Linear`` that gives experts' weights and choices as a pair, as Phi's does."""
+    return type(module).__name__.endswith("Router")
 
 
 def adaptable_names(model: nn.Module) -> dict[str, nn.Module]:
@@ -75,12 +75,13 @@ def find_targets(
 
 
 def keys_and_values(model: nn.Module) -> list[str]:
-    """Find key and value projections, else those that compute query, key and value at once, in model order."""
+    """Find key and value projections, else those that compute query, key and value at once, in model order.
+
+    There are none in a model without attention, or whose attention holds its weights in no linear layers.
+    """
     names = list(linear_names(model))
-    found = _matching(names, _KEY_OR_VALUE) or _matching(names, _FUSED)
-    if not found:
-        raise ModelError(f"No key and value projections were found. {_candidates(names)}")
-    return found
+    patterns = (_KEY_OR_VALUE, _FUSED, _UNUSUAL_KEYS)
+    return next(filter(None, (_matching(names, pattern) for pattern in patterns)), [])
 
 
 def feed_forward(model: nn.Module) -> list[str]:
@@ -131,8 +132,10 @@ def _candidates(names: Iterable[str]) -> str:
     listed = sorted({name.rpartition(".")[2] for name in names})
     if not listed:
         return (
-            "The model has no linear modules that peft can adapt: choose another model, or another peft.kind."
+            "The model has no linear modules that peft can adapt: choose another model, or peft.kind = 'norm' or "
+            "'bitfit'."
         )
     return (
-        f"Linear modules end in: {', '.join(listed)}. Name some of them as peft.targets, or with --targets."
+        f"Linear modules end in: {', '.join(listed)}. Name some of them as peft.targets, or with --targets; or choose "
+        "peft.kind = 'norm' or 'bitfit'."
     )

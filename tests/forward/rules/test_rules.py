@@ -45,6 +45,13 @@ def laid(x, layout):
     return x
 
 
+def test_a_view_that_the_values_memory_allows_but_not_the_derivatives():
+    """A bias is added: its derivative is one row, expanded, then turned as the value is, and read in one piece."""
+    x = drawn(2, 5, 3)
+    agree(lambda b: ((x.transpose(0, 1) + b).transpose(0, 1)).view(10, 3) ** 3, drawn(3))
+    agree(lambda b: (x + b).view(2, 15).view(-1)[3:9] ** 2, drawn(3))
+
+
 @pytest.mark.parametrize("name", PUSHES)
 @quick
 @given(shape=shapes, layout=layouts)

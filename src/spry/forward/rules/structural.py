@@ -46,7 +46,18 @@ def _move(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     out = func(value, *rest, **kwargs)
     if out is value:
         return x
-    columns = (func(t, *rest, **kwargs) for t in tangents)
+
+    def moved(t: Tensor) -> Any:
+        try:
+            return func(t, *rest, **kwargs)
+        except (
+            RuntimeError
+        ):  # a view that the value's memory allows, but not the derivative's, which may be expanded
+            if t.stride() == value.stride():
+                raise
+            return func(torch.empty_like(value).copy_(t), *rest, **kwargs)
+
+    columns = map(moved, tangents)
     if isinstance(out, Tensor):
         if not has_derivative(out):
             return out
@@ -54,10 +65,10 @@ def _move(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             raise ModelError(
                 "'view' with a dtype reads the bits of a number, which have no derivative; use .to(dtype)"
             )
-        return _related(x, Dual(out, columns), lambda t: func(t, *rest, **kwargs))
+        return _related(x, Dual(out, columns), moved)
     columns = list(columns)
     parts = [Dual(part, (column[i] for column in columns)) for i, part in enumerate(out)]
-    views = (lambda t, i=i: func(t, *rest, **kwargs)[i] for i in range(len(parts)))
+    views = (lambda t, i=i: moved(t)[i] for i in range(len(parts)))
     return type(out)(map(_related, [x] * len(parts), parts, views))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.models import targets
 from spry.models.adapters.adapter import Adapter, HeadModules, full_names, is_transposed, shared_arguments
@@ -40,6 +41,11 @@ class Ia3(Adapter):
             found = [*targets.keys_and_values(pretrained), *back]
         else:
             found = find_targets(pretrained, self.targets)
+        if not found:
+            raise ModelError(
+                "no key, value and feed-forward projections were found. Name modules as peft.targets, or choose "
+                "peft.kind = 'norm' or 'bitfit'."
+            )
         return IA3Config(
             **shared_arguments(backbone, head),
             target_modules=full_names(backbone, found),
