@@ -66,31 +66,31 @@ def test_a_missing_template_names_the_remedies():
         DataError, match=r"has no chat template.*prompt and answer columns.*task.chat_template"
     ):
         Chat(tokenizer=tokenizer(None))
-    assert Chat(tokenizer=tokenizer(None), template=TEMPLATE).prompt(CHATS[0]).endswith("assistant\n")
 
 
 def test_a_template_that_refuses_the_turns_is_told_with_the_example():
     refusing = "{% if message['role'] == 'system' %}{{ raise_exception('No system') }}{% endif %}<|turn|>{{"
     strict = TEMPLATE.replace("<|turn|>{{", refusing)
-    words = tokenizer()
-    writer = Chat(tokenizer=words, template=strict)
+    words = tokenizer(strict)
+    writer = Chat(tokenizer=words)
     with pytest.raises(
         DataError, match=r"Example 2: the chat template refuses the turns system, user.*No system"
     ):
         conversed(CHATS, words, writer)
 
 
+def learnt(template):
+    words = tokenizer(template)
+    (found,) = conversed(CHATS[1:2], words, Chat(tokenizer=words))
+    return words.decode(found.ids[found.learnt])
+
+
 def test_where_earlier_turns_are_rewritten_the_last_answer_is_learnt():
-    rewriting = TEMPLATE.replace("{% for", "{{ messages | length }}{% for")
-    words = tokenizer()
-    (found,) = conversed(CHATS[1:2], words, Chat(tokenizer=words, template=TEMPLATE))
-    assert words.decode(found.ids[found.learnt]) == "Hello there<|end|>Bye – né<|end|>"
-    with pytest.raises(DataError, match="answers cannot be told from prompts"):
-        conversed(CHATS[1:2], words, Chat(tokenizer=words, template=rewriting))
+    assert learnt(TEMPLATE) == "Hello there<|end|>Bye – né<|end|>"
     last = "{{ message['content'] if loop.last else '' }}<|end|>{% endgen"
-    forgetting = TEMPLATE.replace("{{ message['content'] }}<|end|>{% endgen", last)
-    (found,) = conversed(CHATS[1:2], words, Chat(tokenizer=words, template=forgetting))
-    assert words.decode(found.ids[found.learnt]) == "Bye – né<|end|>"
+    assert learnt(TEMPLATE.replace("{{ message['content'] }}<|end|>{% endgen", last)) == "Bye – né<|end|>"
+    with pytest.raises(DataError, match="answers cannot be told from prompts"):
+        learnt(TEMPLATE.replace("{% for", "{{ messages | length }}{% for"))
 
 
 @pytest.mark.parametrize("begin", [False, True])

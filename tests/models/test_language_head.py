@@ -143,7 +143,21 @@ def test_a_head_that_mixes_positions_is_refused():
             from transformers.modeling_outputs import CausalLMOutput
 
             hidden = self.trunk(input_ids)
-            return CausalLMOutput(logits=self.head(hidden - hidden.mean(1, keepdim=True)))
+            return CausalLMOutput(logits=self.head(hidden.cumsum(1)))
 
     with pytest.raises(ModelError, match="the logits of a position are others there"):
         find_language_head(Mixing(), tokens()[0], "it")
+
+
+def test_an_encoder_is_refused():
+    from transformers import BertConfig, BertLMHeadModel
+
+    config = BertConfig(**SIZES, intermediate_size=24, vocab_size=VOCABULARY)
+    with pytest.raises(ModelError, match="reads texts in both directions"):
+        find_language_head(BertLMHeadModel(config).eval(), tokens()[0], "it")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1)])
+def test_short_texts_will_do(shape):
+    ids = torch.zeros(shape, dtype=torch.int64)
+    assert find_language_head(model("llama"), ids, "it").vocabulary == VOCABULARY

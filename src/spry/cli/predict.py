@@ -87,7 +87,7 @@ def _read(
     from spry.inference.inputs import columns_for, read_texts, texts_of
     from spry.tasks.kinds import make_task
 
-    target = make_task(info.task_name, info.task_options).target
+    target = make_task(info.task_name, info.task_options).target.unanswered()
     wanted = target.columns(columns_for(info, columns))
     if data is not None:
         return read_texts(data, wanted, target, **form)

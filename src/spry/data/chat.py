@@ -29,18 +29,12 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Chat:
-    """Renders conversations by a chat template.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer.
-        template: In Jinja, as transformers has them; None takes the tokenizer's own.
-    """
+    """Renders conversations by the chat template of a Hugging Face tokenizer."""
 
     tokenizer: Any
-    template: str | None = None
 
     def __post_init__(self) -> None:
-        if self.template is None and not self.tokenizer.chat_template:
+        if not self.tokenizer.chat_template:
             raise DataError(f"The tokenizer has no chat template to write messages with. {_REMEDIES}.")
 
     def pieces(self, turns: Conversation) -> list[Piece]:
@@ -76,10 +70,9 @@ class Chat:
         from jinja2 import TemplateError
 
         messages = [turn._asdict() for turn in turns]
-        options = {} if self.template is None else {"chat_template": self.template}
         try:
             return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=answering, **options
+                messages, tokenize=False, add_generation_prompt=answering
             )
         except (TemplateError, ValueError, TypeError, KeyError) as error:
             roles = ", ".join(turn.role for turn in turns) or "none"

@@ -89,7 +89,9 @@ class ClientData:
             batch_size=self.batch_size,
             epochs=self.epochs,
             steps=self.steps,
-            facts=replace(self.splits.facts, tokens=tokens, clients=self._client_facts()),
+            facts=replace(self.splits.facts, tokens=tokens, clients=self._client_facts()).with_notes(
+                *train.notes
+            ),
         )
 
     def _client_facts(self) -> ClientFacts:
@@ -115,7 +117,8 @@ def _token_facts(train: Encoded, most: int, *, given: bool) -> TokenFacts | None
         max_length=train.max_length,
         given=given,
         share_cut=train.cut / len(train),
-        needed=needed_length(train.whole, most),
+        needed=needed_length(train.whole, most, covered=train.covered),
+        covered=train.covered,
         marked=train.marked,
     )
 

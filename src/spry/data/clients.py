@@ -63,13 +63,6 @@ def make(
     for number, (name, places) in enumerate(dealt.items()):
         order = places[key.fold("held out", number).permutation(len(places))]
         kept = max(0, min(round(held_out * len(places)), len(places) - 1))
-        made.append(
-            Client(
-                id=number,
-                name=name,
-                data=data,
-                train=data.rows_of(np.sort(order[kept:])),
-                held_out=data.rows_of(np.sort(order[:kept])),
-            )
-        )
+        own, train, held = data.owned(np.sort(order[kept:]), np.sort(order[:kept]))
+        made.append(Client(id=number, name=name, data=own, train=train, held_out=held))
     return made

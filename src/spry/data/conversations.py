@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from spry.core.errors import DataError
@@ -38,15 +38,23 @@ def exchange(prompt: str, answer: str) -> Conversation:
     return (Turn("user", prompt), Turn("assistant", answer)) if prompt and answer else ()
 
 
-def conversation(cell: Any, where: str, row: int) -> Conversation:
+def asked(prompt: str) -> Conversation:
+    """A prompt without its answer; no turn if it is empty."""
+    return (Turn("user", prompt),) if prompt else ()
+
+
+def conversation(cell: Any, where: str, row: int, *, asking: bool = False) -> Conversation:
     """Take one cell, in a row counted from 1, as a conversation; no turn if it is missing or empty.
 
     Messages are objects of ``role`` and ``content``, or of ``from`` and ``value``; a cell of a text file may spell them
-    as JSON. Turns after the assistant's last one are left out, for nothing is learnt of them.
+    as JSON. Turns after the assistant's last one are left out, for nothing is learnt of them; with ``asking``, an
+    assistant's at the end, and text is what a user says.
 
     Raises:
         DataError: If the cell holds no messages, a role is unknown, or no assistant says anything.
     """
+    if asking and isinstance(cell, str) and not cell.lstrip().startswith("["):
+        return asked(cell)
     if isinstance(cell, str):
         cell = _spelled(cell, where, row)
     if cells.is_missing(cell) or (cells.is_list(cell) and not len(cell)):
@@ -56,6 +64,8 @@ def conversation(cell: Any, where: str, row: int) -> Conversation:
             f"{where}: row {row} holds no list of messages ({str(cell)[:60]}). Allowed: {_SHAPE}."
         )
     turns = [_turn(message, f"{where}: row {row}, message {place}") for place, message in enumerate(cell, 1)]
+    if asking:
+        return tuple(turns[:-1] if turns[-1].role == "assistant" else turns)
     last = max((i for i, turn in enumerate(turns) if turn.role == "assistant" and turn.content), default=None)
     if last is None:
         raise DataError(
@@ -100,8 +110,3 @@ def _content(content: Any, where: str) -> str:
     if other:
         raise DataError(f"{where} has a part of the type {other[0]!r}. Allowed: parts of text.")
     return "\n".join(str(part.get("text", "")) for part in parts).strip()
-
-
-def spoken(conversations: Sequence[Conversation]) -> tuple[list[Conversation], list[str]]:
-    """Split conversations into what is asked before the last answer, and that answer."""
-    return [turns[:-1] for turns in conversations], [turns[-1].content for turns in conversations]

@@ -45,6 +45,8 @@ class Encoded:
         per_row: Further tensors by name, whose first dimension counts rows, such as where an answer begins.
         examples: The example that each row is of, shape (N,), ascending; None if each row is one.
         dataset: What was encoded, for metrics that need more of it than tokens.
+        covered: Share of the texts that are not cut where no length is given.
+        notes: What a user should know of how it was encoded, as sentences.
     """
 
     fields: Mapping[str, Tensor]
@@ -57,6 +59,8 @@ class Encoded:
     per_row: Mapping[str, Tensor] = field(default_factory=dict)
     examples: NDArray[np.int64] | None = None
     dataset: Dataset | None = None
+    covered: float = COVERED
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -66,6 +70,12 @@ class Encoded:
         if self.examples is None:
             return examples
         return np.flatnonzero(np.isin(self.examples, examples)).astype(np.int32)
+
+    def owned(
+        self, train: NDArray[np.int32], held_out: NDArray[np.int32]
+    ) -> tuple[Encoded, NDArray[np.int32], NDArray[np.int32]]:
+        """What a client has of this: where its rows are, those that it trains on, and those that it holds out."""
+        return self, self.rows_of(train), self.rows_of(held_out)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -145,9 +155,9 @@ def encode(
     )
 
 
-def needed_length(lengths: NDArray[np.int64], most: int | None = None) -> int:
-    """The tokens that 95 % of texts do not exceed, at least 8, at most ``most``."""
-    needed = max(FEWEST, int(np.quantile(lengths, COVERED, method="inverted_cdf")))
+def needed_length(lengths: NDArray[np.int64], most: int | None = None, *, covered: float = COVERED) -> int:
+    """The tokens that 95 % of texts, or another share, do not exceed, at least 8, at most ``most``."""
+    needed = max(FEWEST, int(np.quantile(lengths, covered, method="inverted_cdf")))
     return needed if most is None else min(needed, most)
 
 

@@ -21,7 +21,7 @@ class TokenFacts:
         max_length: Tokens after which a text was cut.
         given: Whether that was asked for, rather than found from the texts.
         share_cut: Share of the texts that were cut.
-        needed: Tokens that 95 % of the texts do not exceed, as far as the model takes as many.
+        needed: Tokens that a share of the texts, ``covered``, do not exceed, as far as the model takes as many.
         marked: Texts that write a special token of the model, such as ``[SEP]``; it was read as words.
     """
 
@@ -31,13 +31,15 @@ class TokenFacts:
     given: bool
     share_cut: float
     needed: int
+    covered: float = 0.95
     marked: int = 0
 
     def __str__(self) -> str:
         told = f"tokens: median {self.median:,}, longest {self.longest:,}"
         if not self.share_cut:
             return f"{told}; no text is cut"
-        limited = "the most that the model takes" if self.share_cut > 0.05 else "their 95th percentile"
+        percentile = f"their {100 * self.covered:.0f}th percentile"
+        limited = "the most that the model takes" if self.share_cut > 1 - self.covered else percentile
         why = "model.max_length" if self.given else limited
         return f"{told}; {self.share_cut:.1%} of texts are cut, at {self.max_length:,} ({why})"
 
@@ -54,7 +56,8 @@ class TokenFacts:
 
     def _why(self) -> str:
         if self.needed > self.max_length:
-            return f"unset model.max_length, and it is {self.needed:,}, which 95 % of them do not exceed"
+            share = f"{100 * self.covered:.0f} %"
+            return f"unset model.max_length, and it is {self.needed:,}, which {share} of them do not exceed"
         return "the model takes no more"
 
 

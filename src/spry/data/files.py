@@ -18,6 +18,7 @@ from spry.data import delimited
 from spry.data.arrow import parquet
 from spry.data.delimited import parse_delimited
 from spry.data.json_rows import parse_json
+from spry.data.plain_text import ENDINGS_OF_TEXT, split_documents
 from spry.data.table import Columns, Table
 from spry.data.text import decoded
 
@@ -122,6 +123,9 @@ def _text(text: str, told: str, columns: Columns, separator: str | None, source:
         raise DataError(
             f"{source}: is not JSON; it begins with {text.lstrip()[:20]!r}. Is it of another format?"
         )
+    if _has_no_columns(text, told, columns, separator):
+        found, format = split_documents(text)
+        return Table(source=source, columns={columns.text[0]: found}, format=format, size=size)
     text, declared = delimited.declared_separator(text)
     if separator is not None:
         chosen = delimited.given_separator(separator, source)
@@ -132,6 +136,12 @@ def _text(text: str, told: str, columns: Columns, separator: str | None, source:
                 f"{source}: is no table; it begins with {text.strip().splitlines()[0][:30]!r}. Allowed: {ACCEPTED}."
             )
     return _delimited(text, columns, chosen, source, size)
+
+
+def _has_no_columns(text: str, told: str, columns: Columns, separator: str | None) -> bool:
+    """Whether text is no table but documents, for a task that reads one column and no labels."""
+    alone = len(columns.names) == 1 and separator is None
+    return alone and told in ENDINGS_OF_TEXT and not delimited.heads(text, columns, ",")
 
 
 def _delimited(text: str, columns: Columns, separator: str, source: str, size: int) -> Table:

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePath
 
 ENDINGS_OF_TEXT = (".txt", ".text", ".md")
 """File endings that promise text without columns."""
 _BLANK = re.compile(r"\n[^\S\n]*\n\s*")
-
-
-def is_plain(path: str) -> bool:
-    """Whether a file's name, without an ending of its packing, promises plain text."""
-    return PurePath(path.lower()).suffix in ENDINGS_OF_TEXT
 
 
 def split_documents(text: str) -> tuple[list[str], str]:

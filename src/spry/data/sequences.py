@@ -97,8 +97,7 @@ def conversed(turns: Sequence[Conversation], tokenizer: Any, writer: Chat | Plai
     Raises:
         DataError: If a conversation cannot be rendered; it names its number.
     """
-    marks = [mark for mark in map(str, tokenizer.all_special_tokens) if mark.strip()]
-    pieces = []
+    marks, pieces = _marks(tokenizer), []
     for number, one in enumerate(turns, start=1):
         try:
             pieces.append(writer.pieces(apart(one, marks)))
@@ -108,6 +107,27 @@ def conversed(turns: Sequence[Conversation], tokenizer: Any, writer: Chat | Plai
     for start in range(0, len(pieces), _CHUNK):
         found += _tokenised(pieces[start : start + _CHUNK], tokenizer, chat=isinstance(writer, Chat))
     return found
+
+
+def prompts(texts: Sequence[Any], tokenizer: Any, writer: Chat | Plain | None) -> list[TokenSequence]:
+    """Tokenise what a model is to go on with: conversations up to an answer, or, without a writer, texts.
+
+    Nothing of it is learnt.
+    """
+    found = []
+    for text in texts:
+        chat = isinstance(writer, Chat)
+        written = text if writer is None else writer.prompt(apart(text, _marks(tokenizer)))
+        ids = tokenizer(written, add_special_tokens=not chat, split_special_tokens=not chat)["input_ids"]
+        ids = ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id and not chat else ids
+        found.append(
+            TokenSequence(ids=np.asarray(ids, dtype=np.int32), learnt=np.zeros(len(ids), dtype=np.bool_))
+        )
+    return found
+
+
+def _marks(tokenizer: Any) -> list[str]:
+    return [mark for mark in map(str, tokenizer.all_special_tokens) if mark.strip()]
 
 
 def _tokenised(rows: Sequence[Sequence[Piece]], tokenizer: Any, *, chat: bool) -> list[TokenSequence]:

@@ -72,6 +72,10 @@ class Target(ABC):
             notes=tuple(note for _, notes in read.values() for note in notes),
         )
 
+    def unanswered(self) -> Target:
+        """What reads the same inputs where nobody knows yet what is learnt of them."""
+        return self
+
     @abstractmethod
     def labels(self, table: Table, columns: Columns, names: tuple[str, ...] | None) -> Labels:
         """Clean the labels of a table; ``names`` are the classes of the training part, when another part is read."""

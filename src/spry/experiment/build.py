@@ -38,6 +38,7 @@ from spry.runtime.sampling import sample
 from spry.tasks.kind import TaskKind
 from spry.tasks.kinds import choose_target, make_task
 from spry.tasks.model_task import ModelTask
+from spry.tasks.score import Score
 
 SIMULATED = ("rounds", "evaluate_every", "personalized")
 """Settings of the schedule that ``simulate`` takes as they are."""
@@ -110,6 +111,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     task = _task(config, given, splits, key, start)
     algorithm = build_algorithm(config, task.units)
     clients = dealt.encode(task, max_length=config.model.max_length)
+    task.score = with_token_baseline(task, clients)
     task.try_out(next(iter(clients.batches(clients.trainable()[0], 0, key))))
     if config.method.info.needs_blocks:
         _ = task.blocks  # refused now, not in the first round
@@ -280,6 +282,15 @@ def _choosing(config: Config) -> list[str]:
         f"{told}: {held:.3g} % of the training part is held out for that (data.validation) and "
         f"evaluated {every} (schedule.evaluate_every)."
     ]
+
+
+def with_token_baseline(task: ModelTask, clients: Federation) -> Score:
+    """A task's score; with a baseline that is found from tokens, where that is the kind there is."""
+    if task.score.baseline is not None:
+        return task.score
+    every = (batch for client in clients.trainable() for batch in clients.training_once(client))
+    found = task.kind.token_baseline(every, clients.test, len(task.backbone.tokenizer))
+    return replace(task.score, baseline=found)
 
 
 def task_kind(config: Config, splits: Splits) -> TaskKind:

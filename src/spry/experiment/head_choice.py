@@ -28,7 +28,7 @@ def starts_in_closed_form(
         ConfigError: If a closed form is asked for, and the head or the data has none.
     """
     asked = settings.start == "closed-form"
-    if settings.start == "drawn":
+    if settings.start == "drawn" or not (asked or task.kind.model_class.trains_head):
         return False, ()
     if adapter:
         return False, (("the head is the adapter's, not in closed form (head.start).",) if asked else ())

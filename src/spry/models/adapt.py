@@ -17,7 +17,7 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.core.units import Unit
 from spry.models.adapters.adapter import WRAPPER, Adapter, HeadModules, adapted_layers
-from spry.models.last_block import last_block_maps
+from spry.models.last_block import last_block_maps, maps_of_last_block
 from spry.models.load import Backbone
 from spry.models.refusal import refused_as
 
@@ -112,6 +112,9 @@ def _head(
     layers: HeadModules, backbone: Backbone, adapter: Adapter, exact: Exact
 ) -> tuple[HeadModules, tuple[str, ...]]:
     """Choose what belongs to the head; also what is to be said of the choice."""
+    if exact == "head" and not layers.layers:
+        told = "no layer of its own is trained, so that nothing gets exact gradients (peft.exact = 'head')"
+        return layers, (f"{backbone.name}: {told}.",)
     if exact not in {"last_block", "auto"}:
         return layers, ()
     try:
@@ -134,7 +137,8 @@ def _with_last_block(layers: HeadModules, backbone: Backbone, adapter: Adapter) 
             f"{adapter.name} does not adapt single linear maps, so those of the last block cannot join the head",
             "set peft.kind = 'lora', or peft.exact = 'head'",
         )
-    maps = [name for name in last_block_maps(backbone) if not layers.owns(name)]
+    found = last_block_maps(backbone) if backbone.kind.trains_head else maps_of_last_block(backbone)
+    maps = [name for name in found if not layers.owns(name)]
     if not maps:
         raise _NoLastBlockError(
             f"{backbone.name} has no last block of which a single position of each text is read, so its adapters "
@@ -179,5 +183,8 @@ def _units(module: nn.Module, names: list[str], head: HeadModules, exact: Exact)
     if block:
         joined = {"head": True, "exact": True, "last_block": True}
         units.append(Unit(name="last_block", names=tuple(block), size=size(block), **joined))
-    whole = Unit(name="head", names=tuple(layers), size=size(layers), head=True, exact=exact != "nothing")
-    return (*units, whole)
+    if layers:
+        units.append(
+            Unit(name="head", names=tuple(layers), size=size(layers), head=True, exact=exact != "nothing")
+        )
+    return tuple(units)

@@ -6,6 +6,7 @@ caps, scales and adapters act as they do in the whole model, whatever they are.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from spry.core.errors import ModelError
 from spry.core.params import Params
 from spry.forward.functional import call
-from spry.forward.recall import hidden_from
+from spry.forward.recall import hidden_from, training
 
 _REMEDY = "Choose another model, or one that `spry check --task causal-lm` passes."
 
@@ -92,6 +93,22 @@ def hidden_from_trunk(output: Any) -> Any:
     return hidden_from(output) if named is None else named
 
 
+_found: weakref.WeakKeyDictionary[nn.Module, tuple[str, type, int]] = weakref.WeakKeyDictionary()
+"""The trunk's name, what it gives and the width of the logits; a head itself would keep its module alive."""
+
+
+def language_head_of(module: Any, ids: Tensor) -> LanguageHead:
+    """Find the halves of a model, once; ``find_language_head`` says how and what is refused."""
+    if module not in _found:
+        name = getattr(module.config, "_name_or_path", "") or type(module).__name__
+        with training(module, on=False):  # dropout would make two passes differ
+            head = find_language_head(module, ids, name)
+        path = next(path for path, child in module.named_modules() if child is head.trunk)
+        _found[module] = (path, head.output, head.vocabulary)
+    path, output, vocabulary = _found[module]
+    return LanguageHead(module=module, trunk=module.get_submodule(path), output=output, vocabulary=vocabulary)
+
+
 def find_language_head(module: Any, ids: Tensor, name: str) -> LanguageHead:
     """Find the trunk of a model and make sure that its head reads each position by itself.
 
@@ -101,8 +118,9 @@ def find_language_head(module: Any, ids: Tensor, name: str) -> LanguageHead:
         name: What to call the model in messages.
 
     Raises:
-        ModelError: If the model has no such halves: it names the reason.
+        ModelError: If the model has no such halves, or a token's score depends on those after it: it names the reason.
     """
+    _check_causal(module, ids, name)
     refused = f"{name}: its head cannot be run on some positions by themselves"
     with torch.no_grad():
         found, logits = _find_trunk(module, ids)
@@ -115,10 +133,29 @@ def find_language_head(module: Any, ids: Tensor, name: str) -> LanguageHead:
             own = head.logits({}, rows).flip(0).view_as(logits)
         except (RuntimeError, TypeError, AttributeError, IndexError) as error:
             raise ModelError(f"{refused} ({str(error).splitlines()[0]}). {_REMEDY}") from error
-    close = 1e-2 if logits.dtype in {torch.bfloat16, torch.float16} else 1e-4
-    if not torch.allclose(own, logits, rtol=close, atol=close * float(logits.abs().max())):
+    if not _alike(own, logits):
         raise ModelError(f"{refused}: the logits of a position are others there. {_REMEDY}")
     return head
+
+
+@torch.no_grad()
+def _check_causal(module: Any, ids: Tensor, name: str) -> None:
+    """Refuse a model that reads texts in both directions: what it is to predict, it would see."""
+    other = ids.clone()
+    other[:, -1] = (ids[:, -1] == 0).to(ids.dtype)  # another token than it was
+    before, after = (module(input_ids=tokens).logits[:, :-1] for tokens in (ids, other))
+    if not _alike(before, after):
+        raise ModelError(
+            f"{name}: reads texts in both directions, as encoders do, so that it sees the tokens that it is to "
+            "predict. Choose a decoder, such as smollm2."
+        )
+
+
+def _alike(found: Tensor, expected: Tensor) -> bool:
+    """Whether logits differ by rounding only."""
+    share = 1e-2 if expected.dtype in {torch.bfloat16, torch.float16} else 1e-4
+    size = float(expected.abs().max()) if expected.numel() else 0.0
+    return torch.allclose(found, expected, rtol=share, atol=share * size)
 
 
 def _find_trunk(module: Any, ids: Tensor) -> tuple[tuple[nn.Module, type] | None, Tensor]:

@@ -34,6 +34,23 @@ def last_block_maps(backbone: Backbone) -> list[str]:
     return [name for name in linear_names(backbone.model) if name in top or name.startswith(f"{blocks[0]}.")]
 
 
+@torch.inference_mode()
+def maps_of_last_block(backbone: Backbone) -> list[str]:
+    """Find the maps of the block that is called last, in the model's order; all positions of it may be read.
+
+    So it is for language models: the exact gradient keeps the activations of one block, as the engine's workspace is of
+    one. There are none if the model does not run, or its layers are in no list.
+    """
+    model, ids = backbone.model, readable_tokens(backbone)
+    if ids is None:
+        return []
+    linears = linear_names(model)
+    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    items = [_item(name, lists) for name in _called(model, linears, ids)[0]]
+    last = next((item for item in reversed(items) if item is not None), None)
+    return [name for name in linears if name.startswith(f"{last}.")]
+
+
 def _item(name: str, lists: Sequence[str]) -> str | None:
     """The item of an outermost list of modules that a module lies in."""
     inside = [found for found in lists if name.startswith(f"{found}.")]

@@ -41,7 +41,7 @@ def complete_folder(
         spry=_version(),
         task=kind.pipeline,
         task_name=kind.name,
-        task_options=kind.options,
+        task_options=kind.options_to_keep,
         kind=_kind(adapted.adapter),
         labels=backbone.label_names,
         pair=pair,

@@ -6,7 +6,7 @@ A kind is one frozen dataclass, whose fields are the options that ``[task]`` tak
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -127,6 +127,21 @@ class TaskKind(ABC):
         cut = f", truncation=True, max_length={info.max_length}" if info.max_length else ", truncation=True"
         return f"{self.verb}({text}{cut})"
 
+    def token_baseline(self, train: Iterable[Batch], test: Iterable[Batch], vocabulary: int) -> float | None:
+        """The score on a test part of an answer that needs tokens, but no model; None if there is none.
+
+        Args:
+            train: The training part.
+            test: The test part.
+            vocabulary: How many tokens there are.
+        """
+        return None
+
     @property
     def options(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def options_to_keep(self) -> dict[str, Any]:
+        """The options that an adapter's folder keeps: none that names a file outside it."""
+        return self.options

@@ -5,6 +5,7 @@ from __future__ import annotations
 from spry.data.class_target import CLASSES
 from spry.data.table import Columns, Table
 from spry.data.target import Target
+from spry.tasks.causal_lm.kind import CausalLM
 from spry.tasks.classification import Classification
 from spry.tasks.multi_label.kind import MultiLabel
 from spry.tasks.registry import TASKS, find_task, make_task, register_task
@@ -12,7 +13,7 @@ from spry.tasks.regression.kind import Regression
 
 __all__ = ["MEMBERS", "TASKS", "choose_target", "find_task", "make_task"]
 
-MEMBERS = (Classification, Regression, MultiLabel)
+MEMBERS = (Classification, Regression, MultiLabel, CausalLM)
 for _kind in MEMBERS:
     register_task(_kind)
 
