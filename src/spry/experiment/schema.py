@@ -61,6 +61,11 @@ class ModelSettings(Settings):
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
         default="float32", description="Of the frozen weights; trained ones are float32 or wider."
     )
+    quantization: Literal["nf4", "int8", "int4"] | None = Field(
+        default=None,
+        description="How the frozen linear layers are packed: nf4 or int8 by bitsandbytes, int4 by torchao on the cpu; "
+        "as the checkpoint has them if unset.",
+    )
     device: str = Field(default="cpu", description="cpu, cuda or cuda:N.")
     max_length: int | None = Field(
         default=None,

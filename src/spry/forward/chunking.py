@@ -29,6 +29,8 @@ MIN_WORKSPACE = {"cpu": 5 << 19, "cuda": 128 << 20}
 MIN_SCORES = {"cpu": 1 << 15, "cuda": 1 << 23}
 """Attention scores that a block may have however short the texts are."""
 
+TILE = {"cpu": 1 << 21, "cuda": 1 << 25}
+"""Bytes of a dequantised tile of a weight that is kept packed."""
 
 MIN_QUERIES = {"cpu": 32, "cuda": 1 << 30}
 """Queries of a single example that are computed at a time, where a quarter of them is not more."""

@@ -13,6 +13,8 @@ from spry.inference.predictor import Predictor
 from spry.models.base import BASE, BaseRecord, loaded_files
 from spry.models.hashes import hash_files
 from spry.models.pretrained import check_pretrained, quiet, read_tokenizer
+from spry.models.quantized.layers import dequantize, has_packed
+from spry.models.quantized.loading import finish, is_packed, loading_arguments
 from spry.models.refusal import refused_as
 from spry.models.sources import FRIENDLY, Source, find_source
 from spry.tasks.adapter_info import AdapterInfo, read_info
@@ -20,7 +22,12 @@ from spry.tasks.kinds import find_task
 
 
 def load_predictor(
-    folder: Path, *, device: str = "cpu", base: Path | None = None, dtype: str | None = None
+    folder: Path,
+    *,
+    device: str = "cpu",
+    base: Path | None = None,
+    dtype: str | None = None,
+    unpacked: bool = False,
 ) -> Predictor:
     """Load an adapter with its base and tokenizer.
 
@@ -29,17 +36,22 @@ def load_predictor(
         device: Where the model computes.
         base: A folder with the base model, in place of the one that the adapter names.
         dtype: What the model computes in; None for what it was trained in.
+        unpacked: Whether a quantized base becomes one of plain numbers, the same ones, which takes their memory.
 
     Raises:
         ModelError: If the folder is no adapter of Spry, or its base cannot be found or loaded.
     """
     info = read_info(folder)
     source, notes = _source(info.base, folder, base)
-    loaded = _load_base(info, folder, source, getattr(torch, dtype or info.dtype))
+    kept = getattr(torch, dtype or info.dtype)
+    loaded = _load_base(info, folder, source, kept, device)
+    if unpacked and has_packed(loaded):
+        loaded = dequantize(loaded, kept)
+        notes = [*notes, "its quantized base was unpacked to plain numbers, the same that it was trained with."]
     model = _adapted(loaded, folder)
     return Predictor(
         info=info,
-        model=model.to(device),
+        model=model if is_packed(loaded) else model.to(device),
         tokenizer=read_tokenizer(str(folder), Source(path=str(folder))),
         device=torch.device(device),
         notes=tuple(notes),
@@ -78,7 +90,7 @@ def _differences(record: BaseRecord, source: Source) -> list[str]:
     ]
 
 
-def _load_base(info: AdapterInfo, folder: Path, source: Source, dtype: torch.dtype) -> Any:
+def _load_base(info: AdapterInfo, folder: Path, source: Source, dtype: torch.dtype, device: str) -> Any:
     from transformers import AutoConfig
 
     remedy = (
@@ -86,17 +98,22 @@ def _load_base(info: AdapterInfo, folder: Path, source: Source, dtype: torch.dty
     )
     with quiet(), refused_as(f"{folder}: its base model, {info.base.name}, cannot be loaded", remedy):
         config = AutoConfig.from_pretrained(folder / BASE)
-        model, found = find_task(info.task_name).model_class.loader.from_pretrained(
+        kind, base = find_task(info.task_name).model_class, info.base
+        packing = loading_arguments(base.name, config, source, kind, base.quantization, dtype, device)
+        model, found = kind.loader.from_pretrained(
             source.path,
             config=config,
             dtype=dtype,
             ignore_mismatched_sizes=True,  # a head for other classes, which the adapter's own replaces
             output_loading_info=True,
+            **packing,
             **source.arguments,
         )
     mismatched = {entry if isinstance(entry, str) else entry[0] for entry in found["mismatched_keys"]}
     check_pretrained(model, {*found["missing_keys"], *mismatched}, source.path)
-    return model
+    placed = model if is_packed(model) else model.to(device)
+    finish(placed, info.base.quantization, info.base.name)
+    return placed
 
 
 def _adapted(base: Any, folder: Path) -> Any:

@@ -45,7 +45,7 @@ def merge_adapter(folder: Path, out: Path, *, base: Path | None = None) -> tuple
     check_empty(out)
     wanted = getattr(torch, read_info(folder).dtype)
     wide = torch.promote_types(wanted, torch.float32)
-    predictor = load_predictor(folder, base=base, dtype=str(wide).removeprefix("torch."))
+    predictor = load_predictor(folder, base=base, dtype=str(wide).removeprefix("torch."), unpacked=True)
     merged = _merged(predictor, folder)
     out.mkdir(parents=True, exist_ok=True)
     if predictor.info.base.gguf:

@@ -20,10 +20,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from spry.models.hashes import folder_of, hash_files, hash_weights, weight_files
 from spry.models.load import Backbone
+from spry.models.quantized.kinds import Quantization
+from spry.models.quantized.layers import has_packed
 from spry.models.sources import FRIENDLY, Source
 
 BASE = "base"
@@ -49,6 +51,7 @@ class BaseRecord(BaseModel):
         gguf: The file with the weights, if they are in that format.
         files: Hashes of the weights' files by name, or of the loaded weights where there are no files.
         head_replaced: Whether those files have a head for another number of classes, which is not read.
+        quantization: How its body is packed when it is loaded; None leaves it as its files have it.
         whole: Whether ``transformers`` loads the adapter's folder as one model.
     """
 
@@ -60,6 +63,7 @@ class BaseRecord(BaseModel):
     gguf: str | None = None
     files: Mapping[str, str] = {}
     head_replaced: bool = False
+    quantization: Quantization | None = None
     whole: bool = False
 
 
@@ -72,8 +76,9 @@ def write_base(backbone: Backbone, module: Any, folder: Path) -> BaseRecord:
     config = copy.deepcopy(module.get_base_model().config)
     if backbone.kind.problem is not None:
         config.problem_type = backbone.kind.problem  # whatever the checkpoint was trained for
-    if backbone.source is not None and backbone.source.gguf and hasattr(config, "quantization_config"):
-        del config.quantization_config  # the loaded weights are not quantized any more
+    from_gguf = backbone.source is not None and backbone.source.gguf is not None
+    if (from_gguf or backbone.quantization) and hasattr(config, "quantization_config"):
+        del config.quantization_config  # the files' weights are plain, or will be when they are loaded
     config.to_json_file(folder / BASE / _CONFIG)
     found = _written(backbone, module, folder / BASE)
     whole = found.place == "folder" and found.gguf is None and _can_be_whole(module)
@@ -88,7 +93,15 @@ def write_base(backbone: Backbone, module: Any, folder: Path) -> BaseRecord:
 
 def _written(backbone: Backbone, module: Any, base: Path) -> BaseRecord:
     source, name = backbone.source, portable_name(backbone)
+    packed = has_packed(module)  # then what is in memory is not what files hold
     if source is None:
+        if packed:
+            return BaseRecord(
+                name=name,
+                place="elsewhere",
+                files=hash_base(backbone, module),
+                quantization=backbone.quantization,
+            )
         _save(base_weights(module), base)
         return BaseRecord(name=name, place="folder", files=hash_base(backbone, module))
     files = loaded_files(source)
@@ -98,13 +111,15 @@ def _written(backbone: Backbone, module: Any, base: Path) -> BaseRecord:
         gguf=source.gguf,
         files=hash_base(backbone, module),
         head_replaced=bool(backbone.mismatched),
+        quantization=backbone.quantization,
     )
     if not Path(source.path).is_dir():
         return record.model_copy(update={"place": "hub", "revision": revision_of(source)})
-    if source.gguf is None and any(file.suffix != ".safetensors" for file in files):
+    old = source.gguf is None and any(file.suffix != ".safetensors" for file in files)
+    if old and not packed:
         _save(base_weights(module), base)
         return record
-    if not _put(files, base, backbone.mismatched):
+    if old or not _put(files, base, backbone.mismatched):
         return record.model_copy(update={"place": "elsewhere"})
     if source.gguf is None and backbone.newly_initialized:
         own = base_weights(module)
@@ -115,7 +130,8 @@ def _written(backbone: Backbone, module: Any, base: Path) -> BaseRecord:
 def hash_base(backbone: Backbone, module: Any) -> dict[str, str]:
     """Hash the base's weights: their files by name, or the loaded weights where they come from no files."""
     if backbone.source is None:
-        return {"weights": hash_weights(base_weights(module).items())}
+        plain = {n: w for n, w in base_weights(module).items() if type(w) in {Tensor, nn.Parameter}}
+        return {"weights": hash_weights(plain.items())}  # a packed weight's bytes depend on its package
     return hash_files({file.name: file for file in loaded_files(backbone.source)})
 
 

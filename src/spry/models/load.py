@@ -14,6 +14,8 @@ from spry.core.keys import Key
 from spry.models.labels import label_notes
 from spry.models.model_class import CLASSIFIER, ModelClass
 from spry.models.pretrained import Pretrained, read_pretrained, read_tokenizer, take_over
+from spry.models.quantized.kinds import Quantization
+from spry.models.quantized.loading import finish, is_packed, packed_kind
 from spry.models.sources import Source
 
 
@@ -28,6 +30,7 @@ class Backbone:
         label_names: What the head's outputs are, such as classes, in the order of their numbers.
         kind: Its class.
         notes: What a user should know of how it was loaded, as sentences.
+        quantization: How its body was packed when it was loaded; None also for one whose files have it packed.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Backbone:
     label_names: tuple[str, ...] = ()
     kind: ModelClass = CLASSIFIER
     notes: tuple[str, ...] = ()
+    quantization: Quantization | None = None
 
     @property
     def max_length(self) -> int:
@@ -66,6 +70,7 @@ def load_model(
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
     kind: ModelClass = CLASSIFIER,
+    quantization: Quantization | None = None,
 ) -> Backbone:
     """Load a frozen model; whatever its checkpoint lacks, as a rule the head, is drawn from the key.
 
@@ -81,12 +86,15 @@ def load_model(
         tokenizer: In place of the one beside the model.
         dtype: Type of the weights; None for float32, or for a given model's own.
         kind: The model's class.
+        quantization: How the linear layers of the body are packed; None leaves them as the checkpoint has them. The
+            model computes in ``dtype`` all the same.
 
     Raises:
-        ModelError: If the model cannot be found or read, its weights do not fit its config, or it has no tokenizer.
+        ModelError: If the model cannot be found or read, its weights do not fit its config, it has no tokenizer, or it
+            cannot be packed in that way.
     """
     if isinstance(model, str):
-        read = read_pretrained(model, labels, dtype, kind)
+        read = read_pretrained(model, labels, dtype, kind, quantization, device)
     else:
         read = take_over(model, labels, dtype, kind)
     name = read.name
@@ -98,16 +106,19 @@ def load_model(
     _drop_caches(read.model)
     read.model.requires_grad_(False)
     read.model.eval()
+    placed = read.model if is_packed(read.model) else read.model.to(device)
+    pack_notes = finish(placed, quantization, name)
     return Backbone(
         name=name,
-        model=read.model.to(device),
+        model=placed,
         tokenizer=words,
         newly_initialized=fresh,
         source=read.source if isinstance(model, str) else None,
         mismatched=read.mismatched,
         label_names=read.label_names,
         kind=kind,
-        notes=(*pad_notes, *notes),
+        notes=(*pad_notes, *notes, *pack_notes),
+        quantization=quantization if isinstance(model, str) else quantization or packed_kind(placed),
     )
 
 

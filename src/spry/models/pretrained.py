@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +17,8 @@ from spry.core.errors import ModelError, first_line
 from spry.data.reach import PATIENCE, why_unreachable
 from spry.models.labels import checkpoint_labels, order_labels
 from spry.models.model_class import CLASSIFIER, ModelClass
+from spry.models.quantized.kinds import Quantization
+from spry.models.quantized.loading import is_packed, loading_arguments
 from spry.models.refusal import refused_as
 from spry.models.settle import settle
 from spry.models.sources import Source, find_source
@@ -49,13 +51,20 @@ class Pretrained:
 
 
 def read_pretrained(
-    model: str, labels: int | Sequence[str], dtype: torch.dtype | None, kind: ModelClass = CLASSIFIER
+    model: str,
+    labels: int | Sequence[str],
+    dtype: torch.dtype | None,
+    kind: ModelClass = CLASSIFIER,
+    quantization: Quantization | None = None,
+    device: str | torch.device = "cpu",
 ) -> Pretrained:
-    source = find_source(model)
+    source, dtype = find_source(model), dtype or torch.float32
     with quiet(), torch.random.fork_rng(devices=[]):
-        trained = checkpoint_labels(read_model_config(model, source, kind)) if kind.classes else None
+        config = read_model_config(model, source, kind)
+        trained = checkpoint_labels(config) if kind.classes else None
         names = order_labels(labels, trained)
-        loaded, info = _read_model(model, source, names, dtype or torch.float32, kind)
+        packing = loading_arguments(model, config, source, kind, quantization, dtype, device)
+        loaded, info = _read_model(model, source, names, dtype, kind, packing)
     settle(loaded)
     mismatched = frozenset(entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"])
     missing = frozenset(info["missing_keys"]) | mismatched
@@ -88,7 +97,7 @@ def take_over(
     names = order_labels(labels, trained)
     if kind.counted:
         model.config.id2label, model.config.label2id = _numbered(names)
-    taken = model if dtype is None else model.to(dtype)
+    taken = model if dtype is None or is_packed(model) else model.to(dtype)
     settle(taken)
     return Pretrained(
         name=name, source=Source(path=name), model=taken, label_names=names, trained_labels=trained
@@ -119,7 +128,12 @@ def read_model_config(model: str, source: Source, kind: ModelClass = CLASSIFIER)
 
 
 def _read_model(
-    model: str, source: Source, names: Sequence[str], dtype: torch.dtype, kind: ModelClass
+    model: str,
+    source: Source,
+    names: Sequence[str],
+    dtype: torch.dtype,
+    kind: ModelClass,
+    packing: Mapping[str, Any],
 ) -> tuple[Any, dict[str, Any]]:
     id2label, label2id = _numbered(names)
     outputs = {"num_labels": len(names), "id2label": id2label, "label2id": label2id} if kind.counted else {}
@@ -130,6 +144,7 @@ def _read_model(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             dtype=dtype,
+            **packing,
             **_arguments(source),
         )
 

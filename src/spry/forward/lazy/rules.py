@@ -14,6 +14,7 @@ from spry.forward.autograd import any_requires_grad
 from spry.forward.chunking import MIN_LAZY_BYTES, by_device
 from spry.forward.dual import Dual, num_tangents
 from spry.forward.lazy.dual import append_op, is_lazy
+from spry.forward.packed import Packed, packed_linear
 from spry.forward.registry import RULES, LazyRule, lazy_rule, named
 
 WIDENING = 8
@@ -77,6 +78,11 @@ def _linear(func: LazyRule, x: Any, weight: Any, bias: Any = None) -> Any:
     trained = isinstance(weight, Dual) and not num_tangents(weight)
     if trained and not isinstance(x, Dual) and weight.shape[0] > x.shape[-1]:
         x = Dual(x, ())  # a vocabulary's logits, of a head that is trained by itself: more than its features
+    return _affine(func, (x, weight, bias), 0, weight.shape[0])
+
+
+@lazy_rule(packed_linear)
+def _packed_linear(func: LazyRule, x: Any, weight: Packed, bias: Any = None) -> Any:
     return _affine(func, (x, weight, bias), 0, weight.shape[0])
 
 

@@ -14,6 +14,7 @@ from spry.forward.rules import (
     loss,
     multilinear,
     norm,
+    packed,
     softmax,
     structural,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "loss",
     "multilinear",
     "norm",
+    "packed",
     "softmax",
     "structural",
 ]

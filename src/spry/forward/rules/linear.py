@@ -36,7 +36,7 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> Dual:
     return Dual(out, [column(k) for k in range(num_tangents(input, weight, bias))])
 
 
-def _joined(x: Tensor, tangents: Tangents) -> Tensor:
+def joined(x: Tensor, tangents: Tangents) -> Tensor:
     """The value and its K derivatives in one tensor, shape (1 + K, *x.shape): a view where they lie side by side."""
     size, storage = x.numel(), x.untyped_storage()._cdata
     beside = not torch.compiler.is_compiling() and all(
@@ -52,7 +52,7 @@ def _frozen(input: Dual, weight: Tensor, bias: Tensor | None) -> Dual:
     x, tangents = input.pair()
     if x.numel() > JOINT * x.shape[-1]:
         return Dual(F.linear(x, weight, bias), [F.linear(t, weight) for t in tangents])
-    out, *columns = F.linear(_joined(x, tangents), weight).unbind(0)
+    out, *columns = F.linear(joined(x, tangents), weight).unbind(0)
     if bias is None:
         return Dual(out, columns)
     return Dual(out + bias if out.requires_grad else out.add_(bias), columns)
