@@ -94,7 +94,9 @@ def check(name: str, kind: str, device: str, padded: bool) -> tuple[bool, str]:
         Whether the engine is right, and a line that says so.
     """
     dtype = torch.bfloat16 if kind == "4-bit" else getattr(torch, kind)
-    model = build_model(name, layers=2, device=device, dtype=dtype, four_bit=kind == "4-bit")
+    model = build_model(
+        name, layers=2, device=device, dtype=dtype, quantization="nf4" if kind == "4-bit" else None
+    )
     batch, directions = batch_of(model, padded), draw(model)
     engine, tape = by_engine(model, batch, directions), by_autograd(model, batch, directions)
     twin = double(model)

@@ -43,7 +43,7 @@ def cases(device: str) -> list[Case]:
         size = {name: {"batch": 1, "length": 16, "layers": 2, "repeats": 1} for name in HEADLINE}
     else:
         size = {name: {"batch": s["batch"], "length": s["length"]} for name, s in HEADLINE.items()}
-    common = {"device": device, "dtype": "bfloat16", "four_bit": True, "seconds": 10.0}
+    common = {"device": device, "dtype": "bfloat16", "quantization": "nf4", "seconds": 10.0}
     listed = [Case(model=name, method=m, **size[name], **common) for m in METHODS for name in HEADLINE]
     for extra in ({"slice": "last"}, {"directions": 8}):
         listed += [Case(model=name, method="spry", **size[name], **common, **extra) for name in HEADLINE]

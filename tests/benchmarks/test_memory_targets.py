@@ -112,7 +112,7 @@ def test_the_headline_measures_both_shapes_by_every_method(benchmarks, device):
     assert {(case.model, case.method) for case in cases} == {
         (m, n) for m in headline.HEADLINE for n in headline.METHODS
     }
-    assert all(case.four_bit and case.device == device for case in cases)
+    assert all(case.quantization == "nf4" and case.device == device for case in cases)
 
 
 def test_the_headlines_total_is_the_sum_of_its_categories(benchmarks):

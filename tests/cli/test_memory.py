@@ -96,7 +96,7 @@ def test_a_budget_that_nothing_fits_says_what_would_make_room(spry):
     options = ["--method", "spry", "--batch", "1", "--length", "8"]
     told = spry("memory", "--model", "shape:bert-base", "--budget", "50MB", *options).err
     assert "The weights alone take 418 MiB." in told
-    assert "--dtype bfloat16 (209 MiB)" in told and "--four-bit (" in told and "--length" not in told
+    assert "--dtype bfloat16 (209 MiB)" in told and "--quantization nf4 (" in told and "--length" not in told
     told = spry(
         "memory", "--model", "shape:bert-base", "--budget", "439MB", "--dtype", "bfloat16", *options
     ).err

@@ -106,7 +106,7 @@ def test_no_second_copy_of_the_model_exists_while_it_is_built():
 def test_a_4_bit_shape_is_small_and_runs(name: str):
     import bitsandbytes
 
-    model = build_model(name, layers=1, four_bit=True, dtype=torch.bfloat16)
+    model = build_model(name, layers=1, quantization="nf4", dtype=torch.bfloat16)
     layers = [m for m in model.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)]
     assert len(layers) >= 6
     assert all(layer.weight.dtype == torch.uint8 and layer.quant_state.nested for layer in layers)

@@ -38,11 +38,12 @@ def test_a_language_models_head_passes(model):
     assert check_model(model, layers=1, head="causal-lm").passed
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
-def test_a_4_bit_model_is_checked_against_backpropagation_alone():
-    found = check_model("llama-1k", layers=1, four_bit=True, dtype="float32")
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "int4"])
+def test_a_packed_model_is_checked_against_backpropagation_and_differences(quantization):
+    pytest.importorskip({"int4": "torchao"}.get(quantization, "bitsandbytes"))
+    found = check_model("llama-1k", layers=1, quantization=quantization, dtype="float32", batch=2, length=6)
     assert found.passed, found
-    assert all(unit.difference_error is None for unit in found.checked.units)
+    assert not found.checked.no_differences
 
 
 @pytest.mark.skipif(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from functools import partial
@@ -183,11 +182,11 @@ def test_a_fit_is_confirmed_by_a_measurement():
     assert weights < fit.measured_bytes < weights + (30 << 20)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
-def test_4_bit_weights_are_counted_before_they_exist():
-    predicted = weight_bytes(
-        build_model("llama-1k", layers=2, dtype=torch.bfloat16, device="meta"), four_bit=True
-    )
-    real = weight_bytes(build_model("llama-1k", layers=2, dtype=torch.bfloat16, four_bit=True))
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "int4"])
+def test_packed_weights_are_counted_before_they_exist(quantization):
+    pytest.importorskip({"int4": "torchao"}.get(quantization, "bitsandbytes"))
+    options = {"layers": 1, "dtype": torch.bfloat16}
+    predicted = weight_bytes(build_model("llama-1k", device="meta", **options), quantization=quantization)
+    real = weight_bytes(build_model("llama-1k", quantization=quantization, **options))
     assert predicted["body"] == pytest.approx(real["body"], rel=0.01)
     assert predicted["embeddings"] == real["embeddings"]

@@ -28,6 +28,10 @@ def check_command(
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "float64"], typer.Option(help="Of the weights.")
     ] = "float32",
+    quantization: Annotated[
+        Literal["nf4", "int8", "int4"] | None,
+        typer.Option(help="How the frozen linear layers are packed. Default: not at all."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     differences: Annotated[
         bool, typer.Option(help="Compare with finite differences in float64 too; takes a copy of the model.")
@@ -54,6 +58,7 @@ def check_command(
             model,
             dtype=dtype,
             device=device,
+            quantization=quantization,
             layers=layers,
             differences=differences,
             targets=[name.strip() for name in targets.split(",") if name.strip()],

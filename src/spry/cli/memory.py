@@ -52,7 +52,10 @@ def memory_command(
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "float64"], typer.Option(help="Of weights and arithmetic.")
     ] = "float32",
-    four_bit: Annotated[bool, typer.Option("--four-bit", help="Keep the frozen weights in 4 bits.")] = False,
+    quantization: Annotated[
+        Literal["nf4", "int8", "int4"] | None,
+        typer.Option(help="How the frozen linear layers are packed. Default: not at all."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     repeats: Annotated[
         int, typer.Option(min=0, help="Most timed steps of a method; with 0 no time is taken.")
@@ -67,10 +70,10 @@ def memory_command(
     Memory is counted above the resident model. Models have random weights.
     """
     from spry.models.device import check_device
+    from spry.models.quantized.kinds import find_kind
     from spry.profile import Case
     from spry.profile.measure import lay_out
     from spry.profile.random_model import usual_length
-    from spry.profile.random_weights import find_bitsandbytes
     from spry.profile.resolve import resolve_model
 
     check_device(device, "the device")
@@ -83,12 +86,12 @@ def memory_command(
         Case(
             model=model, method=name, batch=batch, length=tokens, micro_batch=micro_batch,
             directions=directions, slice=slice, layers=layers, targets=adapted, head=head, dtype=dtype,
-            four_bit=four_bit, device=device, repeats=repeats,
+            quantization=quantization, device=device, repeats=repeats,
         )
         for name in methods
     ]  # fmt: skip
-    if four_bit:
-        find_bitsandbytes()
+    if quantization is not None:
+        find_kind(quantization, device)
     lay_out(cases[0])  # refused here is what would be refused in every measuring process
     if budget is not None:
         _fit(cases, budget, as_json=as_json)
@@ -150,7 +153,9 @@ def _hint(case: Case, size: int) -> str:
     weights = resident_bytes(case)
     told = f"The weights alone take {format_bytes(weights)}"
     lighter = [] if case.dtype in {"bfloat16", "float16"} else [("--dtype bfloat16", {"dtype": "bfloat16"})]
-    lighter += [] if case.four_bit else [("--four-bit", {"dtype": "bfloat16", "four_bit": True})]
+    lighter += (
+        [] if case.quantization else [("--quantization nf4", {"dtype": "bfloat16", "quantization": "nf4"})]
+    )
     options = [f"{option} ({format_bytes(resident_bytes(replace(case, **to)))})" for option, to in lighter]
     shorter = f"fewer tokens than --length {case.length}" if case.length > 1 else ""
     rest = ["a smaller model", *([shorter] if shorter and weights < size else [])]

@@ -177,10 +177,8 @@ class _NoTwinError(Exception):
 
 def _twin(module: nn.Module, loss: ModuleLoss, params: Params) -> nn.Module:
     """A float64 copy that computes a finite loss."""
-    if any(not weight.is_floating_point() for weight in module.parameters()):
-        raise _NoTwinError("its weights are packed, so there is no copy of it in float64")
-    twin = copy.deepcopy(module).double()
     try:
+        twin = copy.deepcopy(module)._apply(_widened)
         with torch.no_grad():
             value = loss(twin, _in_float64(params))
     except RuntimeError as error:  # a kernel for other types
@@ -188,6 +186,12 @@ def _twin(module: nn.Module, loss: ModuleLoss, params: Params) -> nn.Module:
     if not value.isfinite():
         raise _NoTwinError("its loss is not finite in float64")
     return twin
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    """Cast plain numbers; a packed weight is dequantised to whatever type its input has."""
+    plain = type(tensor) in {Tensor, nn.Parameter} and tensor.is_floating_point()
+    return tensor.double() if plain else tensor
 
 
 def _in_float64(params: Params) -> Params:

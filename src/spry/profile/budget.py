@@ -64,7 +64,7 @@ def what_fits(
     fresh process; one that turns out too large is halved and measured again.
     """
     layout = lay_out(case)
-    weights = sum(weight_bytes(layout, four_bit=case.four_bit).values())
+    weights = sum(weight_bytes(layout, quantization=case.quantization).values())
     for method in methods:
         for part in get_args(Slice):
             if part == "last" and method in {"inference", "fedmezo", "forward-ad"}:
@@ -83,7 +83,7 @@ def what_fits(
 
 def resident_bytes(case: Case) -> int:
     """Bytes of a case's weights and buffers, without building it."""
-    return sum(weight_bytes(lay_out(case), four_bit=case.four_bit).values())
+    return sum(weight_bytes(lay_out(case), quantization=case.quantization).values())
 
 
 def _largest(case: Case, room: int, layout: torch.nn.Module) -> int:

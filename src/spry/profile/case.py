@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from spry.core.errors import ConfigError, nearest
+from spry.models.quantized.kinds import Quantization
 
 MeasuredMethod = Literal[
     "inference",
@@ -45,7 +46,7 @@ class Case:
         targets: Names or endings of names of the modules that LoRA is put on; none finds them.
         head: The task head.
         dtype: Of weights and arithmetic, as torch names it.
-        four_bit: Whether the linear layers are kept in NF4.
+        quantization: How the linear layers are packed; None leaves them as they are.
         device: Where it runs.
         rank: LoRA's r, >= 1.
         repeats: Most timed steps; fewer where steps are slow. With 0 no time is measured.
@@ -63,7 +64,7 @@ class Case:
     targets: Sequence[str] = ()
     head: Literal["classification", "causal-lm"] = "classification"
     dtype: str = "float32"
-    four_bit: bool = False
+    quantization: Quantization | None = None
     device: str = "cpu"
     rank: int = 1
     repeats: int = 5
@@ -127,5 +128,7 @@ class CaseResult:
     def from_json(record: Mapping[str, Any]) -> CaseResult:
         values = dict(record)
         settings = {"model": values.pop("shape")}
+        if values.pop("four_bit", False):  # as rows of version 0.1 say
+            settings["quantization"] = "nf4"
         settings |= {name: values.pop(name) for name in Case.__dataclass_fields__ if name in values}
         return CaseResult(case=Case(**settings), **values)

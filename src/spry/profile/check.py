@@ -17,6 +17,7 @@ from spry.forward import call
 from spry.forward.check import Checked, check
 from spry.models.adapters import Lora
 from spry.models.device import check_device
+from spry.models.quantized.kinds import Quantization, find_kind
 from spry.models.refusal import refused_as
 from spry.profile.random_model import HeadKind, build_model, example_batch
 from spry.profile.resolve import resolve_model
@@ -54,7 +55,7 @@ def check_model(
     device: str = "cpu",
     layers: int | None = None,
     head: HeadKind = "classification",
-    four_bit: bool = False,
+    quantization: Quantization | None = None,
     targets: Sequence[str] = (),
     batch: int = 3,
     length: int = 24,
@@ -69,7 +70,7 @@ def check_model(
         device: Where to run.
         layers: Depth of a shape; None for its own.
         head: Head of a shape.
-        four_bit: Whether to keep a shape's linear layers in 4 bits.
+        quantization: How the frozen linear layers are packed; None leaves them as they are.
         targets: Names or endings of names of the modules to adapt; none finds query and value projections.
         batch: Rows, >= 2.
         length: Tokens of a row, >= 2.
@@ -81,13 +82,21 @@ def check_model(
         ModelError: If the model cannot be loaded or a target is not found.
     """
     check_device(device, "the device")
-    key, options = Key(seed).fold("check"), {"dtype": getattr(torch, dtype), "device": device}
+    if quantization is not None:
+        find_kind(quantization, device)
+    key, options = (
+        Key(seed).fold("check"),
+        {
+            "dtype": getattr(torch, dtype),
+            "device": device,
+            "quantization": quantization,
+        },
+    )
     if resolve_model(model).architecture is not None:
         module = build_model(
             model,
             layers=layers,
             head=head,
-            four_bit=four_bit,
             targets=targets,
             key=key,
             length=length,

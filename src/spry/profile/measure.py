@@ -18,6 +18,7 @@ from spry.estimators.blocks import Blocks
 from spry.forward import call
 from spry.measure.meter import Meter, release_lazily, release_promptly, release_unused, tensor_peak
 from spry.measure.operations import OperationCounter
+from spry.models.quantized.kinds import Quantization
 from spry.models.residual_blocks import blocks_of_module
 from spry.profile.case import GUESSED, Case, CaseResult
 from spry.profile.predict import has_formula, predict_peak
@@ -64,10 +65,10 @@ def measure_case(case: Case) -> CaseResult:
 
 def lay_out(case: Case) -> nn.Module:
     """Build a case's model without values, on the meta device: what cannot be built is refused here in a moment."""
-    return _model(case, "meta", four_bit=False)
+    return _model(case, "meta", None)
 
 
-def _model(case: Case, device: str, *, four_bit: bool) -> nn.Module:
+def _model(case: Case, device: str, quantization: Quantization | None) -> nn.Module:
     return build_model(
         case.model,
         layers=case.layers,
@@ -77,12 +78,12 @@ def _model(case: Case, device: str, *, four_bit: bool) -> nn.Module:
         rank=case.rank,
         device=device,
         dtype=getattr(torch, case.dtype),
-        four_bit=four_bit,
+        quantization=quantization,
     )
 
 
 def build_subject(case: Case) -> Subject:
-    model = _model(case, case.device, four_bit=case.four_bit)
+    model = _model(case, case.device, case.quantization)
     batch = example_batch(model, case.batch, case.length)
     params = _slice(model, case.slice == "last")
     directions = [

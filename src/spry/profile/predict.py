@@ -15,7 +15,7 @@ that holds t tensors of the inner width at once, saves s of them and needs u for
                             and no more than that for a classifier's last layer, which runs for the pooled positions
 
 A language-model head adds its phase: logits and their normalised copy for inference, a third for backpropagation;
-spry keeps both within its workspace. A 4-bit model adds its largest weight, unpacked. The counts come from
+spry keeps both within its workspace. A packed model adds a few tiles of a weight, unpacked. The counts come from
 reading which tensors autograd saves; ``spry``'s two constants were fitted. ``tests/profile/test_predict.py`` bounds
 the error.
 """
@@ -28,7 +28,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from spry.forward.chunking import CHUNKS, WORKSPACE
+from spry.forward.chunking import CHUNKS, TILE, WORKSPACE, by_device
 from spry.profile.case import GUESSED, Case
 
 DUAL = 0.35
@@ -38,6 +38,10 @@ TAPED = frozenset({"backprop", "backprop+checkpointing", "mesp"})
 
 KEYS = 0.9
 """How many times the engine holds the keys of one row of the batch, for the value and for each direction."""
+
+
+_TILES = 3
+"""Tiles' worth of memory that unpacking one takes at most, whatever the kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +126,7 @@ def predict_peak(case: Case, model: nn.Module) -> int:
     tokens = min(case.micro_batch or case.batch, case.batch) * case.length
     unit = tokens * s.hidden * item
     peak = max(_layers(case, s, unit), _head(case, s, unit, tokens, item))
-    return round(peak + (s.hidden**2 * max(s.inner, 1) * item if case.four_bit else 0))
+    return round(peak + (_TILES * by_device(TILE, torch.device(case.device)) if case.quantization else 0))
 
 
 def _layers(case: Case, s: Sizes, unit: int) -> float:

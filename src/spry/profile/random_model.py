@@ -18,10 +18,11 @@ from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.models.load import most_positions
 from spry.models.pretrained import read_model_config
+from spry.models.quantized.kinds import Quantization
 from spry.models.refusal import refused_as
 from spry.models.targets import endings, find_targets, linear_names
 from spry.profile.architectures import ARCHITECTURES
-from spry.profile.random_weights import fill_randomly, quantise_linears
+from spry.profile.random_weights import fill_randomly
 from spry.profile.resolve import Resolved, resolve_model
 
 HeadKind = Literal["classification", "causal-lm"]
@@ -45,7 +46,7 @@ def build_model(
     rank: int = 1,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    four_bit: bool = False,
+    quantization: Quantization | None = None,
     attention: str | None = None,
     key: Key = _KEY,
 ) -> nn.Module:
@@ -62,23 +63,22 @@ def build_model(
         targets: Names or endings of names of the modules to adapt; none finds query and value projections.
         rank: LoRA's r (and alpha), >= 1.
         device: Where the weights live; ``meta`` for the layout alone.
-        dtype: Of the frozen weights, and of the arithmetic of a 4-bit model.
-        four_bit: Whether to keep the linear layers in NF4 with nested scales (needs bitsandbytes).
+        dtype: Of the frozen weights, and of the arithmetic of a packed model.
+        quantization: How the linear layers of the body are packed; None leaves them as they are.
         attention: Which implementation, as transformers names it; None takes the best one that the model has.
 
     Raises:
         ConfigError: If there is no such shape, the model has no such head, or it takes fewer tokens.
-        ModelError: If the model cannot be found, its configuration cannot be read, or it has no such targets.
+        ModelError: If the model cannot be found, its configuration cannot be read, it has no such targets, or it cannot
+            be packed in that way.
     """
     from peft import get_peft_model
 
     device = torch.device(device)
     model = _laid_out(name, layers, length, head, attention, dtype)
-    if four_bit:
-        quantise_linears(model, dtype)
     seed = int(key.generator("shapes").integers(1 << 62))
     generator = None if device.type == "meta" else torch.Generator(device).manual_seed(seed)
-    fill_randomly(model, device, dtype, generator)
+    fill_randomly(model, device, dtype, generator, quantization)
     wrapped = get_peft_model(cast(Any, model), _lora(name, model, resolve_model(name), targets, head, rank))
     with torch.no_grad():
         for weight in wrapped.parameters():

@@ -94,7 +94,9 @@ def test_a_checkpoint_that_is_packed_already_stays_as_it_is(folder, reviews, tmp
         load_model(str(tmp_path / "packed"), labels=3, key=Key(0), quantization="int8")
 
 
-def test_a_packed_object_is_brought_along_by_whoever_uses_its_adapter(folder, reviews, tiny_tokenizer, tmp_path):
+def test_a_packed_object_is_brought_along_by_whoever_uses_its_adapter(
+    folder, reviews, tiny_tokenizer, tmp_path
+):
     loaded = load_model(str(folder), labels=3, key=Key(0), quantization="int4")
     task = ClassificationTask(loaded.model, labels=3, key=Key(0), tokenizer=tiny_tokenizer)
     task.encode(reviews, max_length=16)

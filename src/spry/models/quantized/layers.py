@@ -56,8 +56,13 @@ def quantize(model: Any, kind: Quantization) -> int:
         if can_pack(module, kind):
             model.set_submodule(name, packed_layer(module, kind))
             packed += 1
-    model.is_loaded_in_4bit, model.is_loaded_in_8bit = kind == "nf4", kind == "int8"  # peft asks for it
+    tell_peft(model, kind)
     return packed
+
+
+def tell_peft(model: Any, kind: Quantization) -> None:
+    """Say which layers peft will find, as transformers does; of torchao's it needs no word."""
+    model.is_loaded_in_4bit, model.is_loaded_in_8bit = kind == "nf4", kind == "int8"
 
 
 def packable(model: Any) -> list[tuple[str, nn.Module]]:
