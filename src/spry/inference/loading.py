@@ -47,7 +47,10 @@ def load_predictor(
     loaded = _load_base(info, folder, source, kept, device)
     if unpacked and has_packed(loaded):
         loaded = dequantize(loaded, kept)
-        notes = [*notes, "its quantized base was unpacked to plain numbers, the same that it was trained with."]
+        notes = [
+            *notes,
+            "its quantized base was unpacked to plain numbers, the same that it was trained with.",
+        ]
     model = _adapted(loaded, folder)
     return Predictor(
         info=info,

@@ -22,6 +22,7 @@ from spry.data.target import Target
 from spry.models.adapt import Exact
 from spry.models.adapters import Adapter, Lora
 from spry.models.model_class import CLASSIFIER, ModelClass
+from spry.models.quantized.kinds import Quantization
 from spry.tasks.class_scores import class_scores
 from spry.tasks.kind import Reduction
 from spry.tasks.logits import ScoredText, rounded
@@ -129,6 +130,7 @@ class ClassificationTask(ModelTask):
         device: Where the model lives; batches are moved there.
         baseline: Accuracy of always answering the commonest class.
         start: The folder of an adapter whose weights training begins with, and whose order the classes have.
+        quantization: How the frozen layers are packed: ``nf4``, ``int8`` or ``int4``; None leaves them as they are.
 
     Raises:
         ModelError: If the model cannot be loaded or a PEFT target is not found.
@@ -149,6 +151,7 @@ class ClassificationTask(ModelTask):
         device: str | torch.device = "cpu",
         baseline: float | None = None,
         start: Path | None = None,
+        quantization: Quantization | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -164,4 +167,5 @@ class ClassificationTask(ModelTask):
             device=device,
             baseline=baseline,
             start=start,
+            quantization=quantization,
         )
