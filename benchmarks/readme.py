@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from readme_layout import MIB, origin, percent, size, table
-from readme_memory import memory, recipe, split, targets
+from readme_memory import memory, recipe, split, targets, times
 from readme_recipe import recipes
 from readme_theory import basis, credit, signal
 
@@ -92,6 +92,8 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (PAGE, "demo", "demo", demo),
     (MEMORY, "memory", "memory", memory),
     (MEMORY, "targets", "memory", targets),
+    (MEMORY, "times", "memory_times", times),
+    (MEMORY, "earlier-targets", "memory_times", targets),
     (MEMORY, "split", "split", split),
     (MEMORY, "recipe", "recipe", recipe),
     (WIRE, "wire", "wire", wire),

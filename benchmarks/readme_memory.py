@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from readme_layout import MIB, origin, percent, table
@@ -9,6 +10,8 @@ from readme_layout import MIB, origin, percent, table
 COLUMNS = {
     "inference": "inference",
     "spry": "**Spry**",
+    "residual": "**residual guess**",
+    "residual-2-blocks": "**its step of 2 blocks**",
     "backprop+checkpointing": "backprop + checkpointing",
     "mesp": "the same, `A x` recomputed (MeSP)",
     "backprop": "backprop",
@@ -21,31 +24,59 @@ def _mib(count: float) -> str:
     return f"{count:.0f}" if count >= 20 else f"{count:.1f}"
 
 
-def memory(result: dict[str, Any]) -> str:
-    """Peak above the resident model and time against inference, for each shape and size that was measured."""
-    wanted = tuple(COLUMNS)
-    cells: dict[str, dict[str, str]] = {}
+Found = Mapping[str, dict[str, Any]]
+"""Rows of one shape and size by their method."""
+
+
+def _found(result: dict[str, Any]) -> Mapping[str, Found]:
+    """The rows that the tables have, by shape and size in words."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in result["rows"]:
         plain = row["slice"] == "all" and row["directions"] == row.get("rank", 1) == 1
-        if plain and row["head"] == "classification" and row["method"] in wanted and not row["error"]:
+        if plain and row["head"] == "classification" and row["method"] in COLUMNS and not row["error"]:
             depth = f", {row['layers']} layers" if row["layers"] else ""
             where = f"{row['shape']}{depth}, {row['batch']} x {row['length']}"
             where += f", {row['micro_batch']} at a time" if row["micro_batch"] else ""
-            peak, times = row["peak_bytes_above_model"] / MIB, row["cpu_ratio"]
-            cells.setdefault(where, {})[row["method"]] = f"{_mib(peak)} MiB, {times:.2f} x"
+            found.setdefault(where, {})[row["method"]] = row
+    return {where: own for where, own in found.items() if "inference" in own}
+
+
+def _beside(result: dict[str, Any], ratio: Callable[[dict[str, Any], Found], float]) -> str:
+    """A table of peaks, each with a ratio to inference; methods that were not measured have no column."""
+    found = _found(result)
+    methods = [method for method in COLUMNS if any(method in own for own in found.values())]
+
+    def cell(row: dict[str, Any], own: Found) -> str:
+        return f"{_mib(row['peak_bytes_above_model'] / MIB)} MiB, {ratio(row, own):.2f} x"
+
     rows = [
-        [where, *(found.get(method, "") for method in wanted)]
-        for where, found in cells.items()
-        if "inference" in found
+        [where, *(cell(own[method], own) if method in own else "" for method in methods)]
+        for where, own in found.items()
     ]
-    heads = ["batch x tokens", *COLUMNS.values()]
+    return table(["batch x tokens", *(COLUMNS[method] for method in methods)], rows)
+
+
+def memory(result: dict[str, Any]) -> str:
+    """Peak above the resident model and operations against inference, for each shape and size."""
+    made = _beside(result, lambda row, own: row["operations"] / own["inference"]["operations"])
+    note = (
+        "Peak above the resident model, and operations of a step against stock inference: LoRA r=1 on query and value "
+        "of all layers, float32, sdpa. No times: others used the machine, which changes neither peaks nor operations. "
+        "Empty: not measured."
+    )
+    return f"{made}\n\n{note} {origin(result, 'benchmarks/memory.py --repeats 0')}"
+
+
+def times(result: dict[str, Any]) -> str:
+    """Peak above the resident model and time against inference, for each shape and size."""
+    made = _beside(result, lambda row, own: row["cpu_ratio"])
     threads = result["provenance"]["machine"]["threads"]
     note = (
         "Peak above the resident model, and processor time of a step against stock inference: LoRA r=1 on query and "
         f"value of all layers, float32, sdpa (torch forward AD: eager), {threads} thread{'s' * (threads > 1)}. "
         "Inference against itself shows the noise; empty: not measured."
     )
-    return table(heads, rows) + f"\n\n{note} {origin(result, 'benchmarks/memory.py')}"
+    return f"{made}\n\n{note} {origin(result, 'benchmarks/memory.py')}"
 
 
 def recipe(result: dict[str, Any]) -> str:
@@ -100,7 +131,8 @@ def targets(result: dict[str, Any]) -> str:
     heads = ["", *(f"{name}, <= {limit:.3g}" for name, limit in limits.items())]
     grid = [[where, *(found.get(name, "") for name in limits)] for where, found in cells.items()]
     rest = table(["", "measured", "target"], others)
-    return f"{table(heads, grid)}\n\n{rest}\n\n{origin(result, 'benchmarks/memory.py')}"
+    grids = f"{table(heads, grid)}\n\n" if grid else ""
+    return f"{grids}{rest}\n\n{origin(result, 'benchmarks/memory.py')}"
 
 
 def split(result: dict[str, Any]) -> str:
