@@ -11,7 +11,7 @@ from spry.data.class_target import CLASSES
 from spry.data.dataset import Dataset
 from spry.data.reading import LeftOut, Reading, quantity
 from spry.data.table import Columns, Table
-from spry.data.target import MISSING, Target, column_of
+from spry.data.target import MISSING, Labels, Target, column_of
 
 Blank = Literal["error", "skip"]
 """What becomes of an empty text, label or id: its file is refused, or its row is left out and counted."""
@@ -30,6 +30,7 @@ def build_dataset(
 
     ``names`` are the classes of the training part, where the target has classes; None finds them here.
     """
+    table = target.table(table)
     _check(table, columns, blank)
     inputs, labels = target.inputs(table, columns), target.labels(table, columns, names)
     ids = None if columns.group is None else _ids(table, columns.group)
@@ -38,6 +39,7 @@ def build_dataset(
     filled += [] if ids is None else [(str(columns.group), "id", ids)]
     unlabelled = f"label {' or '.join(labels.marks)}, which stands for no label"
     out = _empty(table, filled, blank) | {unlabelled: list(labels.unlabelled)}
+    out |= _broken(table, columns, labels, blank)
     dropped = {row for rows in out.values() for row in rows}
     kept = [row for row in range(len(table)) if row not in dropped]
     why = ", ".join(f"{quantity(len(rows), 'row')} with {reason}" for reason, rows in out.items() if rows)
@@ -89,6 +91,18 @@ def _empty(
             )
         found[f"empty {what} in column {column!r}"] = rows
     return found
+
+
+def _broken(table: Table, columns: Columns, labels: Labels, blank: Blank) -> dict[str, list[int]]:
+    """Find the rows, from 0, whose label cannot be learnt; refuse them unless they may be left out."""
+    for what, rows in labels.broken.items():
+        if rows and blank == "error":
+            raise DataError(
+                f"{column_of(table, columns.label)}: {quantity(len(rows), 'row')} of {len(table)} with {what} "
+                f"({cells.rows([row + 1 for row in rows])}). Correct or remove them; data.blank=skip, or blank='skip' "
+                "in Python, leaves them out."
+            )
+    return {what: list(rows) for what, rows in labels.broken.items()}
 
 
 def _reading(table: Table, out: Mapping[str, Sequence[int]], notes: Sequence[str]) -> Reading:

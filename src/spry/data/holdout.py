@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +38,13 @@ def hold_out(dataset: Dataset, fraction: float, part: str = "test part") -> Spli
     """
     strata = dataset.strata
     alike = [0] * len(dataset) if strata is None else strata
-    kept, held = stratified(alike, fraction, Key(0).fold(part, dataset.name))
+    bundles, key = dataset.target.bundles(dataset), Key(0).fold(part, dataset.name)
+    kept, held = stratified(alike, fraction, key) if bundles is None else _whole(bundles, fraction, key)
+    if not held and bundles is not None:
+        raise DataError(
+            f"{dataset.name}: no {part} can be held out: a share of {fraction:g} of its "
+            f"{quantity(len(set(bundles)), 'passage')} is none. Give more of them, or a test part of its own."
+        )
     if not held and not dataset.label_names:
         raise DataError(
             f"{dataset.name}: no {part} can be held out: a share of {fraction:g} of "
@@ -62,6 +68,17 @@ def hold_out(dataset: Dataset, fraction: float, part: str = "test part") -> Spli
             f"are left to train on{few}. Remove the duplicates and give more texts."
         )
     return Splits(train=dataset.select(unseen), test=dataset.select(held), duplicates=len(kept) - len(unseen))
+
+
+def _whole(bundles: Sequence[Hashable], fraction: float, key: Key) -> tuple[list[int], list[int]]:
+    """Divide examples in two so that those of one bundle stay together; as ``stratified``, by bundles."""
+    known = list(dict.fromkeys(bundles))
+    _, second = stratified([0] * len(known), fraction, key)
+    held = {known[place] for place in second}
+    return (
+        [place for place, bundle in enumerate(bundles) if bundle not in held],
+        [place for place, bundle in enumerate(bundles) if bundle in held],
+    )
 
 
 def hold_out_validation(splits: Splits, fraction: float) -> Splits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spry.core.errors import DataError
@@ -25,12 +25,15 @@ class Labels:
     Args:
         values: One a row, ``MISSING`` where there is none; whatever ``Target.numbered`` takes.
         marks: How rows say that they have none, such as -1.
+        broken: Rows from 0 whose label cannot be learnt, by what they have; they are refused, or left out where empty
+            cells are.
         notes: Sentences on what was changed, or looks odd.
     """
 
     values: Sequence[Any]
     unlabelled: tuple[int, ...] = ()
     marks: tuple[str, ...] = ()
+    broken: Mapping[str, Sequence[int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -58,6 +61,10 @@ class Target(ABC):
     def claims(self, table: Table, columns: Columns) -> bool:
         """Tell whether the labels of a table can be meant only so, where no task is named."""
         return False
+
+    def table(self, table: Table) -> Table:
+        """Lay a table out as one row an example, where a task's benchmarks are published in another form."""
+        return table
 
     def inputs(self, table: Table, columns: Columns) -> InputRows:
         """Take what a model reads out of a table: a text a row, or a tuple of two."""
@@ -108,6 +115,10 @@ class Target(ABC):
 
     def strata(self, labels: Sequence[Any]) -> Sequence[int] | None:
         """A class of each example, by which examples are dealt unevenly and parts are held out; None without any."""
+        return None
+
+    def bundles(self, dataset: Dataset) -> Sequence[Any] | None:
+        """What examples have in common, such as a passage, so that they are held out together; None if nothing."""
         return None
 
     def counts(self, dataset: Dataset) -> dict[str, int]:

@@ -28,12 +28,14 @@ def columns_of(config: Config) -> Columns:
 
 
 def describe_adapter(config: Config, summary: Mapping[str, Any], folder: Path) -> None:
-    columns, score = columns_of(config), Score.of_summary(summary)
+    score = Score.of_summary(summary)
     measured = {score.key(part): summary.get(score.key(part)) for part in MEASURED}
     info = read_info(folder)
+    kind = make_task(info.task_name, info.task_options)
+    columns = kind.target.columns(columns_of(config))
     add_facts(
         folder,
-        make_task(info.task_name, info.task_options),
+        kind,
         text=columns.text,
         label=columns.label,
         training={

@@ -152,7 +152,11 @@ class DataSettings(Settings):
         description="At most so many test examples, and as many for validation; all if unset.",
     )
     text: list[str] = Field(
-        default=["text"], min_length=1, max_length=2, description="One text column, or a pair."
+        default=["text"],
+        min_length=1,
+        max_length=3,
+        description="One text column, or a pair; question and context for question-answering, passage, question and "
+        "answer for multi-answer, unless others are named.",
     )
     label: str = Field(default="label", description="The column of labels.")
     encoding: str | None = Field(

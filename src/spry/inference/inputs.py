@@ -40,8 +40,10 @@ def columns_for(info: AdapterInfo, text: Sequence[str] = (), label: str | None =
         DataError: If a single column is given where the adapter reads pairs, or the other way round.
     """
     wanted = tuple(text) or info.text or (("text", "text_pair") if info.pair else ("text",))
-    if info.pair is not None and len(wanted) != 1 + info.pair:
-        takes = "pairs of texts: name two columns" if info.pair else "single texts: name one column"
+    count = len(info.text) if info.text else None if info.pair is None else 1 + info.pair
+    if count is not None and len(wanted) != count:
+        several = "pairs of texts: name two columns" if count == 2 else f"{count} texts: name {count} columns"
+        takes = "single texts: name one column" if count == 1 else several
         raise DataError(f"the adapter reads {takes}, not {len(wanted)} ({', '.join(wanted)}).")
     return Columns(text=wanted, label=label or info.label or "label")
 
@@ -64,6 +66,7 @@ def read_texts(
 
 def texts_of(table: Table, columns: Columns, target: Target = CLASSES) -> Texts:
     """Take the texts of a table."""
+    table = target.table(table)
     _check_columns(table, columns.text, "--text-column")
     read = target.inputs(table, columns)
     rows = [row for row in range(len(table)) if all(part[row] != MISSING for part in read.parts.values())]
@@ -91,7 +94,7 @@ def read_labelled(
     Raises:
         DataError: If there are no labels, or one that the adapter does not know.
     """
-    table = read_table(path, columns, encoding=encoding, separator=separator)
+    table = target.table(read_table(path, columns, encoding=encoding, separator=separator))
     _check_columns(table, columns.text, "--text-column")
     if columns.label:
         _check_columns(table, [columns.label], "--label-column; without labels, use spry predict")

@@ -106,10 +106,15 @@ def _called(model: Any, linears: Mapping[str, nn.Module], ids: Tensor) -> tuple[
         for name, module in linears.items()
     ]
     try:
-        return called, model(input_ids=ids).logits
+        return called, _scores(model(input_ids=ids))
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _scores(output: Any) -> Tensor:
+    """All scores of a model, whatever they are called: readers have those of an answer's start and of its end."""
+    return torch.cat([value for name, value in output.items() if name.endswith("logits")], dim=-1)
 
 
 def _disturbed(model: nn.Module, module: nn.Module, ids: Tensor, positions: Sequence[int]) -> Tensor:
@@ -123,7 +128,7 @@ def _disturbed(model: nn.Module, module: nn.Module, ids: Tensor, positions: Sequ
 
     handle = module.register_forward_hook(disturb)
     try:
-        return model(input_ids=ids).logits
+        return _scores(model(input_ids=ids))
     finally:
         handle.remove()
 

@@ -86,7 +86,8 @@ def take_over(
     config = getattr(model, "config", None)
     name = getattr(config, "_name_or_path", "") or type(model).__name__
     count = labels if isinstance(labels, int) else len(labels)
-    fits = getattr(config, "num_labels", None) == count if kind.counted else _is(model, kind)
+    counted = not kind.counted or getattr(config, "num_labels", None) == count
+    fits = counted and (kind.classes or _is(model, kind))
     if not fits or not hasattr(model, "base_model_prefix"):
         of, given = (f" of {count} classes", f"..., num_labels={count}") if kind.counted else ("", "...")
         raise ModelError(

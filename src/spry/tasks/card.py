@@ -24,7 +24,7 @@ def write_card(info: AdapterInfo, kind: TaskKind) -> str:
 
 def write_merged_card(info: AdapterInfo, kind: TaskKind) -> str:
     """Write a card for a model that an adapter was merged into."""
-    lines = ["from transformers import pipeline", "", _pipeline(kind), kind.example(info)]
+    lines = [*_whole_model(kind, ""), kind.example(info)]
     what = f"{_base_name(info)}, {_trained(info)}, with the adapter merged in."
     return _card(info, kind, "transformers", what, ["```python", *lines, "```"])
 
@@ -44,14 +44,10 @@ def _trained(info: AdapterInfo) -> str:
 
 
 def loading_lines(info: AdapterInfo, kind: TaskKind) -> list[str]:
-    """Write the lines of Python that make a pipeline out of a folder, with nothing but peft and transformers."""
+    """Write the lines of Python that load a folder with nothing but peft and transformers, as a pipeline if it can."""
     base, auto = info.base, kind.model_class.auto
     if base.whole:
-        return [
-            "from transformers import pipeline  # peft must be installed, too",
-            "",
-            _pipeline(kind),
-        ]
+        return _whole_model(kind, "  # peft must be installed, too")
     place = {"folder": f'f"{{folder}}/{BASE}"', "hub": json.dumps(base.name)}.get(
         base.place, json.dumps(f"path/to/{base.name}")
     )
@@ -60,7 +56,7 @@ def loading_lines(info: AdapterInfo, kind: TaskKind) -> list[str]:
     arguments += ["ignore_mismatched_sizes=True"] if base.head_replaced and base.place != "folder" else []
     return [
         "from peft import PeftModel",
-        f"from transformers import AutoConfig, {auto}, AutoTokenizer, pipeline",
+        f"from transformers import AutoConfig, {auto}, AutoTokenizer{', pipeline' if kind.piped else ''}",
         "",
         f'folder = "{HERE}"',
         f'config = AutoConfig.from_pretrained(f"{{folder}}/{BASE}")',
@@ -68,7 +64,22 @@ def loading_lines(info: AdapterInfo, kind: TaskKind) -> list[str]:
         f"    {', '.join([place, 'config=config', *arguments])}",
         ")",
         "model = PeftModel.from_pretrained(base, folder)",
-        f'{kind.verb} = pipeline("{kind.pipeline}", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))',
+        f'{kind.verb} = pipeline("{kind.pipeline}", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))'
+        if kind.piped
+        else "tokenizer = AutoTokenizer.from_pretrained(folder)",
+    ]
+
+
+def _whole_model(kind: TaskKind, note: str) -> list[str]:
+    """Load a folder that is one model to transformers, as a pipeline where there is one for the task."""
+    if kind.piped:
+        return [f"from transformers import pipeline{note}", "", _pipeline(kind)]
+    auto = kind.model_class.auto
+    return [
+        f"from transformers import {auto}, AutoTokenizer{note}",
+        "",
+        f'model = {auto}.from_pretrained("{HERE}")',
+        f'tokenizer = AutoTokenizer.from_pretrained("{HERE}")',
     ]
 
 

@@ -45,6 +45,8 @@ class TaskKind(ABC):
     higher_is_better: ClassVar[bool] = True
     verb: ClassVar[str] = "classify"
     """What a model of the task is called in the lines of a card."""
+    piped: ClassVar[bool] = True
+    """Whether ``transformers.pipeline`` runs such models."""
     unread: ClassVar[frozenset[str]] = frozenset({"labels"})
     """What of a batch the model is not given."""
     closed_form: ClassVar[bool] = False

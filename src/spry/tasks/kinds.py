@@ -8,12 +8,15 @@ from spry.data.target import Target
 from spry.tasks.causal_lm.kind import CausalLM
 from spry.tasks.classification import Classification
 from spry.tasks.multi_label.kind import MultiLabel
+from spry.tasks.multiple_choice.one import MultipleChoice
+from spry.tasks.multiple_choice.several import MultiAnswer
+from spry.tasks.question_answering.kind import QuestionAnswering
 from spry.tasks.registry import TASKS, find_task, make_task, register_task
 from spry.tasks.regression.kind import Regression
 
 __all__ = ["MEMBERS", "TASKS", "choose_target", "find_task", "make_task"]
 
-MEMBERS = (Classification, Regression, MultiLabel, CausalLM)
+MEMBERS = (Classification, Regression, MultiLabel, MultipleChoice, MultiAnswer, QuestionAnswering, CausalLM)
 for _kind in MEMBERS:
     register_task(_kind)
 

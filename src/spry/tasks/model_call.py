@@ -35,8 +35,9 @@ class ModelCall:
     guard: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
-        """What of a batch the model is given, on its device."""
-        return {name: value.to(self.device) for name, value in batch.items() if name not in self.unread}
+        """What of a batch the model is given, on its device: rows of several texts lie below each other."""
+        given = {name: value.to(self.device) for name, value in batch.items() if name not in self.unread}
+        return {name: value.flatten(0, -2) if value.dim() > 2 else value for name, value in given.items()}
 
     def __call__(self, batch: Batch, **more: Any) -> Any:
         """Run the model; its output as transformers gives it."""

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SHARES = frozenset({"accuracy", "balanced_accuracy", "exact_match", "f1", "macro_f1", "micro_f1"})
+SHARES = frozenset(
+    ["accuracy", "balanced_accuracy", "exact_match", "f1", "f1a", "macro_f1", "micro_f1"]
+    + [f"{part}_{score}" for part in ("has_answer", "no_answer") for score in ("exact_match", "f1")]
+)
 """Scores that are shares of 1, and so are written in percent; all others are written as they are."""
 
 

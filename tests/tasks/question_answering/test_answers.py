@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
 from spry.core.keys import Key
-from spry.tasks.question_answering.answers import Scores, find_answers
+from spry.tasks.question_answering.answers import Window, find_answers, read_window
 
 CONTEXT = "a good film and a bad plot and the actor"
 SPANS = [(0, 1), (2, 6), (7, 11), (12, 15), (16, 17), (18, 21), (22, 26), (27, 30), (31, 34), (35, 40)]
+
+
+@dataclass
+class Scores:
+    start: np.ndarray
+    end: np.ndarray
+    spans: np.ndarray
+    null: int = 0
+
+    def read(self, **options) -> Window:
+        return read_window(self.start, self.end, self.spans, self.null, **options)
 
 
 def window(seed: int, first: int, count: int) -> Scores:
@@ -44,7 +56,7 @@ def every(windows, longest):
 @pytest.mark.parametrize("seed", range(5))
 def test_spans_are_the_best_of_all(seed, kept, longest):
     windows = [window(seed, 0, 6), window(seed + 50, 4, 6)]
-    found = find_answers(windows, CONTEXT, kept=kept, longest=longest)
+    found = find_answers([w.read(kept=kept, longest=longest) for w in windows], CONTEXT, kept=kept)
     expected = every(windows, longest)[:kept]
     assert [(c.text, c.start) for c in found.candidates] == [(CONTEXT[b:e], b) for (b, e), _ in expected]
     assert [c.score for c in found.candidates] == pytest.approx([score for _, score in expected])
@@ -52,7 +64,7 @@ def test_spans_are_the_best_of_all(seed, kept, longest):
 
 def test_no_answer_has_the_lowest_score_of_the_windows_and_probabilities_add_up():
     windows = [window(0, 0, 6), window(1, 4, 6)]
-    found = find_answers(windows, CONTEXT)
+    found = find_answers([w.read() for w in windows], CONTEXT)
     assert found.null.score == min(w.start[0] + w.end[0] for w in windows)
     scores = torch.tensor([c.score for c in (*found.candidates, found.null)], dtype=torch.float64)
     assert [c.probability for c in found.candidates] == pytest.approx(scores.softmax(0)[:-1].tolist())
@@ -60,14 +72,14 @@ def test_no_answer_has_the_lowest_score_of_the_windows_and_probabilities_add_up(
 
 
 def test_a_threshold_decides_between_the_best_span_and_no_answer():
-    found = find_answers([window(0, 0, 6)], CONTEXT)
+    found = find_answers([window(0, 0, 6).read()], CONTEXT)
     assert found.best(found.margin - 1e-9) == found.candidates[0]
     assert found.best(found.margin) == found.null
     assert found.null.text == ""
 
 
 def test_a_window_without_context_has_no_answer():
-    found = find_answers([window(0, 0, 0)], CONTEXT)
+    found = find_answers([window(0, 0, 0).read()], CONTEXT)
     assert (found.candidates, found.margin, found.best(-1e9).text) == ((), -np.inf, "")
     assert found.null.probability == pytest.approx(1)
 
@@ -76,4 +88,4 @@ def test_a_window_without_context_has_no_answer():
 def test_numbers_that_are_none_are_never_answers(odd):
     made = window(0, 0, 6)
     made.start[5] = odd
-    assert all(np.isfinite(c.score) for c in find_answers([made], CONTEXT).candidates)
+    assert all(np.isfinite(c.score) for c in find_answers([made.read()], CONTEXT).candidates)

@@ -81,12 +81,17 @@ def judged(count: int, *, seed: int = 0) -> list[Judged]:
     return [
         Judged(
             answerable=bool(can := draw.integers(2)),
-            margin=float(draw.integers(-4, 5)) if draw.random() < 0.9 else -math.inf,
+            score=float(draw.integers(-2, 3)) if draw.random() < 0.9 else -math.inf,
+            null=float(draw.integers(-2, 3)),
             exact=float(can * draw.integers(2)),
             f1=float(can * draw.random()),
         )
         for _ in range(count)
     ]
+
+
+def numbered(ones: list[Judged], first: int = 0) -> dict[int, Judged]:
+    return dict(enumerate(ones, start=first))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -104,13 +109,13 @@ def test_no_threshold_gives_a_higher_f1_than_the_best_one(seed, count):
 
 def test_best_threshold_of_nothing():
     assert best_threshold([]) == (0.0, 0.0)
-    assert best_threshold([Judged(answerable=False, margin=-math.inf, exact=0.0, f1=0.0)]) == (0.0, 1.0)
+    assert best_threshold([Judged(answerable=False, score=-math.inf, null=0.0)]) == (0.0, 1.0)
 
 
 def test_metrics_add_up_and_part_by_answerability():
     ones = judged(40)
     parts = [
-        QuestionMetrics(judged=tuple(ones[a:b]), loss_sum=float(b - a), windows=2 * (b - a))
+        QuestionMetrics(judged=numbered(ones[a:b], a), loss_sum=float(b - a), windows=2 * (b - a))
         for a, b in ((0, 13), (13, 40))
     ]
     whole = parts[0] + parts[1] + QuestionMetrics()
@@ -118,7 +123,7 @@ def test_metrics_add_up_and_part_by_answerability():
     can = [one for one in ones if one.answerable]
     values = whole.values()
     assert values["has_answer_f1"] == pytest.approx(sum(one.f1 * (one.margin > 0) for one in can) / len(can))
-    assert values["no_answer_exact"] == values["no_answer_f1"]
+    assert values["no_answer_exact_match"] == values["no_answer_f1"]
     shares = len(can) / 40, 1 - len(can) / 40
     assert values["f1"] == pytest.approx(
         shares[0] * values["has_answer_f1"] + shares[1] * values["no_answer_f1"]
@@ -133,5 +138,15 @@ def test_nothing_has_no_values():
 
 
 def test_always_silent_scores_the_share_of_unanswerable_questions():
-    silent = QuestionMetrics(judged=tuple(judged(50)), threshold=sys.float_info.max)
-    assert silent.values()["f1"] == sum(not one.answerable for one in silent.judged) / 50
+    silent = QuestionMetrics(judged=numbered(judged(50)), threshold=sys.float_info.max)
+    assert silent.values()["f1"] == sum(not one.answerable for one in silent.judged.values()) / 50
+
+
+def test_windows_of_one_question_add_up_in_any_order():
+    windows = judged(5)
+    expected = max(windows, key=lambda one: one.score)
+    for order in (windows, windows[::-1]):
+        whole = sum((QuestionMetrics(judged={7: one}, windows=1) for one in order), QuestionMetrics())
+        assert (whole.examples, whole.windows) == (1, 5)
+        assert whole.judged[7].score == expected.score
+        assert whole.judged[7].null == min(one.null for one in windows)

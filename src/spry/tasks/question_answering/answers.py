@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,45 +54,73 @@ class Answers:
         return self.candidates[0] if self.candidates and self.margin > threshold else self.null
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scores:
-    """Logits of one window.
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """What a model says of one window.
 
     Args:
-        start: How well an answer begins at each token, shape (S,).
-        end: How well it ends there, shape (S,).
-        spans: Where in the context a token's text is, shape (S, 2); (0, 0) for what is no part of it.
-        null: The place of the token that stands for "no answer".
+        spans: Its best spans by their first character in the context and the one after their last, with their scores.
+        null: The score of "no answer".
     """
 
-    start: NDArray[np.floating]
-    end: NDArray[np.floating]
-    spans: NDArray[np.int64]
-    null: int
+    spans: Mapping[tuple[int, int], float]
+    null: float
 
 
-def find_answers(
-    windows: Sequence[Scores], context: str, *, kept: int = KEPT, longest: int = LONGEST
-) -> Answers:
-    """Find the spans with the highest ``start[i] + end[j]``, i <= j < i + ``longest``, over the windows of a question.
+def read_window(
+    start: NDArray[np.floating],
+    end: NDArray[np.floating],
+    places: NDArray[np.integer],
+    null: int,
+    *,
+    kept: int = KEPT,
+    longest: int = LONGEST,
+) -> Window:
+    """Find the spans of a window with the highest ``start[i] + end[j]``, i <= j < i + ``longest``.
 
-    A span that several windows have counts once, with its highest score.
+    Args:
+        start: How well an answer begins at each token, a logit, shape (S,).
+        end: How well it ends there, shape (S,).
+        places: Where in the context a token's text is, shape (S, 2); (0, 0) for what is no part of it.
+        null: The place of the token that stands for "no answer".
+        kept: Spans that are kept, >= 1.
+        longest: Tokens of a span at most, >= 1.
+    """
+    inside = places[:, 1] > places[:, 0]
+    begins, ends = (
+        np.where(inside & np.isfinite(logits), logits, -np.inf).astype(np.float64) for logits in (start, end)
+    )
+    size = len(begins)
+    scores = np.full((min(longest, size), size), -np.inf)
+    for more in range(len(scores)):  # a row for each length, so that S x S scores never exist
+        scores[more, : size - more] = begins[: size - more] + ends[more:]
+    count = min(kept, scores.size)
+    best = np.argpartition(-scores, count - 1, axis=None)[:count]
+    found = [(*divmod(int(place), size), float(scores.flat[place])) for place in best]
+    return Window(
+        spans={
+            (int(places[first, 0]), int(places[first + more, 1])): score
+            for more, first, score in found
+            if np.isfinite(score)
+        },
+        null=float(start[null]) + float(end[null]),
+    )
+
+
+def find_answers(windows: Sequence[Window], context: str, *, kept: int = KEPT) -> Answers:
+    """Rank the spans of all windows of a question; one that several windows have counts once, with its best score.
 
     Args:
         windows: The question's windows, at least one.
         context: The text that answers are cut out of.
         kept: Spans that are kept, >= 1.
-        longest: Tokens of a span at most, >= 1.
-
-    Returns:
-        The answers, the best first.
     """
     best: dict[tuple[int, int], float] = {}
     for window in windows:
-        for place, score in _best_spans(window, kept, longest):
+        for place, score in window.spans.items():
             best[place] = max(score, best.get(place, -np.inf))
     ranked = sorted(best.items(), key=lambda found: -found[1])[:kept]
-    null = min(float(window.start[window.null] + window.end[window.null]) for window in windows)
+    null = min(window.null for window in windows)
     shares = _softmax([score for _, score in ranked] + [null])
     return Answers(
         candidates=tuple(
@@ -101,27 +129,6 @@ def find_answers(
         ),
         null=Candidate(text="", start=0, score=null, probability=shares[-1]),
     )
-
-
-def _best_spans(window: Scores, kept: int, longest: int) -> list[tuple[tuple[int, int], float]]:
-    """The best spans of one window, by their characters in the context."""
-    inside = window.spans[:, 1] > window.spans[:, 0]
-    start, end = (
-        np.where(inside & np.isfinite(logits), logits, -np.inf).astype(np.float64)
-        for logits in (window.start, window.end)
-    )
-    size = len(start)
-    scores = np.full((min(longest, size), size), -np.inf)
-    for more in range(len(scores)):  # a row for each length, so that S x S scores never exist
-        scores[more, : size - more] = start[: size - more] + end[more:]
-    count = min(kept, scores.size)
-    places = np.argpartition(-scores, count - 1, axis=None)[:count]
-    found = []
-    for more, first in (divmod(int(place), size) for place in places):
-        if np.isfinite(scores[more, first]):
-            characters = int(window.spans[first, 0]), int(window.spans[first + more, 1])
-            found.append((characters, float(scores[more, first])))
-    return found
 
 
 def _softmax(scores: Sequence[float]) -> list[float]:

@@ -6,8 +6,8 @@ import math
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -49,19 +49,30 @@ def _f1(said: str, right: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """One question with what was said to it.
+    """One question with the best span of the windows that were seen, and "no answer" beside it; add two to merge them.
 
     Args:
         answerable: Whether it has a right answer.
-        margin: By how much the best span's score exceeds that of "no answer".
+        score: Of the best span; -inf without one.
+        null: Of "no answer", the lowest of the windows.
         exact: Exact match of the best span, 0 or 1.
         f1: F1 of the best span.
     """
 
     answerable: bool
-    margin: float
-    exact: float
-    f1: float
+    score: float
+    null: float
+    exact: float = 0.0
+    f1: float = 0.0
+
+    def __add__(self, other: Judged) -> Judged:
+        best = self if self.score >= other.score else other
+        return replace(best, null=min(self.null, other.null))
+
+    @property
+    def margin(self) -> float:
+        """By how much the best span's score exceeds that of "no answer"."""
+        return self.score - self.null
 
     def at(self, threshold: float) -> tuple[float, float]:
         """Exact match and F1 if spans are given whose margin exceeds a threshold."""
@@ -73,16 +84,16 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionMetrics:
-    """Judged questions; add two to merge them, false if there are none.
+    """Judged questions; add two to merge them, windows of one question that came in two batches too.
 
     Args:
-        judged: One for each question.
+        judged: By the question's number.
         loss_sum: Over windows.
         windows: How many there were.
         threshold: The margin that a span must exceed to be given.
     """
 
-    judged: tuple[Judged, ...] = ()
+    judged: Mapping[int, Judged] = field(default_factory=dict)
     loss_sum: float = 0.0
     windows: int = 0
     threshold: float = 0.0
@@ -91,8 +102,10 @@ class QuestionMetrics:
         return bool(self.judged)
 
     def __add__(self, other: QuestionMetrics) -> QuestionMetrics:
+        both = self.judged.keys() & other.judged.keys()
+        merged = {number: self.judged[number] + other.judged[number] for number in both}
         return QuestionMetrics(
-            judged=self.judged + other.judged,
+            judged={**self.judged, **other.judged, **merged},
             loss_sum=self.loss_sum + other.loss_sum,
             windows=self.windows + other.windows,
             threshold=self.threshold if self.judged else other.threshold,
@@ -109,13 +122,17 @@ class QuestionMetrics:
 
     def values(self) -> dict[str, float | None]:
         """Shares in [0, 1]; None where there is no such question."""
-        named = {"": self.judged, "has_answer_": self._those(True), "no_answer_": self._those(False)}
+        named = {
+            "": [*self.judged.values()],
+            "has_answer_": self._those(True),
+            "no_answer_": self._those(False),
+        }
         found: dict[str, float | None] = {}
         for prefix, judged in named.items():
             pairs = [one.at(self.threshold) for one in judged]
             found |= {
                 f"{prefix}f1": _mean([f1 for _, f1 in pairs]),
-                f"{prefix}exact": _mean([e for e, _ in pairs]),
+                f"{prefix}exact_match": _mean([e for e, _ in pairs]),
             }
         return found
 
@@ -123,11 +140,11 @@ class QuestionMetrics:
         """What the best threshold would give, which a log keeps beside the score."""
         if not self.judged:
             return {}
-        threshold, f1 = best_threshold(self.judged)
+        threshold, f1 = best_threshold([*self.judged.values()])
         return {"best_threshold": threshold, "best_f1": f1}
 
-    def _those(self, answerable: bool) -> tuple[Judged, ...]:
-        return tuple(one for one in self.judged if one.answerable == answerable)
+    def _those(self, answerable: bool) -> list[Judged]:
+        return [one for one in self.judged.values() if one.answerable == answerable]
 
 
 def best_threshold(judged: Sequence[Judged]) -> tuple[float, float]:

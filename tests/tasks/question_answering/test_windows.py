@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from tests.conftest import WORDS
 
 from spry.core.errors import DataError
 from spry.core.keys import Key
-from spry.data.questions import Questions, Span
-from spry.data.windows import encode_windows
+from spry.data.dataset import Dataset
+from spry.data.encoded import Encoded
+from spry.tasks.question_answering.target import QUESTIONS, Span
+from spry.tasks.question_answering.windows import encode_windows
+from tests.conftest import WORDS
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def words(count: int, *at: int | str) -> str:
     return " ".join(WORDS[k] for k in Key(0).fold(*at).generator("words").integers(len(WORDS), size=count))
 
 
-def asked(count: int = 20, longest: int = 60) -> Questions:
+def asked(count: int = 20, longest: int = 60) -> Dataset:
     """Questions on contexts of 1 to ``longest`` words; two in three have an answer of up to three of them."""
     texts, answers = [], []
     for number in range(count):
@@ -49,14 +52,12 @@ def asked(count: int = 20, longest: int = 60) -> Questions:
         start = 1 + sum(len(word) + 1 for word in parts[:first])
         text = " ".join(parts[first : first + 1 + number % 3])
         answers.append((Span(text=text, start=start),) if number % 3 else ())
-    return Questions(
-        name="made",
-        texts=texts,
-        labels=[int(bool(spans)) for spans in answers],
-        label_names=("no answer", "answer"),
-        ids=[str(number) for number in range(count)],
-        answers=answers,
-    )
+    return Dataset(name="made", texts=texts, labels=answers, target=QUESTIONS)
+
+
+def of(made: Encoded, *questions: int):
+    """A batch of all windows of some questions."""
+    return made.batch(made.rows_of(np.asarray(questions, dtype=np.int32)))
 
 
 @pytest.mark.parametrize("question_first", [True, False])
@@ -66,35 +67,33 @@ def test_windows_cover_the_context_and_targets_are_the_answers(tokenizer, length
     made = encode_windows(
         questions, tokenizer, max_length=length, stride=stride, pad=0, question_first=question_first
     )
-    assert len(made) == len(questions)
+    assert sorted(set(made.examples)) == list(range(len(questions)))
     for place in range(len(questions)):
-        batch = made.batch([place])
+        batch = of(made, place)
         context = questions.texts[place][1]
         covered, held = set(), False
-        for row, spans in enumerate(batch["spans"].tolist()):
+        for row, spans in enumerate(torch.stack([batch["begins"], batch["ends"]], 2).tolist()):
             covered |= {at for begin, end in spans for at in range(begin, end)}
             start, end = (int(batch[f"{side}_positions"][row]) for side in ("start", "end"))
             null = int(batch["null"][row])
-            answers = questions.answers[place]
+            answers = questions.labels[place]
             if start == end == null and not (answers and spans[start][1]):
                 continue
             held = True
             assert context[spans[start][0] : spans[end][1]].strip() == answers[0].text
         assert covered >= {at for at, letter in enumerate(context) if letter != " "}
         assert batch["input_ids"].shape[1] <= length
-        if len(made.batch([place])["input_ids"]) == 1:
-            assert held == bool(questions.answers[place])
+        if len(of(made, place)["input_ids"]) == 1:
+            assert held == bool(questions.labels[place])
 
 
 def test_a_window_that_cuts_the_answer_has_the_null_token_as_its_target(tiny_tokenizer):
     context = "a good bad fine film plot actor was is not"
-    questions = Questions(
-        name="made", texts=[("very", context)], labels=[1], label_names=("no answer", "answer"), ids=["x"],
-        answers=[(Span(text="plot actor", start=context.index("plot")),)],
-    )  # fmt: skip
-    batch = encode_windows(questions, tiny_tokenizer, max_length=10, stride=0, pad=0).batch([0])
+    answer = Span(text="plot actor", start=context.index("plot"))
+    questions = Dataset(name="made", texts=[("very", context)], labels=[(answer,)], target=QUESTIONS)
+    batch = encode_windows(questions, tiny_tokenizer, max_length=10, stride=0, pad=0).batch([0, 1])
     # six words of the context a window: the first one ends within the answer
-    assert batch["spans"].amax(dim=(1, 2)).tolist() == [context.index(" actor"), len(context)]
+    assert batch["ends"].amax(dim=1).tolist() == [context.index(" actor"), len(context)]
     assert (
         batch["start_positions"].tolist()
         == batch["end_positions"].tolist()
@@ -110,21 +109,10 @@ def test_rows_are_what_the_tokenizer_makes_of_the_pair(tiny_tokenizer):
         [pair[0] for pair in questions.texts], [pair[1] for pair in questions.texts], truncation="only_second",
         max_length=20, stride=5, return_overflowing_tokens=True, padding=True, return_tensors="pt",
     )  # fmt: skip
-    batch = made.batch(range(len(questions)))
+    batch = made.batch(range(len(made)))
     for name in expected.keys() - {"overflow_to_sample_mapping"}:
         assert batch[name].equal(expected[name]), name
     assert batch["question"].equal(expected["overflow_to_sample_mapping"])
-
-
-def test_a_batch_has_all_windows_of_its_questions_in_the_order_asked_for(tiny_tokenizer):
-    made = encode_windows(asked(), tiny_tokenizer, max_length=14, stride=3, pad=0)
-    batch = made.batch([19, 2])
-    count = int(made.rows[20] - made.rows[19])
-    assert count > 1
-    assert batch["question"].tolist() == [19] * count + [2]
-    assert len({len(value) for value in batch.values()}) == 1
-    assert made.batch([])["input_ids"].shape == (0, 0)
-    assert made.lengths.tolist() == [int(made.batch([k])["attention_mask"].sum()) for k in range(20)]
 
 
 def test_the_null_token_is_cls_wherever_it_stands(tiny_tokenizer):
@@ -143,17 +131,19 @@ def test_the_null_token_is_cls_wherever_it_stands(tiny_tokenizer):
 
 
 def test_a_long_question_is_cut_so_that_windows_move_on(tiny_tokenizer):
-    questions = asked(1).select([0])
-    long = Questions(**{**vars(questions), "texts": [(words(500, "long"), words(100, "context"))]})
+    long = Dataset(
+        name="made", texts=[(words(500, "long"), words(100, "context"))], labels=[()], target=QUESTIONS
+    )
     made = encode_windows(long, tiny_tokenizer, max_length=23, stride=6, pad=0)
     # 20 tokens beside the marks, 7 of the question: a window has 13 of the context, 7 of them new
-    assert made.batch([0])["input_ids"].shape == (14, 23)
-    assert made.whole.tolist() == [603]
+    assert of(made, 0)["input_ids"].shape == (14, 23)
+    assert made.cut == 0
 
 
 def test_without_a_length_it_is_what_most_questions_need(tiny_tokenizer):
     made = encode_windows(asked(), tiny_tokenizer, most=512, pad=0)
-    assert made.max_length == sorted(made.whole)[18]
+    whole = sorted(len(tiny_tokenizer(*pair)["input_ids"]) for pair in asked().texts)
+    assert made.max_length == whole[18]
     assert encode_windows(asked(), tiny_tokenizer, most=30, pad=0).max_length == 30
 
 
@@ -169,7 +159,8 @@ def test_a_slow_tokenizer_is_refused():
 
 
 def test_written_marks_stay_words(tiny_tokenizer):
-    questions = asked(1)
-    marked = Questions(**{**vars(questions), "texts": [("a [SEP] film", "good [CLS] plot [SEP]")]})
+    marked = Dataset(
+        name="made", texts=[("a [SEP] film", "good [CLS] plot [SEP]")], labels=[()], target=QUESTIONS
+    )
     ids = encode_windows(marked, tiny_tokenizer, max_length=40, pad=0).batch([0])["input_ids"]
     assert torch.isin(ids, torch.tensor([2, 3])).sum() == 3
