@@ -248,7 +248,8 @@ class ModelTask:
         ]
         texts = [text if text.strip() else "a" for text in texts]
         dataset = self.kind.probe(texts, len(self.backbone.label_names), draw)
-        return self._encoded(dataset, min(2 * tokens, self.backbone.max_length)).batch(range(examples))
+        encoded = self._encoded(dataset, min(2 * tokens, self.backbone.max_length))
+        return encoded.batch(range(min(examples, len(encoded))))  # texts may be packed into fewer rows
 
     @torch.inference_mode()
     def evaluate(self, params: Params, batches: Iterable[Batch]) -> Any:

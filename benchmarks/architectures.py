@@ -1,0 +1,142 @@
+"""What passes: architecture x task x PEFT kind x precision, each as the engine's slopes against backpropagation.
+
+    python benchmarks/architectures.py --out benchmarks/results/architectures.json [--only bert,llama]
+
+Each model type is built tiny with random weights (`architecture_sizes.py`), adapted as a task of that kind adapts it,
+and its loss is differentiated along a random direction of each unit. LoRA is tried in three precisions, the other kinds
+in float32. `python -m benchmarks.architectures_page` writes the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.architecture_sizes import SIZES, configuration
+
+from spry.core.errors import SpryError, first_line
+from spry.core.keys import Key
+from spry.experiment.atomic import write_json
+from spry.experiment.provenance import provenance
+from spry.forward.check import Checked
+from spry.models.adapters import BareHead, BitFit, Dora, Ia3, Lora, Norm, RsLora, Vera
+from spry.models.adapters.adapter import Adapter
+from spry.models.pretrained import quiet
+from spry.profile.task_check import check_task, usual_outputs
+from spry.tasks.kinds import TASKS
+from spry.tasks.model_task import ModelTask
+
+TASKS_TRIED = ("classification", "causal-lm", "question-answering", "multiple-choice")
+"""One task of each model class."""
+ADAPTERS: Mapping[str, Adapter] = {
+    "lora": Lora(rank=2),
+    "rslora": RsLora(rank=2),
+    "dora": Dora(rank=2),
+    "vera": Vera(rank=3),
+    "ia3": Ia3(),
+    "bitfit": BitFit(),
+    "norm": Norm(),
+    "head": BareHead(),
+}
+PRECISIONS = ("float32", "float64", "bfloat16")
+CASES = [("lora", precision) for precision in PRECISIONS] + [
+    (name, "float32") for name in ADAPTERS if name != "lora"
+]
+KEY = Key(0).fold("architectures")
+BATCH, LENGTH = 3, 8
+DRAWS = 3
+"""How many draws of weights are tried in half precision: at a near tie of two experts rounding may choose the other."""
+
+
+def tokenizer() -> Any:
+    """Make a tokenizer of 60 words that marks texts as BERT does."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    words = [*marks.values(), *(f"w{number}" for number in range(60))]
+    made = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(tokenizer_object=made, **marks, eos_token="[SEP]", model_max_length=32)
+
+
+def measure(family: str, task: str) -> Iterator[dict[str, Any]]:
+    """Try one model type on one task, a case after the other."""
+    if type(configuration(family)) not in TASKS[task].model_class.known:
+        yield {"family": family, "task": task, "verdict": "absent"}
+        return
+    for adapter, precision in CASES:
+        for draw in range(DRAWS if precision == "bfloat16" else 1):
+            found = _tried(family, task, ADAPTERS[adapter], getattr(torch, precision), draw)
+            if found["verdict"] != "wrong":
+                break
+        yield {"family": family, "task": task, "peft": adapter, "precision": precision, **found}
+
+
+def _tried(family: str, task: str, adapter: Adapter, dtype: torch.dtype, draw: int) -> dict[str, Any]:
+    kind = TASKS[task]()
+    outputs = usual_outputs(kind, KEY)
+    counted = {"num_labels": len(outputs)} if kind.model_class.counted else {}
+    with warnings.catch_warnings(), quiet(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        torch.manual_seed(draw)
+        try:
+            model = kind.model_class.loader.from_config(configuration(family, **counted), dtype=dtype)
+            chosen = {"adapter": adapter, "tokenizer": tokenizer(), "dtype": dtype, "exact": "auto"}
+            made = ModelTask(model, kind, labels=outputs, key=KEY, **chosen)
+            found = check_task(made, KEY, batch=BATCH, length=LENGTH, differences=False)
+        except SpryError as error:
+            return {"verdict": "refused", "reason": _reason(error, model)}
+        except Exception as error:  # one that is no refusal is a fault, which the table has to show
+            return {"verdict": "crash", "reason": f"{type(error).__name__}: {first_line(error)}"}
+    last = any(unit.last_block for unit in made.units)
+    return {**_judged(found), "last_block": last, "fallbacks": sorted(found.fallbacks)}
+
+
+def _reason(error: SpryError, model: object) -> str:
+    """What was refused, without the model's name."""
+    return first_line(error).removeprefix(f"{type(model).__name__}: ")
+
+
+def _judged(found: Checked) -> dict[str, Any]:
+    errors = [unit.gradient_error for unit in found.units if not unit.is_still]
+    if found.unsupported:
+        first = found.unsupported[0]
+        return {
+            "verdict": "refused",
+            "reason": f"{first.module} ({first.kind}): {first.reason}. {first.remedy}.",
+        }
+    if any(math.isnan(error) for error in errors):  # backpropagation's own gradient is no number
+        return {"verdict": "not finite"}
+    worst = max(errors, default=0.0)
+    return {"verdict": "pass" if found.passed else "wrong", "error": float(f"{worst:.1e}")}
+
+
+def main() -> None:
+    """Measure all, or some, and write the JSON file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", default="", help="Model types, with commas.")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    wanted = [name for name in given.only.split(",") if name] or list(SIZES)
+    rows: list[dict[str, Any]] = []
+    for family in wanted:
+        found = [row for task in TASKS_TRIED if task in TASKS for row in measure(family, task)]
+        rows += found
+        failed = [row for row in found if row["verdict"] not in {"pass", "absent"}]
+        told = (f"{row['task']} {row['peft']} {row['precision']} {row['verdict']}" for row in failed)
+        print(family, *told, sep="; ", flush=True)
+    write_json(given.out, {**provenance(), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
