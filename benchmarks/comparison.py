@@ -15,17 +15,15 @@ that.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.comparison_rows import HEADS, ROWS
 from benchmarks.convergence_data import SETS, files
+from benchmarks.results_file import add, known, read
 
-from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, read_config
 from spry.experiment.folder import META, SUMMARY
 from spry.experiment.log import read_rounds
@@ -55,7 +53,7 @@ def main() -> None:
             continue
         for name, alpha, seed in ((n, a, s) for n in args.sets for a in args.alphas for s in args.seeds):
             place = {"set": name, "alpha": alpha, "seed": seed, "row": row}
-            if not _known(args.results, "runs", place):
+            if not known(args.results, "runs", place):
                 config = _config(args, place).with_settings(_chosen(args.results, row))
                 _run(args, "runs", place, config)
 
@@ -74,13 +72,13 @@ def _tuned(args: argparse.Namespace, row: str) -> None:
 
 def _try(args: argparse.Namespace, place: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     place = {**place, "settings": dict(settings)}
-    if not _known(args.results, "trials", place):
+    if not known(args.results, "trials", place):
         _run(args, "trials", place, _config(args, place).with_settings({**TRIED, **settings}))
 
 
 def _best(results: Path, row: str) -> dict[str, Any]:
     """The settings of the trial with the best validation accuracy, and of equals the one with the least loss."""
-    trials = [trial for trial in _read(results)["trials"] if trial["row"] == row]
+    trials = [trial for trial in read(results)["trials"] if trial["row"] == row]
     if not trials:
         raise SystemExit(f"{row} has no trials in {results}. Run with --tune first.")
     return max(trials, key=lambda trial: (trial["curve"][-1][1], -trial["validation_loss"]))["settings"]
@@ -111,10 +109,7 @@ def _run(args: argparse.Namespace, kind: str, place: Mapping[str, Any], config: 
     for _ in run(config, folder, resume=True):
         pass
     found = {**place, **_outcome(folder, config)}
-    with _locked(args.results):
-        results = _read(args.results)
-        results[kind].append(found)
-        write_json(args.results, results)
+    add(args.results, kind, found)
     print(f"  {found['curve'][0][1]} -> {found['curve'][-1][1]}", flush=True)
 
 
@@ -137,24 +132,6 @@ def _outcome(folder: Path, config: Config) -> dict[str, Any]:
         "chosen": {key: config.flat()[key] for key in ("client.lr", "server.lr", "step_factors.head")},
         "provenance": {key: meta[key] for key in ("date", "versions", "machine", "commit")},
     }
-
-
-@contextmanager
-def _locked(results: Path) -> Generator[None]:
-    """One process at a time adds what it found."""
-    with results.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _read(results: Path) -> dict[str, Any]:
-    return (
-        json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {"trials": [], "runs": []}
-    )
-
-
-def _known(results: Path, kind: str, place: Mapping[str, Any]) -> bool:
-    return any(all(one[key] == value for key, value in place.items()) for one in _read(results)[kind])
 
 
 def _listed(text: str) -> Iterator[str]:

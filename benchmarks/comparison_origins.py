@@ -63,8 +63,8 @@ def _ran_with(found: Mapping[Any, Mapping[str, Cell]]) -> list[str]:
     return [f"{title}: {'; or '.join(settings)}" for title, settings in used.items()]
 
 
-def origins(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Machine, versions, commits, seeds and dates of all that was run."""
+def origins(entries: Sequence[Mapping[str, Any]], name: str = "comparison") -> str:
+    """Machine, versions, commits, seeds and dates of all that was run by the script of a name."""
     made = [entry["provenance"] for entry in entries]
     dates = sorted(one["date"][:10] for one in made)
     machines = dict.fromkeys(_machine(one["machine"]) for one in made)
@@ -74,7 +74,7 @@ def origins(entries: Sequence[Mapping[str, Any]]) -> str:
     commits = dict.fromkeys(f"`{one['commit']}`" for one in made if one.get("commit"))
     seeds = sorted({entry["seed"] for entry in entries})
     lines = [
-        "script: `benchmarks/comparison.py`; numbers: `benchmarks/results/comparison.json`",
+        f"script: `benchmarks/{name}.py`; numbers: `benchmarks/results/{name}.json`",
         f"runs and trials: {len(entries)}",
         f"machine: {'; '.join(machines)}",
         f"versions: {'; '.join(versions)}",

@@ -1,0 +1,38 @@
+"""A file of results that grows run by run, and that several processes may share."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spry.experiment.atomic import write_json
+
+
+def read(file: Path) -> dict[str, list[Any]]:
+    """Read the trials and runs; none of a file that is not there yet."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"trials": [], "runs": []}
+
+
+def known(file: Path, kind: str, place: Mapping[str, Any]) -> bool:
+    """Whether an entry with these values is there."""
+    return any(all(one[key] == value for key, value in place.items()) for one in read(file)[kind])
+
+
+def add(file: Path, kind: str, found: Mapping[str, Any]) -> None:
+    """Add an entry."""
+    with _locked(file):
+        results = read(file)
+        results[kind].append(found)
+        write_json(file, results)
+
+
+@contextmanager
+def _locked(file: Path) -> Generator[None]:
+    """One process at a time adds what it found."""
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
