@@ -30,6 +30,16 @@ def test_departures_are_named_with_what_the_recipe_says():
     ]
 
 
+def test_options_of_a_task_are_departures_where_they_are_not_the_tasks_own():
+    named = ["task.name=question-answering"]
+    assert recipe_lines(load_config("quickstart", named)) == [
+        "recipe quickstart, but task.name = question-answering (auto)"
+    ]
+    assert recipe_lines(load_config("quickstart", [*named, "task.threshold=0.5"])) == [
+        "recipe quickstart, but task.name = question-answering (auto), task.threshold = 0.5 (0)"
+    ]
+
+
 def test_step_sizes_by_group_and_their_decay_are_departures():
     settings = ["step_factors.head=0.1", "step_factors.body=0", "schedule.decay=linear"]
     assert recipe_lines(load_config("quickstart", settings)) == [

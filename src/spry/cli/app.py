@@ -43,7 +43,7 @@ QUIET = {
 }
 """Keeps the model libraries from writing between our lines; what the user has set stays."""
 
-NOISY = ("bitsandbytes",)
+NOISY = ("bitsandbytes", "torchao", "torch.utils._pytree")
 """Loggers that warn, when peft imports them, of what concerns nobody here."""
 
 app = typer.Typer(

@@ -9,7 +9,9 @@ from typing import Any
 
 from spry.experiment.config import Config, read_config
 from spry.experiment.recipe import PLAIN, Base, algorithm_of, flatten
+from spry.experiment.schema import AUTO
 from spry.experiment.values import UNSAID
+from spry.tasks.kinds import make_task
 
 IGNORED = ("data.", "tune.")
 """Beginnings of settings that say what a recipe is used on, and how it is compared."""
@@ -81,12 +83,18 @@ def shown(value: Any) -> str:
 
 
 def _differences(config: Config, recipe: Config) -> Departures:
-    now, then = config.alone().flat(), recipe.flat()
+    now, then = config.alone().flat(), {**_options_unset(config), **recipe.flat()}
     return {
         key: (now.get(key), then.get(key))
         for key in {**now, **then}
         if now.get(key) != then.get(key) and not key.startswith(IGNORED) and key not in ON
     }
+
+
+def _options_unset(config: Config) -> dict[str, Any]:
+    """The options of the run's task where nothing is said of them: a recipe knows no task's."""
+    name = config.task.name
+    return {} if name == AUTO else flatten({"task": make_task(name).options})
 
 
 def _tables(config: Config) -> list[str]:
