@@ -1,15 +1,16 @@
 """What passes: architecture x task x PEFT kind x precision, each as the engine's slopes against backpropagation.
 
-    python benchmarks/architectures.py --out benchmarks/results/architectures.json [--only bert,llama]
+    python -m benchmarks.architectures --out benchmarks/results/architectures.json [--only bert] [--tasks causal-lm]
 
 Each model type is built tiny with random weights (`architecture_sizes.py`), adapted as a task of that kind adapts it,
 and its loss is differentiated along a random direction of each unit. LoRA is tried in three precisions, the other kinds
-in float32. `python -m benchmarks.architectures_page` writes the table.
+in float32. Rows of the file that are not measured anew stay. `benchmarks/architectures_page.py` writes the table.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -31,8 +32,8 @@ from spry.profile.task_check import check_task, usual_outputs
 from spry.tasks.kinds import TASKS
 from spry.tasks.model_task import ModelTask
 
-TASKS_TRIED = ("classification", "causal-lm", "question-answering", "multiple-choice")
-"""One task of each model class."""
+TASKS_TRIED = ("classification", "causal-lm")
+"""The tasks of the table, unless others are asked for."""
 ADAPTERS: Mapping[str, Adapter] = {
     "lora": Lora(rank=2),
     "rslora": RsLora(rank=2),
@@ -72,6 +73,8 @@ def measure(family: str, task: str) -> Iterator[dict[str, Any]]:
         yield {"family": family, "task": task, "verdict": "absent"}
         return
     for adapter, precision in CASES:
+        if adapter == "head" and not TASKS[task].model_class.trains_head:
+            continue
         for draw in range(DRAWS if precision == "bfloat16" else 1):
             found = _tried(family, task, ADAPTERS[adapter], getattr(torch, precision), draw)
             if found["verdict"] != "wrong":
@@ -101,7 +104,7 @@ def _tried(family: str, task: str, adapter: Adapter, dtype: torch.dtype, draw: i
 
 def _reason(error: SpryError, model: object) -> str:
     """What was refused, without the model's name."""
-    return first_line(error).removeprefix(f"{type(model).__name__}: ")
+    return first_line(error).removeprefix(f"{type(model).__name__}: ").removeprefix("PeftModelForCausalLM: ")
 
 
 def _judged(found: Checked) -> dict[str, Any]:
@@ -125,16 +128,21 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="", help="Model types, with commas.")
+    parser.add_argument("--tasks", default=",".join(TASKS_TRIED), help="Tasks, with commas.")
     given = parser.parse_args()
     torch.set_num_threads(1)
     wanted = [name for name in given.only.split(",") if name] or list(SIZES)
-    rows: list[dict[str, Any]] = []
+    tasks = [name for name in given.tasks.split(",") if name in TASKS]
+    kept = json.loads(given.out.read_text(encoding="utf-8"))["rows"] if given.out.is_file() else []
+    rows = [row for row in kept if row["family"] not in wanted or row["task"] not in tasks]
     for family in wanted:
-        found = [row for task in TASKS_TRIED if task in TASKS for row in measure(family, task)]
+        found = [row for task in tasks for row in measure(family, task)]
         rows += found
         failed = [row for row in found if row["verdict"] not in {"pass", "absent"}]
         told = (f"{row['task']} {row['peft']} {row['precision']} {row['verdict']}" for row in failed)
         print(family, *told, sep="; ", flush=True)
+    places = {name: at for at, name in enumerate([*SIZES, *TASKS])}
+    rows.sort(key=lambda row: (places[row["family"]], places[row["task"]]))  # cases stay in their order
     write_json(given.out, {**provenance(), "rows": rows})
 
 

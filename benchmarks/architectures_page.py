@@ -21,11 +21,11 @@ INTRODUCTION = """# Architectures
 
 Which model types of `transformers` train, by task, [PEFT kind](../howto/peft.md) and precision. Each is built tiny with
 random weights. Along a random direction of each unit, the engine's slope of the task's loss is compared with
-backpropagation's; `spry check` does the same for one's own model. `python benchmarks/architectures.py` measures, and
+backpropagation's; `spry check` does the same for one's own model. `python -m benchmarks.architectures` measures, and
 `python -m benchmarks.architectures_page` writes this page.
 
-- *all*: LoRA in float32, float64 and bfloat16, and rsLoRA, DoRA, VeRA, IA3, BitFit, norms and the head alone in float32
-  pass. What does not is named, and the notes below say why.
+- *all*: LoRA in float32, float64 and bfloat16, and rsLoRA, DoRA, VeRA, IA3, BitFit, norms and, where a head is
+  trained, the head alone in float32 pass. What does not is named, and the notes below say why.
 - *exact*: `peft.exact = "auto"` finds a last block and gives it exact gradients.
 - A dash: `transformers` has no such head for the type.
 - Where experts are chosen, rounding in bfloat16 may choose another one at a near tie. Up to three draws of weights are

@@ -78,3 +78,12 @@ def test_a_model_without_attention_is_adapted_at_its_feed_forward():
     with torch.device("meta"):
         model = FNetModel(FNetConfig(hidden_size=16, num_hidden_layers=2, intermediate_size=24))
     assert targets.find_targets(model) == [f"encoder.layer.{layer}.output.dense" for layer in range(2)]
+
+
+def test_the_map_that_mambas_kernels_read_is_left_alone():
+    from transformers import MambaConfig, MambaModel
+
+    with torch.device("meta"):
+        model = MambaModel(MambaConfig(hidden_size=16, num_hidden_layers=1, state_size=4, vocab_size=32))
+    found = {name.rpartition(".")[2] for name in targets.linear_names(model)}
+    assert found == {"in_proj", "x_proj", "dt_proj"}

@@ -30,13 +30,22 @@ def linear_names(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and not _is_router(module)
+        if isinstance(module, nn.Linear | Conv1D)
+        and not _is_router(module)
+        and not _is_read_by_a_kernel(model, name)
     }
 
 
 def _is_router(module: nn.Module) -> bool:
     """Tell a kind of ``nn.Linear`` that gives experts' weights and choices as a pair, as Phi's does."""
     return type(module).__name__.endswith("Router")
+
+
+def _is_read_by_a_kernel(model: nn.Module, name: str) -> bool:
+    """Tell the last map of Mamba's mixers, whose weight its kernels read themselves; so peft refuses to adapt it."""
+    owner, _, last = name.rpartition(".")
+    kind = type(model.get_submodule(owner)).__name__
+    return last == "out_proj" and "Mamba" in kind and kind.endswith("Mixer")
 
 
 def adaptable_names(model: nn.Module) -> dict[str, nn.Module]:
