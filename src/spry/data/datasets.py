@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from spry.core.errors import DataError, nearest
@@ -17,6 +16,7 @@ from spry.data.dataset import Splits
 from spry.data.examples import Blank, build_dataset
 from spry.data.files import looks_local, read_table
 from spry.data.holdout import hold_out
+from spry.data.places import locate
 from spry.data.table import Columns, Table
 from spry.data.target import Target
 
@@ -110,7 +110,7 @@ def _tables(
         if not source or "://" in source:
             what = "is an address: download what is there" if source else "is no name of a data set"
             raise DataError(f"{source!r} {what}. Give a file, a folder, or one of: {', '.join(BUILTINS)}.")
-        path = _path(source)
+        path = locate(source)
         if path.is_file() or (looks_local(source) and not path.is_dir()):
             return [read_table(path, columns, **form), *_held(test, columns, form)], path.name
         if "/" not in source and not path.is_dir() and nearest(source, BUILTINS).startswith("Did you mean"):
@@ -127,17 +127,13 @@ def _tables(
     return [parts()[0], *_held(test, columns, form)], name
 
 
-def _path(name: str | os.PathLike[str]) -> Path:
-    return Path(os.path.expanduser(name))  # ruff: ignore[os-path-expanduser]  # Path.expanduser may raise
-
-
 def _held(test: Any, columns: Columns, form: Mapping[str, str | None]) -> list[Table]:
     """The table of a test part that is a file or an object of its own."""
     if test is None:
         return []
     columns = replace(columns, group=None)  # only training examples are dealt
     if isinstance(test, str | os.PathLike):
-        return [read_table(_path(test), columns, **form)]
+        return [read_table(locate(test), columns, **form)]
     return [memory.table_of(test, columns, source="test")]
 
 

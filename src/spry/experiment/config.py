@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from spry.core.errors import ConfigError, nearest
 from spry.experiment import mistakes, recipe
+from spry.experiment.cookbook import find_recipe
 from spry.experiment.overrides import parse_override
 from spry.experiment.recipe import BASES, DEFAULT_BASE, PLAIN, PRESETS, Base, flatten
 from spry.experiment.retired import refuse_retired
@@ -137,9 +138,9 @@ class Config(Settings):
 
 
 def read_config(source: str | Path, overrides: Overrides = ()) -> Config:
-    """Read a TOML file or a preset such as ``quickstart``; overrides are ``key=value``, or values by dotted key.
+    """Read a TOML file, a preset such as ``quickstart``, or a recipe such as ``recipes/ag-news``.
 
-    What neither says is what the file's ``base`` says, which is ``quickstart`` if the file names none.
+    Overrides are ``key=value``, or values by dotted key. What neither says is what the file's ``base`` says, which is ``quickstart`` if the file names none.
 
     Raises:
         ConfigError: If the file is missing or not TOML, a key is unknown, or a value is not allowed.
@@ -151,7 +152,7 @@ def load_config(source: str | Path, overrides: Overrides = ()) -> Config:
     """Read the configuration of one run: what ``methods`` has for its method counts, too, unless it is overridden.
 
     Args:
-        source: A TOML file, or the name of a preset such as ``quickstart``.
+        source: A TOML file, or the name of a preset or recipe, such as ``quickstart`` or ``recipes/ag-news``.
         overrides: Settings ``key=value`` with dotted keys, or values by dotted key, such as ``{"client.lr": 1e-3}``;
             ``method.name`` chooses a method or a table in ``methods``.
 
@@ -194,7 +195,7 @@ def _read(source: str | Path, overrides: Overrides) -> tuple[Config, str]:
         config = read_record(Path(source), overrides)
         return config, config.method.name
     asked = _asked(overrides)
-    said = {"base": str(source)} if str(source) in BASES else recipe.as_layer(read_toml(Path(source)))
+    said = recipe.as_layer(_file(source))
     base = _base(asked.pop("base", said.pop("base", DEFAULT_BASE)))
     user = {**said, **asked}
     below = dict(recipe.preset(base))
@@ -208,6 +209,13 @@ def _read(source: str | Path, overrides: Overrides) -> tuple[Config, str]:
         config = config.with_settings(layer)
     recipe.check_methods(config.methods)
     return config, name
+
+
+def _file(source: str | Path) -> dict[str, Any]:
+    if str(source) in BASES:
+        return {"base": str(source)}
+    found = find_recipe(source)
+    return read_toml(Path(source)) if found is None else found.read()
 
 
 def is_record(path: Path) -> bool:

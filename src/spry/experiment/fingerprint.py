@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from spry.data.places import locate
 from spry.experiment.config import Config
 from spry.models.hashes import folder_of, hash_files, hash_weights, weight_files
 from spry.models.sources import find_source
@@ -39,7 +40,7 @@ def model_files(config: Config) -> dict[str, str]:
 
 def data_files(config: Config) -> dict[str, str]:
     """Hash the data files that the configuration names; none if the data comes from elsewhere."""
-    named = {name: Path(name).expanduser() for name in (config.data.name, config.data.test) if name}
+    named = {name: locate(name) for name in (config.data.name, config.data.test) if name}
     return hash_files(named)
 
 

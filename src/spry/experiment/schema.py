@@ -138,7 +138,11 @@ class HeadSettings(Settings):
 class DataSettings(Settings):
     """Which text, and how it lies with the clients."""
 
-    name: str = Field(default="tweets", description="A built-in data set, a file, or a hub name.")
+    name: str = Field(
+        default="tweets",
+        description="A built-in data set, a file, or a hub name; a file's may begin with ~ or a variable of the "
+        "environment, as $SPRY_DATA/reviews.csv does.",
+    )
     subset: str | None = Field(
         default=None, description="Which data set, where the Hub has several under a name: mrpc of glue."
     )

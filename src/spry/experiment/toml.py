@@ -11,6 +11,7 @@ from typing import Any
 import tomli_w
 
 from spry.core.errors import ConfigError
+from spry.experiment.cookbook import recipes
 from spry.experiment.recipe import BASES
 from spry.experiment.values import UNSAID
 
@@ -22,10 +23,11 @@ def read_toml(path: Path) -> dict[str, Any]:
             f"{path} is a folder. Give a TOML file" + (f", such as {inside}" if inside.is_file() else "")
         )
     if not path.is_file():
-        meant = difflib.get_close_matches(str(path), BASES, n=1)
+        meant = difflib.get_close_matches(path.as_posix(), [*BASES, *recipes()], n=1)
         guess = f" Did you mean {meant[0]!r}?" if meant else ""
         raise ConfigError(
-            f"there is no configuration {str(path)!r}.{guess} Give a TOML file or one of: {', '.join(BASES)}"
+            f"there is no configuration {str(path)!r}.{guess} Give a TOML file or one of: {', '.join(BASES)}, or a recipe "
+            "that spry recipes lists"
         )
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # editors on Windows begin with a mark

@@ -77,6 +77,17 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 """By name: the paper's, their relatives, and ``llama-1k`` (16 heads, 4 key-value heads)."""
 
+PUBLISHED: Mapping[str, str] = {
+    "FacebookAI/roberta-large": "roberta-large",
+    "albert/albert-large-v2": "albert-large",
+    "distilbert/distilbert-base-uncased": "distilbert",
+    "google-bert/bert-large-uncased": "bert-large",
+    "meta-llama/Llama-2-7b-hf": "llama2-7b",
+    "facebook/opt-6.7b": "opt-6.7b",
+    "facebook/opt-13b": "opt-13b",
+}
+"""Names on the Hub, and the architectures that have their sizes: those of the paper's models."""
+
 
 def find_architecture(name: str) -> Architecture:
     if name not in ARCHITECTURES:

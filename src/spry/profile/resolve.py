@@ -1,7 +1,7 @@
 """What a model's name means: to ``spry check`` and ``spry memory`` the same as to ``spry run``, and beyond it a shape.
 
-A shape is one of ``ARCHITECTURES`` with random weights. ``shape:NAME`` asks for it; a bare name means a shape only
-where no model of that name is on this machine, and then a note says so.
+A shape is one of ``ARCHITECTURES`` with random weights. ``shape:NAME`` asks for it; a bare name, or one of ``PUBLISHED``
+on the Hub, means a shape only where no model of that name is on this machine, and then a note says so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from spry.core.errors import ConfigError
 from spry.models.sources import FRIENDLY, Source, find_source, is_here
-from spry.profile.architectures import ARCHITECTURES, Architecture, find_architecture
+from spry.profile.architectures import ARCHITECTURES, PUBLISHED, Architecture, find_architecture
 
 SHAPE = "shape:"
 MISSPELT = 0.85
@@ -37,9 +37,11 @@ def resolve_model(model: str) -> Resolved:
     if model.startswith(SHAPE):
         return Resolved(architecture=find_architecture(model.removeprefix(SHAPE)))
     if not is_here(model):
-        if model in ARCHITECTURES:
-            note = f"{model}: no such model is on this machine; the shape of that name is taken ({SHAPE}{model})."
-            return Resolved(architecture=ARCHITECTURES[model], note=note)
+        shape = PUBLISHED.get(model, model)
+        if shape in ARCHITECTURES:
+            known = "the shape of that name" if shape == model else "a shape of its sizes"
+            note = f"{model}: no such model is on this machine; {known} is taken ({SHAPE}{shape})."
+            return Resolved(architecture=ARCHITECTURES[shape], note=note)
         meant = difflib.get_close_matches(model, [*FRIENDLY, *ARCHITECTURES], n=1, cutoff=MISSPELT)
         if meant and "/" not in model:
             raise ConfigError(f"there is no model or shape {model!r}. Did you mean {meant[0]!r}?")
