@@ -34,7 +34,7 @@ def test_every_argument_and_option_is_explained(spry, monkeypatch, name):
 def test_the_example_is_one_of_a_command_with_arguments_that_it_has(name):
     example = COMMANDS[name].epilog.removeprefix("Example: ")
     spry, command, *arguments = shlex.split(example)
-    assert spry == "spry" and (command == name or name in {"methods", "datasets"})
+    assert spry == "spry" and (command == name or name in {"recipes", "methods", "datasets"})
     COMMANDS[command].make_context(command, arguments)
 
 

@@ -1,4 +1,4 @@
-"""``spry methods`` and ``spry datasets``."""
+"""``spry recipes``, ``spry methods`` and ``spry datasets``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from collections.abc import Mapping, Sequence
 
 from spry.cli import screen
 from spry.cli.runs import JsonOption
+
+
+def recipes_command(as_json: JsonOption = False) -> None:
+    """List the recipes: experiments of the paper, and small siblings that run offline."""
+    from spry.experiment.cookbook import recipes
+
+    rows = [{"name": recipe.name, "about": recipe.about} for recipe in recipes().values()]
+    _print("recipes", rows, rows, as_json=as_json)
+    if not as_json:
+        screen.say("To run one: spry run NAME. What it would take: spry plan NAME")
 
 
 def methods_command(as_json: JsonOption = False) -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from spry.experiment.config import Config
 
 ConfigArgument = Annotated[
-    str | None, typer.Argument(metavar="CONFIG", help="A TOML file or a preset. Default: quickstart.")
+    str | None,
+    typer.Argument(metavar="CONFIG", help="A TOML file, a preset, or a recipe. Default: quickstart."),
 ]
 SettingsOption = Annotated[
     list[str] | None,

@@ -23,8 +23,8 @@ def locate(name: str | os.PathLike[str]) -> Path:
         variable = found[1].strip("{}")
         if not os.environ.get(variable):
             raise DataError(
-                f"{said}: the environment has no variable {variable}. Set it to the folder that holds the file, or name "
-                "the file: data.name=FILE"
+                f"{said}: the environment has no variable {variable}. Set it to the folder that holds the file, or "
+                "name the file: data.name=FILE"
             )
         said = os.environ[variable] + said[found.end() :]
     return Path(os.path.expanduser(said))  # ruff: ignore[os-path-expanduser]  # Path.expanduser may raise

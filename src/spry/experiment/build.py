@@ -89,7 +89,7 @@ def check_settings(config: Config, given: Given = NOTHING) -> None:
     check_device(config.model.device)
     if config.model.quantization is not None:
         find_kind(config.model.quantization, config.model.device)
-    _adapter(config)
+    build_adapter(config)
     DOWNLINKS[config.server.send](build_algorithm(config, ANY_UNITS))
     if config.start is not None:
         find_adapter_folder(Path(config.start).expanduser())
@@ -187,7 +187,7 @@ def _optimizer(section: str, name: str | None, lr: float | None, own: Named | No
     return optimizer(name or (own.name if own else ""), lr=lr)
 
 
-def _adapter(config: Config) -> Adapter:
+def build_adapter(config: Config) -> Adapter:
     adapter = find_adapter(config.peft.kind)
     known = {field.name for field in fields(adapter)}
     given = {**config.peft.model_dump(), "targets": tuple(config.peft.targets) or None}
@@ -258,7 +258,7 @@ def _task(config: Config, given: Given, splits: Splits, key: Key, start: Path | 
         kind,
         labels=kind.outputs(splits.train),
         key=key.fold("model"),
-        adapter=_adapter(config),
+        adapter=build_adapter(config),
         exact=config.peft.exact,
         micro_batch_size=config.client.micro_batch_size,
         dropout=config.model.dropout,

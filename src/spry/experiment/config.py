@@ -140,7 +140,8 @@ class Config(Settings):
 def read_config(source: str | Path, overrides: Overrides = ()) -> Config:
     """Read a TOML file, a preset such as ``quickstart``, or a recipe such as ``recipes/ag-news``.
 
-    Overrides are ``key=value``, or values by dotted key. What neither says is what the file's ``base`` says, which is ``quickstart`` if the file names none.
+    Overrides are ``key=value``, or values by dotted key. What neither says is what the file's ``base`` says, which is
+    ``quickstart`` if the file names none.
 
     Raises:
         ConfigError: If the file is missing or not TOML, a key is unknown, or a value is not allowed.

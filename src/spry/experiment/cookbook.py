@@ -32,14 +32,16 @@ class Recipe:
 def recipes() -> Mapping[str, Recipe]:
     """All recipes, by what a user types: ``recipes/ag-news``."""
     folder = resources.files("spry.experiment") / "recipes"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(ENDING)), key=lambda file: file.name)
+    files = sorted(
+        (file for file in folder.iterdir() if file.name.endswith(ENDING)), key=lambda file: file.name
+    )
     names = [FOLDER + file.name.removesuffix(ENDING) for file in files]
     texts = [file.read_text(encoding="utf-8") for file in files]
     return {name: Recipe(name=name, text=text) for name, text in zip(names, texts, strict=True)}
 
 
 def find_recipe(source: str | Path) -> Recipe | None:
-    """Find a recipe by name, with or without ``.toml``; a file or folder of the user's that is called so comes first."""
+    """Find a recipe by name, with or without ``.toml``; a file or folder of the user's that is so called wins."""
     if Path(source).exists():
         return None
     return recipes().get(Path(source).as_posix().removesuffix(ENDING))

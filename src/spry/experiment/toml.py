@@ -26,8 +26,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         meant = difflib.get_close_matches(path.as_posix(), [*BASES, *recipes()], n=1)
         guess = f" Did you mean {meant[0]!r}?" if meant else ""
         raise ConfigError(
-            f"there is no configuration {str(path)!r}.{guess} Give a TOML file or one of: {', '.join(BASES)}, or a recipe "
-            "that spry recipes lists"
+            f"there is no configuration {str(path)!r}.{guess} Give a TOML file, one of: {', '.join(BASES)}, or a "
+            "recipe that spry recipes lists"
         )
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # editors on Windows begin with a mark

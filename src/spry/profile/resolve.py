@@ -1,7 +1,7 @@
 """What a model's name means: to ``spry check`` and ``spry memory`` the same as to ``spry run``, and beyond it a shape.
 
-A shape is one of ``ARCHITECTURES`` with random weights. ``shape:NAME`` asks for it; a bare name, or one of ``PUBLISHED``
-on the Hub, means a shape only where no model of that name is on this machine, and then a note says so.
+A shape is one of ``ARCHITECTURES`` with random weights. ``shape:NAME`` asks for it; a bare name, or a name of
+``PUBLISHED``, means a shape only where no model of that name is on this machine, and then a note says so.
 """
 
 from __future__ import annotations

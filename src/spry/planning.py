@@ -1,0 +1,154 @@
+"""What a run would be, before data or weights are read: its units, who trains which of them, and its memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from spry.core.keys import Key
+from spry.core.units import Unit, names_of
+from spry.experiment.build import USUAL_CLIENTS, USUALLY_ASKED, build_adapter, build_algorithm
+from spry.experiment.config import Config
+from spry.experiment.schema import AUTO
+from spry.models.adapt import adapt
+from spry.models.load import Backbone
+from spry.profile.case import Case, MeasuredMethod
+from spry.profile.measure import lay_out
+from spry.profile.predict import has_formula, predict_peak
+from spry.profile.random_model import usual_length
+from spry.profile.weight_bytes import weight_bytes
+from spry.tasks.kind import TaskKind
+from spry.tasks.kinds import make_task
+
+OUTPUTS = 4
+"""Classes of a head while there is no data that says how many."""
+_BACKPROPAGATING = frozenset({"fedavg", "fedyogi", "fedsgd", "local"})
+_DIFFERENCES = frozenset({"fedmezo", "baffle", "fwdllm"})
+_RIVALS: tuple[MeasuredMethod, ...] = ("inference", "backprop+checkpointing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run as far as its configuration tells.
+
+    Args:
+        clients: How many there are, or at most, where the data decides.
+        asked: How many of them are asked in a round.
+        units: What is dealt to clients, the head last.
+        owners: How many clients of the first round train a unit, by the unit's name.
+        held: How many units each client of the first round trains, the head left out.
+        weight_bytes: Bytes of the whole model, packed as it is kept.
+        method: What ``spry memory`` calls the step of the run's method.
+        peaks: Predicted bytes of a step above the model, of that method, of inference and of its rival; none where
+            there is no formula.
+        length: Tokens of a row for which they hold.
+    """
+
+    clients: int
+    asked: int
+    units: tuple[Unit, ...]
+    owners: Mapping[str, int]
+    held: tuple[int, ...]
+    weight_bytes: int
+    method: MeasuredMethod
+    peaks: Mapping[MeasuredMethod, int]
+    length: int
+
+    def to_json(self) -> dict[str, Any]:
+        """List everything, for JSON."""
+        return asdict(self)
+
+
+def plan_run(config: Config) -> Plan:
+    """Plan a run; nothing is downloaded where the model is on this machine or one of the paper's.
+
+    Of ``peft.exact = "auto"`` and ``"last_block"`` the head alone is planned: the last block is found by running the
+    model. A classifier is planned with 4 classes.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: If the settings do not fit each other.
+        ModelError: If the model cannot be found, or has nothing to adapt.
+    """
+    case = _case(config)
+    layout = lay_out(case)
+    module, units = _adapted(config, layout)
+    algorithm = build_algorithm(config, units)
+    clients = config.data.clients or USUAL_CLIENTS
+    asked = config.schedule.clients_per_round or min(USUALLY_ASKED, clients)
+    weights = {name: torch.zeros(module.get_parameter(name).shape) for name in names_of(units)}
+    orders = algorithm.plan(algorithm.init(weights), range(asked), Key(config.seed))
+    trained = [set(order.trained) for order in orders.values()]
+    methods = dict.fromkeys((case.method, *_RIVALS)) if has_formula(layout) else ()
+    return Plan(
+        clients=clients,
+        asked=asked,
+        units=algorithm.units,
+        owners={unit.name: sum(own.issuperset(unit.names) for own in trained) for unit in algorithm.units},
+        held=tuple(
+            sum(own.issuperset(unit.names) for unit in algorithm.units if not unit.head) for own in trained
+        ),
+        weight_bytes=sum(weight_bytes(layout, quantization=case.quantization).values()),
+        method=case.method,
+        peaks={name: predict_peak(replace(case, method=name), layout) for name in methods},
+        length=case.length,
+    )
+
+
+def task_of(config: Config) -> TaskKind:
+    """The task that a configuration names; classification where the data chooses."""
+    name = config.task.name
+    return make_task("classification" if name == AUTO else name, config.task.model_extra)
+
+
+def _case(config: Config) -> Case:
+    model, client = config.model, config.client
+    trains_head = task_of(config).model_class.trains_head
+    return Case(
+        model=model.name,
+        method=_step_of(config),
+        batch=client.batch_size,
+        length=model.max_length or usual_length(model.name),
+        micro_batch=client.micro_batch_size,
+        directions=getattr(config.method.options, "num_directions", 1),
+        targets=tuple(config.peft.targets),
+        head="classification" if trains_head else "causal-lm",
+        dtype=model.dtype,
+        quantization=model.quantization,
+        device=model.device,
+        rank=config.peft.rank,
+    )
+
+
+def _step_of(config: Config) -> MeasuredMethod:
+    """What ``spry memory`` calls a method's step."""
+    name, options = config.method.name, config.method.options
+    if name == "residual":
+        return "residual" if getattr(options, "blocks_per_step", "all") == "all" else "residual-2-blocks"
+    if name in _BACKPROPAGATING:
+        return "backprop+checkpointing"
+    return "fedmezo" if name in _DIFFERENCES else "inference" if name == "head_only" else "spry"
+
+
+def _adapted(config: Config, layout: nn.Module) -> tuple[nn.Module, tuple[Unit, ...]]:
+    """Adapt a model of the task's class as the run would, on the meta device."""
+    from accelerate import init_empty_weights
+
+    kind = task_of(config).model_class
+    settings: Any = copy.deepcopy(cast(Any, layout).config)
+    if kind.counted:
+        settings.num_labels = OUTPUTS
+    with init_empty_weights():
+        model = kind.loader.from_config(settings, dtype=getattr(torch, config.model.dtype))
+    model.requires_grad_(False)
+    backbone = Backbone(name=config.model.name, model=model, tokenizer=None, newly_initialized=(), kind=kind)
+    exact = config.peft.exact if config.peft.exact == "nothing" else "head"
+    made = adapt(backbone, build_adapter(config), Key(config.seed), exact=exact)
+    return made.module, made.units
