@@ -25,7 +25,7 @@ from spry.profile.weight_bytes import weight_bytes
 from spry.tasks.kind import TaskKind
 from spry.tasks.kinds import make_task
 
-OUTPUTS = 4
+_CLASSES = 4
 """Classes of a head while there is no data that says how many."""
 _BACKPROPAGATING = frozenset({"fedavg", "fedyogi", "fedsgd", "local"})
 _DIFFERENCES = frozenset({"fedmezo", "baffle", "fwdllm"})
@@ -144,7 +144,7 @@ def _adapted(config: Config, layout: nn.Module) -> tuple[nn.Module, tuple[Unit, 
     kind = task_of(config).model_class
     settings: Any = copy.deepcopy(cast(Any, layout).config)
     if kind.counted:
-        settings.num_labels = OUTPUTS
+        settings.num_labels = _CLASSES
     with init_empty_weights():
         model = kind.loader.from_config(settings, dtype=getattr(torch, config.model.dtype))
     model.requires_grad_(False)

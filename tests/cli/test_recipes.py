@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.tasks.test_reading import passage, question
 
 from spry.core.errors import SpryError
 from spry.data.places import locate
@@ -38,7 +39,19 @@ def sst2(folder):
     return folder / "sst2_dev.tsv.gz", ["label", "probability"]
 
 
-TINY = {"recipes/sst2-offline": sst2}
+def multirc(folder):
+    for part, count in (("train", 30), ("val", 4)):
+        packed(folder, f"multirc_{part}.jsonl.gz", [json.dumps(passage(n)) for n in range(count)])
+    return folder / "multirc_val.jsonl.gz", ["label", "probability"]
+
+
+def squad2(folder):
+    for part, count in (("train", 60), ("eval", 8)):
+        packed(folder, f"squad2_{part}.jsonl.gz", [json.dumps(question(n)) for n in range(count)])
+    return folder / "squad2_eval.jsonl.gz", ["answer", "probability"]
+
+
+TINY = {"recipes/sst2-offline": sst2, "recipes/multirc-offline": multirc, "recipes/squad2-offline": squad2}
 """What writes the files of a recipe, tiny, and names the columns of its predictions."""
 
 
@@ -48,7 +61,9 @@ def test_a_small_sibling_trains_answers_and_is_exported(name, spry, tiny_model, 
     data.mkdir()
     held, columns = TINY[name](data)
     monkeypatch.setenv("SPRY_DATA", str(data))
+    stride = ["task.stride=4"] if "squad" in name else []
     tiny = settings(
+        *stride,
         f"model.name={tiny_model}", "model.max_length=24", "model.quantization=none", "data.clients=4",
         "data.test_examples=8", "schedule.clients_per_round=2", "schedule.rounds=1", "client.steps=1",
     )  # fmt: skip

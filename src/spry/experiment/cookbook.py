@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-FOLDER, ENDING = "recipes/", ".toml"
+_PREFIX, _ENDING = "recipes/", ".toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +32,15 @@ class Recipe:
 def recipes() -> Mapping[str, Recipe]:
     """All recipes, by what a user types: ``recipes/ag-news``."""
     folder = resources.files("spry.experiment") / "recipes"
-    files = sorted(
-        (file for file in folder.iterdir() if file.name.endswith(ENDING)), key=lambda file: file.name
-    )
-    names = [FOLDER + file.name.removesuffix(ENDING) for file in files]
-    texts = [file.read_text(encoding="utf-8") for file in files]
-    return {name: Recipe(name=name, text=text) for name, text in zip(names, texts, strict=True)}
+    files = {
+        file.name.removesuffix(_ENDING): file for file in folder.iterdir() if file.name.endswith(_ENDING)
+    }
+    texts = {_PREFIX + name: files[name].read_text(encoding="utf-8") for name in sorted(files)}
+    return {name: Recipe(name=name, text=text) for name, text in texts.items()}
 
 
 def find_recipe(source: str | Path) -> Recipe | None:
     """Find a recipe by name, with or without ``.toml``; a file or folder of the user's that is so called wins."""
     if Path(source).exists():
         return None
-    return recipes().get(Path(source).as_posix().removesuffix(ENDING))
+    return recipes().get(Path(source).as_posix().removesuffix(_ENDING))
