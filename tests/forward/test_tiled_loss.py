@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from spry.estimators.exact import evaluate_lazily
 from spry.forward import chunking, jvp, tiled_loss
-from spry.forward.tiled_loss import tiled_cross_entropy, tiles
+from spry.forward.tiled_loss import row_tiles, tiled_cross_entropy
 from spry.measure.meter import tensor_peak
 from tests.forward.reference import CHUNKS, drawn, use_chunks
 
@@ -100,7 +100,7 @@ def test_a_half_precision_head_loses_in_float32():
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 100])
 def test_tiles_cover_each_row_once(rows):
-    parts = list(tiles(rows, 1 << 20, torch.device("cpu")))
+    parts = list(row_tiles(rows, 1 << 20, torch.device("cpu")))
     assert [i for part in parts for i in range(rows)[part]] == list(range(rows))
 
 

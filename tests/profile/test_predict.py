@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from spry.measure.meter import tensor_peak
 from spry.profile.case import Case
@@ -52,3 +53,24 @@ def test_depth_micro_batch_slice_and_dtype_are_accounted_for(method, settings):
 def test_a_language_models_logits_are_counted(method):
     predicted, measured = compare(model="llama-1k", method=method, head="causal-lm")
     assert predicted == pytest.approx(measured, rel=max(OFF[method], 0.15))
+
+
+TILED = ("inference", "spry", "residual", "backprop", "forward-ad")
+
+
+@pytest.mark.parametrize("method", TILED)
+def test_logits_by_tiles_need_less_and_give_the_same_slopes(method):
+    settings = {"model": "llama-1k", "layers": 2, "length": 64, "head": "causal-lm", "method": method}
+    found, peaks = {}, {}
+    for tiled in (False, True):
+        case = Case(**{**settings, "batch": 2, "tiled": tiled})
+        subject = build_subject(case)
+        step = STEP_BY_METHOD[method]
+        slopes = step(subject)
+        gradients = [w.grad for w in subject.params.values() if w.grad is not None]
+        found[tiled] = [slopes] if slopes is not None else gradients
+        peaks[tiled] = tensor_peak(lambda step=step, subject=subject: step(subject))
+        if tiled and method not in {"spry", "forward-ad"}:
+            assert predict_peak(case, subject.model) == pytest.approx(peaks[True], rel=0.5)
+    torch.testing.assert_close(found[True], found[False], rtol=2e-2, atol=1e-4)
+    assert peaks[True] < peaks[False] or method == "spry"

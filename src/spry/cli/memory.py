@@ -49,6 +49,13 @@ def memory_command(
     head: Annotated[
         Literal["classification", "causal-lm"], typer.Option(help="The task.")
     ] = "classification",
+    task: Annotated[
+        Literal["classification", "causal-lm"] | None,
+        typer.Option(
+            help="What it learns, as task.name has it: with causal-lm every method makes the logits by tiles, where "
+            "--head causal-lm lets the model make all of them."
+        ),
+    ] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16", "float64"], typer.Option(help="Of weights and arithmetic.")
     ] = "float32",
@@ -85,8 +92,8 @@ def memory_command(
     cases = [
         Case(
             model=model, method=name, batch=batch, length=tokens, micro_batch=micro_batch,
-            directions=directions, slice=slice, layers=layers, targets=adapted, head=head, dtype=dtype,
-            quantization=quantization, device=device, repeats=repeats,
+            directions=directions, slice=slice, layers=layers, targets=adapted, head=task or head,
+            tiled=task == "causal-lm", dtype=dtype, quantization=quantization, device=device, repeats=repeats,
         )
         for name in methods
     ]  # fmt: skip

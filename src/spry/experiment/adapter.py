@@ -28,9 +28,8 @@ def columns_of(config: Config) -> Columns:
 
 
 def describe_adapter(config: Config, summary: Mapping[str, Any], folder: Path) -> None:
-    score = Score.of_summary(summary)
+    score, info = Score.of_summary(summary), read_info(folder)
     measured = {score.key(part): summary.get(score.key(part)) for part in MEASURED}
-    info = read_info(folder)
     kind = make_task(info.task_name, info.task_options)
     columns = kind.target.columns(columns_of(config))
     add_facts(

@@ -30,7 +30,7 @@ COPIES = 3
 """Values of the logits' shape that live at the same time: the logits, their softmax and what the head leaves behind."""
 
 
-def tiles(rows: int, vocabulary: int, device: torch.device, num_tangents: int = 0) -> Iterator[slice]:
+def row_tiles(rows: int, vocabulary: int, device: torch.device, num_tangents: int = 0) -> Iterator[slice]:
     """Cut rows into tiles of one size whose logits fit into the engine's workspace, >= 16 rows each but the last.
 
     Args:
@@ -62,8 +62,11 @@ def tiled_cross_entropy(
     """
     value, tangents = hidden.pair() if isinstance(hidden, Dual) else (hidden, ())
     total = _Total(value, [end for end in map(primal, weights) if end.requires_grad])
-    for part in tiles(len(labels), vocabulary, labels.device, len(tangents)):
-        leaf = rows = value[part].detach().requires_grad_(total.by_hidden is not None)
+    for part in row_tiles(len(labels), vocabulary, labels.device, len(tangents)):
+        known = (
+            total.by_hidden is not None
+        )  # else nothing is cut off, so that torch.func differentiates it, too
+        leaf = rows = value[part].detach().requires_grad_() if known else value[part]
         if isinstance(hidden, Dual):
             rows = Dual(leaf, [tangent[part] for tangent in tangents])
         total.add(F.cross_entropy(_wide(head(rows)), labels[part], reduction="sum"), leaf, part)
@@ -93,7 +96,8 @@ class _Total:
             if self.by_hidden is not None and (gradient := found.pop(0)) is not None:
                 self.by_hidden[part] = gradient
             self.by_weight = [_sum(old, new) for old, new in zip(self.by_weight, found, strict=True)]
-        self.losses.append(Dual(value.detach(), loss.tangents) if isinstance(loss, Dual) else value.detach())
+        value = value.detach() if value.requires_grad else value
+        self.losses.append(Dual(value, loss.tangents) if isinstance(loss, Dual) else value)
 
     def result(self) -> Tensor:
         """Sum up, and bind the gradients to the tensors that they are of."""

@@ -7,6 +7,7 @@ caps, scales and adapters act as they do in the whole model, whatever they are.
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,12 +102,28 @@ def language_head_of(module: Any, ids: Tensor) -> LanguageHead:
     """Find the halves of a model, once; ``find_language_head`` says how and what is refused."""
     if module not in _found:
         name = getattr(module.config, "_name_or_path", "") or type(module).__name__
-        with training(module, on=False):  # dropout would make two passes differ
+        with training(module, on=False), _unhooked(module):  # dropout would make two passes differ
             head = find_language_head(module, ids, name)
         path = next(path for path, child in module.named_modules() if child is head.trunk)
         _found[module] = (path, head.output, head.vocabulary)
     path, output, vocabulary = _found[module]
     return LanguageHead(module=module, trunk=module.get_submodule(path), output=output, vocabulary=vocabulary)
+
+
+@contextmanager
+def _unhooked(module: nn.Module) -> Generator[None]:
+    """Keep hooks from passes that are none of theirs: a method's may be in place when the head is looked for."""
+    names = ("_forward_hooks", "_forward_pre_hooks")
+    before = [(child, {name: getattr(child, name) for name in names}) for child in module.modules()]
+    for child, hooks in before:
+        for name in hooks:
+            setattr(child, name, OrderedDict())
+    try:
+        yield
+    finally:
+        for child, hooks in before:
+            for name, own in hooks.items():
+                setattr(child, name, own)
 
 
 def find_language_head(module: Any, ids: Tensor, name: str) -> LanguageHead:
@@ -143,7 +160,7 @@ def _check_causal(module: Any, ids: Tensor, name: str) -> None:
     """Refuse a model that reads texts in both directions: what it is to predict, it would see."""
     other = ids.clone()
     other[:, -1] = (ids[:, -1] == 0).to(ids.dtype)  # another token than it was
-    before, after = (module(input_ids=tokens).logits[:, :-1] for tokens in (ids, other))
+    before, after = module(input_ids=ids).logits[:, :-1], module(input_ids=other).logits[:, :-1]
     if not _alike(before, after):
         raise ModelError(
             f"{name}: reads texts in both directions, as encoders do, so that it sees the tokens that it is to "

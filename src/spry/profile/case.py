@@ -45,6 +45,8 @@ class Case:
         layers: Depth; None for the model's own.
         targets: Names or endings of names of the modules that LoRA is put on; none finds them.
         head: The task head.
+        tiled: Whether a language model's logits are made by tiles of positions, by every method, as the task causal-lm
+            does; if not, the model computes its loss itself.
         dtype: Of weights and arithmetic, as torch names it.
         quantization: How the linear layers are packed; None leaves them as they are.
         device: Where it runs.
@@ -63,6 +65,7 @@ class Case:
     layers: int | None = None
     targets: Sequence[str] = ()
     head: Literal["classification", "causal-lm"] = "classification"
+    tiled: bool = False
     dtype: str = "float32"
     quantization: Quantization | None = None
     device: str = "cpu"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from spry.profile.predict import has_formula, predict_peak
 from spry.profile.random_model import build_model, example_batch
 from spry.profile.steps import STEP_BY_METHOD, Inputs, Subject, exact_slopes, inference_step
 from spry.profile.weight_bytes import weight_bytes
+from spry.tasks.causal_lm.kind import CausalLM
+from spry.tasks.model_call import ModelCall
 
 KEY = Key(0).fold("memory")
 SLOW = 10.0
@@ -95,10 +97,12 @@ def build_subject(case: Case) -> Subject:
         (len(labels) / case.batch, {name: values[start : start + rows] for name, values in batch.items()})
         for start, labels in _pieces(batch["labels"], rows)
     ]
+    loss = _by_tiles(model) if case.tiled else _loss(model)
     return Subject(
         model=model,
         parts=parts,
-        loss=_loss(model),
+        loss=loss,
+        plain=partial(loss, params) if case.tiled else lambda batch: cast(Any, model)(**batch).loss,
         params=params,
         directions=directions,
         blocks=_blocks(case.model, model) if case.method in GUESSED else None,
@@ -129,6 +133,16 @@ def _slice(model: nn.Module, last: bool) -> Params:
 def _loss(model: nn.Module) -> Callable[[Params, Inputs], Tensor]:
     def loss(params: Params, batch: Inputs) -> Tensor:
         return call(model, params, **batch).loss
+
+    return loss
+
+
+def _by_tiles(model: nn.Module) -> Callable[[Params, Inputs], Tensor]:
+    kind, device = CausalLM(), next(model.parameters()).device
+
+    def loss(params: Params, batch: Inputs) -> Tensor:
+        call = ModelCall(module=model, device=device, params=params, unread=kind.unread)
+        return kind.loss(call, batch, "mean")
 
     return loss
 

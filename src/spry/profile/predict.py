@@ -29,6 +29,7 @@ import torch
 from torch import nn
 
 from spry.forward.chunking import CHUNKS, TILE, WORKSPACE, by_device
+from spry.forward.tiled_loss import row_tiles
 from spry.profile.case import GUESSED, Case
 
 DUAL = 0.35
@@ -185,6 +186,9 @@ def _head(case: Case, s: Sizes, unit: int, tokens: int, item: int) -> float:
     """Bytes while a language-model head and its loss run; nothing for a classifier."""
     if case.head != "causal-lm" or case.method in {"spry", *GUESSED}:
         return 0
+    if case.tiled:  # the logits of a tile, and what is computed of them
+        tile = next(row_tiles(tokens, s.vocabulary, torch.device(case.device))).stop
+        return tile * 4 * s.vocabulary * (3 if case.method in TAPED else 2) + (2 + _saved(case, s)) * unit
     upcast = 0 if item >= 4 else 4
     copies = item + upcast + max(item, 4) * (2 if case.method in TAPED else 1)
     return tokens * s.vocabulary * copies + (2 + _saved(case, s)) * unit

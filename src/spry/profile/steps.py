@@ -32,12 +32,14 @@ class Subject:
         model: PEFT-wrapped, in evaluation mode; only the slice's weights require grad.
         parts: Micro-batches and their shares of the mean loss.
         loss: The loss of a micro-batch as a function of the trained weights, as ``spry`` runs it.
+        plain: The loss of a micro-batch with the model's own weights, as the rivals run it.
         blocks: The model's residual blocks, for the methods that need them.
     """
 
     model: nn.Module
     parts: Sequence[tuple[float, Inputs]]
     loss: Callable[[Params, Inputs], Tensor]
+    plain: Callable[[Inputs], Tensor]
     params: Params
     directions: Sequence[Params]
     blocks: Blocks | None = None
@@ -66,7 +68,7 @@ class BatchLoss:
 def inference_step(subject: Subject) -> Tensor | None:
     with torch.no_grad():
         for _, batch in subject.parts:
-            subject.model(**batch)
+            subject.plain(batch)
 
 
 def spry_step(subject: Subject) -> Tensor:
@@ -91,7 +93,7 @@ def forward_ad_step(subject: Subject) -> Tensor:
         for share, batch in subject.parts:
 
             def loss(weights: dict[str, Tensor], batch: Inputs = batch) -> Tensor:
-                return torch.func.functional_call(subject.model, weights, kwargs=dict(batch)).loss
+                return subject.loss(weights, batch)
 
             for k, direction in enumerate(subject.directions):
                 slopes[k] += share * torch.func.jvp(loss, (params,), (dict(direction),))[1].double().cpu()
@@ -106,7 +108,7 @@ def fedmezo_step(subject: Subject, h: float = 1e-3) -> Tensor:
             for sign, back in ((h, 0.0), (-2 * h, h)):
                 _move(subject.params, direction, sign)
                 for share, batch in subject.parts:
-                    loss = subject.model(**batch).loss.double().cpu()
+                    loss = subject.plain(batch).double().cpu()
                     slopes[k] += share * loss * (1 if sign > 0 else -1) / (2 * h)
                 _move(subject.params, direction, back)
     return slopes
@@ -126,7 +128,7 @@ def backprop_step(subject: Subject) -> Tensor | None:
     for weight in subject.params.values():
         weight.grad = None
     for share, batch in subject.parts:
-        (share * subject.model(**batch).loss).backward()
+        (share * subject.plain(batch)).backward()
 
 
 def checkpointed_step(subject: Subject) -> Tensor | None:

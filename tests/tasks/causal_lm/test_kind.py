@@ -59,6 +59,13 @@ def test_the_residual_guess_is_exact_at_the_top(kind, batch):
     torch.testing.assert_close({n: estimate.gradient[n] for n in exact}, {n: gradient[n] for n in exact})
 
 
+def test_the_head_is_found_while_a_method_listens(batch):
+    fresh, known = make_task("llama"), task("llama")
+    params = moved(fresh)
+    one, other = (residual()(t.loss(batch, Key(0)), params, Key(0)) for t in (fresh, known))
+    torch.testing.assert_close(dict(one.gradient), dict(other.gradient))
+
+
 @BOTH
 def test_slopes_beside_an_exact_last_block(kind, batch):
     found = task(kind)

@@ -74,6 +74,8 @@ def test_it_trains_and_its_folder_answers(config, kind, data, method, tmp_path):
     assert summary["score"]["name"] == "perplexity" and not summary["score"]["higher_is_better"]
     assert summary["score"]["baseline"] > 1
     predictor = load_predictor(tmp_path / "run" / "adapter")
+    named = {"pairs.csv": ("question", "reply"), "chats.jsonl": ("messages",), "book.txt": ("text",)}
+    assert predictor.info.text == named[data]
     found = evaluate(predictor, read_splits(settings).test)
     assert found.to_json()["perplexity"] == pytest.approx(summary["test_perplexity"], rel=1e-5)
     assert len(predictor.predict(["Which topic?", "a"])["answer"]) == 2

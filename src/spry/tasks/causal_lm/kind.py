@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from spry.core.errors import DataError
-from spry.data.conversations import Turn
+from spry.data.conversations import Conversation, Turn
 from spry.data.dataset import Dataset
 from spry.data.encoded import NOT_LEARNT, Batch, Encoded
 from spry.data.language_rows import ASKED, LanguageRows, encode_language
@@ -145,7 +145,7 @@ class CausalLM(TaskKind):
 
     def unlabelled(self, texts: Sequence[Any], outputs: tuple[str, ...]) -> Dataset:
         chats = self.messages is not None or self.prompts is not None
-        asked = [(Turn("user", text),) if chats and isinstance(text, str) else text for text in texts]
+        asked = [_asked(text) if chats else text for text in texts]
         zeros = [0] * len(texts)
         return Dataset(name="prompts", texts=asked, labels=zeros, target=self.target, more={ASKED: zeros})
 
@@ -174,6 +174,12 @@ class CausalLM(TaskKind):
         chat = '[{"role": "user", "content": "a prompt"}]'
         given = chat if self.messages or self.prompts else '"The beginning of a text"'
         return f"{self.verb}({given}, max_new_tokens={self.new_tokens})"
+
+
+def _asked(text: Any) -> Conversation:
+    """A prompt as a conversation; a pair is a prompt with an answer that does not count."""
+    first = text[0] if isinstance(text, tuple) else text
+    return (Turn("user", first),) if isinstance(first, str) else text
 
 
 def _learnt(batches: Iterable[Batch]) -> NDArray[np.int64]:

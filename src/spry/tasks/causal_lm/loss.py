@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spry.data.encoded import NOT_LEARNT, Batch
-from spry.forward.tiled_loss import tiled_cross_entropy, tiles
+from spry.forward.tiled_loss import row_tiles, tiled_cross_entropy
 from spry.models.language_head import LanguageHead
 from spry.tasks.model_call import ModelCall, widened
 
@@ -71,7 +71,7 @@ def tokens_and_hits(head: LanguageHead, call: ModelCall, batch: Batch) -> Iterat
     """Losses of learnt tokens, and whether each has the highest score of all, some at a time, shape (n,) each."""
     targets = Targets.of(call.on_device(batch, "labels"))
     hidden = _hidden(head, call, batch)[targets.rows, targets.positions]
-    for part in tiles(len(hidden), head.vocabulary, hidden.device):
+    for part in row_tiles(len(hidden), head.vocabulary, hidden.device):
         logits = widened(head.logits(call.params, hidden[part]))
         tokens = targets.tokens[part]
         yield F.cross_entropy(logits, tokens, reduction="none"), logits.argmax(-1) == tokens
