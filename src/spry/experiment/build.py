@@ -268,6 +268,7 @@ def _task(config: Config, given: Given, splits: Splits, key: Key, start: Path | 
         baseline=baseline(kind, splits),
         start=start,
         quantization=config.model.quantization,
+        offload=config.model.offload,
     )
 
 

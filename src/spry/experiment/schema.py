@@ -66,6 +66,11 @@ class ModelSettings(Settings):
         description="How the frozen linear layers are packed: nf4 or int8 by bitsandbytes, int4 by torchao on the cpu; "
         "as the checkpoint has them if unset.",
     )
+    offload: Literal["disk"] | None = Field(
+        default=None,
+        description="Where the frozen weights stay: disk leaves them in their safetensors files, read block by block; "
+        "in memory if unset.",
+    )
     device: str = Field(default="cpu", description="cpu, cuda or cuda:N.")
     max_length: int | None = Field(
         default=None,

@@ -40,14 +40,20 @@ def prepare(model: nn.Module) -> int:
 
     They are transformers' checkpointable layers, or stand in a ``ModuleList``.
     """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [child for child in model.modules() if isinstance(child, GradientCheckpointingLayer)]
-    if not layers:
-        layers = [layer for child in model.modules() if isinstance(child, nn.ModuleList) for layer in child]
+    layers = repeated_layers(model)
     for layer in layers:
         layer.forward = MethodType(_forward, layer)
     return len(layers)
+
+
+def repeated_layers(model: nn.Module) -> list[nn.Module]:
+    """List transformers' checkpointable layers, or where there are none what stands in a ``ModuleList``."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers: list[nn.Module] = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    return layers or [
+        layer for child in model.modules() if isinstance(child, nn.ModuleList) for layer in child
+    ]
 
 
 def _forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:

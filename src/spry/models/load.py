@@ -13,6 +13,7 @@ from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.models.labels import label_notes
 from spry.models.model_class import CLASSIFIER, ModelClass
+from spry.models.offload import Offload, Stream, stream_from_disk
 from spry.models.pretrained import Pretrained, read_pretrained, read_tokenizer, take_over
 from spry.models.quantized.kinds import Quantization
 from spry.models.quantized.loading import finish, is_packed, packed_kind
@@ -31,6 +32,7 @@ class Backbone:
         kind: Its class.
         notes: What a user should know of how it was loaded, as sentences.
         quantization: How its body was packed when it was loaded; None also for one whose files have it packed.
+        stream: Reads its blocks from the disk, one at a time; None where they are in memory.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Backbone:
     kind: ModelClass = CLASSIFIER
     notes: tuple[str, ...] = ()
     quantization: Quantization | None = None
+    stream: Stream | None = None
 
     @property
     def max_length(self) -> int:
@@ -71,6 +74,7 @@ def load_model(
     device: str | torch.device = "cpu",
     kind: ModelClass = CLASSIFIER,
     quantization: Quantization | None = None,
+    offload: Offload | None = None,
 ) -> Backbone:
     """Load a frozen model; whatever its checkpoint lacks, as a rule the head, is drawn from the key.
 
@@ -88,6 +92,7 @@ def load_model(
         kind: The model's class.
         quantization: How the linear layers of the body are packed; None leaves them as the checkpoint has them. The
             model computes in ``dtype`` all the same.
+        offload: Where the frozen weights stay; None reads them into memory.
 
     Raises:
         ModelError: If the model cannot be found or read, its weights do not fit its config, it has no tokenizer, or it
@@ -108,6 +113,9 @@ def load_model(
     read.model.eval()
     placed = read.model if is_packed(read.model) else read.model.to(device)
     pack_notes = finish(placed, quantization, name)
+    streamed = None
+    if offload == "disk":
+        streamed = stream_from_disk(placed, name, dtype or torch.float32, device)
     return Backbone(
         name=name,
         model=placed,
@@ -119,6 +127,7 @@ def load_model(
         kind=kind,
         notes=(*pad_notes, *notes, *pack_notes),
         quantization=quantization if isinstance(model, str) else quantization or packed_kind(placed),
+        stream=streamed,
     )
 
 

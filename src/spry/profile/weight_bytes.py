@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from torch import Tensor, nn
+from torch import nn
 
 from spry.models.quantized.kinds import KINDS, Quantization
+from spry.models.quantized.rows import kept_tensors
 
 
 def weight_bytes(model: nn.Module, *, quantization: Quantization | None = None) -> dict[str, int]:
@@ -30,17 +31,6 @@ def weight_bytes(model: nn.Module, *, quantization: Quantization | None = None) 
         if quantization and kind == "body" and weight.ndim == 2:
             sizes[kind] += round(weight.numel() * KINDS[quantization].bits(weight.dtype) / 8)
         else:
-            sizes[kind] += sum(t.numel() * t.element_size() for t in _parts(weight))
+            sizes[kind] += sum(t.numel() * t.element_size() for t in kept_tensors(weight))
     sizes["buffers"] = sum(b.numel() * b.element_size() for b in model.buffers())
     return sizes
-
-
-def _parts(weight: Tensor) -> list[Tensor]:
-    """The tensors that a weight is kept in: itself, or its numbers and scales where it is packed."""
-    names = getattr(weight, "tensor_data_names", None)
-    if names is not None:  # torchao's wrapper has no memory of its own
-        return [getattr(weight, name) for name in names]
-    state = getattr(weight, "quant_state", None)
-    nested = getattr(state, "state2", None)
-    scales = [getattr(s, n, None) for s in (state, nested) for n in ("absmax", "code", "offset")]
-    return [weight, *(x for x in (*scales, getattr(weight, "SCB", None)) if isinstance(x, Tensor))]

@@ -22,6 +22,7 @@ from spry.data.target import Target
 from spry.models.adapt import Exact
 from spry.models.adapters import Adapter, Lora
 from spry.models.model_class import CLASSIFIER, ModelClass
+from spry.models.offload import Offload
 from spry.models.quantized.kinds import Quantization
 from spry.tasks.class_scores import class_scores
 from spry.tasks.kind import Reduction
@@ -131,6 +132,7 @@ class ClassificationTask(ModelTask):
         baseline: Accuracy of always answering the commonest class.
         start: The folder of an adapter whose weights training begins with, and whose order the classes have.
         quantization: How the frozen layers are packed: ``nf4``, ``int8`` or ``int4``; None leaves them as they are.
+        offload: Where the frozen weights stay: ``disk`` reads them block by block; None keeps them in memory.
 
     Raises:
         ModelError: If the model cannot be loaded or a PEFT target is not found.
@@ -152,6 +154,7 @@ class ClassificationTask(ModelTask):
         baseline: float | None = None,
         start: Path | None = None,
         quantization: Quantization | None = None,
+        offload: Offload | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -168,4 +171,5 @@ class ClassificationTask(ModelTask):
             baseline=baseline,
             start=start,
             quantization=quantization,
+            offload=offload,
         )

@@ -26,6 +26,7 @@ from spry.models.adapt import Exact, adapt
 from spry.models.adapters import Adapter, FromConfig, Lora
 from spry.models.checkpointing import prepare
 from spry.models.load import load_model
+from spry.models.offload import Offload
 from spry.models.quantized.kinds import Quantization
 from spry.models.refusal import refused_as
 from spry.models.residual_blocks import find_blocks
@@ -62,6 +63,7 @@ class ModelTask:
         baseline: The score of an answer that needs no training.
         start: The folder of an adapter whose weights training begins with, and whose order the classes have.
         quantization: How the frozen layers are packed: ``nf4``, ``int8`` or ``int4``; None leaves them as they are.
+        offload: Where the frozen weights stay: ``disk`` reads them block by block; None keeps them in memory.
 
     Raises:
         ModelError: If the model cannot be loaded or a PEFT target is not found.
@@ -84,6 +86,7 @@ class ModelTask:
         baseline: float | None = None,
         start: Path | None = None,
         quantization: Quantization | None = None,
+        offload: Offload | None = None,
     ) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
@@ -97,6 +100,7 @@ class ModelTask:
             device=device,
             kind=kind.model_class,
             quantization=quantization,
+            offload=offload,
         )
         if not isinstance(adapter, Adapter):
             adapter = FromConfig(config=adapter, task=kind.model_class.peft_task)

@@ -32,6 +32,17 @@ def packed_of(module: nn.Module) -> Packed | None:
     return None
 
 
+def kept_tensors(weight: Tensor) -> list[Tensor]:
+    """List the tensors that a weight is kept in: itself, or its numbers and scales where it is packed."""
+    names = getattr(weight, "tensor_data_names", None)
+    if names is not None:  # torchao's wrapper has no memory of its own
+        return [getattr(weight, name) for name in names]
+    state = getattr(weight, "quant_state", None)
+    nested = getattr(state, "state2", None)
+    scales = [getattr(s, n, None) for s in (state, nested) for n in ("absmax", "code", "offset")]
+    return [weight, *(x for x in (*scales, getattr(weight, "SCB", None)) if isinstance(x, Tensor))]
+
+
 @dataclass(frozen=True, eq=False)
 class FourBitFloat:
     """bitsandbytes' 4 bits: ``w = code[q] s`` with a scale for each ``blocksize`` weights, in 8 bits where nested.
