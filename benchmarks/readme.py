@@ -16,12 +16,13 @@ from typing import Any
 
 from readme_layout import MIB, origin, percent, size, table
 from readme_memory import memory, recipe, split, targets, times
+from readme_offload import offload
 from readme_recipe import recipes
 from readme_theory import basis, credit, signal
 
 FOLDERS = (Path("benchmarks/results"), Path("research/results"), Path("research/activation"))
 README, PAGES = Path("README.md"), Path("docs/results")
-PAGE, MEMORY, WIRE = (PAGES / f"{name}.md" for name in ("README", "memory", "wire"))
+PAGE, MEMORY, WIRE, OFFLOAD = (PAGES / f"{name}.md" for name in ("README", "memory", "wire", "offload"))
 
 
 def demo(result: dict[str, Any]) -> str:
@@ -97,6 +98,7 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (MEMORY, "split", "split", split),
     (MEMORY, "recipe", "recipe", recipe),
     (WIRE, "wire", "wire", wire),
+    (OFFLOAD, "offload", "offload", offload),
     (Path("research/theory_notes.md"), "credit", "credit", credit),
     (Path("research/theory_notes.md"), "signal", "signal_to_noise", signal),
     (Path("research/theory_notes.md"), "basis", "basis", basis),
