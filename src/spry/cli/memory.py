@@ -77,7 +77,7 @@ def memory_command(
     Memory is counted above the resident model. Models have random weights.
     """
     from spry.models.device import check_device
-    from spry.models.quantized.kinds import find_kind
+    from spry.models.quantized.kinds import find_packing
     from spry.profile import Case
     from spry.profile.measure import lay_out
     from spry.profile.random_model import usual_length
@@ -98,7 +98,7 @@ def memory_command(
         for name in methods
     ]  # fmt: skip
     if quantization is not None:
-        find_kind(quantization, device)
+        find_packing(quantization, device)
     lay_out(cases[0])  # refused here is what would be refused in every measuring process
     if budget is not None:
         _fit(cases, budget, as_json=as_json)

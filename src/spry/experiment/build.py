@@ -31,7 +31,7 @@ from spry.federated.replay.downlink import Downlink, by_slopes, full
 from spry.federated.transforms import Clip, UpdateTransform
 from spry.models.adapters import Adapter, find_adapter
 from spry.models.device import check_device
-from spry.models.quantized.kinds import find_kind
+from spry.models.quantized.kinds import find_packing
 from spry.models.sources import find_source
 from spry.optim.named import Named, optimizer
 from spry.optim.transform import Transform
@@ -88,7 +88,7 @@ def check_settings(config: Config, given: Given = NOTHING) -> None:
     """Refuse what can be known to be wrong before data and model are loaded."""
     check_device(config.model.device)
     if config.model.quantization is not None:
-        find_kind(config.model.quantization, config.model.device)
+        find_packing(config.model.quantization, config.model.device)
     build_adapter(config)
     DOWNLINKS[config.server.send](build_algorithm(config, ANY_UNITS))
     if config.start is not None:

@@ -49,7 +49,7 @@ def packed_linear(input: Tensor, weight: Packed, bias: Tensor | None = None) -> 
     return _Product.apply(input, weight, bias)  # pyright: ignore[reportReturnType]
 
 
-def products(inputs: Sequence[Tensor], weight: Packed) -> list[Tensor]:
+def packed_products(inputs: Sequence[Tensor], weight: Packed) -> list[Tensor]:
     """Compute ``x W'`` for inputs of one shape (..., D), with one dequantisation for all of them; each (..., N)."""
     flat = [x.reshape(-1, x.shape[-1]) for x in inputs]
     outs = [x.new_empty(x.shape[0], weight.shape[0]) for x in flat]
@@ -74,7 +74,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(input: Tensor, weight: Packed, bias: Tensor | None) -> Tensor:
-        (out,) = products([input], weight)
+        (out,) = packed_products([input], weight)
         return out if bias is None else out.add_(bias)
 
     @staticmethod

@@ -30,7 +30,7 @@ Offload = Literal["disk"]
 
 _PAGE = mmap.PAGESIZE
 _WILL_NEED, _NOT_NEEDED = 3, 4  # of madvise
-LOOSE = 0.02
+LARGEST_LOOSE = 0.02
 """Share of a model's bytes that may be in memory: norms of another type, a head that is new."""
 
 
@@ -117,7 +117,7 @@ def stream_from_disk(model: nn.Module, name: str, dtype: torch.dtype, device: st
     tensors = list(_tensors(model))
     loose = sum(tensor.nbytes for tensor in tensors if _find(tensor, maps) is None)
     whole = sum(tensor.nbytes for tensor in tensors)
-    if loose > LOOSE * whole:
+    if loose > LARGEST_LOOSE * whole:
         kind = str(dtype).removeprefix("torch.")
         raise ModelError(
             f"{name}: {loose / whole:.0%} of its weights cannot be left on the disk, because they were converted when "

@@ -17,7 +17,7 @@ from spry.forward import call
 from spry.forward.check import Checked, check
 from spry.models.adapters import Lora
 from spry.models.device import check_device
-from spry.models.quantized.kinds import Quantization, find_kind
+from spry.models.quantized.kinds import Quantization, find_packing
 from spry.models.refusal import refused_as
 from spry.profile.random_model import HeadKind, build_model, example_batch
 from spry.profile.resolve import resolve_model
@@ -83,7 +83,7 @@ def check_model(
     """
     check_device(device, "the device")
     if quantization is not None:
-        find_kind(quantization, device)
+        find_packing(quantization, device)
     key, options = (
         Key(seed).fold("check"),
         {

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from spry.models.quantized.kinds import Quantization, find_kind
+from spry.models.quantized.kinds import Quantization, find_packing
 from spry.models.quantized.layers import adopt, can_pack, check_packed, packable, packed_layer, tell_peft
 
 
@@ -24,7 +24,7 @@ def fill_randomly(
     values and no generator.
     """
     if quantization is not None:
-        find_kind(quantization, device)
+        find_packing(quantization, device)
     cast(Any, model).tie_weights()
     to_pack = _chosen(model, quantization)
     filled: dict[nn.Parameter, nn.Parameter] = {}

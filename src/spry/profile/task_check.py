@@ -16,7 +16,7 @@ from spry.tasks.kind import TaskKind
 from spry.tasks.model_call import ModelCall
 from spry.tasks.model_task import ModelTask
 
-CLASSES = 2
+PROBED_CLASSES = 2
 """How many classes a classifier is checked with."""
 AWAY = 0.02
 """How far weights are moved off their start, where half of LoRA's slopes would be zero."""
@@ -41,7 +41,7 @@ def check_task(
 
 def usual_outputs(kind: TaskKind, key: Key) -> tuple[str, ...]:
     """What the head's outputs are for random texts."""
-    return kind.outputs(kind.probe(["a", "b"], CLASSES, key.generator("outputs")))
+    return kind.outputs(kind.probe(["a", "b"], PROBED_CLASSES, key.generator("outputs")))
 
 
 def _loss(task: ModelTask, inputs: Batch) -> ModuleLoss:

@@ -6,7 +6,7 @@ import re
 
 from torch import nn
 
-from spry.models.quantized.kinds import KINDS, Quantization
+from spry.models.quantized.kinds import PACKINGS, Quantization
 from spry.models.quantized.rows import kept_tensors
 
 
@@ -29,7 +29,7 @@ def weight_bytes(model: nn.Module, *, quantization: Quantization | None = None) 
                 else "body"
             )
         if quantization and kind == "body" and weight.ndim == 2:
-            sizes[kind] += round(weight.numel() * KINDS[quantization].bits(weight.dtype) / 8)
+            sizes[kind] += round(weight.numel() * PACKINGS[quantization].bits(weight.dtype) / 8)
         else:
             sizes[kind] += sum(t.numel() * t.element_size() for t in kept_tensors(weight))
     sizes["buffers"] = sum(b.numel() * b.element_size() for b in model.buffers())

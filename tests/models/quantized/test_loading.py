@@ -61,7 +61,7 @@ def test_plain_peft_loads_the_adapter_onto_the_packed_base(folder, kind, reviews
         folder,
         num_labels=3,
         dtype=torch.float32,
-        quantization_config=kinds.KINDS[kind].config(torch.float32, skipped),
+        quantization_config=kinds.PACKINGS[kind].config(torch.float32, skipped),
         device_map={"": "cpu"},
     )
     base.config.pad_token_id = 0
@@ -123,9 +123,9 @@ def test_a_model_that_int4_cannot_pack_is_refused(folder):
 
 def test_unknown_kinds_missing_packages_and_other_devices_are_refused(monkeypatch):
     with pytest.raises(ModelError, match=r"no quantization 'nf3'.*nf4.*gptq"):
-        kinds.find_kind("nf3")
+        kinds.find_packing("nf3")
     with pytest.raises(ModelError, match=r"'int4' runs on cpu only.*model\.device is cuda.*'nf4'"):
-        kinds.find_kind("int4", "cuda:0")
+        kinds.find_packing("int4", "cuda:0")
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
     with pytest.raises(ModelError, match=r"'nf4' needs bitsandbytes.*pip install 'spry-fl\[quantized\]'"):
-        kinds.find_kind("nf4")
+        kinds.find_packing("nf4")

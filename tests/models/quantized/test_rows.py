@@ -9,14 +9,14 @@ from torch import nn
 from spry.forward import jvp
 from spry.forward.packed import packed_linear, tiles
 from spry.measure.meter import tensor_peak
-from spry.models.quantized.kinds import find_kind
+from spry.models.quantized.kinds import find_packing
 from spry.models.quantized.rows import packed_of
 
 
 def layer(kind: str, outputs: int, inputs: int, dtype=torch.float32):
     draw = torch.Generator().manual_seed(0)
     weight = torch.randn(outputs, inputs, generator=draw).to(dtype)
-    packed = find_kind(kind).pack(weight, None)
+    packed = find_packing(kind).pack(weight, None)
     found = packed_of(packed)
     assert found is not None
     assert found.shape == (outputs, inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from spry.forward.dual import Dual, primal
-from spry.forward.packed import Packed, packed_linear, products
+from spry.forward.packed import Packed, packed_linear, packed_products
 from spry.forward.registry import rule
 from spry.forward.rules.linear import JOINT, joined
 
@@ -17,9 +17,9 @@ def _packed_linear(input: Any, weight: Packed, bias: Any = None) -> Dual:
         return Dual(out, [b.expand(out.shape) for b in bias.tangents])
     x, tangents = input.pair()
     if x.numel() > JOINT * x.shape[-1]:
-        out, *columns = products([x, *tangents], weight)
+        out, *columns = packed_products([x, *tangents], weight)
     else:
-        out, *columns = products([joined(x, tangents)], weight)[0].unbind(0)
+        out, *columns = packed_products([joined(x, tangents)], weight)[0].unbind(0)
     if bias is None:
         return Dual(out, columns)
     if isinstance(bias, Dual):

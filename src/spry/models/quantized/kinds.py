@@ -18,12 +18,12 @@ Quantization = Literal["nf4", "int8", "int4"]
 integers with a scale and a zero for 64 of a row."""
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 
-GROUP = 64
+INT4_GROUP = 64
 """Weights of a row that share a scale and a zero in int4."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class Packing:
     """One kind.
 
     Args:
@@ -42,7 +42,7 @@ class Kind:
     devices: tuple[str, ...] = ("cpu", "cuda")
 
 
-def find_kind(quantization: str, device: str | torch.device = "cpu") -> Kind:
+def find_packing(quantization: str, device: str | torch.device = "cpu") -> Packing:
     """Look up a kind.
 
     Raises:
@@ -53,7 +53,7 @@ def find_kind(quantization: str, device: str | torch.device = "cpu") -> Kind:
             f"There is no quantization {quantization!r}. {nearest(quantization, QUANTIZATIONS)} A checkpoint of "
             "another kind (gptq, awq) is loaded as it is, with model.quantization unset."
         )
-    kind, where = KINDS[cast(Quantization, quantization)], torch.device(device).type
+    kind, where = PACKINGS[cast(Quantization, quantization)], torch.device(device).type
     if where not in {*kind.devices, "meta"}:
         raise ModelError(
             f"model.quantization = {quantization!r} runs on {', '.join(kind.devices)} only, and model.device is "
@@ -133,7 +133,7 @@ def _int4(weight: Tensor, bias: Tensor | None) -> nn.Module:
 def _group_wise() -> Any:
     """The only 4-bit integers of torchao 0.18 that the CPU packs."""
     workflow = importlib.import_module("torchao.prototype.quantization.int4.inference_workflow")
-    return workflow.PrototypeInt4WeightOnlyConfig(group_size=GROUP, set_inductor_config=False)
+    return workflow.PrototypeInt4WeightOnlyConfig(group_size=INT4_GROUP, set_inductor_config=False)
 
 
 def _with_bias(layer: Any, bias: Tensor | None) -> nn.Module:
@@ -142,14 +142,14 @@ def _with_bias(layer: Any, bias: Tensor | None) -> nn.Module:
     return layer.eval()
 
 
-KINDS: Mapping[Quantization, Kind] = {
-    "nf4": Kind(
+PACKINGS: Mapping[Quantization, Packing] = {
+    "nf4": Packing(
         package="bitsandbytes", bits=lambda _: 4 + 8 / 64 + 32 / (64 * 256), config=_nf4_config, pack=_nf4
     ),
-    "int8": Kind(package="bitsandbytes", bits=lambda _: 8, config=_int8_config, pack=_int8),
-    "int4": Kind(
+    "int8": Packing(package="bitsandbytes", bits=lambda _: 8, config=_int8_config, pack=_int8),
+    "int4": Packing(
         package="torchao",
-        bits=lambda dtype: 4 + 2 * 8 * dtype.itemsize / GROUP,
+        bits=lambda dtype: 4 + 2 * 8 * dtype.itemsize / INT4_GROUP,
         config=_int4_config,
         pack=_int4,
         devices=("cpu",),

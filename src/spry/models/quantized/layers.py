@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spry.core.errors import ModelError
 from spry.forward.packed import packed_linear
-from spry.models.quantized.kinds import GROUP, Quantization, find_kind
+from spry.models.quantized.kinds import INT4_GROUP, Quantization, find_packing
 from spry.models.quantized.rows import packed_of
 
 
@@ -83,7 +83,7 @@ def packed_layer(module: nn.Module, kind: Quantization) -> nn.Module:
     """Pack one linear layer, or one of GPT-2's transposed ones."""
     plain: Any = module
     weight = plain.weight if isinstance(module, nn.Linear) else plain.weight.T
-    packed: Any = find_kind(kind, weight.device).pack(weight, plain.bias)
+    packed: Any = find_packing(kind, weight.device).pack(weight, plain.bias)
     packed.source_cls = type(module)  # as transformers notes it
     return packed
 
@@ -92,13 +92,19 @@ def can_pack(module: nn.Module, kind: Quantization) -> bool:
     """Tell whether this kind packs a linear layer: int4 leaves out transposed and narrow ones, as transformers does."""
     if kind != "int4":
         return True
-    return isinstance(module, nn.Linear) and not module.in_features % GROUP and not module.out_features % 16
+    return (
+        isinstance(module, nn.Linear) and not module.in_features % INT4_GROUP and not module.out_features % 16
+    )
 
 
 def check_packed(count: int, kind: Quantization, name: str) -> None:
     """Refuse (ModelError) a model of which nothing was packed."""
     if count == 0:
-        wants = f"linear layers of {GROUP}, 128, ... inputs, not transposed ones" if kind == "int4" else "any"
+        wants = (
+            f"linear layers of {INT4_GROUP}, 128, ... inputs, not transposed ones"
+            if kind == "int4"
+            else "any"
+        )
         other = "Set model.quantization = 'nf4' or 'int8', or leave it unset." if kind == "int4" else ""
         raise ModelError(f"{name}: has no layers that {kind} can pack, which takes {wants}. {other}".strip())
 

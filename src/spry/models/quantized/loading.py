@@ -10,7 +10,7 @@ from torch import nn
 
 from spry.core.errors import ModelError
 from spry.models.model_class import ModelClass
-from spry.models.quantized.kinds import QUANTIZATIONS, Quantization, find_kind
+from spry.models.quantized.kinds import QUANTIZATIONS, Quantization, find_packing
 from spry.models.quantized.layers import adopt, check_packed, packable, quantize
 from spry.models.sources import Source
 
@@ -41,7 +41,7 @@ def loading_arguments(
         return {"device_map": {"": str(device)}}
     if quantization is None:
         return {}
-    packing = find_kind(quantization, device)
+    packing = find_packing(quantization, device)
     if source.gguf is not None:
         return {}  # transformers unpacks such a file as a whole; it is packed in place
     return {
