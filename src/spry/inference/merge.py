@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from spry.core.errors import ModelError
-from spry.data.dataset import Text
+from spry.core.keys import Key
 from spry.inference.loading import load_predictor
 from spry.inference.predictor import Predictor
 from spry.models.pretrained import quiet
@@ -90,7 +91,8 @@ def _unwrapped(model: Any) -> Any:
     return model
 
 
-def _probe(predictor: Predictor) -> list[Text]:
-    """A few texts by which two models are compared."""
+def _probe(predictor: Predictor) -> Sequence[Any]:
+    """A few inputs by which two models are compared, as the task has them."""
     texts = ["This is a text.", "And this is another one, which is a little longer than the first."]
-    return [(text, text) for text in texts] if predictor.info.pair else list(texts)
+    draw = Key(0).generator("probe")
+    return predictor.kind.probe(texts, len(predictor.info.labels), draw).texts
