@@ -124,7 +124,7 @@ def _run(wanted: Config, folder: Path, again: str, *, resume: bool, as_json: boo
 
 
 def _print(folder: Path, *, as_json: bool) -> None:
-    from spry.report.details import chosen, head_start
+    from spry.report.details import chosen, head_start, local_tuning
     from spry.report.groups import group_runs
     from spry.report.outcome import outcome_table
     from spry.report.read import read_run
@@ -135,7 +135,7 @@ def _print(folder: Path, *, as_json: bool) -> None:
         return
     (section,), _ = group_runs([done])
     screen.show(outcome_table(section))
-    for line in (*head_start(done), *chosen(done)):
+    for line in (*head_start(done), *chosen(done), *local_tuning(done)):
         screen.say(line)
     screen.say(f"Run folder: {folder}. Curves and tables: {shlex.join(['spry', 'report', str(folder)])}")
 

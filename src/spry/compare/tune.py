@@ -123,6 +123,7 @@ def _trial_config(config: Config, name: str, point: Point) -> Config:
         "schedule.rounds": rounds,
         "schedule.evaluate_every": max(rounds, 1),
         "schedule.personalized": False,
+        "schedule.local_tuning": 0,
         "schedule.evaluate_start": False,
         "schedule.test": False,
         "schedule.keep": "last",

@@ -90,6 +90,7 @@ def check_settings(config: Config, given: Given = NOTHING) -> None:
     if config.model.quantization is not None:
         find_packing(config.model.quantization, config.model.device)
     build_adapter(config)
+    _check_local_tuning(config)
     DOWNLINKS[config.server.send](build_algorithm(config, ANY_UNITS))
     if config.start is not None:
         find_adapter_folder(Path(config.start).expanduser())
@@ -173,6 +174,15 @@ def build_algorithm(config: Config, units: tuple[Unit, ...], *, closed_form: boo
         **(config.method.model_extra or {}),
     )
     return averaged(algorithm, config.server.ema) if config.server.ema else algorithm
+
+
+def _check_local_tuning(config: Config) -> None:
+    steps = config.schedule.local_tuning
+    if steps and config.method.options.stepper == "server":
+        raise ConfigError(
+            f"schedule.local_tuning is {steps}, and clients of {config.method.name} take no steps as it is set. Set "
+            "schedule.local_tuning = 0, or choose a method whose clients step, such as fedavg or residual."
+        )
 
 
 def _optimizer(section: str, name: str | None, lr: float | None, own: Named | None) -> Transform | None:

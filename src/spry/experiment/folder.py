@@ -23,6 +23,7 @@ LOOSE = {
     "schedule.evaluate_start",
     "schedule.checkpoint_every",
     "schedule.personalized",
+    "schedule.local_tuning",
     "schedule.test",
     "schedule.patience",
 }

@@ -151,4 +151,12 @@ def _client(client: ClientRecord, record: Round) -> dict[str, Any]:
         "failed": client.failed,
         f"generalized_{record.score_name}": _score(client.generalized, record),
         f"personalized_{record.score_name}": _score(client.personalized, record),
+        **_own_details(client),
     }
+
+
+def _own_details(client: ClientRecord) -> dict[str, Any]:
+    """What a method tells of the models that it evaluates itself."""
+    if not client.own or client.personalized is None:
+        return {}
+    return {"personalized_details": dict(details(client.personalized))}

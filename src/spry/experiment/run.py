@@ -27,6 +27,7 @@ from spry.experiment.folder import (
 from spry.experiment.given import NOTHING, Given, check_given
 from spry.experiment.head import start_head
 from spry.experiment.kept import Keeping, Kept
+from spry.experiment.local_tuning import tune_and_write
 from spry.experiment.log import read_rounds
 from spry.experiment.start import evaluate_start
 from spry.experiment.summary import RunFacts, summarize
@@ -187,6 +188,7 @@ def _finish(
 ) -> Params:
     rounds = read_rounds(folder)
     kept_after, weights = keeping.deliver(kept, state, rounds)
+    experiment.task.save_adapter(weights, folder / ADAPTER)
     facts = RunFacts(
         score=experiment.task.score,
         labels=experiment.task.backbone.label_names,
@@ -194,8 +196,8 @@ def _finish(
         data=experiment.found(),
         kept_after_rounds=kept_after,
         stopped_early=keeping.why_over(kept) if state.round < config.schedule.rounds else None,
+        local_tuning=tune_and_write(config, experiment, state, weights, folder),
     )
-    experiment.task.save_adapter(weights, folder / ADAPTER)
     summary = summarize(config, rounds, facts)
     describe_adapter(config, summary, folder / ADAPTER)
     write_json(folder / SUMMARY, summary)

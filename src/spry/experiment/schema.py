@@ -314,6 +314,12 @@ class ScheduleSettings(Settings):
     personalized: bool = Field(
         default=True, description="Whether each client's model is evaluated after local training, too."
     )
+    local_tuning: int = Field(
+        default=0,
+        ge=0,
+        description="Local steps that every client takes from the final weights after the last round, apart from "
+        "training: each client's score before and after them is reported; 0 for none.",
+    )
     evaluate_start: bool = Field(
         default=True, description="Whether the model is evaluated before round 1, too, where curves begin."
     )

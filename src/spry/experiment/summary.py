@@ -22,6 +22,7 @@ class RunFacts:
         data: What was so where a setting left it open, such as how many clients there were and where texts were cut.
         kept_after_rounds: After how many rounds the weights are those of the adapter.
         stopped_early: Why the run ended before its last round; None if it did not.
+        local_tuning: What clients gained by local tuning after the last round; None if there was none.
     """
 
     score: Score
@@ -30,6 +31,7 @@ class RunFacts:
     data: Mapping[str, Any]
     kept_after_rounds: int
     stopped_early: str | None = None
+    local_tuning: Mapping[str, Any] | None = None
 
 
 def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFacts) -> dict[str, Any]:
@@ -70,5 +72,6 @@ def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFac
         "trainable_weights": facts.trainable_weights,
         "labels": list(facts.labels),
         "head": dict(head_of(rounds)) or None,
+        **({"local_tuning": dict(facts.local_tuning)} if facts.local_tuning else {}),
         **facts.data,
     }

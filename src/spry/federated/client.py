@@ -49,10 +49,16 @@ LocalTraining = Callable[[LossOf, Order, Iterable[Any]], LocalUpdate]
 
 @dataclass(frozen=True, kw_only=True)
 class ClientResult:
-    """A client's reply, and all trainable weights after its training, for personalized evaluation."""
+    """A client's reply, and all trainable weights after its training, for personalized evaluation.
+
+    Args:
+        evaluate: ``(task, batches) -> metrics``: evaluates the client's own model where that is more than one set of
+            weights; None leaves it to the task and ``weights``.
+    """
 
     reply: Reply
     weights: Params
+    evaluate: Callable[[Any, Iterable[Any]], Any] | None = None
 
 
 def run_client(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,34 @@ def clients(run: Run) -> ReportTable:
     return text_table(
         "clients, when last evaluated", headings, [[str(client), *last[client]] for client in sorted(last)]
     )
+
+
+def tuned_clients(run: Run) -> ReportTable:
+    """Tabulate each client's score before and after local tuning, on what it holds out."""
+    rows = run.local_tuning.get("clients", [])
+    stages = [
+        (stage, title)
+        for stage, title in (("before", "before"), ("after", "after"), ("own", "the method's own model"))
+        if any(row.get(stage) is not None for row in rows)
+    ]
+    shares = any("local_share" in row.get("own_details", {}) for row in rows)
+    headings = (
+        "client",
+        "training examples",
+        "held out",
+        *(formats.score_label(run.score.name, title) for _, title in stages),
+        *(["answered locally (%)"] if shares else []),
+    )
+    return text_table("local tuning", headings, [_tuned(row, run, stages, shares) for row in rows])
+
+
+def _tuned(row: Mapping[str, Any], run: Run, stages: Sequence[tuple[str, str]], shares: bool) -> list[str]:
+    share = row.get("own_details", {}).get("local_share")
+    return [
+        *(str(row[key]) for key in ("client", "examples", "held_out")),
+        *(formats.score_value(row.get(stage), run.score.name) for stage, _ in stages),
+        *([formats.NONE if share is None else f"{100 * share:.0f}"] if shares else []),
+    ]
 
 
 def _labels(run: Run, count: int) -> Sequence[str]:

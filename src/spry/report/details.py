@@ -83,6 +83,22 @@ def head_start(run: Run) -> list[str]:
     ]
 
 
+def local_tuning(run: Run) -> list[str]:
+    """Say what local tuning after the last round gave to all clients together."""
+    told = (run.summary or {}).get("local_tuning")
+    if not told:
+        return []
+    name = run.score.name
+    before, after, own = (formats.score_value(told[stage], name) for stage in ("before", "after", "own"))
+    routed = f", {own} with the method's own model" if told["own"] is not None else ""
+    return [
+        f"Local tuning: {told['steps']} steps of each of {told['clients']:,} clients after the last round, on what "
+        f"they hold out ({told['held_out']:,} examples): {formats.score_label(name)} {before} before, {after} after"
+        f"{routed}; {told['better']:,} clients better, {told['worse']:,} worse"
+        + (f"; training of {told['failed']:,} broke down." if told["failed"] else ".")
+    ]
+
+
 def failures(run: Run) -> ReportTable:
     """Tabulate the replies that were dropped."""
     rows = [

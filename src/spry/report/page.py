@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from spry.report import details, formats, style
-from spry.report.answers import answers, clients
+from spry.report.answers import answers, clients, tuned_clients
 from spry.report.bars import draw_costs
 from spry.report.curves import draw_curves
 from spry.report.groups import Section, group_runs
@@ -113,11 +113,16 @@ def _part(section: Section) -> dict[str, Any]:
                 "folder": run.folder,
                 "finished": run.summary is not None,
                 "rounds": len(run.rounds),
-                "chosen": [*details.head_start(run), *details.chosen(run)],
+                "chosen": [
+                    *details.head_start(run),
+                    *details.chosen(run),
+                    *details.local_tuning(run),
+                ],
                 "tables": [
                     details.evaluations(run),
                     *(answers(run) if len(section.runs) > 1 else []),
                     clients(run),
+                    tuned_clients(run),
                     details.failures(run),
                     details.units(run),
                 ],

@@ -58,6 +58,12 @@ class Run:
         name = next((key.removeprefix("test_") for key in keys if key != "test_loss"), "accuracy")
         return Score(name=name, higher_is_better=name not in LOWER_IS_BETTER)
 
+    @cached_property
+    def local_tuning(self) -> Mapping[str, Any]:
+        """What each client gained by local tuning after the last round; nothing if there was none."""
+        finished = self.summary is not None and self.summary.get("local_tuning")
+        return (_json(self.folder / "local_tuning.json") or {}) if finished else {}
+
     @property
     def start(self) -> Mapping[str, Any]:
         """Scores and losses before round 1, by their keys, as far as they were evaluated."""

@@ -66,7 +66,8 @@ class ClientRunner:
             failed=failed,
             **spent,
             generalized=generalized,
-            personalized=self._evaluate(order.client, result.weights) if after else None,
+            personalized=self._evaluate_own(order.client, result) if after else None,
+            own=result.evaluate is not None,
         )
         return Completed(order, reply, record)
 
@@ -97,5 +98,13 @@ class ClientRunner:
     def _evaluate(self, client: int, weights: Params) -> Metrics:
         begun = time.perf_counter()
         metrics = self.task.evaluate(weights, self.clients.held_out(client))
+        self.eval_seconds += time.perf_counter() - begun
+        return metrics
+
+    def _evaluate_own(self, client: int, result: ClientResult) -> Metrics:
+        if result.evaluate is None:
+            return self._evaluate(client, result.weights)
+        begun = time.perf_counter()
+        metrics = result.evaluate(self.task, self.clients.held_out(client))
         self.eval_seconds += time.perf_counter() - begun
         return metrics

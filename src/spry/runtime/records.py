@@ -27,6 +27,7 @@ class ClientRecord:
         failed: Why its reply was dropped, or None.
         generalized: The global model on its held-out part, before local training; None if not evaluated.
         personalized: The same after local training.
+        own: Whether the method itself evaluated the client's model, whose details the log then has.
     """
 
     client: int
@@ -44,6 +45,7 @@ class ClientRecord:
     failed: str | None = None
     generalized: Metrics | None = None
     personalized: Metrics | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
