@@ -57,7 +57,7 @@ class ProblemLoss:
     def __call__(self, params: Params, *, checkpoint: bool = False) -> Tensor:
         return self.examples(params).mean()
 
-    def examples(self, params: Params) -> Tensor:
+    def examples(self, params: Params, *, checkpoint: bool = False) -> Tensor:
         h = self.batch.x
         params = {
             **{n: w.to(h) for n, w in weights().items()},
@@ -69,6 +69,9 @@ class ProblemLoss:
         return F.cross_entropy(
             F.linear(h, params["head.weight"], params["head.bias"]), self.batch.y, reduction="none"
         )
+
+    def features(self) -> Tensor:
+        return self.batch.x
 
     def microbatches(self) -> Sequence[tuple[float, Loss]]:
         if self.micro is None:

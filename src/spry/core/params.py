@@ -13,6 +13,8 @@ from torch import Tensor
 
 Params = Mapping[str, Tensor]
 """Names mapped to tensors, in the order in which the model defines them."""
+METHODS_OWN = "method:"
+"""What names begin with of weights that a method trains beside those of the model, such as a policy."""
 
 
 def tree_map(function: Callable[..., Tensor], first: Params, *others: Params) -> dict[str, Tensor]:
@@ -27,6 +29,11 @@ def restrict(params: Params, names: Iterable[str]) -> dict[str, Tensor]:
     if missing:
         raise KeyError(f"no weights named {sorted(missing)}; there are {sorted(params)}")
     return {name: value for name, value in params.items() if name in kept}
+
+
+def without_own(params: Params) -> dict[str, Tensor]:
+    """Leave out the weights that are a method's own, which no model is given."""
+    return {name: value for name, value in params.items() if not name.startswith(METHODS_OWN)}
 
 
 def merge(base: Params, part: Params) -> dict[str, Tensor]:

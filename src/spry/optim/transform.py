@@ -62,18 +62,19 @@ def tensorwise(
     return Transform(init_all, update_all)
 
 
-def scaled(transform: Transform, factors: Mapping[str, float]) -> Transform:
+def scaled(transform: Transform, factors: Mapping[str, float], others: float = 1.0) -> Transform:
     """Multiply the updates of a transform, ``u_n <- c_n u_n``: a step size of its own for each weight.
 
     Decoupled weight decay is part of the update, and scales with it. The state is the transform's own.
 
     Args:
-        factors: ``c_n`` >= 0 by weight name; 1 for weights that it does not name.
+        factors: ``c_n`` >= 0 by weight name.
+        others: The same for weights that they do not name.
     """
 
     def update(grads: Params, state: OptState, params: Params) -> tuple[dict[str, Tensor], OptState]:
         updates, new = transform.update(grads, state, params)
-        return {name: factors.get(name, 1.0) * u for name, u in updates.items()}, new
+        return {name: factors.get(name, others) * u for name, u in updates.items()}, new
 
     return Transform(transform.init, update)
 

@@ -57,11 +57,15 @@ class ModelLoss:
         """1 for tokens and 0 for padding, shape (B, T)."""
         return self.batch["attention_mask"]
 
-    def examples(self, params: Params) -> Tensor:
+    def examples(self, params: Params, *, checkpoint: bool = False) -> Tensor:
         """Evaluate the rows' own losses, shape (B,)."""
         parts = [part for _, part in self.microbatches()]
-        values = [part._whole(params, "none") for part in parts]
+        values = [part._whole(params, "none", checkpoint) for part in parts]
         return values[0] if len(values) == 1 else torch.cat(values)
+
+    def features(self) -> Tensor:
+        """What the head's last map reads of each row in the untrained model, shape (B, D)."""
+        return self.task.features(self.batch)
 
     def microbatches(self) -> Sequence[tuple[float, ModelLoss]]:
         count, size = len(self.batch["attention_mask"]), self.at_once

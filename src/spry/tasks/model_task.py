@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.core.params import Params
+from spry.core.params import Params, without_own
 from spry.core.units import Unit, names_of
 from spry.data.dataset import Dataset
 from spry.data.encoded import Batch, Encoded
@@ -180,7 +180,7 @@ class ModelTask:
         return ModelCall(
             module=self.module,
             device=self.device,
-            params=self._computed_with(params),
+            params=self._computed_with(without_own(params)),
             unread=self.kind.unread,
             guard=self._first_pass,
         )
@@ -278,13 +278,25 @@ class ModelTask:
         with self.alone():
             return read_linear_head(self, own=bool(self._start))
 
+    def features(self, batch: Batch) -> Tensor:
+        """What the head's last map reads of each row before training, shape (B, D); it never changes.
+
+        Raises:
+            ModelError: See ``linear_head``.
+        """
+        return self._last_map.read(self._start, batch)
+
+    @functools.cached_property
+    def _last_map(self) -> LinearHead:
+        return self.linear_head()
+
     def save_adapter(self, params: Params, folder: Path) -> None:
         """Write weights in peft's format, and beside them the classes, the tokenizer, the base and a card.
 
         For weights that ``params`` lacks, the initial values are written. The folder can be moved; it names nothing
         of this machine. How texts are cut is what data was last encoded with.
         """
-        self._adapted.save({**self.init(), **params}, folder)
+        self._adapted.save({**self.init(), **without_own(params)}, folder)
         complete_folder(
             self.backbone,
             self._adapted,

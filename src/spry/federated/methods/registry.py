@@ -171,11 +171,11 @@ def _build(options: Options, setup: Setup, steps: StepSizes) -> Algorithm:
 
 
 def _stepping(options: Options, setup: Setup, steps: StepSizes, round: int) -> Setup:
-    """Scale the optimizer of whoever steps as it steps in a round."""
-    factors = steps.of_weights(setup.units, round)
+    """Scale the optimizer of whoever steps as it steps in a round; a method's own weights are of no group."""
+    factors, others = steps.of_weights(setup.units, round), steps.of_round(round)
     if options.stepper == "client":
-        return replace(setup, client=scaled(setup.client, factors))
-    return replace(setup, server=scaled(setup.server, factors))
+        return replace(setup, client=scaled(setup.client, factors, others))
+    return replace(setup, server=scaled(setup.server, factors, others))
 
 
 _NO_STEP = Named("sgd", 1.0)
