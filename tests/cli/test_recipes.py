@@ -18,7 +18,13 @@ from spry.experiment.cookbook import recipes
 
 FILES = Path(os.environ.get("SPRY_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SMALL = [name for name in recipes() if name.endswith("-offline")]
-FEW = ["data.clients=20", "schedule.clients_per_round=2", "schedule.rounds=1", "data.test_examples=40"]
+FEW = [
+    "data.clients=100",
+    "data.held_out=0.02",
+    "schedule.clients_per_round=2",
+    "schedule.rounds=1",
+    "data.test_examples=40",
+]
 FEW += ["head.clients=2", "schedule.personalized=false", "schedule.evaluate_start=false"]
 
 

@@ -24,8 +24,11 @@ def plan_command(
     from spry.experiment.config import load_config
     from spry.experiment.recipe import DEFAULT_BASE
     from spry.planning import plan_run
+    from spry.profile.resolve import resolve_model
 
     config = load_config(source or DEFAULT_BASE, settings or ())
+    if note := resolve_model(config.model.name).note:
+        screen.say(note)
     plan = plan_run(config)
     if as_json:
         screen.document(plan.to_json())
