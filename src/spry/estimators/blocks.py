@@ -10,6 +10,7 @@ from torch import nn
 
 from spry.core.errors import ModelError
 from spry.estimators.loss import Loss
+from spry.forward.examples import Layout
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,11 +24,14 @@ class Blocks:
         modules: The L blocks, in the order of their calls.
         prefixes: What the names of each block's trainable weights begin with, in the same order.
         maps: Each block's linear maps, of nested ones (an adapter around a layer) the outermost.
+        layout: Which arguments of the blocks' calls are cut to compute a few examples alone; None if that is not
+            possible.
     """
 
     modules: tuple[nn.Module, ...]
     prefixes: tuple[str, ...]
     maps: tuple[tuple[nn.Module, ...], ...]
+    layout: Layout | None = None
 
     def __len__(self) -> int:
         return len(self.modules)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from spry.core.errors import ModelError
 from spry.core.params import Params
-from spry.forward.recall import Recall, hidden_from, hidden_of, with_hidden
+from spry.forward.recall import Recall, forwards, hidden_from, hidden_of, with_hidden
 
 Guess = Literal["identity", "norm", "mlp"]
 Carry = Callable[[Recall, Sequence[nn.Module], Params, Tensor, bool], tuple[Params, Tensor]]
@@ -167,18 +167,8 @@ def _outputs(maps: Sequence[nn.Module]) -> Generator[Outputs]:
             handle.remove()
 
 
-@contextmanager
-def _fixed(outputs: Outputs) -> Generator[None]:
+def _fixed(outputs: Outputs) -> AbstractContextManager[None]:
     """Let maps give what they gave, without computing it, while the context is open."""
-    before = {module: module.__dict__.get("forward") for module in outputs}
-    try:
-        for module, given in outputs.items():
-            queue = deque(given)
-            module.forward = lambda *_, queue=queue, **__: queue.popleft()
-        yield
-    finally:
-        for module, forward in before.items():
-            if forward is None:
-                del module.forward
-            else:
-                module.forward = forward
+    return forwards({
+        module: lambda *_, queue=deque(given), **__: queue.popleft() for module, given in outputs.items()
+    })

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,11 @@ from spry.core.params import Params, tree_map
 from spry.estimators.blocks import Blocks
 from spry.estimators.carry import products
 from spry.estimators.loss import Loss
+from spry.forward.dropout import current_masks
 from spry.forward.dual import Dual, primal
+from spry.forward.examples import pieces
 from spry.forward.promotion import forward_pass
-from spry.forward.recall import Recall, hidden_from, hidden_of, with_hidden
+from spry.forward.recall import Recall, forwards, hidden_from, hidden_of, with_hidden
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,27 +86,31 @@ class _EnoughError(Exception):
     """Ends a pass whose rest nobody reads."""
 
 
-GuessAt = Callable[[int, Tensor], Tensor]
-"""``(index of a block, its output) -> guess of the gradient there``."""
+GuessAt = Callable[[int, Tensor, slice], Tensor]
+"""``(index of a block, its output for some examples, which ones) -> guess of the gradient there``."""
 
 
 def second_pass(
     loss: Loss, blocks: Blocks, params: Params, leaves: Mapping[int, Params], guess_at: GuessAt
 ) -> dict[str, Tensor]:
-    """Run the blocks again, and take each one's product as soon as its output is there."""
+    """Run the blocks again, a few examples at a time, and take each one's product as soon as its output is there."""
     found: dict[str, Tensor] = {}
 
-    def enter(index: int, module: Any, args: Any, kwargs: Any) -> Any:
+    def run(index: int, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if index == len(blocks) - 1:
             raise _EnoughError
+        outs: list[Tensor] = []
+        output: Any = None
+        for rows, some, named in pieces(blocks.layout, args, kwargs, current_masks()):
+            output = forward(*some, **named)
+            out = hidden_from(output)
+            outs.append(out.detach())
+            if index in leaves:
+                found.update(added(found, products(out, leaves[index], guess_at(index, outs[-1], rows))))
+        whole = torch.cat(outs) if len(outs) > 1 else outs[0]
+        return (whole, *output[1:]) if isinstance(output, tuple) else whole
 
-    def leave(index: int, output: Any) -> Any:
-        out = hidden_from(output)
-        if index in leaves:
-            found.update(added(found, products(out, leaves[index], guess_at(index, out.detach()))))
-        return (out.detach(), *output[1:]) if isinstance(output, tuple) else out.detach()
-
-    with torch.enable_grad(), _entering(blocks, enter), leaving(blocks, leave):
+    with torch.enable_grad(), _running(blocks, run):
         try:
             loss(params)
         except _EnoughError:
@@ -127,6 +133,18 @@ def _entering(blocks: Blocks, enter: Callable[[int, Any, Any, Any], Any]) -> Gen
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _running(
+    blocks: Blocks, run: Callable[[int, Callable[..., Any], Any, Any], Any]
+) -> AbstractContextManager[None]:
+    """Call ``run(index, forward, args, kwargs)`` in place of each block's ``forward``."""
+    return forwards({
+        module: lambda *args, forward=module.forward, order=order, **kwargs: run(
+            next(order), forward, args, kwargs
+        )
+        for module, order in blocks.calls()
+    })
 
 
 @contextmanager

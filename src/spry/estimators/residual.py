@@ -12,6 +12,7 @@ attention (mlp). The last block and the one below it are exact; there is nothing
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from spry.estimators.carry import CARRIES, Carry, Guess
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.loss import Loss
 from spry.estimators.passes import Top, added, exact_top, leaf, second_pass
+from spry.forward.examples import pieces
 
 MOST_KEPT = 4
 """Blocks whose inputs are kept for their products; of more, a second pass makes them anew. One block's workspace is
@@ -95,7 +97,9 @@ def _estimate(
     else:
         guess_at_top = top.guess
         assert guess_at_top is not None  # it was wanted
-        found = second_pass(loss, blocks, {**params, **moving}, leaves, lambda index, out: guess_at_top)
+        found = second_pass(
+            loss, blocks, {**params, **moving}, leaves, lambda index, out, rows: guess_at_top[rows]
+        )
     return top.value, added(top.gradients, found)
 
 
@@ -107,6 +111,12 @@ def _from_calls(blocks: Blocks, top: Top, leaves: Mapping[int, Params], carry: C
     for index in sorted(top.calls, reverse=True):
         prefix = blocks.prefixes[index]
         own = {name.removeprefix(prefix): leaf for name, leaf in leaves.get(index, {}).items()}
-        gradients, d = carry(top.calls[index], blocks.maps[index], own, d, index > lowest)
-        found = added(found, {prefix + name: gradient for name, gradient in gradients.items()})
+        passed: list[Tensor] = []
+        call = top.calls[index]
+        for rows, args, kwargs in pieces(blocks.layout, call.args, call.kwargs, call.masks):
+            some = replace(call, args=args, kwargs=kwargs)
+            gradients, below = carry(some, blocks.maps[index], own, d[rows], index > lowest)
+            passed.append(below)
+            found = added(found, {prefix + name: gradient for name, gradient in gradients.items()})
+        d = torch.cat(passed) if len(passed) > 1 else passed[0]
     return found

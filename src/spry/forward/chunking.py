@@ -35,6 +35,9 @@ TILE = {"cpu": 1 << 21, "cuda": 1 << 25}
 MIN_QUERIES = {"cpu": 32, "cuda": 1 << 30}
 """Queries of a single example that are computed at a time, where a quarter of them is not more."""
 
+STATES = 20
+"""Hidden states that autograd keeps of a transformer's block, about: 22 of BERT's."""
+
 
 def by_device(table: Mapping[str, int], device: torch.device) -> int:
     """Look up a table's number for a device; accelerators that are not listed count as CUDA."""
@@ -52,6 +55,19 @@ def most_rows(row_bytes: int, num_rows: int, device: torch.device) -> int:
     share = row_bytes * -(-num_rows // by_device(CHUNKS, device))
     budget = min(by_device(WORKSPACE, device), max(by_device(MIN_WORKSPACE, device), share))
     return max(32, budget // max(1, row_bytes))
+
+
+def most_examples(examples: int, tokens: int, state_bytes: int, device: torch.device) -> int:
+    """How many examples of a block's call to differentiate at a time, >= 1.
+
+    Args:
+        examples: B.
+        tokens: Of one example.
+        state_bytes: Of the hidden state of all examples.
+        device: Where it runs.
+    """
+    rows = max(1, examples * tokens)
+    return max(1, most_rows(STATES * state_bytes // rows, rows, device) // max(1, tokens))
 
 
 def most_scores(examples: int, entries: int, device: torch.device) -> int:

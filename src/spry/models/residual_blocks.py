@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from spry.core.errors import ModelError
 from spry.estimators.blocks import Blocks
 from spry.estimators.carry import norm
+from spry.forward.examples import layout_of
 from spry.forward.recall import Recall, hidden_from, hidden_of
 from spry.models.last_block import readable_tokens
 from spry.models.load import Backbone
@@ -52,7 +53,7 @@ def blocks_of_module(name: str, module: Any, ids: Tensor) -> Blocks:
             continue
         reason = _why_no_chain(calls, children)
         if reason is None:
-            blocks = _described(path, children, [call.layer for call, _ in calls])
+            blocks = _described(path, children, [call for call, _ in calls], len(ids))
             reason = _why_not_residual(blocks, [call for call, _ in calls])
             if reason is None:
                 return blocks
@@ -70,13 +71,15 @@ Calls = list[tuple[Recall, Any]]
 @torch.no_grad()
 def _calls(model: Any, children: nn.ModuleList, ids: Tensor) -> Calls:
     calls: Calls = []
+    mask = torch.ones_like(ids)
+    mask[-1, -1] = 0  # one text is padded, so that blocks are called with a mask
 
     def note(child: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         calls.append((Recall.of(child, args, kwargs), output))
 
     handles = [child.register_forward_hook(note, with_kwargs=True) for child in children]
     try:
-        model(input_ids=ids)
+        model(input_ids=ids, attention_mask=mask)
     finally:
         for handle in handles:
             handle.remove()
@@ -107,13 +110,17 @@ def _why_not_residual(blocks: Blocks, calls: Sequence[Recall]) -> str | None:
     return None
 
 
-def _described(name: str, children: nn.ModuleList, called: Sequence[nn.Module]) -> Blocks:
+@torch.no_grad()
+def _described(name: str, children: nn.ModuleList, calls: Sequence[Recall], examples: int) -> Blocks:
+    called = [call.layer for call in calls]
+    first, *others = [layout_of(call, examples) for call in calls]
     prefixes = {child: f"{name}.{index}." for index, child in enumerate(children)}
     maps = {child: _outermost_maps(child) for child in children}
     return Blocks(
         modules=tuple(called),
         prefixes=tuple(prefixes[child] for child in called),
         maps=tuple(maps[child] for child in called),
+        layout=first if all(layout == first for layout in others) else None,
     )
 
 

@@ -9,7 +9,8 @@ that holds t tensors of the inner width at once, saves s of them and needs u for
     saved by one layer      A = 3 + 2 q + 2 g + s f
     backprop                T A + u f              T: layers from the first trained one up
     backprop+checkpointing  T + A + u f + 1, and mesp: what it does not keep, r numbers a token, is not in A
-    residual                A + u f + 3, whatever the depth: one block, its input, its output and the guess
+    residual                max(R, (A + u f) n / b + 3), whatever the depth: one block for n examples at a time, its
+                            input, its output and the guess; n = b for a language model, whose last block is whole
     forward-ad, eager       max(2 R + u f + 1, 19 + 4 H S / D), whatever K is: one direction after another
     spry                    (1 + K) min(R, o + 0.35 + 0.9 g / b) + the engine's workspace, but at least R below layer T,
                             and no more than that for a classifier's last layer, which runs for the pooled positions
@@ -28,7 +29,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from spry.forward.chunking import CHUNKS, TILE, WORKSPACE, by_device
+from spry.forward.chunking import CHUNKS, TILE, WORKSPACE, by_device, most_examples
 from spry.forward.tiled_loss import row_tiles
 from spry.profile.case import GUESSED, Case
 
@@ -146,8 +147,8 @@ def _layers(case: Case, s: Sizes, unit: int) -> float:
     counts = {
         "inference": stock,
         "fedmezo": stock,
-        "residual": _guessed(case, s) + backward,
-        "residual-2-blocks": _guessed(case, s) + backward,
+        "residual": _guessed(case, s, unit),
+        "residual-2-blocks": max(stock, _guessed(case, s, unit)) + 2,
         "backprop": _saved(case, s) + backward,
         "backprop+checkpointing": _saved(case, s) + _layer(s) + backward + 1,
         "mesp": _saved(case, s) + _layer(s) + backward + 1,
@@ -170,10 +171,14 @@ def _layer(s: Sizes) -> float:
     return 3 + 2 * s.queries + 2 * s.groups + s.mlp.saved * s.inner
 
 
-def _guessed(case: Case, s: Sizes) -> float:
+def _guessed(case: Case, s: Sizes, unit: int) -> float:
     """Hidden states while one block's product is taken; a pooled last block alone keeps next to nothing."""
-    pooled = case.head == "classification"
-    return 0.0 if case.slice == "last" and pooled else _layer(s) + 3
+    backward = s.mlp.backward * s.inner
+    if case.head != "classification":
+        return _layer(s) + backward + 3
+    rows = min(case.micro_batch or case.batch, case.batch)
+    most = min(rows, most_examples(rows, case.length, unit, torch.device(case.device)))
+    return 0.0 if case.slice == "last" else (_layer(s) + backward) * most / rows + 3
 
 
 def _saved(case: Case, s: Sizes) -> float:

@@ -28,6 +28,9 @@ from spry.federated.closed_head.sums import HeadSums
 Position = Literal["first", "last"]
 """Which token of a text the classifier reads; padding is on the right."""
 
+EVERY = slice(None)
+"""All examples."""
+
 
 class Labelled(Loss, Protocol):
     """The loss of a batch whose classes are known."""
@@ -45,14 +48,15 @@ class LocalHeads:
     heads: Sequence[Head]
     position: Position
 
-    def slope_at(self, loss: Labelled, index: int, out: Tensor) -> Tensor:
-        """The gradient of block ``index``'s own loss at its output, shape (B, T, D)."""
+    def slope_at(self, loss: Labelled, index: int, out: Tensor, rows: slice = EVERY) -> Tensor:
+        """The gradient of block ``index``'s own loss at its output for some examples, shape (b, T, D)."""
+        mask, labels = (loss.batch[name] for name in ("attention_mask", "labels"))
         weight, bias = (part.to(out) for part in self.heads[index])
         with torch.enable_grad():
             x = out.detach().requires_grad_()
-            scores = F.linear(x[read_tokens(loss.batch, self.position)], weight, bias)
-            value = F.cross_entropy(scores, loss.batch["labels"].to(out.device))
-        return torch.autograd.grad(value, x)[0]
+            scores = F.linear(x[read_tokens({"attention_mask": mask[rows]}, self.position)], weight, bias)
+            value = F.cross_entropy(scores, labels[rows].to(out.device), reduction="sum")
+        return torch.autograd.grad(value / len(labels), x)[0]
 
 
 def read_tokens(batch: Mapping[str, Tensor], position: Position) -> tuple[Tensor, Tensor]:
@@ -98,7 +102,11 @@ def _below(
     moving = {name: leaf(params[name]) for names in owned.values() for name in names}
     leaves = {index: {name: moving[name] for name in names} for index, names in owned.items()}
     return pass_below(
-        loss, blocks, {**params, **moving}, leaves, lambda index, out: heads.slope_at(loss, index, out)
+        loss,
+        blocks,
+        {**params, **moving},
+        leaves,
+        lambda index, out, rows: heads.slope_at(loss, index, out, rows),
     )
 
 
