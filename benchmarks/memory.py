@@ -49,7 +49,7 @@ TIME = {"inference": 2.1, "backprop+checkpointing": 0.75, "backprop": 1.05}
 ALONE = {"time_ratio": 1.0, "cpu_ratio": 1.0}
 """Inference against itself."""
 Record = dict[str, Any]
-ADDED: Record = {"rank": 1, "targets": []}
+ADDED: Record = {"rank": 1, "targets": [], "quantization": None, "tiled": False}
 """What rows that were taken before a setting existed had."""
 
 
