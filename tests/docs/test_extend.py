@@ -15,9 +15,13 @@ from tests.laws.test_methods import make
 from tests.runtime.stage import Clients, Task
 
 from spry.core.keys import Key
+from spry.experiment.config import load_config
+from spry.experiment.run import run as run_config
 from spry.federated.methods import METHODS
+from spry.inference.loading import load_predictor
 from spry.models.adapters import ADAPTERS
 from spry.runtime.rounds import simulate
+from spry.tasks.kinds import TASKS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.stem for path in (ROOT / "docs" / "extend").glob("*.md") if path.stem != "README")
@@ -35,9 +39,9 @@ def run(page):
 
 @pytest.fixture(autouse=True)
 def _registries():
-    methods, adapters = dict(METHODS), dict(ADAPTERS)
+    methods, adapters, tasks = dict(METHODS), dict(ADAPTERS), dict(TASKS)
     yield
-    for table, before in ((METHODS, methods), (ADAPTERS, adapters)):
+    for table, before in ((METHODS, methods), (ADAPTERS, adapters), (TASKS, tasks)):
         for name in [name for name in table if name not in before]:
             del table[name]
 
@@ -80,6 +84,21 @@ def test_the_task_is_trained_judged_by_its_own_score_and_saved(tmp_path):
     torch.testing.assert_close(
         load_file(tmp_path / "adapter" / "adapter.safetensors")["w"], truth, atol=0.2, rtol=0
     )
+
+
+def test_the_kind_of_task_goes_from_settings_to_a_folder_that_answers(tiny_model, tmp_path):
+    scope, _ = run("task")
+    lines = [f"{'good' if number % 2 else 'bad'} film {number},{number % 7}" for number in range(40)]
+    (tmp_path / "stars.csv").write_text("\n".join(["text,label", *lines]))
+    settings = {
+        "task.name": "robust", "task.delta": 0.5, "model.name": str(tiny_model), "data.clients": 4,
+        "data.name": str(tmp_path / "stars.csv"), "schedule.rounds": 1, "client.steps": 1,
+    }  # fmt: skip
+    *_, last = run_config(load_config("plain", settings), tmp_path / "run")
+    assert last.score_name == "mae" and last.score > 0
+    found = load_predictor(tmp_path / "run" / "adapter")
+    assert found.kind == scope["Robust"](delta=0.5)
+    assert len(found.predict(["a good film"])["score"]) == 1
 
 
 def test_the_adapter_is_registered():

@@ -11,7 +11,7 @@ from spry.experiment import log
 from spry.experiment.build import build
 from spry.experiment.folder import SUMMARY
 from spry.experiment.run import run
-from spry.tasks.classification import ClassificationTask
+from spry.tasks.model_task import ModelTask
 
 
 def test_a_validation_part_is_evaluated_beside_the_test_part(config, tmp_path):
@@ -48,9 +48,9 @@ def test_the_start_is_evaluated_too_and_stands_in_the_first_line(config, tmp_pat
 
 def test_runs_that_begin_alike_evaluate_the_start_once(config, tmp_path, monkeypatch):
     seen = []
-    real = ClassificationTask.evaluate
+    real = ModelTask.evaluate
     monkeypatch.setattr(
-        ClassificationTask, "evaluate", lambda self, w, batches: seen.append(len(w)) or real(self, w, batches)
+        ModelTask, "evaluate", lambda self, w, batches: seen.append(len(w)) or real(self, w, batches)
     )
     once = config.with_settings({
         "schedule.rounds": 1,

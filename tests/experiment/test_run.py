@@ -24,7 +24,7 @@ from spry.experiment.folder import SUMMARY, how_to_go_on, is_finished, matches
 from spry.experiment.run import Started, resume, run
 from spry.federated.ema import delivered
 from spry.federated.methods import METHODS
-from spry.tasks.classification import ClassificationTask
+from spry.tasks.model_task import ModelTask
 
 
 @pytest.fixture
@@ -283,9 +283,7 @@ def test_nothing_is_written_until_all_is_known_to_fit(config, tmp_path, monkeypa
     ):
         with pytest.raises(error):
             next(run(config.with_settings(settings), tmp_path / "run"))
-    monkeypatch.setattr(
-        build_module, "ClassificationTask", lambda *_, **__: pytest.fail("the model is loaded")
-    )
+    monkeypatch.setattr(build_module, "ModelTask", lambda *_, **__: pytest.fail("the model is loaded"))
     for settings, says in (
         ({"schedule.clients_per_round": 7}, "7 clients a round asked for"),
         ({"data.label": "nobody"}, "nobody"),
@@ -334,7 +332,7 @@ def test_all_nan_stops_with_the_last_good_checkpoint(config, tmp_path, monkeypat
 def poison(monkeypatch, *, every):
     """Make the loss of one client a round, or of all, NaN."""
 
-    real, hit = ClassificationTask.loss, set()
+    real, hit = ModelTask.loss, set()
 
     def loss(self, batch, key, base):
         made = real(self, batch, key, base)
@@ -358,7 +356,7 @@ def poison(monkeypatch, *, every):
 
         return Broken()
 
-    monkeypatch.setattr(ClassificationTask, "loss", loss)
+    monkeypatch.setattr(ModelTask, "loss", loss)
 
 
 def test_compare_resumes_and_writes_rows(config, tmp_path):

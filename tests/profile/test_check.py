@@ -81,3 +81,16 @@ def test_eager_attention_gets_advice(monkeypatch):
     assert "sdpa" in found.advice
     assert isinstance(found.checked.units[0].slope, float)
     assert torch.isfinite(torch.tensor(found.checked.units[0].slope))
+
+
+@pytest.mark.parametrize("task", ["regression", "multi-label"])
+def test_a_model_is_checked_for_the_task_that_is_named(tiny_model, task):
+    found = check_model(str(tiny_model), task=task)
+    assert found.passed and found.checked.units[-1].unit == "head"
+
+
+def test_a_task_that_is_not_there_and_one_for_a_shape_are_refused(tiny_model):
+    with pytest.raises(ConfigError, match="there is no task 'regresion'"):
+        check_model(str(tiny_model), task="regresion")
+    with pytest.raises(ConfigError, match="--task is for models with weights"):
+        check_model("shape:bert-base", layers=1, task="regression")

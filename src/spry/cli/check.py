@@ -42,6 +42,9 @@ def check_command(
             help="Modules to adapt, by endings of their names, with commas. Default: query and value projections."
         ),
     ] = "",
+    task: Annotated[
+        str, typer.Option(metavar="NAME", help="What it is to learn, as task.name has it; not for shapes.")
+    ] = "classification",
     as_json: JsonOption = False,
 ) -> None:
     """Check that the forward engine runs a model and differentiates it correctly, one unit at a time.
@@ -61,6 +64,7 @@ def check_command(
             quantization=quantization,
             layers=layers,
             differences=differences,
+            task=task,
             targets=[name.strip() for name in targets.split(",") if name.strip()],
         )
     if as_json:

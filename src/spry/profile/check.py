@@ -14,14 +14,19 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.core.units import Unit
 from spry.forward import call
-from spry.forward.check import Checked, check
+from spry.forward.check import Checked, ModuleLoss, check
 from spry.models.adapters import Lora
 from spry.models.device import check_device
 from spry.models.quantized.kinds import Quantization, find_packing
 from spry.models.refusal import refused_as
 from spry.profile.random_model import HeadKind, build_model, example_batch
 from spry.profile.resolve import resolve_model
-from spry.tasks.classification import ClassificationTask
+from spry.profile.task_check import check_task, usual_outputs
+from spry.tasks.kinds import make_task
+from spry.tasks.model_task import ModelTask
+
+_CLASSIFYING = "classification"
+"""What a model is checked for where nothing is said."""
 
 ATTENTION_ADVICE: Mapping[str, str] = {
     "eager": 'load it with attn_implementation="sdpa": eager attention holds all scores of a layer at once',
@@ -55,6 +60,7 @@ def check_model(
     device: str = "cpu",
     layers: int | None = None,
     head: HeadKind = "classification",
+    task: str = _CLASSIFYING,
     quantization: Quantization | None = None,
     targets: Sequence[str] = (),
     batch: int = 3,
@@ -70,6 +76,7 @@ def check_model(
         device: Where to run.
         layers: Depth of a shape; None for its own.
         head: Head of a shape.
+        task: What a model with weights is checked for, as ``task.name`` calls it.
         quantization: How the frozen linear layers are packed; None leaves them as they are.
         targets: Names or endings of names of the modules to adapt; none finds query and value projections.
         batch: Rows, >= 2.
@@ -78,61 +85,51 @@ def check_model(
         seed: Of the tokens, directions and a shape's weights.
 
     Raises:
-        ConfigError: If the device is not there, or a depth is given for a model with weights.
+        ConfigError: If the device is not there, there is no such task, or a depth is given for a model with weights.
         ModelError: If the model cannot be loaded or a target is not found.
     """
     check_device(device, "the device")
     if quantization is not None:
         find_packing(quantization, device)
-    key, options = (
-        Key(seed).fold("check"),
-        {
-            "dtype": getattr(torch, dtype),
-            "device": device,
-            "quantization": quantization,
-        },
-    )
+    key = Key(seed).fold("check")
+    options = {"dtype": getattr(torch, dtype), "device": device, "quantization": quantization}
     if resolve_model(model).architecture is not None:
-        module = build_model(
-            model,
-            layers=layers,
-            head=head,
-            targets=targets,
-            key=key,
-            length=length,
-            **options,
-        )
-        inputs = example_batch(module, batch, length, key)
-        inputs["attention_mask"][0, length // 2 :] = 0
-        params = {name: weight.detach() for name, weight in module.named_parameters() if weight.requires_grad}
-        units = _units(params)
+        if task != _CLASSIFYING:
+            raise ConfigError(
+                f"--task is for models with weights; the shape {model} is checked as a classifier"
+            )
+        options |= {"layers": layers, "head": head, "targets": targets}
+        module, found = _check_shape(model, batch, length, key, differences, options)
     else:
         if layers is not None:
             raise ConfigError(f"--layers is for shapes, such as shape:bert-base; {model} is checked whole")
-        module, inputs, params, units = _loaded(model, targets, batch, length, key, options)
-    with torch.no_grad(), refused_as(f"{model}: the model cannot read random words", "Choose another model."):
-        module(**inputs)
-    found = check(module, _loss(inputs), params, units, key, differences=differences)
+        kind, adapter = make_task(task), Lora(targets=tuple(targets) or None)
+        loaded = ModelTask(model, kind, labels=usual_outputs(kind, key), key=key, adapter=adapter, **options)
+        found = check_task(loaded, key, batch=batch, length=length, differences=differences)
+        module = loaded.module
     attention = str(cast(Any, module).config._attn_implementation)
     return ModelCheck(
         model=model, dtype=dtype, attention=attention, advice=ATTENTION_ADVICE.get(attention), checked=found
     )
 
 
-def _loaded(
-    model: str, targets: Sequence[str], batch: int, length: int, key: Key, options: dict[str, Any]
-) -> tuple[nn.Module, dict[str, Tensor], Params, Sequence[Unit]]:
-    """Load a model and move its weights off LoRA's start, where half of the slopes would be zero."""
-    adapter = Lora(targets=tuple(targets) or None)
-    task = ClassificationTask(model, labels=2, key=key, adapter=adapter, **options)
-    inputs = {
-        name: value.to(task.device) for name, value in task.probe(key, examples=batch, tokens=length).items()
-    }
-    params = {name: w + 0.02 * key.normal(name, tuple(w.shape), w) for name, w in task.init().items()}
-    return cast(nn.Module, task.module), inputs, params, task.units
+def _check_shape(
+    model: str, batch: int, length: int, key: Key, differences: bool, options: dict[str, Any]
+) -> tuple[nn.Module, Checked]:
+    """Build a shape with random weights and check it on the loss that it computes itself."""
+    module = build_model(model, key=key, length=length, **options)
+    inputs = example_batch(module, batch, length, key)
+    inputs["attention_mask"][0, length // 2 :] = 0
+    params = {name: weight.detach() for name, weight in module.named_parameters() if weight.requires_grad}
+    loss = _own_loss(inputs)
+    with torch.no_grad(), refused_as(f"{model}: the model cannot read random words", "Choose another model."):
+        loss(module, params)
+    return module, check(module, loss, params, _units(params), key, differences=differences)
 
 
-def _loss(inputs: Mapping[str, Tensor]) -> Any:
+def _own_loss(inputs: Mapping[str, Tensor]) -> ModuleLoss:
+    """The loss that a model computes itself."""
+
     def loss(module: nn.Module, params: Params) -> Tensor:
         value = call(module, params, **inputs).loss
         if value is None:

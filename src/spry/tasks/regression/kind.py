@@ -65,11 +65,11 @@ class Regression(ScoredText):
         return float(np.mean((np.asarray(test.labels) - np.mean(train.labels)) ** 2))
 
     def unlabelled(self, texts: Sequence[Any], outputs: tuple[str, ...]) -> Dataset:
-        return Dataset(name="texts", texts=texts, labels=[0.0] * len(texts), target=NUMBERS)
+        return Dataset(name="texts", texts=texts, labels=[0.0] * len(texts), target=self.target)
 
     def probe(self, texts: Sequence[str], outputs: int, draw: np.random.Generator) -> Dataset:
         labels = draw.normal(size=len(texts)).tolist()
-        return Dataset(name="random words", texts=texts, labels=labels, target=NUMBERS)
+        return Dataset(name="random words", texts=texts, labels=labels, target=self.target)
 
     def columns(
         self, rows: Sequence[Any], data: Encoded, outputs: tuple[str, ...], *, every: bool
