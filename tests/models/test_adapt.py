@@ -96,7 +96,7 @@ def test_the_key_alone_decides_where_lora_starts(tiny_tokenizer, backbone, kind)
 
 @pytest.mark.parametrize("kind", ["bert"])
 def test_named_targets_are_adapted_and_unknown_ones_refused(backbone, kind):
-    with pytest.raises(ModelError, match=r"'q_proj' fits no linear module\..*key, query, value"):
+    with pytest.raises(ModelError, match=r"'q_proj' fits no linear module\..*key, .*query, .*value"):
         adapt(backbone, Lora(targets=("q_proj",)), Key(0))
     adapted = adapt(backbone, Lora(targets=("layer.1.attention.self.key", "intermediate.dense")), Key(0))
     assert [unit.name for unit in adapted.units] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
@@ -116,6 +117,8 @@ def _recipe(one: Setting, base: Base) -> str:
 def _example(one: Setting) -> Any:
     if one.default is not None and one.default != []:
         return list(one.default) if isinstance(one.default, tuple) else one.default
+    if word := re.match(r"`(\w+)`", one.allowed):
+        return word[1]
     return EXAMPLES.get(one.allowed.partition(",")[0], "NAME")
 
 

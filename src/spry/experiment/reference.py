@@ -126,6 +126,7 @@ def allowed_values(field: FieldInfo, annotation: Any) -> str:
         words += [word for word in (part, *get_args(part)) if isinstance(word, str)]
         others += [TYPES[part]] if part in TYPES and part is not str else []
     if words:
+        others += [f"`{UNSAID}`"] if may_be_unset(annotation) else []
         return " or ".join([*(f"`{word}`" for word in words), *others])
     bounds = [
         f"{sign} {getattr(one, at)}"

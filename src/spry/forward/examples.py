@@ -20,7 +20,7 @@ from spry.forward.recall import Recall, hidden_from, hidden_of
 Layout = Mapping[str, bool]
 """``{place of an argument: whether its first dimension is the batch}``; where that dimension is 1, it is not known."""
 
-Piece = tuple[slice, tuple[Any, ...], dict[str, Any]]
+PartOfCall = tuple[slice, tuple[Any, ...], dict[str, Any]]
 """Some examples, and the arguments of a call for them alone."""
 
 ROUNDING = 1e-4
@@ -60,7 +60,9 @@ def layout_of(call: Recall, examples: int) -> Layout | None:
     return layout if same else None
 
 
-def cut(layout: Layout | None, args: tuple[Any, ...], kwargs: Mapping[str, Any], most: int) -> list[Piece]:
+def cut(
+    layout: Layout | None, args: tuple[Any, ...], kwargs: Mapping[str, Any], most: int
+) -> list[PartOfCall]:
     """Cut a call's arguments into those of calls with at most ``most`` examples, >= 1.
 
     It stays whole without a layout, and where an argument that was not seen before could be the examples'.
@@ -77,7 +79,7 @@ def cut(layout: Layout | None, args: tuple[Any, ...], kwargs: Mapping[str, Any],
         return whole
     mine = [layout.get(keystr(place), False) and _has(value, examples) for place, value in leaves]
 
-    def of(rows: slice) -> Piece:
+    def of(rows: slice) -> PartOfCall:
         values = [value[rows] if own else value for own, (_, value) in zip(mine, leaves, strict=True)]
         return rows, *tree_unflatten(values, spec)
 
@@ -86,7 +88,7 @@ def cut(layout: Layout | None, args: tuple[Any, ...], kwargs: Mapping[str, Any],
 
 def pieces(
     layout: Layout | None, args: tuple[Any, ...], kwargs: Mapping[str, Any], masks: Masks | None
-) -> list[Piece]:
+) -> list[PartOfCall]:
     """Cut a call's arguments as far as the workspace asks for.
 
     A call with dropout stays whole: its masks are drawn for all examples at once.

@@ -194,7 +194,7 @@ def test_documents_are_continued():
 )
 def test_columns_that_do_not_go_together(options, told):
     with pytest.raises(DataError, match=told):
-        CausalLM(**options)
+        _ = CausalLM(**options).target
 
 
 def test_a_template_that_is_not_there(tmp_path):

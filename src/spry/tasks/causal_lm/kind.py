@@ -75,15 +75,11 @@ class CausalLM(TaskKind):
             description="Whether evaluations let the model answer each prompt freely, for exact match and samples."
         ),
     ] = False
-    new_tokens: Annotated[Annotated[int, Field(ge=1)], Field(description="Most tokens of a free answer.")] = (
-        64
-    )
-
-    def __post_init__(self) -> None:
-        check_columns(self.messages, self.prompts, self.answers)
+    new_tokens: Annotated[int, Field(ge=1, description="Most tokens of a free answer.")] = 64
 
     @property
     def target(self) -> Target:
+        check_columns(self.messages, self.prompts, self.answers)
         return LanguageTarget(messages=self.messages, prompts=self.prompts, answers=self.answers)
 
     @property
