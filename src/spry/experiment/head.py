@@ -26,6 +26,7 @@ def start_head(config: Config, experiment: Experiment, model: Mapping[str, str])
     settings = [
         *(table.model_dump() for table in (config.model, config.head, config.data)),
         config.seed,
+        repr(experiment.task.kind),
         tell,
     ]
     sizes = [config.client.batch_size, config.client.micro_batch_size]

@@ -8,6 +8,7 @@ from spry.core.errors import ConfigError, DataError, ModelError
 from spry.data.federation import Federation
 from spry.experiment.schema import HeadSettings
 from spry.federated.algorithm import Algorithm
+from spry.tasks.head_fit import HeadFit
 from spry.tasks.model_task import ModelTask
 
 
@@ -50,6 +51,10 @@ def starts_in_closed_form(
 def _check(task: ModelTask, clients: Federation, algorithm: Algorithm) -> None:
     if not algorithm.federated:
         raise ModelError(f"{algorithm.name} lets clients tell nothing, and a closed form takes sums of all")
+    if (
+        task.kind.head_fit is not HeadFit.CLASSES
+    ):  # a label or a number that never varies has a closed form, too
+        return
     names, there = task.backbone.label_names, torch.zeros(len(task.backbone.label_names), dtype=torch.bool)
     for client in clients.clients:
         assert client.data.labels is not None  # a closed form is for classes

@@ -118,13 +118,13 @@ class PeftSettings(Settings):
 
 
 class HeadSettings(Settings):
-    """What the classifier's head is before round 1."""
+    """What the head is before round 1."""
 
     start: Literal["closed-form", "auto", "drawn"] = Field(
         default="drawn",
         description="Fitted in closed form to sums that every client takes over its examples once (closed-form); the "
-        "same where the head ends in a linear map, holds nothing yet and each class has examples, else as it is "
-        "(auto); or as the model has it, at random where it has none (drawn).",
+        "same where the head ends in a linear map, holds nothing yet, and learns classes that all have examples, "
+        "labels or numbers, else as it is (auto); or as the model has it, at random where it has none (drawn).",
     )
     features: int | None = Field(
         default=None,

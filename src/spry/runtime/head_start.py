@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,16 +15,23 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.data.client_data import ClientData, Encoder
 from spry.data.federation import Federation
-from spry.federated.closed_head.codec import Question, decode_sums, encode_head, encode_question, encode_sums
+from spry.federated.closed_head.codec import Question, encode_head, encode_question
+from spry.federated.closed_head.fits import CLASSES, LABELS, NUMBERS, Fit, Sums
 from spry.federated.closed_head.projection import projection, summed_features
-from spry.federated.closed_head.solve import Head, solve
-from spry.federated.closed_head.sums import HeadSums
+from spry.federated.closed_head.solve import Head
 from spry.measure.operations import OperationCounter
 from spry.runtime.records import HeadCost
 from spry.runtime.work import kind_of
+from spry.tasks.head_fit import HeadFit
 from spry.tasks.linear_head import HasLinearHead, LinearHead
 from spry.tasks.task import Task
 from spry.wire.tensors import sane
+
+_FITS: Mapping[HeadFit, Fit[Any]] = {
+    HeadFit.CLASSES: CLASSES,
+    HeadFit.LABELS: LABELS,
+    HeadFit.NUMBERS: NUMBERS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +62,8 @@ def closed_form_head(
         key: Where the random features come from.
         features: How many features are summed up, random combinations if the head reads more; None takes all up to
             1,024, and as many of more.
-        number: How many clients take sums, chosen at random, and more if these have no example of some class; all
-            without it, or where there are fewer.
+        number: How many clients take sums, chosen at random, and more if these have no example of some class or
+            label; all without it, or where there are fewer.
         tell: Whether the clients are sent the head, for the ledger; they need not if orders have all weights.
 
     Returns:
@@ -77,7 +84,7 @@ def closed_form_head(
     here = key.fold("head features")
     summing = _Summing(head=head, weights=weights, mixed=projection(here, head.features, size))
     for client in _in_turn(clients.trainable(), number, here):
-        if number is not None and summing.clients >= number and summing.total.counts.all():
+        if number is not None and summing.clients >= number and summing.fit.enough(summing.total):
             break
         summing.take(client, clients, encode_question(Question(client=client, key=here, features=size)))
     if not summing.clients:
@@ -86,7 +93,7 @@ def closed_form_head(
             f"no client's sums for the head can be used ({why}). Set model.dtype=bfloat16 in place of float16, or "
             "head.start=drawn"
         )
-    solved = solve(summing.total, bias=head.bias is not None)
+    solved = summing.fit.solve(summing.total, head.bias is not None)
     found = _named(head, solved, summing.mixed, weights)
     told = len(encode_head(found)) * len(clients.trainable()) if tell else 0
     return HeadStart(weights=found, cost=summing.cost(told))
@@ -114,10 +121,14 @@ class _Summing:
     operations: int = 0
     left_out: dict[int, str] = field(default_factory=dict)
     known: dict[Hashable, int] = field(default_factory=dict)
-    total: HeadSums = field(init=False)
+    total: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.total = HeadSums.empty(self.head.classes, self.features)
+        self.total = self.fit.empty(self.head.classes, self.features)
+
+    @property
+    def fit(self) -> Fit[Any]:
+        return _FITS[self.head.fit]
 
     @property
     def features(self) -> int:
@@ -125,20 +136,20 @@ class _Summing:
 
     def take(self, client: int, clients: Federation, question: bytes) -> None:
         begun, busy = time.perf_counter(), time.process_time()
-        message = encode_sums(client, self._of_client(client, clients))
+        message = self.fit.encode(client, self._of_client(client, clients))
         self.seconds += time.perf_counter() - begun
         self.cpu_seconds += time.process_time() - busy
         self.bytes_down += len(question)
         self.bytes_up += len(message)
         try:
-            sums = decode_sums(message, client, classes=self.head.classes, features=self.features)
+            sums = self.fit.decode(message, client, self.head.classes, self.features)
         except WireError as error:
             self.left_out[client] = str(error)
             return
         self.total, self.clients = self.total.add(sums), self.clients + 1
 
-    def _of_client(self, client: int, clients: Federation) -> HeadSums:
-        sums = HeadSums.empty(self.head.classes, self.features)
+    def _of_client(self, client: int, clients: Federation) -> Sums:
+        sums = self.fit.empty(self.head.classes, self.features)
         for batch in clients.training_once(client):
             kind = kind_of(batch)
             if kind in self.known:
@@ -150,11 +161,11 @@ class _Summing:
             self.operations += self.known[kind]
         return sums
 
-    def _with_batch(self, sums: HeadSums, batch: Mapping[str, Tensor]) -> HeadSums:
+    def _with_batch(self, sums: Any, batch: Mapping[str, Tensor]) -> Any:
         with torch.inference_mode():
             features = self.head.read(self.weights, batch).double().cpu()
             mixed = features if self.mixed is None else features @ self.mixed.T
-            return sums.add(HeadSums.of(mixed, batch["labels"], self.head.classes))
+            return sums.add(self.fit.of(mixed, batch["labels"], self.head.classes))
 
     def cost(self, told: int) -> HeadCost:
         return HeadCost(

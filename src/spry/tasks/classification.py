@@ -25,6 +25,7 @@ from spry.models.model_class import CLASSIFIER, ModelClass
 from spry.models.offload import Offload
 from spry.models.quantized.kinds import Quantization
 from spry.tasks.class_scores import class_scores
+from spry.tasks.head_fit import HeadFit
 from spry.tasks.kind import Reduction
 from spry.tasks.logits import ScoredText, rounded
 from spry.tasks.metrics import ClassificationMetrics, classified
@@ -42,7 +43,7 @@ class Classification(ScoredText):
     model_class: ClassVar[ModelClass] = CLASSIFIER
     pipeline: ClassVar[str] = "text-classification"
     score: ClassVar[str] = "accuracy"
-    closed_form: ClassVar[bool] = True
+    head_fit: ClassVar[HeadFit | None] = HeadFit.CLASSES
 
     @property
     def target(self) -> Target:

@@ -20,6 +20,7 @@ from spry.data.target import Target
 from spry.data.tokens import Tokenizer
 from spry.models.model_class import ModelClass
 from spry.tasks.adapter_info import AdapterInfo
+from spry.tasks.head_fit import HeadFit
 from spry.tasks.model_call import ModelCall
 from spry.tasks.task import Metrics
 
@@ -49,8 +50,8 @@ class TaskKind(ABC):
     """Whether ``transformers.pipeline`` runs such models."""
     unread: ClassVar[frozenset[str]] = frozenset({"labels"})
     """What of a batch the model is not given."""
-    closed_form: ClassVar[bool] = False
-    """Whether its labels are classes, to which the last map of a head can be fitted in closed form."""
+    head_fit: ClassVar[HeadFit | None] = None
+    """What its labels are, if the last map of a head can be fitted to them in closed form."""
 
     @property
     @abstractmethod

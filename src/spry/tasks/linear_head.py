@@ -1,4 +1,4 @@
-"""The last map of a classifier's head, and the features that it reads."""
+"""The last map of a head, and the features that it reads."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from spry.core.params import Params
 from spry.core.units import Unit
 from spry.data.encoded import Batch
 from spry.models.adapters.adapter import WRAPPER
+from spry.tasks.head_fit import HeadFit
 from spry.tasks.model_call import HALF
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class LinearHead:
         bias: The name of b, shape (C,); None if there is none.
         own: Whether it holds something already: a checkpoint's or an adapter's trained head.
         read: ``(weights, batch) -> x``, shape (B, D), float32 or wider, without dropout.
+        fit: What a batch's ``labels`` are.
     """
 
     weight: str
@@ -44,6 +46,7 @@ class LinearHead:
     features: int
     own: bool
     read: Callable[[Params, Batch], Tensor]
+    fit: HeadFit = HeadFit.CLASSES
 
 
 @runtime_checkable
@@ -55,10 +58,12 @@ class HasLinearHead(Protocol):
         ...
 
 
-def read_linear_head(task: ModelTask, *, own: bool) -> LinearHead:
+def read_linear_head(task: ModelTask, fit: HeadFit, *, own: bool) -> LinearHead:
     """Find the last map of a task's head and what it reads, as many rows at once as training takes.
 
     Args:
+        task: Owner of the model.
+        fit: What the head is fitted to.
         own: Whether it holds something in any case.
 
     Raises:
@@ -79,6 +84,7 @@ def read_linear_head(task: ModelTask, *, own: bool) -> LinearHead:
         features=params[weight].shape[1],
         own=own or name_in_base(weight) not in task.backbone.newly_initialized,
         read=lambda params, batch: _features(task, last, params, batch),
+        fit=fit,
     )
     used = task.calling(params).params
     fixed = getattr(task.module.get_submodule(last), "bias", None)

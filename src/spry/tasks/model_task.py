@@ -269,14 +269,15 @@ class ModelTask:
         """Find the last map of the head, whose features can be summed up for a closed form.
 
         Raises:
-            ModelError: If the scores do not end in a linear map, or what is learnt has no classes.
+            ModelError: If the scores do not end in a linear map, or what is learnt has no closed form.
         """
-        if not self.kind.closed_form:
+        if self.kind.head_fit is None:
             raise ModelError(
-                f"{self.backbone.name}: the task {self.kind.name} learns no classes, so its head has no closed form"
+                f"{self.backbone.name}: the task {self.kind.name} learns no classes, labels or numbers of a text, so "
+                "its head has no closed form"
             )
         with self.alone():
-            return read_linear_head(self, own=bool(self._start))
+            return read_linear_head(self, self.kind.head_fit, own=bool(self._start))
 
     def features(self, batch: Batch) -> Tensor:
         """What the head's last map reads of each row before training, shape (B, D); it never changes.

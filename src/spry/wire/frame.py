@@ -33,6 +33,7 @@ class Kind(IntEnum):
     HEAD_SUMS = 6
     HEAD = 7
     ORDER_OF_PART = 8
+    HEAD_MOMENTS = 9
 
 
 class Fields(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,1 +1,1 @@
-"""A classifier's head in closed form, from sums that clients take over their examples once: no training rounds."""
+"""A head for classes, labels or numbers in closed form, from sums that clients take once: no training rounds."""

@@ -23,7 +23,7 @@ from spry.wire.frame import Count, Fields, Kind, decode_frame, encode_frame, rea
 from spry.wire.tensors import MAX_MAGNITUDE, TensorFields, decode_tensors, encode_tensors, sane
 
 MAX_CLASSES = 1 << 16
-_ROUNDING = 1e-3
+ROUNDING = 1e-3
 """How far products of float32 may lie beyond what Cauchy and Schwarz allow, relative to it."""
 
 Counts = Annotated[tuple[Examples, ...], Meta(max_length=MAX_CLASSES)]
@@ -71,21 +71,18 @@ def encode_question(question: Question) -> bytes:
 
 def decode_question(data: bytes) -> Question:
     """Read a question; WireError if it is none."""
-    _check_kind(data, Kind.HEAD_QUESTION)
+    check_kind(data, Kind.HEAD_QUESTION)
     fields = decode_frame(data, QuestionFields)
     return Question(client=fields.client, key=Key(fields.seed, fields.path), features=fields.features)
 
 
 def encode_sums(client: int, sums: HeadSums) -> bytes:
-    rows, columns = np.tril_indices(sums.features)
     there = sums.counts > 0
-    with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused as that
-        scatter = sums.scatter.numpy()[rows, columns].astype("<f4")
     fields = SumsFields(
         client=client,
         counts=tuple(sums.counts.tolist()),
         means=sums.means[there].numpy().astype("<f8").tobytes(),
-        scatter=scatter.tobytes(),
+        scatter=lower_half(sums.scatter),
     )
     return encode_frame(Kind.HEAD_SUMS, fields)
 
@@ -97,7 +94,7 @@ def decode_sums(data: bytes, client: int, *, classes: int, features: int) -> Hea
         WireError: If the message is truncated, malformed, of another client or size, of no example, not finite, or of a
             scatter that no examples have.
     """
-    _check_kind(data, Kind.HEAD_SUMS)
+    check_kind(data, Kind.HEAD_SUMS)
     fields = decode_frame(data, SumsFields)
     if fields.client != client:
         raise WireError(f"sums are of client {fields.client}; expected client {client}")
@@ -109,9 +106,10 @@ def decode_sums(data: bytes, client: int, *, classes: int, features: int) -> Hea
     counts = torch.tensor(fields.counts, dtype=torch.int64)
     there = counts > 0
     means = torch.zeros(classes, features, dtype=torch.float64)
-    means[there] = _numbers(fields.means, "<f8", int(there.sum()) * features, "means").reshape(-1, features)
-    half = _numbers(fields.scatter, "<f4", features * (features + 1) // 2, "scatter")
-    return HeadSums(counts=counts, means=means, scatter=_scatter(half, features))
+    means[there] = read_numbers(fields.means, "<f8", int(there.sum()) * features, "means").reshape(
+        -1, features
+    )
+    return HeadSums(counts=counts, means=means, scatter=read_scatter(fields.scatter, features))
 
 
 def encode_head(values: Params) -> bytes:
@@ -120,20 +118,20 @@ def encode_head(values: Params) -> bytes:
 
 def decode_head(data: bytes, like: Params) -> Params:
     """Read a head; ``like`` has the names, shapes and dtypes of its weights. WireError if it does not fit."""
-    _check_kind(data, Kind.HEAD)
+    check_kind(data, Kind.HEAD)
     values = decode_tensors(decode_frame(data, HeadFields).tensors, like, list(like))
     if len(values) != len(like):
         raise WireError(f"head lacks {len(like) - len(values)} of its {len(like)} weights")
     return values
 
 
-def _check_kind(data: bytes, wanted: Kind) -> None:
+def check_kind(data: bytes, wanted: Kind) -> None:
     kind = read_kind(data)
     if kind is not wanted:
         raise WireError(f"message is of kind {kind} ({kind.name}), not {wanted} ({wanted.name})")
 
 
-def _numbers(data: bytes, dtype: str, number: int, what: str) -> Tensor:
+def read_numbers(data: bytes, dtype: str, number: int, what: str) -> Tensor:
     size = np.dtype(dtype).itemsize
     if len(data) != number * size:
         raise WireError(f"{what} take {number * size} bytes; {len(data)} came")
@@ -143,7 +141,16 @@ def _numbers(data: bytes, dtype: str, number: int, what: str) -> Tensor:
     return values.double()
 
 
-def _scatter(half: Tensor, features: int) -> Tensor:
+def lower_half(scatter: Tensor) -> bytes:
+    """The half of a scatter that says all, row by row, in float32."""
+    rows, columns = np.tril_indices(len(scatter))
+    with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused as that
+        return scatter.numpy()[rows, columns].astype("<f4").tobytes()
+
+
+def read_scatter(data: bytes, features: int) -> Tensor:
+    """Read the lower half of a scatter; WireError if no examples have it."""
+    half = read_numbers(data, "<f4", features * (features + 1) // 2, "scatter")
     rows, columns = map(torch.from_numpy, np.tril_indices(features))
     scatter = torch.zeros(features, features, dtype=torch.float64)
     scatter[rows, columns] = half
@@ -151,6 +158,6 @@ def _scatter(half: Tensor, features: int) -> Tensor:
     spread = scatter.diagonal()
     if bool((spread < 0).any()):
         raise WireError("scatter has a negative sum of squares")
-    if bool((scatter.abs() > (1 + _ROUNDING) * spread.outer(spread).sqrt()).any()):
+    if bool((scatter.abs() > (1 + ROUNDING) * spread.outer(spread).sqrt()).any()):
         raise WireError("scatter has products that no examples with its squares have")
     return scatter

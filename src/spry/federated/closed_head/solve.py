@@ -1,4 +1,4 @@
-"""From sums to a head: linear discriminant analysis, whose scores are the classes' calibrated log-odds."""
+"""From sums to a head for classes: linear discriminant analysis, whose scores are the classes' calibrated log-odds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spry.core.errors import DataError
+from spry.federated.closed_head.moments import HeadMoments
 from spry.federated.closed_head.sums import HeadSums
 
 LEAST_SHRINKAGE = 1e-3
@@ -27,7 +28,7 @@ class Head(NamedTuple):
     bias: Tensor
 
 
-def solve(sums: HeadSums, *, bias: bool = True) -> Head:
+def solve(sums: HeadSums, *, bias: bool = True, strength: float | None = None) -> Head:
     """Fit normal distributions with one covariance to the classes; scores are log-posteriors up to a common term.
 
     ``W_c = S^-1 (m_c - m)``, ``b_c = -1/2 (m_c + m)' S^-1 (m_c - m) + log(n_c / n)``. S is the covariance within
@@ -38,6 +39,7 @@ def solve(sums: HeadSums, *, bias: bool = True) -> Head:
         bias: Whether the head has one. Without, ``b`` is spread over the features: ``W_c + (b_c - mean b) u'``, where
             ``u' x`` is the least-squares fit of 1. Scores without a bias lose nothing where some combination of the
             features is constant.
+        strength: What is added to the covariance's diagonal in place of shrinking it.
 
     Raises:
         DataError: If a class has no example.
@@ -47,14 +49,20 @@ def solve(sums: HeadSums, *, bias: bool = True) -> Head:
     """
     _refuse_missing(sums)
     number, counts = sums.examples, sums.counts.double()
-    covariance = _shrunk(sums.scatter / number, number)
+    covariance = sums.scatter / number
+    if strength is None:
+        covariance = shrunk(covariance, number)
+    else:
+        covariance += strength * torch.eye(len(covariance)).to(covariance)
     mean = counts @ sums.means / number
     apart = sums.means - mean
     weight = torch.linalg.solve(covariance, apart.T).T
     heights = -0.5 * ((sums.means + mean) * weight).sum(1) + torch.log(counts / number)
     if bias:
         return Head(weight, heights)
-    one = _constant(sums, covariance, mean)
+    between = sums.means - mean
+    total = covariance + (between * (sums.counts / sums.examples)[:, None]).T @ between
+    one = constant(total, mean)
     return Head(weight + (heights - heights.mean())[:, None] * one, torch.zeros_like(heights))
 
 
@@ -79,16 +87,27 @@ def shrinkage(covariance: Tensor, number: int) -> float:
     return max(LEAST_SHRINKAGE, rate * min(1.0, ENOUGH * size / number))
 
 
-def _shrunk(covariance: Tensor, number: int) -> Tensor:
+def shrunk(covariance: Tensor, number: int) -> Tensor:
     rate, level = shrinkage(covariance, number), float(covariance.trace()) / len(covariance)
     return (1 - rate) * covariance + rate * (level or 1.0) * torch.eye(
         len(covariance), dtype=covariance.dtype
     )
 
 
-def _constant(sums: HeadSums, covariance: Tensor, mean: Tensor) -> Tensor:
+def constant(covariance: Tensor, mean: Tensor) -> Tensor:
     """The combination ``u`` of features whose mean is 1 and which varies least: ``u = S^-1 m / (m' S^-1 m)``."""
-    between = sums.means - mean
-    total = covariance + (between * (sums.counts / sums.examples)[:, None]).T @ between
-    direction = torch.linalg.solve(total, mean)
+    direction = torch.linalg.solve(covariance, mean)
     return direction / (mean @ direction)
+
+
+def with_height(sums: HeadMoments, weight: Tensor, height: Tensor, *, bias: bool) -> Head:
+    """Give a map its bias, or spread it over the features where there is none.
+
+    Args:
+        weight: Shape (..., D).
+        height: The bias, shape (...).
+    """
+    if bias:
+        return Head(weight, height)
+    one = constant(shrunk(sums.scatter / sums.examples, sums.examples), sums.mean)
+    return Head(weight + height[..., None] * one, torch.zeros_like(height))

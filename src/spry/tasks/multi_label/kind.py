@@ -17,6 +17,7 @@ from spry.data.dataset import Dataset
 from spry.data.encoded import Encoded
 from spry.data.target import Target
 from spry.models.model_class import CLASSIFIER, ModelClass
+from spry.tasks.head_fit import HeadFit
 from spry.tasks.kind import Reduction
 from spry.tasks.logits import ScoredText, rounded
 from spry.tasks.multi_label.metrics import MultiLabelMetrics, counted, f1
@@ -33,6 +34,7 @@ class MultiLabel(ScoredText):
     model_class: ClassVar[ModelClass] = replace(CLASSIFIER, problem="multi_label_classification")
     pipeline: ClassVar[str] = "text-classification"
     score: ClassVar[str] = "micro_f1"
+    head_fit: ClassVar[HeadFit | None] = HeadFit.LABELS
 
     separator: Annotated[
         str | None,

@@ -16,6 +16,7 @@ from spry.data.dataset import Dataset
 from spry.data.encoded import Encoded
 from spry.data.target import Target
 from spry.models.model_class import CLASSIFIER, ModelClass
+from spry.tasks.head_fit import HeadFit
 from spry.tasks.kind import Reduction
 from spry.tasks.logits import ScoredText, rounded
 from spry.tasks.regression.metrics import RegressionMetrics
@@ -37,6 +38,7 @@ class Regression(ScoredText):
     score: ClassVar[str] = "mse"
     higher_is_better: ClassVar[bool] = False
     verb: ClassVar[str] = "predict"
+    head_fit: ClassVar[HeadFit | None] = HeadFit.NUMBERS
 
     @property
     def target(self) -> Target:
