@@ -23,7 +23,7 @@ Layout = Mapping[str, bool]
 PartOfCall = tuple[slice, tuple[Any, ...], dict[str, Any]]
 """Some examples, and the arguments of a call for them alone."""
 
-ROUNDING = 1e-4
+LAYER_ROUNDING = 1e-4
 """How far a layer's output may be off if it computes in float32, relative to its norm; half precision has more."""
 
 
@@ -55,7 +55,7 @@ def layout_of(call: Recall, examples: int) -> Layout | None:
         parts = torch.cat([hidden_from(call.again(*args, **kwargs)) for _, args, kwargs in pieces])
     except (RuntimeError, ValueError, IndexError):
         return None
-    allowed = max(ROUNDING, torch.finfo(whole.dtype).eps ** 0.5)
+    allowed = max(LAYER_ROUNDING, torch.finfo(whole.dtype).eps ** 0.5)
     same = parts.shape == whole.shape and bool((parts - whole).norm() <= allowed * whole.norm())
     return layout if same else None
 

@@ -16,7 +16,7 @@ from spry.core.params import Params
 from spry.data.client_data import ClientData, Encoder
 from spry.data.federation import Federation
 from spry.federated.closed_head.codec import Question, encode_head, encode_question
-from spry.federated.closed_head.fits import CLASSES, LABELS, NUMBERS, Fit, Sums
+from spry.federated.closed_head.fits import CLASS_HEAD, LABEL_HEAD, NUMBER_HEAD, HeadSolver, Sums
 from spry.federated.closed_head.projection import projection, summed_features
 from spry.federated.closed_head.solve import Head
 from spry.measure.operations import OperationCounter
@@ -27,10 +27,10 @@ from spry.tasks.linear_head import HasLinearHead, LinearHead
 from spry.tasks.task import Task
 from spry.wire.tensors import sane
 
-_FITS: Mapping[HeadFit, Fit[Any]] = {
-    HeadFit.CLASSES: CLASSES,
-    HeadFit.LABELS: LABELS,
-    HeadFit.NUMBERS: NUMBERS,
+_FITS: Mapping[HeadFit, HeadSolver[Any]] = {
+    HeadFit.CLASSES: CLASS_HEAD,
+    HeadFit.LABELS: LABEL_HEAD,
+    HeadFit.NUMBERS: NUMBER_HEAD,
 }
 
 
@@ -127,7 +127,7 @@ class _Summing:
         self.total = self.fit.empty(self.head.classes, self.features)
 
     @property
-    def fit(self) -> Fit[Any]:
+    def fit(self) -> HeadSolver[Any]:
         return _FITS[self.head.fit]
 
     @property

@@ -31,7 +31,7 @@ S = TypeVar("S", bound=Sums)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit(Generic[S]):
+class HeadSolver(Generic[S]):
     """One kind of sums, and the head that follows from them.
 
     Args:
@@ -55,7 +55,7 @@ def _read_moments(labels: bool, data: bytes, client: int, outputs: int, features
     return decode_moments(data, client, targets=outputs, features=features, labels=labels)
 
 
-CLASSES = Fit[HeadSums](
+CLASS_HEAD = HeadSolver[HeadSums](
     empty=HeadSums.empty,
     of=HeadSums.of,
     encode=encode_sums,
@@ -65,7 +65,7 @@ CLASSES = Fit[HeadSums](
     solve=lambda sums, bias: solve(sums, bias=bias),
     enough=lambda sums: bool(sums.counts.all()),
 )
-LABELS = Fit[HeadMoments](
+LABEL_HEAD = HeadSolver[HeadMoments](
     empty=HeadMoments.empty,
     of=HeadMoments.of,
     encode=encode_moments,
@@ -73,7 +73,7 @@ LABELS = Fit[HeadMoments](
     solve=lambda sums, bias: solve_labels(sums, bias=bias),
     enough=lambda sums: bool(((sums.counts > 0) & (sums.counts < sums.examples)).all()),
 )
-NUMBERS = Fit[HeadMoments](
+NUMBER_HEAD = HeadSolver[HeadMoments](
     empty=HeadMoments.empty,
     of=HeadMoments.of,
     encode=encode_moments,

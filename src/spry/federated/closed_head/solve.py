@@ -62,7 +62,7 @@ def solve(sums: HeadSums, *, bias: bool = True, strength: float | None = None) -
         return Head(weight, heights)
     between = sums.means - mean
     total = covariance + (between * (sums.counts / sums.examples)[:, None]).T @ between
-    one = constant(total, mean)
+    one = constant_combination(total, mean)
     return Head(weight + (heights - heights.mean())[:, None] * one, torch.zeros_like(heights))
 
 
@@ -94,7 +94,7 @@ def shrunk(covariance: Tensor, number: int) -> Tensor:
     )
 
 
-def constant(covariance: Tensor, mean: Tensor) -> Tensor:
+def constant_combination(covariance: Tensor, mean: Tensor) -> Tensor:
     """The combination ``u`` of features whose mean is 1 and which varies least: ``u = S^-1 m / (m' S^-1 m)``."""
     direction = torch.linalg.solve(covariance, mean)
     return direction / (mean @ direction)
@@ -109,5 +109,5 @@ def with_height(sums: HeadMoments, weight: Tensor, height: Tensor, *, bias: bool
     """
     if bias:
         return Head(weight, height)
-    one = constant(shrunk(sums.scatter / sums.examples, sums.examples), sums.mean)
+    one = constant_combination(shrunk(sums.scatter / sums.examples, sums.examples), sums.mean)
     return Head(weight + height[..., None] * one, torch.zeros_like(height))
