@@ -72,7 +72,7 @@ def _table(own: Runs) -> str:
                 *(_ratio(costs[key], rival.get(key)) for key in rival or costs),
             ])
     baseline = own[0]["score"]["baseline"]
-    note = "" if baseline is None else f"\n\nWithout training: {score_value(baseline, score)}."
+    note = "" if baseline is None else f"\n\nAn answer that needs no model: {score_value(baseline, score)}."
     absolute = _absolute(rival)
     return table([*heads, "processor time", "peak"], rows) + note + absolute
 
