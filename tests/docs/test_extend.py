@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 import torch
@@ -132,13 +133,21 @@ def test_the_transform_rounds_what_is_sent(name):
     assert any(not torch.equal(w, halved[n]) for n, w in plain.items())
 
 
-def test_the_executor_gives_the_same_weights_and_leaves_late_clients_out():
+def test_the_executor_gives_the_same_weights_and_asks_once_more():
     scope, _ = run("executor")
-    plain, timely = (rounds(make("fedavg"), executor=e)[-1].weights for e in (None, scope["Deadline"](1e9)))
-    assert all(torch.equal(w, timely[n]) for n, w in plain.items())
-    scope["time"] = SimpleNamespace(monotonic=iter([0.0, 1.0, 9.0]).__next__)  # the second client is late
-    (only,) = rounds(make("fedavg"), executor=scope["Deadline"](5.0), rounds=1)
-    assert [client.failed for client in only.clients] == [None, "past the deadline"]
+    plain, patient = (rounds(make("fedavg"), executor=e)[-1].weights for e in (None, scope["Patient"](0.0)))
+    assert all(torch.equal(w, patient[n]) for n, w in plain.items())
+    tries = Counter()
+
+    def reach(order):
+        tries[order] += 1
+        if order == "never" or tries[order] == 1:
+            raise ConnectionError("no route")
+        return order
+
+    late, never = scope["Patient"](0.0).run(["late", "never"], reach)
+    assert late == "late" and never.reason == "out of reach: no route"
+    assert tries == {"late": 2, "never": 2}
 
 
 def test_the_readme_is_short():

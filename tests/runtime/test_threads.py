@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.runtime.test_executor import play
 
 class Threads:
-    def run(self, orders, train):
+    def run(self, orders, train, deadline=None):
         with ThreadPoolExecutor(4) as pool:
             yield from pool.map(train, orders)
 

@@ -158,6 +158,8 @@ BAD = {
     "negative count": (weights(examples=-1), "examples"),
     "boolean count": (weights(examples=True), "`int`, got `bool` - at `examples"),
     "real count": (weights(examples=380.0), "`int`, got `float` - at `examples"),
+    "NaN loss": (weights(loss=float("nan")), "loss is nan"),
+    "infinite loss": (bare(loss=float("inf")), "loss is inf"),
     "NaN count": (weights(steps=float("nan")), "`int`, got `float` - at `steps"),
     "absurd count": (weights(round=2**64 - 1), "round"),
     "absurd examples": (weights(examples=2**32 + 1), "<= 4294967296 - at `examples"),

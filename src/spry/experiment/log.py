@@ -149,6 +149,7 @@ def _client(client: ClientRecord, record: Round) -> dict[str, Any]:
         "slowed": client.slowed,
         "peak_bytes_above_model": client.peak_bytes,
         "failed": client.failed,
+        **({"ignored": client.ignored} if client.ignored else {}),
         f"generalized_{record.score_name}": _score(client.generalized, record),
         f"personalized_{record.score_name}": _score(client.personalized, record),
         **_own_details(client),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from spry.core.errors import WireError
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.data.federation import Federation
@@ -16,10 +17,9 @@ from spry.federated.ema import delivered
 from spry.measure.meter import peak_of
 from spry.runtime.executor import Completed
 from spry.runtime.records import ClientRecord
-from spry.runtime.sampling import validate_reply
 from spry.runtime.work import Work
 from spry.tasks.task import Metrics, Task
-from spry.wire.codec import encode_reply
+from spry.wire.codec import decode_reply, encode_reply
 from spry.wire.messages import Order
 
 
@@ -53,23 +53,25 @@ class ClientRunner:
             self._evaluate(order.client, delivered(self.state, order.weights)) if self.evaluates else None
         )
         result, spent = self._train(order)
-        reply, failed = result.reply, validate_reply(result.reply)
-        after = self.evaluates and self.personalized and failed is None
+        reply, data = result.reply, encode_reply(result.reply, order)
+        after = self.evaluates and self.personalized and refusal(data, order, self.algorithm) is None
         record = ClientRecord(
             client=order.client,
             units=self._units(order),
             examples=reply.examples,
             steps=reply.steps,
             loss=reply.loss,
-            bytes_up=len(encode_reply(reply, order)) if self.algorithm.federated else 0,
-            bytes_down=len(self.sent(order.client)) if self.algorithm.federated else 0,
-            failed=failed,
+            bytes_up=len(data) if self.algorithm.federated else 0,
+            bytes_down=self.bytes_down(order.client),
             **spent,
             generalized=generalized,
             personalized=self._evaluate_own(order.client, result) if after else None,
             own=result.evaluate is not None,
         )
-        return Completed(order, reply, record)
+        return Completed(order, data, record)
+
+    def bytes_down(self, client: int) -> int:
+        return len(self.sent(client)) if self.algorithm.federated else 0
 
     def _train(self, order: Order) -> tuple[ClientResult, dict[str, Any]]:
         """Train, and tell what of the record it cost."""
@@ -108,3 +110,12 @@ class ClientRunner:
         metrics = result.evaluate(self.task, self.clients.held_out(client))
         self.eval_seconds += time.perf_counter() - begun
         return metrics
+
+
+def refusal(data: bytes, order: Order, algorithm: Algorithm) -> str | None:
+    """Say what makes a reply unusable; None if it counts."""
+    try:
+        decode_reply(data, order, algorithm.slopes_exact)
+    except WireError as error:
+        return str(error)
+    return None

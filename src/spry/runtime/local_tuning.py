@@ -9,8 +9,9 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState
-from spry.runtime.sampling import validate_reply
+from spry.runtime.client_runner import refusal
 from spry.tasks.task import Metrics, Task
+from spry.wire.codec import encode_reply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,9 @@ def tune_locally(
             continue
         order = algorithm.plan(final, [client], here)[client]
         batches = replace(clients, steps=steps).batches(client, 0, here)
-        result = algorithm.train(task.loss, replace(order, round=0), batches, clients.examples(client))
-        failed = validate_reply(result.reply)
+        order = replace(order, round=0)
+        result = algorithm.train(task.loss, order, batches, clients.examples(client))
+        failed = refusal(encode_reply(result.reply, order), order, algorithm)
         yield Tuned(
             client=client,
             examples=clients.examples(client),

@@ -25,6 +25,7 @@ class ClientRecord:
         slowed: Whether measuring memory or counting operations slowed it.
         peak_bytes: Highest memory of local training above what was in use when it began; None if not measured.
         failed: Why its reply was dropped, or None.
+        ignored: What else came from it: replies of earlier rounds, or the same once more.
         generalized: The global model on its held-out part, before local training; None if not evaluated.
         personalized: The same after local training.
         own: Whether the method itself evaluated the client's model, whose details the log then has.
@@ -43,6 +44,7 @@ class ClientRecord:
     slowed: bool = False
     peak_bytes: int | None = None
     failed: str | None = None
+    ignored: int = 0
     generalized: Metrics | None = None
     personalized: Metrics | None = None
     own: bool = False

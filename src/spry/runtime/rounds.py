@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -15,53 +15,14 @@ from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState
 from spry.federated.ema import delivered
 from spry.federated.replay.downlink import Downlink, full
+from spry.runtime.arrivals import Arrivals
 from spry.runtime.client_runner import ClientRunner
-from spry.runtime.executor import Completed, Executor, Failure, InProcess
+from spry.runtime.executor import Executor, InProcess
 from spry.runtime.records import ClientRecord, Round
 from spry.runtime.sampling import sample, untrained
 from spry.runtime.work import Work
 from spry.tasks.task import Metrics, Task
-from spry.wire.messages import Answer, Order
-
-
-@dataclass
-class _Cohort:
-    """The clients of one round: notes each one's record, and passes on the replies that count."""
-
-    orders: Mapping[int, Order]
-    records: dict[int, ClientRecord] = field(default_factory=dict)
-
-    def answers(self, executor: Executor, train: Callable[[Order], Completed]) -> Iterator[Answer]:
-        for outcome in executor.run(list(self.orders.values()), train):
-            client = outcome.order.client
-            if client in self.records or client not in self.orders:
-                continue  # a second reply of one client, or one that nobody asked for
-            if isinstance(outcome, Failure):
-                self.records[client] = _failed(outcome.order, outcome.reason)
-                continue
-            self.records[client] = outcome.record
-            if outcome.record.failed is None:
-                yield Answer(outcome.order, outcome.reply)
-
-    def in_order(self) -> tuple[ClientRecord, ...]:
-        """The records in the order in which the clients were asked."""
-        return tuple(
-            self.records.get(c) or _failed(order, "no reply came") for c, order in self.orders.items()
-        )
-
-
-def _failed(order: Order, reason: str) -> ClientRecord:
-    return ClientRecord(
-        client=order.client,
-        units=(),
-        examples=0,
-        steps=0,
-        loss=float("nan"),
-        bytes_up=0,
-        bytes_down=0,
-        seconds=0.0,
-        failed=reason,
-    )
+from spry.wire.messages import Order
 
 
 @dataclass
@@ -97,6 +58,8 @@ def simulate(
     state: ServerState | None = None,
     downlink: Downlink | None = None,
     executor: Executor | None = None,
+    over_select: int = 0,
+    deadline: float | None = None,
     device: str = "cpu",
 ) -> Iterator[Round]:
     """Run the rounds of an algorithm, yielding each as it ends.
@@ -113,6 +76,10 @@ def simulate(
         state: Where to go on from; the task's initial weights without one.
         downlink: How orders reach clients, for the ledger. All weights without one.
         executor: Who runs the clients of a round; this process, one after the other, without one.
+        over_select: Clients, >= 0, that are asked beyond M: a round ends with the M-th reply that counts, once each
+            weight that somebody trains is in one.
+        deadline: Seconds, > 0, after which a round ends with the replies that came; None waits for everybody. With
+            this, or with clients to spare, weights depend on who is fast.
         device: Where the task computes. Memory is measured in the first round and in each that asks for more directions
             than those measured, and taken for the others: exactly, which on a CPU makes such rounds slower.
 
@@ -127,7 +94,7 @@ def simulate(
     downlink, executor, measured = downlink or full(algorithm), executor or InProcess(), _Measured()
     while state.round < rounds:
         number, begun = state.round, time.perf_counter()
-        chosen = sample(clients.trainable(), clients_per_round, number, key)
+        chosen = sample(clients.trainable(), clients_per_round + over_select, number, key)
         planned = algorithm.plan(state, chosen, key)
         orders = {client: planned[client] for client in chosen}
         runner = ClientRunner(
@@ -143,9 +110,15 @@ def simulate(
             device=device,
             work=measured.work,
         )
-        cohort = _Cohort(orders)
-        state = downlink.absorb(state, orders, key, cohort.answers(executor, runner))
-        records = cohort.in_order()
+        arrivals = Arrivals(
+            orders=orders,
+            slopes_exact=algorithm.slopes_exact,
+            bytes_down=runner.bytes_down,
+            wanted=clients_per_round,
+            deadline=deadline,
+        )
+        state = downlink.absorb(state, orders, key, arrivals.answers(executor, runner))
+        records = arrivals.records()
         _check(number, records)
         seconds = time.perf_counter() - begun - runner.eval_seconds
         parts = evaluate_parts(task, delivered(state), clients) if runner.evaluates else {}
@@ -174,11 +147,18 @@ def _trained(records: tuple[ClientRecord, ...]) -> set[str]:
     return {name for record in records if record.failed is None for name in record.units}
 
 
+_BROKE_DOWN = (
+    "Lower the client's learning rate or clip gradients (client.clip), or set model.dtype=bfloat16 in place of "
+    "float16, and start a new run; the last checkpoint is from before."
+)
+_SILENT = (
+    "Look why clients do not answer, or give them longer (runtime.deadline), then resume the run: it goes on from its "
+    "last checkpoint."
+)
+
+
 def _check(number: int, records: tuple[ClientRecord, ...]) -> None:
     if all(record.failed for record in records):
         reasons = "; ".join(f"client {record.client}: {record.failed}" for record in records)
-        raise TrainingError(
-            f"round {number}: no client's reply could be used ({reasons}). Lower the client's learning rate or clip "
-            "gradients (client.clip), or set model.dtype=bfloat16 in place of float16, and start a new run; the last "
-            "checkpoint is from before."
-        )
+        advice = _BROKE_DOWN if any(record.steps for record in records) else _SILENT
+        raise TrainingError(f"round {number}: no client's reply could be used ({reasons}). {advice}")

@@ -1,15 +1,12 @@
-"""Who is asked in a round, and whether a reply counts."""
+"""Who is asked in a round, and what nobody trained."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.units import Unit
-from spry.wire.messages import Gradient, Reply, Slopes, Weights
-from spry.wire.tensors import MAX_MAGNITUDE, sane
 
 
 def sample(clients: Sequence[int], count: int, round: int, key: Key) -> list[int]:
@@ -25,20 +22,6 @@ def sample(clients: Sequence[int], count: int, round: int, key: Key) -> list[int
         )
     order = key.fold("round", round).permutation(len(clients), "sample")
     return [clients[i] for i in order[:count]]
-
-
-def validate_reply(reply: Reply) -> str | None:
-    """Say what makes a reply unusable; None if it counts."""
-    if not math.isfinite(reply.loss):
-        return f"loss is {reply.loss}"
-    match reply.payload:
-        case Slopes(slopes, exact):
-            parts = {"slopes": slopes, **exact}
-        case Weights(values) | Gradient(values):
-            parts = values
-    if not all(sane(value) for value in parts.values()):
-        return f"payload has values that are NaN, infinite or beyond {MAX_MAGNITUDE:g}"
-    return None
 
 
 def untrained(units: Sequence[Unit], trained: set[str]) -> tuple[str, ...]:

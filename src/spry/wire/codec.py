@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping, Sequence
 from typing import Annotated
 
@@ -114,6 +115,8 @@ def decode_reply(data: bytes, order: Order, slopes_exact: frozenset[str] | None 
             f"expected round {order.round}, client {order.client}"
         )
     check_steps(fields.steps, order)
+    if not math.isfinite(fields.loss):
+        raise WireError(f"loss is {fields.loss}")
     return Reply(
         round=fields.round,
         client=fields.client,
