@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.readme_layout import table
+from benchmarks.readme_layout import machine_of, table
 
 RESULTS = Path("benchmarks/results/architectures.json")
 PAGE = Path("docs/results/architectures.md")
@@ -48,10 +48,12 @@ def page(result: Mapping[str, Any]) -> str:
     lines = [[family, *(_cell(of[family, task], notes) for task in tasks)] for family in families]
     counts = [_count(rows, task) for task in tasks]
     listed = "\n".join(f"{number}. {reason}" for reason, number in notes.items())
-    ran = f"{len(families)} model types, {result['date'][:10]}; " + ", ".join(
-        f"{name} {result['versions'][name]}" for name in ("torch", "transformers", "peft")
+    used = ", ".join(f"{name} {result['versions'][name]}" for name in ("torch", "transformers", "peft"))
+    ran = (
+        f"{len(families)} model types, weights and words of seed 0. `benchmarks/architectures.py`, numbers in "
+        f"`{RESULTS}`; {machine_of(result)}; {used}; commit `{result['commit']}`, {result['date'][:10]}."
     )
-    parts = [INTRODUCTION, table(["type", *tasks], [*lines, ["**passed**", *counts]]), f"{ran}."]
+    parts = [INTRODUCTION, table(["type", *tasks], [*lines, ["**passed**", *counts]]), ran]
     return "\n\n".join([*parts, "## Notes", listed] if notes else parts) + "\n"
 
 

@@ -9,7 +9,7 @@ from benchmarks.comparison import TRIED
 from benchmarks.comparison_cells import Cell
 from benchmarks.comparison_rows import ROWS
 from benchmarks.comparison_words import DASH, settings
-from benchmarks.readme_layout import table
+from benchmarks.readme_layout import machine_of, table
 
 
 def tuning(trials: Iterable[Mapping[str, Any]], found: Mapping[Any, Mapping[str, Cell]]) -> str:
@@ -67,7 +67,7 @@ def origins(entries: Sequence[Mapping[str, Any]], name: str = "comparison") -> s
     """Machine, versions, commits, seeds and dates of all that was run by the script of a name."""
     made = [entry["provenance"] for entry in entries]
     dates = sorted(one["date"][:10] for one in made)
-    machines = dict.fromkeys(_machine(one["machine"]) for one in made)
+    machines = dict.fromkeys(machine_of(one) for one in made)
     versions = dict.fromkeys(
         ", ".join(f"{name} {number}" for name, number in one["versions"].items() if number) for one in made
     )
@@ -83,9 +83,3 @@ def origins(entries: Sequence[Mapping[str, Any]], name: str = "comparison") -> s
         f"dates: {' to '.join(dict.fromkeys((dates[0], dates[-1])))}",
     ]
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _machine(machine: Mapping[str, Any]) -> str:
-    hardware = machine.get("gpu") or f"{machine.get('cpu') or 'unknown processor'}, {machine['cpus']} cores"
-    threads = machine.get("threads")
-    return hardware + (f", {threads} thread{'s' if threads != 1 else ''}" if threads else "")

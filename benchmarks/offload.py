@@ -1,6 +1,6 @@
 """Training steps of a model that is larger than the memory it may take: its weights stay on the disk.
 
-    python benchmarks/offload.py --folder /tmp/llama2-7b-nf4 --out benchmarks/results/offload.json
+    python benchmarks/offload.py --folder FOLDER --out benchmarks/results/offload.json
 
 Llama2-7B's shape in 4 bits, LoRA r=1 on query and value, one text of 32 tokens. Each method runs in a process of its
 own. Blocks leave the system's cache when they are done, so that every read is one of the disk, as it is where there is

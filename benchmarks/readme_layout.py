@@ -14,6 +14,14 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def machine_of(made: Mapping[str, Any]) -> str:
+    """Name the machine of a provenance: its GPU, or processor, cores and threads."""
+    machine = made["machine"]
+    hardware = machine.get("gpu") or f"{machine.get('cpu') or 'unknown processor'}, {machine['cpus']} cores"
+    threads = machine.get("threads")
+    return hardware + (f", {threads} thread{'s' if threads != 1 else ''}" if threads else "")
+
+
 def origin(result: dict[str, Any], source: str) -> str:
     """Say where a table comes from."""
     made = result["provenance"]

@@ -19,6 +19,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from benchmarks.readme_layout import machine_of
 from benchmarks.tries_files import make_files
 
 from spry.experiment.atomic import write_json
@@ -117,8 +118,9 @@ def page(found: dict[str, Any]) -> str:
         "",
         "Written by `benchmarks/tries.py`, which runs every command below in an empty folder. *Before* is what came of "
         "the same try at commit 2e7a0ee.",
-        f"Runs of two rounds show their course, not accuracy. Commit {where['commit']}, {where['date'][:10]}, torch "
-        f"{where['versions']['torch']}.",
+        f"Runs of two rounds show their course, not accuracy. Seeds are 0 unless a command names others. Numbers in "
+        f"`benchmarks/results/{RESULTS.name}`; commit {where['commit']}, {where['date'][:10]}, torch "
+        f"{where['versions']['torch']}, {machine_of(where)}.",
         "`$FEW`, which makes them so short, is left out of the commands. The last lines of each output are shown.",
         "",
     ]
