@@ -120,6 +120,7 @@ def _case(config: Config) -> Case:
         directions=getattr(config.method.options, "num_directions", 1),
         targets=tuple(config.peft.targets),
         head="classification" if trains_head else "causal-lm",
+        tiled=not trains_head,
         dtype=model.dtype,
         quantization=model.quantization,
         device=model.device,
