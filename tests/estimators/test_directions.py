@@ -11,10 +11,11 @@ from tests.laws import problem
 
 from spry.core.keys import Key
 from spry.core.params import size
-from spry.estimators.directions import JOINT_DRAWS, coordinate, gaussian, rademacher
+from spry.estimators.directions import coordinate, gaussian, orthogonal, rademacher
 from spry.estimators.projected import SlopeSpec, projected
 from spry.estimators.slopes import forward_mode
 
+JOINT_DRAWS = (orthogonal, coordinate)
 SHAPES = {"a": (2, 3), "b": (), "empty": (0, 4), "c": (4,)}  # d = 11
 
 

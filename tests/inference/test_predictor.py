@@ -16,7 +16,6 @@ from spry.experiment.checkpoint import read_checkpoint
 from spry.experiment.config import read_config
 from spry.inference.evaluation import evaluate
 from spry.inference.loading import load_predictor
-from spry.inference.predictor import probabilities
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,8 @@ def test_it_scores_as_the_task_does_and_names_classes_as_the_head_numbers_them(f
             state.weights, experiment.task.encode(dataset, max_length=12).batch(range(len(texts)))
         )
     assert predictor.info.labels == ("poor", "great", "medium")
-    np.testing.assert_allclose(predictor.logits(texts, batch_size=4), expected.numpy(), rtol=1e-4, atol=1e-5)
+    answers, _ = predictor.answers(texts, batch_size=4)
+    np.testing.assert_allclose(np.stack(answers), expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_the_runs_own_test_score_comes_out_exactly(finished, predictor):
@@ -46,25 +46,27 @@ def test_the_runs_own_test_score_comes_out_exactly(finished, predictor):
 
 
 def test_probabilities_are_torchs(predictor):
-    logits = predictor.logits(["a good film", "bad"])
-    np.testing.assert_allclose(probabilities(logits), torch.tensor(logits).softmax(-1).numpy())
-    assert probabilities(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]
+    texts = ["a good film", "bad"]
+    shares = torch.tensor(predictor.raw(texts)).view(2, -1).softmax(-1)
+    said = predictor.predict(texts, every=True)
+    for name, column in zip(predictor.info.labels, shares.T, strict=True):
+        assert said[f"probability_{name}"] == pytest.approx(column.tolist(), abs=1e-4), name
 
 
 def test_progress_counts_every_text(predictor):
     told = []
-    predictor.logits(["good"] * 5, batch_size=2, progress=told.append)
+    predictor.answers(["good"] * 5, batch_size=2, progress=told.append)
     assert told == [2, 2, 1]
 
 
 def test_a_base_that_is_gone_is_asked_for_and_a_copy_of_it_will_do(alone, headed_model):
-    logits = load_predictor(alone).logits(["a good film"])
+    logits = load_predictor(alone).raw(["a good film"])
     (alone / "base" / "pretrained.safetensors").unlink()
     with pytest.raises(ModelError, match=r"headed.*are gone from its folder. .*--base FOLDER"):
         load_predictor(alone)
     found = load_predictor(alone, base=headed_model)
     assert found.notes == ()
-    np.testing.assert_array_equal(found.logits(["a good film"]), logits)
+    np.testing.assert_array_equal(found.raw(["a good film"]), logits)
 
 
 def test_another_base_is_told_and_one_of_another_shape_is_refused(

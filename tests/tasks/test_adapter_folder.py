@@ -256,7 +256,6 @@ def test_a_base_in_a_gguf_file_is_loaded_with_the_names_of_the_classes(tmp_path)
         pytest.skip("the package with the model is not installed")
     from spry.inference.loading import load_predictor
     from spry.inference.merge import merge_adapter
-    from spry.inference.predictor import probabilities
     from tests.inference.test_merge import plain as load_plain
 
     task, weights = trained("smollm2", ["d", "c", "b", "a"])
@@ -264,9 +263,9 @@ def test_a_base_in_a_gguf_file_is_loaded_with_the_names_of_the_classes(tmp_path)
     assert read_info(tmp_path / "gguf").base.gguf
     texts = ["a good film", "this plot was rather dull, and the actors were not good"]
     expected = ours(task, weights, texts)
-    names, found = task.backbone.label_names, load_predictor(tmp_path / "gguf").logits(texts)
+    names, found = task.backbone.label_names, load_predictor(tmp_path / "gguf").raw(texts).reshape(2, -1)
     del task
-    for row, wanted in zip(probabilities(found), expected, strict=True):
+    for row, wanted in zip(torch.from_numpy(found).softmax(1).tolist(), expected, strict=True):
         assert dict(zip(names, row, strict=True)) == pytest.approx(wanted, rel=1e-3, abs=1e-4)
     said = stranger([tmp_path / "gguf"], {"gguf": texts}, whole=False)["gguf"]["card"]
     merge_adapter(tmp_path / "gguf", tmp_path / "merged")

@@ -76,10 +76,6 @@ def coordinate(key: Key, params: Params, count: int) -> list[dict[str, Tensor]]:
     return [_shaped(zeros.index_fill(0, torch.tensor(i), d**0.5), params) for i in chosen]
 
 
-JOINT_DRAWS: tuple[Directions, ...] = (orthogonal, coordinate)
-"""Those whose numbers depend on each other, and on which weights are drawn for."""
-
-
 def _flat(params: Params) -> Tensor:
     return torch.cat([value.detach().cpu().double().flatten() for value in params.values()])
 

@@ -10,7 +10,6 @@ import torch
 from spry.data.batches import EvaluationBatches
 from spry.data.dataset import Dataset
 from spry.inference.predictor import Predictor, Progress
-from spry.tasks.class_scores import ClassScore, class_scores
 from spry.tasks.classification import Classification
 from spry.tasks.kind import TaskKind
 
@@ -25,11 +24,6 @@ class LabelledScores:
     metrics: Any
     baseline: float | None
     kind: TaskKind = _CLASSES
-
-    @property
-    def classes(self) -> list[ClassScore]:
-        """How each class of a classification fares."""
-        return class_scores(self.labels, self.metrics.confusion)
 
     def to_json(self) -> dict[str, Any]:
         return {

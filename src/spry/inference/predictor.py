@@ -91,19 +91,8 @@ class Predictor:
         rows, encoded = self.answers(texts, batch_size=batch_size, progress=progress)
         return self.kind.columns(rows, encoded, self.info.labels, every=every)
 
-    def logits(
-        self, texts: Sequence[Any], *, batch_size: int = 64, progress: Progress = lambda _: None
-    ) -> NDArray[np.float64]:
-        """Score texts, or pairs, for each output of a head that has some: shape (N, C), in the order of the texts."""
-        return np.stack(self.answers(texts, batch_size=batch_size, progress=progress)[0])
-
     @torch.inference_mode()
     def raw(self, texts: Sequence[Any]) -> NDArray[np.float64]:
         """All numbers that the model gives for a few texts, to compare it with another by."""
         encoded = self.encode(self.kind.unlabelled(texts, self.info.labels))
         return floating(self.call()(encoded.batch(range(len(encoded))))).cpu().numpy()
-
-
-def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The softmax of scores, shape (N, C)."""
-    return torch.from_numpy(logits).softmax(dim=1).numpy()

@@ -66,10 +66,6 @@ class Meter:
         self.phases: dict[str, Phase] = {}
         self.start_bytes = self._gauge.now()
 
-    def restart(self) -> None:
-        """Take the memory in use now as the new starting point; the phases so far are kept."""
-        self.start_bytes = self._gauge.now()
-
     @contextmanager
     def phase(self, name: str) -> Generator[None]:
         """Measure the body of a ``with`` statement; a phase of the same name is added to."""

@@ -20,8 +20,6 @@ from spry.profile.case import MeasuredMethod
 from spry.profile.mesp import projections_recomputed
 
 Inputs = Mapping[str, Tensor]
-Step = Callable[[], Tensor | None]
-"""Runs one step and returns the slopes, shape (K,), or None where the method has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +141,10 @@ def mesp_step(subject: Subject) -> Tensor | None:
         checkpointed_step(subject)
 
 
-STEP_BY_METHOD: Mapping[MeasuredMethod, Callable[[Subject], Tensor | None]] = {
+Step = Callable[[Subject], Tensor | None]
+"""Runs one step and returns the slopes, shape (K,), or None where the method has none."""
+
+STEP_BY_METHOD: Mapping[MeasuredMethod, Step] = {
     "inference": inference_step,
     "spry": spry_step,
     "residual": residual_step,

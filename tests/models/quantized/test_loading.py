@@ -37,7 +37,7 @@ def test_an_adapters_folder_gives_the_same_scores_and_merges(folder, kind, revie
     _, scores, batch = trained(folder, reviews, kind, tmp_path / "adapter")
     predictor = load_predictor(tmp_path / "adapter")
     assert has_packed(predictor.model)
-    assert predictor.logits(list(reviews.texts)) == pytest.approx(scores, rel=1e-4, abs=1e-4)
+    assert predictor.raw(reviews.texts).reshape(scores.shape) == pytest.approx(scores, rel=1e-4, abs=1e-4)
     assert "quantization_config" not in json.loads(
         (tmp_path / "adapter" / "base" / "config.json").read_text()
     )
@@ -88,7 +88,7 @@ def test_a_checkpoint_that_is_packed_already_stays_as_it_is(folder, reviews, tmp
         for (_, a), (_, b) in zip(one, other, strict=True):
             assert torch.equal(a.rows(0, a.shape[0], torch.float32), b.rows(0, b.shape[0], torch.float32))
     _, scores, _ = trained(tmp_path / "packed", reviews, None, tmp_path / "adapter")
-    found = load_predictor(tmp_path / "adapter").logits(list(reviews.texts))
+    found = load_predictor(tmp_path / "adapter").raw(reviews.texts).reshape(scores.shape)
     assert found == pytest.approx(scores, rel=1e-4, abs=1e-4)
     with pytest.raises(ModelError, match=r"quantized already \(nf4\).*cannot become int8.*unset"):
         load_model(str(tmp_path / "packed"), labels=3, key=Key(0), quantization="int8")
