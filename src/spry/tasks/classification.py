@@ -5,33 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from spry.core.keys import Key
 from spry.data.class_target import CLASSES
 from spry.data.dataset import Dataset
 from spry.data.encoded import Encoded
 from spry.data.target import Target
-from spry.models.adapt import Exact
-from spry.models.adapters import Adapter, Lora
 from spry.models.model_class import CLASSIFIER, ModelClass
-from spry.models.offload import Offload
-from spry.models.quantized.kinds import Quantization
 from spry.tasks.class_scores import class_scores
 from spry.tasks.head_fit import HeadFit
-from spry.tasks.kind import Reduction
+from spry.tasks.kind import Reduction, TaskKind
 from spry.tasks.logits import ScoredText, rounded
 from spry.tasks.metrics import ClassificationMetrics, classified
 from spry.tasks.model_task import ModelTask
-
-_LORA = Lora()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,62 +107,7 @@ def class_columns(
 class ClassificationTask(ModelTask):
     """One classifier with trainable PEFT weights and head; its own weights never change.
 
-    Args:
-        model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub; or a Hugging Face sequence
-            classifier, which is the task's own from then on.
-        labels: The classes' names, or their number. A trained head that has the same names keeps its own numbers.
-        key: Where the initial head and PEFT weights come from.
-        adapter: Which PEFT weights are added: one of spry's adapters, or a ``peft.PeftConfig``.
-        exact: What gets exact gradients from methods that measure slopes: ``head``, ``last_block``, ``auto`` (the last
-            block if the model has one of which one position is read, and the adapter can adapt it) or ``nothing``.
-        micro_batch_size: Most examples in one pass; None passes each batch whole. Memory depends on it, the
-            loss does not.
-        dropout: Whether losses are taken with the model's own dropout and LoRA's; evaluation never is.
-        tokenizer: In place of the one beside the model.
-        dtype: What the model computes in; None for float32, or for a given classifier's own. Trained weights are kept
-            in float32 at least.
-        device: Where the model lives; batches are moved there.
-        baseline: Accuracy of always answering the commonest class.
-        start: The folder of an adapter whose weights training begins with, and whose order the classes have.
-        quantization: How the frozen layers are packed: ``nf4``, ``int8`` or ``int4``; None leaves them as they are.
-        offload: Where the frozen weights stay: ``disk`` reads them block by block; None keeps them in memory.
-
-    Raises:
-        ModelError: If the model cannot be loaded or a PEFT target is not found.
+    Its arguments are those of ``ModelTask``, with the names or number of the classes as ``labels``.
     """
 
-    def __init__(
-        self,
-        model: str | nn.Module,
-        *,
-        labels: int | Sequence[str],
-        key: Key = Key(0),
-        adapter: Adapter | Any = _LORA,
-        exact: Exact = "head",
-        micro_batch_size: int | None = None,
-        dropout: bool = False,
-        tokenizer: Any = None,
-        dtype: torch.dtype | None = None,
-        device: str | torch.device = "cpu",
-        baseline: float | None = None,
-        start: Path | None = None,
-        quantization: Quantization | None = None,
-        offload: Offload | None = None,
-    ) -> None:
-        super().__init__(
-            model,
-            Classification(),
-            labels=labels,
-            key=key,
-            adapter=adapter,
-            exact=exact,
-            micro_batch_size=micro_batch_size,
-            dropout=dropout,
-            tokenizer=tokenizer,
-            dtype=dtype,
-            device=device,
-            baseline=baseline,
-            start=start,
-            quantization=quantization,
-            offload=offload,
-        )
+    usual_kind: ClassVar[TaskKind | None] = Classification()

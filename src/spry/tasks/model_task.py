@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,37 +42,15 @@ _LORA = Lora()
 
 
 class ModelTask:
-    """One model with trainable PEFT weights, and its head where it has one; its own weights never change.
+    """One model with trainable PEFT weights, and its head where it has one; its own weights never change."""
 
-    Args:
-        model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub; or a Hugging Face model of the
-            kind's class, which is the task's own from then on.
-        kind: What is learnt.
-        labels: The names of the head's outputs, such as classes, or their number. A trained head that has the same
-            names keeps its own numbers.
-        key: Where the initial head and PEFT weights come from.
-        adapter: Which PEFT weights are added: one of spry's adapters, or a ``peft.PeftConfig``.
-        exact: What gets exact gradients from methods that measure slopes: ``head``, ``last_block``, ``auto`` (the last
-            block if the model has one of which one position is read, and the adapter can adapt it) or ``nothing``.
-        micro_batch_size: Most rows in one pass; None passes each batch whole. Memory depends on it, the loss does not.
-        dropout: Whether losses are taken with the model's own dropout and LoRA's; evaluation never is.
-        tokenizer: In place of the one beside the model.
-        dtype: What the model computes in; None for float32, or for a given model's own. Trained weights are kept in
-            float32 at least.
-        device: Where the model lives; batches are moved there.
-        baseline: The score of an answer that needs no training.
-        start: The folder of an adapter whose weights training begins with, and whose order the classes have.
-        quantization: How the frozen layers are packed: ``nf4``, ``int8`` or ``int4``; None leaves them as they are.
-        offload: Where the frozen weights stay: ``disk`` reads them block by block; None keeps them in memory.
-
-    Raises:
-        ModelError: If the model cannot be loaded or a PEFT target is not found.
-    """
+    usual_kind: ClassVar[TaskKind | None] = None
+    """What is learnt where the caller does not say."""
 
     def __init__(
         self,
         model: str | nn.Module,
-        kind: TaskKind,
+        kind: TaskKind | None = None,
         *,
         labels: int | Sequence[str],
         key: Key = Key(0),
@@ -88,6 +66,37 @@ class ModelTask:
         quantization: Quantization | None = None,
         offload: Offload | None = None,
     ) -> None:
+        """Load a model and adapt it.
+
+        Args:
+            model: ``minilm``, ``smollm2``, ``package:NAME``, a folder, or a name on the Hub; or a Hugging Face model of
+                the kind's class, which is the task's own from then on.
+            kind: What is learnt; None for what the class itself is for, as ``ClassificationTask``.
+            labels: The names of the head's outputs, such as classes, or their number. A trained head that has the same
+                names keeps its own numbers.
+            key: Where the initial head and PEFT weights come from.
+            adapter: Which PEFT weights are added: one of spry's adapters, or a ``peft.PeftConfig``.
+            exact: What gets exact gradients from methods that measure slopes: ``head``, ``last_block``, ``auto`` (the
+                last block if the model has one of which one position is read, and the adapter can adapt it) or
+                ``nothing``.
+            micro_batch_size: Most rows in one pass; None passes each batch whole. Memory depends on it, the loss does
+                not.
+            dropout: Whether losses are taken with the model's own dropout and LoRA's; evaluation never is.
+            tokenizer: In place of the one beside the model.
+            dtype: What the model computes in; None for float32, or for a given model's own. Trained weights are kept in
+                float32 at least.
+            device: Where the model lives; batches are moved there.
+            baseline: The score of an answer that needs no training.
+            start: The folder of an adapter whose weights training begins with, and whose order the classes have.
+            quantization: How the frozen layers are packed: ``nf4``, ``int8`` or ``int4``; None leaves them as they are.
+            offload: Where the frozen weights stay: ``disk`` reads them block by block; None keeps them in memory.
+
+        Raises:
+            ModelError: If the model cannot be loaded or a PEFT target is not found.
+        """
+        kind = kind or self.usual_kind
+        if kind is None:
+            raise TypeError(f"{type(self).__name__} has no kind of its own: give one, such as Regression()")
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ModelError(f"micro_batch_size is {micro_batch_size}. Allowed: at least 1.")
         labels = labels if start is None else start_labels(start, labels, kind.name)

@@ -19,17 +19,7 @@ class Dora(Lora):
     ``|V|`` are the lengths of the rows of V. They count as constants in gradients, as in the paper (section 4.3), so
     slopes are those of that gradient, which is not the loss's own. ``B A`` is made as a whole in each pass.
 
-    Args:
-        rank: Rows of ``A``, at least 1.
-        alpha: Scale of the update, above 0.
-        dropout: Chance that an input of ``A`` is dropped while training, from 0 to below 1.
-        targets: Names or endings of names of the modules to adapt, linear or embeddings; None finds query and value
-            projections.
-        rank_pattern: Ranks of modules whose rank is another, by names, endings of names or regular expressions.
-        alpha_pattern: Values of alpha likewise.
-
-    Raises:
-        ModelError: If a setting lies outside its range, or a pattern fits no module that is adapted.
+    Its settings and their ranges are those of ``Lora``.
 
     Source:
         Liu et al. 2024 (DoRA, arXiv 2402.09353).

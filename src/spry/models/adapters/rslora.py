@@ -15,17 +15,7 @@ from spry.models.adapters.registry import register_adapter
 class RsLora(Lora):
     """Low-rank adaptation with ``y = W x + (alpha / sqrt(rank)) B A x``, so that high ranks learn as fast as low ones.
 
-    Args:
-        rank: Rows of ``A``, at least 1.
-        alpha: Scale of the update, above 0.
-        dropout: Chance that an input of ``A`` is dropped while training, from 0 to below 1.
-        targets: Names or endings of names of the modules to adapt, linear or embeddings; None finds query and value
-            projections.
-        rank_pattern: Ranks of modules whose rank is another, by names, endings of names or regular expressions.
-        alpha_pattern: Values of alpha likewise.
-
-    Raises:
-        ModelError: If a setting lies outside its range, or a pattern fits no module that is adapted.
+    Its settings and their ranges are those of ``Lora``.
 
     Source:
         Kalajdzievski 2023 (rsLoRA, arXiv 2312.03732).
