@@ -28,6 +28,7 @@ from spry.experiment.without_effect import evened_out, idle_factors, idle_peft, 
 from spry.federated.algorithm import Algorithm
 from spry.federated.ema import averaged
 from spry.federated.replay.downlink import Downlink, by_slopes, full
+from spry.federated.spares import with_spares
 from spry.federated.transforms import Clip, UpdateTransform
 from spry.models.adapters import Adapter, find_adapter
 from spry.models.device import check_device
@@ -43,6 +44,8 @@ from spry.tasks.score import Score
 
 SIMULATED = ("rounds", "evaluate_every", "personalized")
 """Settings of the schedule that ``simulate`` takes as they are."""
+WAITED = ("over_select", "deadline")
+"""Those of the runtime."""
 USUALLY_ASKED, USUAL_CLIENTS = 10, 100
 """Clients that are asked in a round, and that there are, where nothing is said and the data suffices."""
 ANY_UNITS = (
@@ -124,6 +127,8 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     )
     if closed_form and any(unit.group != "head" for unit in algorithm.units):
         algorithm = build_algorithm(config, task.units, closed_form=True)
+    if config.runtime.over_select:
+        algorithm = with_spares(algorithm, asked)
     assert clients.facts is not None
     facts = clients.facts.with_notes(*without_effect(config.data))
     return Experiment(
@@ -131,7 +136,11 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         downlink=DOWNLINKS[config.server.send](algorithm),
         task=task,
         clients=clients,
-        schedule={name: getattr(config.schedule, name) for name in SIMULATED} | {"clients_per_round": asked},
+        schedule={
+            **{name: getattr(config.schedule, name) for name in SIMULATED},
+            **{name: getattr(config.runtime, name) for name in WAITED},
+            "clients_per_round": asked,
+        },
         key=key,
         facts=facts,
         fingerprint=splits.fingerprint,
@@ -257,7 +266,7 @@ def _clients_per_round(config: Config, trainable: Sequence[int], key: Key) -> in
     """How many clients are asked in a round: as many as is set, which must be there, else ``USUALLY_ASKED`` or all."""
     asked = config.schedule.clients_per_round or min(USUALLY_ASKED, len(trainable))
     if config.schedule.rounds:
-        sample(trainable, asked, 0, key)
+        sample(trainable, asked + config.runtime.over_select, 0, key)
     return asked
 
 

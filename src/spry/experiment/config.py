@@ -21,6 +21,7 @@ from spry.experiment.schema import (
     MethodSettings,
     ModelSettings,
     PeftSettings,
+    RuntimeSettings,
     ScheduleSettings,
     ServerSettings,
     Settings,
@@ -40,7 +41,7 @@ VALIDATION_SHARE = 0.1
 FREE = (["tune", "grid"], ["tune", "methods"])
 """Tables whose entries appear as they are named, beside ``methods``."""
 TABLES = (
-    "task", "model", "peft", "head", "data", "method", "client", "server", "step_factors", "schedule", "tune"
+    "task", "model", "peft", "head", "data", "method", "client", "server", "step_factors", "schedule", "runtime", "tune"
 )  # fmt: skip
 Overrides = Sequence[str] | Mapping[str, Any]
 RECORD, BESIDE_RECORD = "config.toml", "meta.json"
@@ -71,6 +72,7 @@ class Config(Settings):
     server: ServerSettings = ServerSettings()
     step_factors: StepFactorSettings = StepFactorSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
     methods: dict[str, dict[str, Any]] = Field(
         default={},
         description="What is one method's own, such as client.lr under [methods.fedavg]. A table of another name says "

@@ -26,8 +26,9 @@ LOOSE = {
     "schedule.local_tuning",
     "schedule.test",
     "schedule.patience",
+    "runtime.deadline",
 }
-"""Settings that no weights depend on, so that a run may go on with others."""
+"""Settings that no weights depend on, or on the clock as much, so that a run may go on with others."""
 NUMERIC = ("torch", "transformers", "peft")
 """Packages whose versions may change the last bits of a run."""
 
