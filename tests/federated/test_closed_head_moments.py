@@ -12,6 +12,7 @@ from spry.federated.closed_head.solve import solve
 from spry.federated.closed_head.solve_labels import solve_labels, with_and_without
 from spry.federated.closed_head.solve_numbers import ridge, solve_numbers, strengths
 from spry.federated.closed_head.sums import HeadSums
+from spry.measure.meter import peak_of
 
 FEATURES, LABELS = 6, 3
 SOLVERS = {"numbers": solve_numbers, "labels": solve_labels}
@@ -207,3 +208,10 @@ def test_without_a_bias_a_constant_among_the_features_carries_it(what):
     torch.testing.assert_close(
         said(without, features), said(with_bias, features), atol=0.3 if what == "numbers" else 1.0, rtol=0.02
     )
+
+
+def test_choosing_the_strength_holds_no_array_of_targets_by_strengths_by_features():
+    features, targets, strengths_tried = 40, 300, 101
+    sums = HeadMoments.of(torch.randn(500, features), torch.randn(500, targets), targets)
+    peak = peak_of(lambda: strengths(sums), "cpu")
+    assert peak < 8 * targets * strengths_tried * features / 4

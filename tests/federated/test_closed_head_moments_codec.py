@@ -6,11 +6,16 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from tests.federated.test_closed_head_moments import FEATURES, LABELS, examples, moments
 from tests.wire.test_hostile import cost
 
 from spry.core.errors import WireError
 from spry.federated.closed_head.moments_codec import decode_moments, encode_moments
+from spry.federated.closed_head.solve_labels import solve_labels
+from spry.federated.closed_head.solve_numbers import solve_numbers
 
 START = b"SPRY\x02\x09"
 HALF = FEATURES * (FEATURES + 1) // 2
@@ -39,6 +44,15 @@ def cross(**at):
     values = np.zeros(FEATURES * LABELS, dtype="<f4")
     values[[int(place[1:]) for place in at]] = list(at.values())
     return values.tobytes()
+
+
+def half(*scatter):
+    return np.array(scatter)[np.tril_indices(FEATURES)].astype("<f4").tobytes()
+
+
+NEGATIVE = np.eye(FEATURES)
+NEGATIVE[0, 1] = NEGATIVE[1, 0] = NEGATIVE[0, 2] = NEGATIVE[2, 0] = 0.9
+"""Each product by itself is possible; the determinant of the first three rows is negative."""
 
 
 @pytest.mark.parametrize("what", ["labels", "numbers"])
@@ -78,6 +92,8 @@ LIES = {
     "a negative square": (message(scatter=b"\0\0\x80\xbf" * HALF), "negative sum of squares"),
     "products without squares": (message(cross=cross(_6=1.1)), "cross has products that no examples"),
     "products of what never varies": (message(cross=cross(_0=1e-6)), "cross has products that no examples"),
+    "a scatter with a negative direction": (message(scatter=half(*NEGATIVE)), "not positive semidefinite"),
+    "features that explain more than there is": (message(cross=cross(_6=0.9, _7=0.9)), "explains more"),
     "half an example": (message(target=wide(0, 0.6, 1)), "target has shares that no examples"),
     "more labels than examples": (message(target=wide(0, 0.5, 1.25)), "target has shares that no examples"),
     "labels that vary too much": (message(deviations=wide(0, 0.6, 0)), "deviations are not those of labels"),
@@ -106,4 +122,59 @@ def test_no_damaged_byte_does_more_than_change_a_number():
             got = read(bytes(damaged))
         except WireError:
             continue
-        assert got.finite and got.examples >= 1 and (got.counts <= got.examples).all()
+        assert possible(got)
+
+
+def possible(sums):
+    """By numpy's eigenvalues, of features and targets together where there is one of these."""
+    parts = (sums.mean, sums.target, sums.scatter, sums.cross, sums.squares)
+    assert all(np.isfinite(part.numpy()).all() for part in parts) and sums.examples >= 1
+    least = np.linalg.eigvalsh(sums.scatter.numpy()).min()
+    return least >= -2e-6 * float(sums.scatter.trace()) - 1e-30
+
+
+FIELDS = ["client", "examples", "targets", "mean", "target", "deviations", "scatter", "cross"]
+WILD = st.floats(width=32, allow_nan=True, allow_infinity=True)
+
+
+@given(data=st.data(), field=st.sampled_from(FIELDS), labels=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_whatever_a_field_says_is_refused_or_possible(data, field, labels):
+    count = {
+        "mean": FEATURES,
+        "target": LABELS,
+        "deviations": LABELS,
+        "scatter": HALF,
+        "cross": FEATURES * LABELS,
+    }
+    if field in count:
+        drawn = data.draw(st.lists(WILD, min_size=count[field], max_size=count[field]))
+        value = np.array(drawn, dtype="<f4" if field in {"scatter", "cross"} else "<f8").tobytes()
+        value = value[: data.draw(st.sampled_from([len(value), len(value), len(value) - 1]))]
+    else:
+        value = data.draw(st.one_of(st.integers(-5, 2**64), st.none(), st.binary(max_size=9), st.just(1.5)))
+    try:
+        got = decode_moments(message(**{field: value}), 3, targets=LABELS, features=FEATURES, labels=labels)
+    except WireError:
+        return
+    assert possible(got)
+    head = solve_labels(got) if labels else solve_numbers(got)
+    assert torch.isfinite(head.weight).all() and torch.isfinite(head.bias).all()
+
+
+@given(
+    features=arrays("f8", st.tuples(st.integers(1, 12), st.just(FEATURES)), elements=st.floats(-1e5, 1e5)),
+    scale=st.sampled_from([1e-30, 1e-9, 1.0]),
+    offset=st.sampled_from([0.0, 1e4]),
+    chosen=st.integers(0, 2**12 - 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_what_examples_have_is_never_refused(features, scale, offset, chosen):
+    x = torch.from_numpy(features * scale + offset)
+    labels = torch.tensor([[chosen >> place & 1, 1, 0] for place in range(len(x))])
+    sums = moments(x, labels)
+    assert decode_moments(
+        encode_moments(3, sums), 3, targets=LABELS, features=FEATURES, labels=True
+    ).examples == len(x)
+    pairs = moments(x, x[:, :LABELS])  # targets that features say all of
+    assert decode_moments(encode_moments(3, pairs), 3, targets=LABELS, features=FEATURES).examples == len(x)

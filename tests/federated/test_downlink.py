@@ -96,6 +96,27 @@ def test_what_nobody_trains_is_sent_once(name, server):
         receive(send(0), algorithm, blank)
 
 
+def test_a_client_that_did_not_answer_is_sent_all_again_and_once():
+    """It may have lost them, and the server would go on believing that it holds them."""
+    algorithm = find_method("fedavg")(problem.UNITS, step_factors={"head": 0.0})
+    blank = algorithm.init({n: torch.zeros_like(w) for n, w in problem.weights().items()})
+    down, state = full(algorithm), algorithm.init(problem.weights())
+    whole = []
+    for lost in (False, False, True, False, False):
+        orders = algorithm.plan(state, (0, 1), KEY)
+        send = down.send(state, orders, KEY)
+        whole.append([send(client) == encode_order(orders[client]) for client in orders])
+        replies = [
+            Answer(o, algorithm.train(problem.loss_of, o, [problem.batch(1)], 5).reply)
+            for o in orders.values()
+            if not (lost and o.client == 0)
+        ]
+        state = down.absorb(state, orders, KEY, replies)
+        if whole[-1][0]:
+            receive(send(0), algorithm, blank)  # whatever it holds
+    assert whole == [[True, True], [False, False], [False, False], [True, False], [False, False]]
+
+
 def test_what_changes_all_the_same_is_sent_again():
     algorithm = find_method("fedavg")(problem.UNITS, step_factors={"head": 0.0})
     down, state = full(algorithm), algorithm.init(problem.weights())

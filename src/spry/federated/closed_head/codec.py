@@ -17,14 +17,13 @@ from torch import Tensor
 from spry.core.errors import WireError
 from spry.core.keys import Key
 from spry.core.params import Params
+from spry.federated.closed_head.possible import check_scatter
 from spry.federated.closed_head.sums import HeadSums
 from spry.wire.codec import Examples, Path
 from spry.wire.frame import Count, Fields, Kind, decode_frame, encode_frame, read_kind
 from spry.wire.tensors import MAX_MAGNITUDE, TensorFields, decode_tensors, encode_tensors, sane
 
 MAX_CLASSES = 1 << 16
-ROUNDING = 1e-3
-"""How far products of float32 may lie beyond what Cauchy and Schwarz allow, relative to it."""
 
 Counts = Annotated[tuple[Examples, ...], Meta(max_length=MAX_CLASSES)]
 Size = Annotated[int, Meta(ge=1, le=1 << 20)]
@@ -109,7 +108,9 @@ def decode_sums(data: bytes, client: int, *, classes: int, features: int) -> Hea
     means[there] = read_numbers(fields.means, "<f8", int(there.sum()) * features, "means").reshape(
         -1, features
     )
-    return HeadSums(counts=counts, means=means, scatter=read_scatter(fields.scatter, features))
+    scatter = read_scatter(fields.scatter, features)
+    check_scatter(scatter)
+    return HeadSums(counts=counts, means=means, scatter=scatter)
 
 
 def encode_head(values: Params) -> bytes:
@@ -149,15 +150,10 @@ def lower_half(scatter: Tensor) -> bytes:
 
 
 def read_scatter(data: bytes, features: int) -> Tensor:
-    """Read the lower half of a scatter; WireError if no examples have it."""
+    """Read the lower half of a scatter, which ``possible`` checks."""
     half = read_numbers(data, "<f4", features * (features + 1) // 2, "scatter")
     rows, columns = map(torch.from_numpy, np.tril_indices(features))
     scatter = torch.zeros(features, features, dtype=torch.float64)
     scatter[rows, columns] = half
     scatter[columns, rows] = half
-    spread = scatter.diagonal()
-    if bool((spread < 0).any()):
-        raise WireError("scatter has a negative sum of squares")
-    if bool((scatter.abs() > (1 + ROUNDING) * spread.outer(spread).sqrt()).any()):
-        raise WireError("scatter has products that no examples with its squares have")
     return scatter

@@ -69,11 +69,6 @@ class HeadMoments:
         return len(self.mean)
 
     @property
-    def finite(self) -> bool:
-        parts = (self.mean, self.target, self.scatter, self.cross, self.squares)
-        return all(bool(torch.isfinite(part).all()) for part in parts)
-
-    @property
     def counts(self) -> Tensor:
         """Of targets that are 0 or 1, how many examples have each, shape (C,), int64."""
         return (self.examples * self.target).round().long()

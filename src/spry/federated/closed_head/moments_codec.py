@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from spry.core.errors import WireError
 from spry.federated.closed_head.codec import (
-    ROUNDING,
     Size,
     check_kind,
     lower_half,
@@ -16,11 +14,9 @@ from spry.federated.closed_head.codec import (
     read_scatter,
 )
 from spry.federated.closed_head.moments import HeadMoments
+from spry.federated.closed_head.possible import ROUNDING, check_cross
 from spry.wire.codec import Examples
 from spry.wire.frame import Count, Fields, Kind, decode_frame, encode_frame
-
-_LEAST = torch.finfo(torch.float32).tiny
-"""Below this float32 has few digits: squares that vanish there may leave products that do not."""
 
 
 class MomentsFields(Fields):
@@ -88,7 +84,7 @@ def decode_moments(
         cross=read_numbers(fields.cross, "<f4", targets * features, "cross").reshape(targets, features),
         squares=fields.examples * deviations**2,
     )
-    _check_cross(found)
+    check_cross(found.cross, found.squares, found.scatter)
     if labels:
         _check_labels(found)
     return found
@@ -96,12 +92,6 @@ def decode_moments(
 
 def _wide(values: Tensor) -> bytes:
     return values.numpy().astype("<f8").tobytes()
-
-
-def _check_cross(sums: HeadMoments) -> None:
-    bound = (sums.squares + _LEAST).outer(sums.scatter.diagonal() + _LEAST).sqrt()
-    if bool((sums.cross.abs() > (1 + ROUNDING) * bound).any()):
-        raise WireError("cross has products that no examples with these squares have")
 
 
 def _check_labels(sums: HeadMoments) -> None:

@@ -55,9 +55,9 @@ def strengths(sums: HeadMoments) -> Tensor:
     values, directions = _spectrum(sums)
     along = sums.cross / sums.examples @ directions
     tried = _STRENGTHS * (float(values.mean()) or 1.0)
-    damped = values + tried[:, None]
     variance = (sums.squares / sums.examples).clamp(min=torch.finfo(torch.float64).tiny)
-    left = 1 - (along[:, None] ** 2 / damped).sum(2) / variance[:, None]
+    explained = along**2 @ (1 / (values[:, None] + tried))  # no array of targets by strengths by features
+    left = 1 - explained / variance[:, None]
     unlikely = (sums.examples - 1) * left.clamp(min=_LEAST).log() + torch.log1p(values / tried[:, None]).sum(
         1
     )

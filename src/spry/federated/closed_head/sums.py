@@ -59,10 +59,6 @@ class HeadSums:
     def features(self) -> int:
         return self.means.shape[1]
 
-    @property
-    def finite(self) -> bool:
-        return bool(torch.isfinite(self.means).all() and torch.isfinite(self.scatter).all())
-
     def add(self, other: HeadSums) -> HeadSums:
         """Sum over both parts' examples.
 

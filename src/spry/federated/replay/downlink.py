@@ -39,7 +39,8 @@ class Downlink:
 
 
 def full(algorithm: Algorithm) -> Downlink:
-    """Send every client all weights in every round, but those that no client trains only until it has answered once.
+    """Send every client all weights in every round, but those that no client trains only until it has answered once,
+    and again when it did not answer: it may have lost them.
 
     Who holds them is part of the server's memory. Should they change all the same, everybody is sent them again.
     """
@@ -54,7 +55,7 @@ def full(algorithm: Algorithm) -> Downlink:
         if not still:
             return algorithm.absorb(state, answers)
         holding = Holding.read(state.memory.get(SLOT, {}), still)
-        after = algorithm.absorb(state, holding.watch(answers))
+        after = algorithm.absorb(state, holding.watch(orders, answers))
         return replace(after, memory={**after.memory, SLOT: holding.write(still)})
 
     return Downlink(send=send, absorb=absorb)

@@ -18,7 +18,7 @@ CLIENTS, OF = "clients", "of"
 
 @dataclass
 class Holding:
-    """The clients that have answered since the weights were what they are, and so hold them."""
+    """The clients that were sent the weights as they are, and have answered whenever they were asked since."""
 
     clients: set[int]
 
@@ -29,8 +29,9 @@ class Holding:
             return cls(clients=set())
         return cls(clients=set(slot[CLIENTS].tolist()))
 
-    def watch(self, answers: Iterable[Answer]) -> Iterator[Answer]:
-        """Note who answers; a client whose order or reply was lost is sent the weights again."""
+    def watch(self, asked: Iterable[int], answers: Iterable[Answer]) -> Iterator[Answer]:
+        """Note who answers of those asked; whoever does not may have lost the weights, and is sent them again."""
+        self.clients.difference_update(asked)
         for order, reply in answers:
             self.clients.add(order.client)
             yield Answer(order, reply)
