@@ -24,6 +24,7 @@ from typing import Any
 
 from spry.experiment.provenance import provenance
 from spry.profile import Case, MeasuredMethod, measure_in_subprocess
+from spry.tasks.kinds import TASKS
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 SHAPES = ("bert-base", "bert-large", "llama-1k")
@@ -49,7 +50,7 @@ TIME = {"inference": 2.1, "backprop+checkpointing": 0.75, "backprop": 1.05}
 ALONE = {"time_ratio": 1.0, "cpu_ratio": 1.0}
 """Inference against itself."""
 Record = dict[str, Any]
-ADDED: Record = {"rank": 1, "targets": [], "quantization": None, "tiled": False}
+ADDED: Record = {"rank": 1, "targets": [], "quantization": None, "task": None}
 """What rows that were taken before a setting existed had."""
 
 
@@ -99,6 +100,17 @@ def language() -> list[Case]:
     return [Case(model="gpt2", method=m, batch=8, length=128, head="causal-lm", repeats=3) for m in methods]
 
 
+def tasks() -> list[Case]:
+    """List each task by its own loss, four rows at a time by every method."""
+    methods: tuple[MeasuredMethod, ...] = ("inference", "spry", "residual", "backprop+checkpointing")
+    cases = [
+        Case(model="minilm", task=task, method=m, batch=8, length=128, micro_batch=4)
+        for task in TASKS
+        for m in methods
+    ]
+    return [replace(c, model="llama-1k", layers=2) if c.task == "causal-lm" else c for c in cases]
+
+
 def numerics(shapes: Iterable[str]) -> list[Case]:
     """List every dtype on two layers of each shape."""
     small = [Case(model=m, method="spry", batch=4, length=64, layers=2, repeats=1) for m in shapes]
@@ -134,7 +146,7 @@ def targets(records: list[Record]) -> list[Record]:
     for guess in (row for row in rows.values() if row["method"] == "residual"):
         found += _guess_targets(guess, find)
     for ours in (row for row in rows.values() if row["method"] == "spry"):
-        where = f"{ours['shape']} {ours['batch']}x{ours['length']}"
+        where = _where(ours)
         if ours["micro_batch"]:
             found += _small_targets(f"{where}, {ours['micro_batch']} at a time", ours, find)
             continue
@@ -158,8 +170,13 @@ def targets(records: list[Record]) -> list[Record]:
     return found
 
 
+def _where(record: Record) -> str:
+    task = f" {record['task']}" if record.get("task") else ""
+    return f"{record['shape']}{task} {record['batch']}x{record['length']}"
+
+
 def _guess_targets(guess: Record, find: Any) -> list[Record]:
-    where = f"{guess['shape']} {guess['batch']}x{guess['length']}"
+    where = _where(guess)
     where += f", {guess['micro_batch']} at a time" if guess["micro_batch"] else ""
     found: list[Record] = []
     if rival := find(guess, method="backprop+checkpointing"):
@@ -211,7 +228,15 @@ def _target(name: str, measured: float, limit: float) -> Record:
     return {"target": name, "measured": measured, "limit": limit, "met": measured <= limit}
 
 
-USUAL = {"layers": None, "micro_batch": None, "rank": 1, "slice": "all", "directions": 1, "dtype": "float32"}
+USUAL = {
+    "task": None,
+    "layers": None,
+    "micro_batch": None,
+    "rank": 1,
+    "slice": "all",
+    "directions": 1,
+    "dtype": "float32",
+}
 
 
 def show(record: Record) -> str:
@@ -263,7 +288,7 @@ def main() -> None:
         "small": lambda: [replace(c, **deep) for c in small(shapes, sizes)],
         "slices": lambda: slices(shapes, sizes),
     }
-    groups |= {"depth": depth, "language": language, "numerics": lambda: numerics(shapes)}
+    groups |= {"depth": depth, "language": language, "tasks": tasks, "numerics": lambda: numerics(shapes)}
     methods = options.methods.split(",")
     cases = [
         case for group in options.groups.split(",") for case in groups[group]() if case.method in methods

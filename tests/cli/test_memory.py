@@ -9,6 +9,7 @@ import pytest
 from spry import profile as memory
 from spry.profile import Case, CaseResult
 from spry.profile.subprocess import exit_reason
+from spry.tasks.kinds import TASKS
 
 
 @pytest.fixture
@@ -68,6 +69,16 @@ def test_json_has_a_row_each(spry, asked):
     assert result.err == ""
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_each_task_is_measured_by_its_own_loss(spry, asked, task):
+    model = "shape:llama-1k" if task == "causal-lm" else "shape:minilm"
+    options = ["--task", task, "--micro-batch", 2]
+    told = spry("memory", "--model", model, "--method", "inference,spry", *options)
+    assert told.code == 0, told.err
+    assert f"{model}, {task}, 8 × 512 tokens" in told.out
+    assert [(case.task, case.micro_batch) for case in asked] == [(task, 2)] * 2
+
+
 def test_nothing_measured_is_a_failure(spry, asked):
     assert spry("memory", "--method", "backprop").code == 1
 
@@ -122,7 +133,9 @@ def test_lack_of_memory_in_the_measuring_process_is_told_in_a_line():
         (["--model", "bert-bse"], "Did you mean 'bert-base'?"),
         (["--model", "shape:bert-bse"], "Did you mean 'bert-base'?"),
         (["--model", "./nowhere"], "there is no such folder"),
-        (["--model", "shape:bert-base", "--head", "causal-lm"], "no language-model head"),
+        (["--model", "shape:bert-base", "--head", "causal-lm"], "cannot be a causal language model"),
+        (["--model", "shape:bert-base", "--task", "causal-lm"], "such as shape:llama-1k"),
+        (["--task", "question-answer"], "Did you mean 'question-answering'?"),
         (["--model", "shape:bert-base", "--targets", "nothing"], "fits no linear module"),
         (["--device", "gpu"], "the device is 'gpu'"),
         (["--method", "inference,sprry"], "Did you mean 'spry'?"),

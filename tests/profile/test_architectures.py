@@ -17,6 +17,7 @@ from spry.profile.measure import build_subject
 from spry.profile.predict import has_formula
 from spry.profile.random_model import build_model, example_batch
 from spry.profile.steps import STEP_BY_METHOD, exact_slopes
+from spry.tasks.causal_lm.kind import LANGUAGE_MODEL
 
 PUBLISHED = {  # parameters of the published bodies, without task head, in millions
     "minilm": 22.7,
@@ -85,7 +86,7 @@ def test_the_global_generator_decides_nothing():
 
 
 def test_a_language_model_head_is_frozen_and_tied_where_the_family_ties_it():
-    model = build_model("gpt2", layers=1, head="causal-lm")
+    model = build_model("gpt2", layers=1, head=LANGUAGE_MODEL)
     assert all("lora" in name for name in trainable(model))
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert example_batch(model, 2, 5)["labels"].shape == (2, 5)
@@ -173,5 +174,7 @@ def test_an_unknown_shape_is_refused_with_its_neighbour():
 
 
 def test_an_encoder_has_no_language_model_head():
-    with pytest.raises(ConfigError, match="encoder"):
-        build_model("bert-base", head="causal-lm")
+    with pytest.raises(
+        ConfigError, match="cannot be a causal language model: transformers has none of the type"
+    ):
+        build_model("bert-base", head=LANGUAGE_MODEL)

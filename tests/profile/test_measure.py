@@ -24,6 +24,7 @@ from spry.profile.measure import build_subject, measure_case
 from spry.profile.random_model import build_model
 from spry.profile.steps import STEP_BY_METHOD, exact_slopes
 from spry.profile.weight_bytes import weight_bytes
+from spry.tasks.kinds import TASKS
 
 SMALL = Case(model="minilm", method="spry", batch=2, length=24, layers=2, repeats=1, seconds=0.0)
 
@@ -47,6 +48,21 @@ def test_slopes_agree_with_autograd_and_the_model_is_unchanged(method, settings)
             weight.detach(), before[name], rtol=0, atol=1e-12 if method == "fedmezo" else 0
         )
     assert not subject.model.training
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_tasks_own_loss_is_measured_on_texts_of_the_full_length(task):
+    """Its slopes agree with autograd's, and examples in micro-batches with the whole batch."""
+    model = "llama-1k" if task == "causal-lm" else "minilm"
+    slopes = []
+    for rows in (None, 1):
+        case = replace(SMALL, model=model, task=task, batch=3, directions=2, micro_batch=rows)
+        subject = build_subject(case)
+        texts = torch.cat([part["attention_mask"].flatten(0, -2) for _, part in subject.parts])
+        assert texts.all() and texts.shape == (6 if task == "multiple-choice" else 3, case.length)
+        slopes.append(STEP_BY_METHOD["spry"](subject))
+        torch.testing.assert_close(slopes[-1], exact_slopes(subject), rtol=2e-3, atol=1e-5)
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["residual", "residual-2-blocks"])

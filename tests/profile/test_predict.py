@@ -10,6 +10,7 @@ from spry.profile.case import Case
 from spry.profile.measure import build_subject
 from spry.profile.predict import predict_peak
 from spry.profile.steps import STEP_BY_METHOD
+from spry.tasks.kinds import TASKS
 
 OFF = {
     "inference": 0.1,
@@ -55,6 +56,15 @@ def test_a_language_models_logits_are_counted(method):
     assert predicted == pytest.approx(measured, rel=max(OFF[method], 0.15))
 
 
+@pytest.mark.parametrize("method", ["inference", "spry", "backprop+checkpointing"])
+@pytest.mark.parametrize("task", TASKS)
+def test_each_tasks_texts_are_counted(task, method):
+    """At one micro-batch of two examples; one of multiple choice has two texts."""
+    model = "llama-1k" if task == "causal-lm" else "bert-base"
+    predicted, measured = compare(model=model, task=task, method=method, batch=4, micro_batch=2)
+    assert predicted == pytest.approx(measured, rel=max(OFF[method], 0.25))
+
+
 TILED = ("inference", "spry", "residual", "backprop", "forward-ad")
 
 
@@ -63,7 +73,7 @@ def test_logits_by_tiles_need_less_and_give_the_same_slopes(method):
     settings = {"model": "llama-1k", "layers": 2, "length": 64, "head": "causal-lm", "method": method}
     found, peaks = {}, {}
     for tiled in (False, True):
-        case = Case(**{**settings, "batch": 2, "tiled": tiled})
+        case = Case(**{**settings, "batch": 2, "task": "causal-lm" if tiled else None})
         subject = build_subject(case)
         step = STEP_BY_METHOD[method]
         slopes = step(subject)

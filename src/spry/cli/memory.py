@@ -47,13 +47,14 @@ def memory_command(
         ),
     ] = "",
     head: Annotated[
-        Literal["classification", "causal-lm"], typer.Option(help="The task.")
+        Literal["classification", "causal-lm"], typer.Option(help="Whose loss the model computes itself.")
     ] = "classification",
     task: Annotated[
-        Literal["classification", "causal-lm"] | None,
+        str | None,
         typer.Option(
-            help="What it learns, as task.name has it: with causal-lm every method makes the logits by tiles, where "
-            "--head causal-lm lets the model make all of them."
+            metavar="NAME",
+            help="What it learns, as task.name has it, by the task's own loss in place of the model's; "
+            "that of causal-lm makes the logits by tiles.",
         ),
     ] = None,
     dtype: Annotated[
@@ -79,6 +80,7 @@ def memory_command(
     from spry.models.device import check_device
     from spry.models.quantized.kinds import find_packing
     from spry.profile import Case
+    from spry.profile.case_task import model_class_of
     from spry.profile.measure import lay_out
     from spry.profile.random_model import usual_length
     from spry.profile.resolve import resolve_model
@@ -87,16 +89,15 @@ def memory_command(
     methods = _methods(method)
     if note := resolve_model(model).note:
         screen.say(note)
-    tokens = usual_length(model) if length is None else length
     adapted = [name.strip() for name in targets.split(",") if name.strip()]
-    cases = [
-        Case(
-            model=model, method=name, batch=batch, length=tokens, micro_batch=micro_batch,
-            directions=directions, slice=slice, layers=layers, targets=adapted, head=task or head,
-            tiled=task == "causal-lm", dtype=dtype, quantization=quantization, device=device, repeats=repeats,
-        )
-        for name in methods
-    ]  # fmt: skip
+    case = Case(
+        model=model, method=methods[0], batch=batch, length=length or 1, micro_batch=micro_batch,
+        directions=directions, slice=slice, layers=layers, targets=adapted, head=head, task=task,
+        dtype=dtype, quantization=quantization, device=device, repeats=repeats,
+    )  # fmt: skip
+    if length is None:
+        case = replace(case, length=usual_length(model, model_class_of(case)))
+    cases = [replace(case, method=name) for name in methods]
     if quantization is not None:
         find_packing(quantization, device)
     lay_out(cases[0])  # refused here is what would be refused in every measuring process
@@ -208,8 +209,9 @@ def _table(rows: list[CaseResult]) -> ReportTable:
         ]
         for row in rows
     ]
-    resident = max((sum(row.resident_bytes.values()) for row in rows), default=0)
-    title = f"{case.model}, {case.batch} × {case.length} tokens, {case.dtype}, model {formats.format_bytes(resident)}"
+    resident = formats.format_bytes(max((sum(row.resident_bytes.values()) for row in rows), default=0))
+    what = "" if case.task is None else f"{case.task}, "
+    title = f"{case.model}, {what}{case.batch} × {case.length} tokens, {case.dtype}, model {resident}"
     title += "; ratios are to inference" if least is not None else ""
     return tables.text_table(title, headings, texts)
 

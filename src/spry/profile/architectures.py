@@ -17,14 +17,12 @@ class Architecture:
         sizes: Settings of its configuration that differ from the family's defaults.
         targets: Names of the query and value projections that LoRA is put on.
         depth: The setting that holds the number of layers.
-        decoder: Whether it reads left to right, so that it can carry a language-model head.
     """
 
     family: str
     sizes: Mapping[str, Any] = field(default_factory=dict)
     targets: tuple[str, ...] = ("query", "value")
     depth: str = "num_hidden_layers"
-    decoder: bool = False
 
 
 def _bert(family: str, layers: int, hidden: int, heads: int, **sizes: Any) -> Architecture:
@@ -43,7 +41,7 @@ def _llama(layers: int, hidden: int, heads: int, inner: int, groups: int) -> Arc
         "max_position_embeddings": 4096,
         "pad_token_id": 0,
     }
-    return Architecture(family="llama", sizes=sizes, targets=("q_proj", "v_proj"), decoder=True)
+    return Architecture(family="llama", sizes=sizes, targets=("q_proj", "v_proj"))
 
 
 def _opt(layers: int, hidden: int, heads: int) -> Architecture:
@@ -54,7 +52,7 @@ def _opt(layers: int, hidden: int, heads: int) -> Architecture:
         "ffn_dim": 4 * hidden,
         "word_embed_proj_dim": hidden,
     }
-    return Architecture(family="opt", sizes=sizes, targets=("q_proj", "v_proj"), decoder=True)
+    return Architecture(family="opt", sizes=sizes, targets=("q_proj", "v_proj"))
 
 
 _ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
@@ -67,7 +65,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "roberta-large": _bert("roberta", 24, 1024, 16, **_ROBERTA),
     "albert-large": _bert("albert", 24, 1024, 16, embedding_size=128, vocab_size=30000),
     "distilbert": Architecture(family="distilbert", targets=("q_lin", "v_lin"), depth="n_layers"),
-    "gpt2": Architecture(family="gpt2", targets=("c_attn",), depth="n_layer", decoder=True),
+    "gpt2": Architecture(family="gpt2", targets=("c_attn",), depth="n_layer"),
     "llama-1k": _llama(8, 1024, 16, 2816, 4),
     "llama2-7b": _llama(32, 4096, 32, 11008, 32),
     "opt-125m": _opt(12, 768, 12),

@@ -24,6 +24,7 @@ MEASURED_METHODS: tuple[MeasuredMethod, ...] = get_args(MeasuredMethod)
 GUESSED: frozenset[MeasuredMethod] = frozenset({"residual", "residual-2-blocks"})
 """Methods that need residual blocks."""
 Slice = Literal["all", "last"]
+HeadKind = Literal["classification", "causal-lm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +45,9 @@ class Case:
         slice: Which LoRA weights are trained: of all layers, or of the last one; the head always.
         layers: Depth; None for the model's own.
         targets: Names or endings of names of the modules that LoRA is put on; none finds them.
-        head: The task head.
-        tiled: Whether a language model's logits are made by tiles of positions, by every method, as the task causal-lm
-            does; if not, the model computes its loss itself.
+        head: The head of a model that computes its loss itself; not asked where there is a task.
+        task: What is learnt, as ``task.name`` calls it, by the task's own loss for every method: that of a language
+            model makes the logits by tiles. None leaves the loss to the model.
         dtype: Of weights and arithmetic, as torch names it.
         quantization: How the linear layers are packed; None leaves them as they are.
         device: Where it runs.
@@ -64,8 +65,8 @@ class Case:
     slice: Slice = "all"
     layers: int | None = None
     targets: Sequence[str] = ()
-    head: Literal["classification", "causal-lm"] = "classification"
-    tiled: bool = False
+    head: HeadKind = "classification"
+    task: str | None = None
     dtype: str = "float32"
     quantization: Quantization | None = None
     device: str = "cpu"
@@ -133,5 +134,7 @@ class CaseResult:
         settings = {"model": values.pop("shape")}
         if values.pop("four_bit", False):  # as rows of version 0.1 say
             settings["quantization"] = "nf4"
+        if values.pop("tiled", False):  # as rows said before a case had a task
+            settings["task"] = "causal-lm"
         settings |= {name: values.pop(name) for name in Case.__dataclass_fields__ if name in values}
         return CaseResult(case=Case(**settings), **values)

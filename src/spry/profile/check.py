@@ -19,7 +19,9 @@ from spry.models.adapters import Lora
 from spry.models.device import check_device
 from spry.models.quantized.kinds import Quantization, find_packing
 from spry.models.refusal import refused_as
-from spry.profile.random_model import HeadKind, build_model, example_batch
+from spry.profile.case import HeadKind
+from spry.profile.case_task import HEADS
+from spry.profile.random_model import build_model, example_batch
 from spry.profile.resolve import resolve_model
 from spry.profile.task_check import check_task, usual_outputs
 from spry.tasks.kinds import make_task
@@ -98,7 +100,7 @@ def check_model(
             raise ConfigError(
                 f"--task is for models with weights; the shape {model} is checked as a classifier"
             )
-        options |= {"layers": layers, "head": head, "targets": targets}
+        options |= {"layers": layers, "head": HEADS[head], "targets": targets}
         module, found = _check_shape(model, batch, length, key, differences, options)
     else:
         if layers is not None:

@@ -21,11 +21,12 @@ from spry.measure.operations import OperationCounter
 from spry.models.quantized.kinds import Quantization
 from spry.models.residual_blocks import blocks_of_module
 from spry.profile.case import GUESSED, Case, CaseResult
+from spry.profile.case_task import model_class_of, outputs_of, task_batch, task_kind_of
 from spry.profile.predict import has_formula, predict_peak
 from spry.profile.random_model import build_model, example_batch
 from spry.profile.steps import STEP_BY_METHOD, Inputs, Subject, exact_slopes, inference_step
 from spry.profile.weight_bytes import weight_bytes
-from spry.tasks.causal_lm.kind import CausalLM
+from spry.tasks.kind import TaskKind
 from spry.tasks.model_call import ModelCall
 
 KEY = Key(0).fold("memory")
@@ -75,7 +76,8 @@ def _model(case: Case, device: str, quantization: Quantization | None) -> nn.Mod
         case.model,
         layers=case.layers,
         length=case.length,
-        head=case.head,
+        head=model_class_of(case),
+        outputs=outputs_of(case),
         targets=case.targets,
         rank=case.rank,
         device=device,
@@ -86,7 +88,8 @@ def _model(case: Case, device: str, quantization: Quantization | None) -> nn.Mod
 
 def build_subject(case: Case) -> Subject:
     model = _model(case, case.device, case.quantization)
-    batch = example_batch(model, case.batch, case.length)
+    kind, sizes = task_kind_of(case), (case.batch, case.length)
+    batch = example_batch(model, *sizes) if kind is None else task_batch(kind, model, *sizes)
     params = _slice(model, case.slice == "last")
     directions = [
         {name: KEY.fold(k).normal(name, tuple(weight.shape), weight) for name, weight in params.items()}
@@ -94,15 +97,15 @@ def build_subject(case: Case) -> Subject:
     ]
     rows = case.micro_batch or case.batch
     parts = [
-        (len(labels) / case.batch, {name: values[start : start + rows] for name, values in batch.items()})
-        for start, labels in _pieces(batch["labels"], rows)
+        (len(piece) / case.batch, {name: values[start : start + rows] for name, values in batch.items()})
+        for start, piece in _pieces(batch["input_ids"], rows)
     ]
-    loss = _by_tiles(model) if case.tiled else _loss(model)
+    loss = _loss(model) if kind is None else _task_loss(kind, model)
     return Subject(
         model=model,
         parts=parts,
         loss=loss,
-        plain=partial(loss, params) if case.tiled else lambda batch: cast(Any, model)(**batch).loss,
+        plain=partial(loss, params) if kind is not None else lambda batch: cast(Any, model)(**batch).loss,
         params=params,
         directions=directions,
         blocks=_blocks(case.model, model) if case.method in GUESSED else None,
@@ -137,8 +140,8 @@ def _loss(model: nn.Module) -> Callable[[Params, Inputs], Tensor]:
     return loss
 
 
-def _by_tiles(model: nn.Module) -> Callable[[Params, Inputs], Tensor]:
-    kind, device = CausalLM(), next(model.parameters()).device
+def _task_loss(kind: TaskKind, model: nn.Module) -> Callable[[Params, Inputs], Tensor]:
+    device = next(model.parameters()).device
 
     def loss(params: Params, batch: Inputs) -> Tensor:
         call = ModelCall(module=model, device=device, params=params, unread=kind.unread)

@@ -23,7 +23,7 @@ the error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -31,7 +31,10 @@ from torch import nn
 
 from spry.forward.chunking import CHUNKS, TILE, WORKSPACE, by_device, most_examples
 from spry.forward.tiled_loss import row_tiles
+from spry.models.model_class import CLASSIFIER
 from spry.profile.case import GUESSED, Case
+from spry.profile.case_task import model_class_of, task_kind_of, texts_per_example
+from spry.tasks.causal_lm.kind import LANGUAGE_MODEL
 
 DUAL = 0.35
 """Hidden states that the engine holds at its peak beside what waits there anyway, for the value and each direction."""
@@ -123,12 +126,25 @@ def has_formula(model: nn.Module) -> bool:
 
 def predict_peak(case: Case, model: nn.Module) -> int:
     """Predict the peak of a case's step in bytes above the resident model; the model may be on ``meta``."""
+    case = _by_texts(case)
     s = model_sizes(model)
     item = cast(torch.dtype, getattr(torch, case.dtype)).itemsize
     tokens = min(case.micro_batch or case.batch, case.batch) * case.length
     unit = tokens * s.hidden * item
     peak = max(_layers(case, s, unit), _head(case, s, unit, tokens, item))
     return round(peak + (_TILES * by_device(TILE, torch.device(case.device)) if case.quantization else 0))
+
+
+def _by_texts(case: Case) -> Case:
+    """Count texts in place of examples, which may have several."""
+    kind = task_kind_of(case)
+    texts = 1 if kind is None else texts_per_example(kind)
+    return replace(case, batch=case.batch * texts, micro_batch=case.micro_batch and case.micro_batch * texts)
+
+
+def _is_pooled(case: Case) -> bool:
+    """Whether the head reads one position of each text, for which alone the last layer then runs."""
+    return model_class_of(case).auto == CLASSIFIER.auto
 
 
 def _layers(case: Case, s: Sizes, unit: int) -> float:
@@ -142,8 +158,7 @@ def _layers(case: Case, s: Sizes, unit: int) -> float:
         dual = min((1 + case.directions) * stock * unit, lean)
         if trained == s.layers:
             return dual
-        pooled = case.head == "classification"  # the last layer runs for the positions that the head reads
-        return stock * unit if pooled else max(dual, stock * unit)
+        return stock * unit if _is_pooled(case) else max(dual, stock * unit)
     counts = {
         "inference": stock,
         "fedmezo": stock,
@@ -174,7 +189,7 @@ def _layer(s: Sizes) -> float:
 def _guessed(case: Case, s: Sizes, unit: int) -> float:
     """Hidden states while one block's product is taken; a pooled last block alone keeps next to nothing."""
     backward = s.mlp.backward * s.inner
-    if case.head != "classification":
+    if not _is_pooled(case):
         return _layer(s) + backward + 3
     rows = min(case.micro_batch or case.batch, case.batch)
     most = min(rows, most_examples(rows, case.length, unit, torch.device(case.device)))
@@ -189,9 +204,9 @@ def _saved(case: Case, s: Sizes) -> float:
 
 def _head(case: Case, s: Sizes, unit: int, tokens: int, item: int) -> float:
     """Bytes while a language-model head and its loss run; nothing for a classifier."""
-    if case.head != "causal-lm" or case.method in {"spry", *GUESSED}:
+    if model_class_of(case).auto != LANGUAGE_MODEL.auto or case.method in {"spry", *GUESSED}:
         return 0
-    if case.tiled:  # the logits of a tile, and what is computed of them
+    if case.task is not None:  # the logits of a tile, and what is computed of them
         tile = next(row_tiles(tokens, s.vocabulary, torch.device(case.device))).stop
         return tile * 4 * s.vocabulary * (3 if case.method in TAPED else 2) + (2 + _saved(case, s)) * unit
     upcast = 0 if item >= 4 else 4

@@ -9,7 +9,7 @@ within its own 3.6 GB.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +17,19 @@ from torch import Tensor, nn
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.models.load import most_positions
+from spry.models.model_class import CLASSIFIER, ModelClass
 from spry.models.pretrained import read_model_config
 from spry.models.quantized.kinds import Quantization
 from spry.models.refusal import refused_as
 from spry.models.targets import endings, find_targets, linear_names
-from spry.profile.architectures import ARCHITECTURES
 from spry.profile.random_weights import fill_randomly
 from spry.profile.resolve import Resolved, resolve_model
+from spry.tasks.causal_lm.kind import LANGUAGE_MODEL
 
-HeadKind = Literal["classification", "causal-lm"]
 LENGTH = 512
 """Tokens of a row if nothing is said."""
+USUAL_OUTPUTS = 4
+"""Outputs of a head if nothing is said: as many as AG News has classes."""
 
 _KEY = Key(0)
 
@@ -41,7 +43,8 @@ def build_model(
     *,
     layers: int | None = None,
     length: int = LENGTH,
-    head: HeadKind = "classification",
+    head: ModelClass = CLASSIFIER,
+    outputs: int = USUAL_OUTPUTS,
     targets: Sequence[str] = (),
     rank: int = 1,
     device: torch.device | str = "cpu",
@@ -59,7 +62,8 @@ def build_model(
         name: What ``resolve_model`` understands: one's own model, or a shape.
         layers: Depth; None for its own.
         length: Positions that the model must offer, in tokens; raises a shape's maximum if needed.
-        head: The 4-class head of the paper's tasks, trainable, or the frozen language-model head.
+        head: The class of the model, whose head is trained unless it is a language model's.
+        outputs: Of the head, where they are counted.
         targets: Names or endings of names of the modules to adapt; none finds query and value projections.
         rank: LoRA's r (and alpha), >= 1.
         device: Where the weights live; ``meta`` for the layout alone.
@@ -75,7 +79,7 @@ def build_model(
     from peft import get_peft_model
 
     device = torch.device(device)
-    model = _laid_out(name, layers, length, head, attention, dtype)
+    model = _laid_out(name, layers, length, head, outputs, attention, dtype)
     seed = int(key.generator("shapes").integers(1 << 62))
     generator = None if device.type == "meta" else torch.Generator(device).manual_seed(seed)
     fill_randomly(model, device, dtype, generator, quantization)
@@ -87,11 +91,11 @@ def build_model(
     return wrapped.eval()
 
 
-def usual_length(name: str) -> int:
+def usual_length(name: str, head: ModelClass = CLASSIFIER) -> int:
     """512 tokens, or fewer where one's own model takes fewer."""
     if resolve_model(name).architecture is not None:
         return LENGTH
-    return min(LENGTH, most_positions(_laid_out(name)) or LENGTH)
+    return min(LENGTH, most_positions(_laid_out(name, head=head)) or LENGTH)
 
 
 def example_batch(model: nn.Module, batch: int, length: int, key: Key = _KEY) -> dict[str, Tensor]:
@@ -118,19 +122,20 @@ def _laid_out(
     name: str,
     layers: int | None = None,
     length: int = 1,
-    head: HeadKind = "classification",
+    head: ModelClass = CLASSIFIER,
+    outputs: int = USUAL_OUTPUTS,
     attention: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
     """A model on the meta device, without values."""
     from accelerate import init_empty_weights
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     named = resolve_model(name)
-    config = _shape(named, name, length, head) if named.architecture else _own(named, name, head)
+    config = _shape(named, length) if named.architecture else _own(named, name, head)
+    _check_head(name, config, head)
     if config.pad_token_id is None:
         config.pad_token_id = 0
-    config.num_labels, config.use_cache = 4, False
+    config.num_labels, config.use_cache = outputs, False
     for setting, value in config.to_dict().items():
         if (
             "drop" in setting and type(value) is float
@@ -138,10 +143,9 @@ def _laid_out(
             setattr(config, setting, 0.0)
     if layers is not None:
         _set_depth(config, layers)
-    kind = AutoModelForSequenceClassification if head == "classification" else AutoModelForCausalLM
     remedy = "Measure a shape like it, such as shape:bert-base."
     with init_empty_weights(), refused_as(f"{name}: cannot be laid out with random weights", remedy):
-        model = kind.from_config(config, attn_implementation=attention, dtype=dtype)
+        model = head.loader.from_config(config, attn_implementation=attention, dtype=dtype)
     most = most_positions(model)
     if most is not None and length > most:
         raise ConfigError(
@@ -150,28 +154,29 @@ def _laid_out(
     return model
 
 
-def _shape(named: Resolved, name: str, length: int, head: HeadKind) -> Any:
+def _shape(named: Resolved, length: int) -> Any:
     from transformers import AutoConfig
 
     shape = named.architecture
     assert shape is not None
-    if head == "causal-lm" and not shape.decoder:
-        decoders = ", ".join(known for known, other in ARCHITECTURES.items() if other.decoder)
-        raise ConfigError(f"{name!r} is an encoder and has no language-model head; use one of {decoders}")
     config: Any = AutoConfig.for_model(shape.family, **shape.sizes)
     if getattr(config, "max_position_embeddings", 1 << 30) < length + 2:
         config.max_position_embeddings = length + 2  # RoBERTa counts two more than the tokens
     return config
 
 
-def _own(named: Resolved, name: str, head: HeadKind) -> Any:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-
+def _own(named: Resolved, name: str, head: ModelClass) -> Any:
     assert named.source is not None
-    config = read_model_config(name, named.source)
-    if head == "causal-lm" and (type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or _reads_both_ways(config)):
-        raise ConfigError(f"{name} has no language-model head. Measure it with --head classification")
-    return config
+    return read_model_config(name, named.source, head)
+
+
+def _check_head(name: str, config: Any, head: ModelClass) -> None:
+    goes_on = head.auto == LANGUAGE_MODEL.auto
+    if type(config) not in head.known or (goes_on and _reads_both_ways(config)):
+        raise ConfigError(
+            f"{name} cannot be a {head.what}: transformers has none of the type {config.model_type!r}. Measure another "
+            f"task, or another model, such as shape:{'llama-1k' if goes_on else 'bert-base'}."
+        )
 
 
 def _reads_both_ways(config: Any) -> bool:
@@ -189,7 +194,7 @@ def _set_depth(config: Any, layers: int) -> None:
 
 
 def _lora(
-    name: str, model: nn.Module, named: Resolved, wanted: Sequence[str], head: HeadKind, rank: int
+    name: str, model: nn.Module, named: Resolved, wanted: Sequence[str], head: ModelClass, rank: int
 ) -> Any:
     from peft import LoraConfig
 
@@ -210,8 +215,6 @@ def _lora(
             lora_dropout=0.0,
             target_modules=endings(found, linears),
             fan_in_fan_out=not any(isinstance(linears[target], nn.Linear) for target in found),
-            task_type="SEQ_CLS" if head == "classification" else "CAUSAL_LM",
-            modules_to_save=sorted({*outside} - {"classifier", "score"})
-            if head == "classification"
-            else None,
+            task_type=cast(Any, head.peft_task),
+            modules_to_save=sorted({*outside} - head.peft_heads) if head.trains_head else None,
         )
