@@ -29,8 +29,10 @@ from spry.cli import (
     runs,
     screen,
     settings,
+    signals,
+    status,
 )
-from spry.core.errors import ConfigError, DataError, ModelError, SpryError
+from spry.core.errors import ConfigError, DataError, ModelError, SpryError, Terminated
 
 BAD_INPUT, FAILURE = 2, 1
 
@@ -64,6 +66,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         "spry run --set data.name=reviews.csv --set data.label=stars",
     ),
     ("resume", runs.resume_command, _TRAIN, "spry resume runs/reviews-spry-s0 --rounds 32"),
+    ("status", status.status_command, _TRAIN, "spry status runs/reviews-spry-s0"),
     (
         "predict",
         predict.predict_command,
@@ -116,12 +119,15 @@ def main() -> None:
 
     Raises:
         SystemExit: Always, with 0 after success, 2 for input that cannot be used, 1 where training, files, memory or
-            Spry itself failed, 130 after Ctrl-C.
+            Spry itself failed, 130 after Ctrl-C, 143 after SIGTERM.
     """
     screen.debug = False
     _quieten()
     try:
-        code = app(prog_name="spry", standalone_mode=False)
+        with signals.terminable():
+            code = app(prog_name="spry", standalone_mode=False)
+    except Terminated:
+        code = runs.AFTER_SIGTERM
     except Exception as error:
         code = _fail(error)
     sys.exit(code)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spry.cli import screen
-from spry.core.errors import CheckpointError, ConfigError, DiskError, SpryError
+from spry.core.errors import CheckpointError, ConfigError, DiskError, SpryError, Terminated
 
 if TYPE_CHECKING:
     from spry.experiment.config import Config
+
+AFTER_CTRL_C, AFTER_SIGTERM = 130, 143
+"""Exit statuses: 128 and the signal's number, as shells have it."""
 
 ConfigArgument = Annotated[
     str | None,
@@ -24,6 +27,15 @@ ConfigArgument = Annotated[
 SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as client.lr=1e-3. Repeatable."),
+]
+MetricsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=65535,
+        metavar="PORT",
+        help="Serve metrics for Prometheus at http://127.0.0.1:PORT/metrics while the run goes on.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
@@ -39,6 +51,7 @@ def run_command(
             help="Go on with the run of this folder, with the few settings that may change, such as schedule.rounds.",
         ),
     ] = None,
+    metrics: MetricsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a model as a configuration says, writing a run folder."""
@@ -49,11 +62,12 @@ def run_command(
     if resume is None:
         wanted = load_config(source or DEFAULT_BASE, settings or ())
         folder = out or run_folder(wanted)
-        _run(wanted, folder, f"spry resume {shlex.quote(str(folder))}", resume=out is None, as_json=as_json)
+        again = f"spry resume {shlex.quote(str(folder))}"
+        _run(wanted, folder, again, resume=out is None, metrics=metrics, as_json=as_json)
     else:
         asked = settings or ()
         wanted = load_config(source, asked) if source else read_record(_written(resume), asked)
-        _run(wanted, _only(resume, out), said(), resume=True, as_json=as_json)
+        _run(wanted, _only(resume, out), said(), resume=True, metrics=metrics, as_json=as_json)
 
 
 def resume_command(
@@ -64,6 +78,7 @@ def resume_command(
             min=1, metavar="N", help="Rounds in all, more than it had: it goes on, finished or not."
         ),
     ] = None,
+    metrics: MetricsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a run that was stopped, from its last checkpoint, or make a finished one longer.
@@ -73,7 +88,8 @@ def resume_command(
     from spry.experiment.config import read_record
 
     more = [] if rounds is None else [f"schedule.rounds={rounds}"]
-    _run(read_record(_written(folder), more), folder, said(), resume=True, as_json=as_json)
+    wanted = read_record(_written(folder), more)
+    _run(wanted, folder, said(), resume=True, metrics=metrics, as_json=as_json)
 
 
 def said() -> str:
@@ -89,9 +105,9 @@ def resumable(command: str, begun: Callable[[], bool] = lambda: True) -> Generat
     """
     try:
         yield
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, Terminated) as error:
         screen.say(f"Stopped. Go on with: {command}" if begun() else "Stopped before the run began.")
-        raise typer.Exit(130) from error
+        raise typer.Exit(AFTER_SIGTERM if isinstance(error, Terminated) else AFTER_CTRL_C) from error
     except Exception as error:
         if begun() and (isinstance(error, DiskError) or not isinstance(error, SpryError)):
             error.add_note(f"What is done is kept. Go on with: {command}")
@@ -104,7 +120,10 @@ def _only(resume: Path, out: Path | None) -> Path:
     return resume
 
 
-def _run(wanted: Config, folder: Path, again: str, *, resume: bool, as_json: bool) -> None:
+def _run(
+    wanted: Config, folder: Path, again: str, *, resume: bool, metrics: int | None, as_json: bool
+) -> None:
+    from spry.cli.exporter import exported
     from spry.cli.progress import Watch
     from spry.experiment import run as experiment
     from spry.experiment.folder import CONFIG, how_to_go_on, is_finished
@@ -115,9 +134,15 @@ def _run(wanted: Config, folder: Path, again: str, *, resume: bool, as_json: boo
             f"{folder} is finished; this is its result. For another run, choose another folder (--out)."
         )
     else:
-        with resumable(again, begun=(folder / CONFIG).is_file), Watch() as watch:
-            for event in experiment.run(wanted, folder, resume=resume):
+        with (
+            resumable(again, begun=(folder / CONFIG).is_file),
+            exported(metrics) as exporter,
+            Watch() as watch,
+            closing(experiment.run(wanted, folder, resume=resume)) as running,
+        ):
+            for event in running:
                 watch.show(wanted.method.name, event)
+                exporter.take(event)
     _print(folder, as_json=as_json)
     if finished and (command := how_to_go_on(wanted, folder)):
         screen.say(command)

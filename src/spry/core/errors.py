@@ -44,6 +44,10 @@ class WireError(SpryError, ValueError):
     """A message is truncated, malformed or does not fit the weights it speaks of."""
 
 
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM); no ``Exception``, so that nothing takes it for a failure and goes on."""
+
+
 READABLE = 24
 """How many names a message lists at most; a table may have thousands of columns."""
 READABLE_LINE = 120

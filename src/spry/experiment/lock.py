@@ -8,8 +8,11 @@ import os
 import socket
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import psutil
 
 from spry.core.errors import CheckpointError
 
@@ -19,6 +22,8 @@ except ImportError:  # not on Windows
     fcntl = None
 
 LOCK_FILE = ".lock"
+CLOCK_SECONDS = 2.0
+"""What a process's beginning may differ by where the clock was set meanwhile."""
 
 
 @contextmanager
@@ -67,7 +72,7 @@ def _hold(folder: Path, held: ExitStack) -> str | None:
         ) from None
     except OSError as error:  # a network file system without locks, or a folder of somebody else's
         return f"{folder} cannot be locked ({error.strerror or error}): see to it that no other process writes it."
-    _sign(file, {"pid": os.getpid(), "host": socket.gethostname()})
+    _sign(file, {"pid": os.getpid(), "host": socket.gethostname(), "began": psutil.Process().create_time()})
     held.callback(_sign, file, {})
     return None
 
@@ -86,8 +91,42 @@ def _sign(file: IO[str], holder: dict[str, object]) -> None:
 
 
 def _holder(folder: Path) -> str:
+    holder = read_holder(folder)
+    return "another process" if holder is None else f"process {holder.pid} on {holder.host}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """The process that signed a folder's lock last, and did not take its name away.
+
+    Args:
+        began: When it began, in seconds since 1970; numbers of processes are used again.
+    """
+
+    pid: int
+    host: str
+    began: float | None = None
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether it runs; None if it is on another machine, or an earlier version signed.
+
+        The lock itself is not tried: whoever looked on would keep a run from beginning for that moment.
+        """
+        if self.host != socket.gethostname() or self.began is None:
+            return None
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.began) < CLOCK_SECONDS
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def read_holder(folder: Path) -> Holder | None:
+    """Read who signed a folder's lock; None if its last writer ended in order, or there is none."""
     try:
-        known = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
-        return f"process {known['pid']} on {known['host']}"
+        known: dict[str, Any] = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
+        return Holder(pid=known["pid"], host=known["host"], began=known.get("began"))
     except (OSError, ValueError, KeyError):
-        return "another process"
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from spry.experiment import fingerprint, lock, log
 from spry.experiment.adapter import describe_adapter
 from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
-from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, read_kept, write_checkpoint
+from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, read_kept
 from spry.experiment.config import Config, read_record
 from spry.experiment.folder import (
     CONFIG,
@@ -26,9 +27,11 @@ from spry.experiment.folder import (
 )
 from spry.experiment.given import NOTHING, Given, check_given
 from spry.experiment.head import start_head
+from spry.experiment.journal import Journal
 from spry.experiment.kept import Keeping, Kept
 from spry.experiment.local_tuning import tune_and_write
 from spry.experiment.log import read_rounds
+from spry.experiment.safekeeping import LastRound
 from spry.experiment.start import evaluate_start
 from spry.experiment.summary import RunFacts, summarize
 from spry.federated.algorithm import ServerState
@@ -104,7 +107,10 @@ def run(config: Config, folder: Path, *, resume: bool = False, given: Given = NO
         check_folder(config, folder, resume=resume)
         going_on = resume and has_checkpoint(folder)
         notes = [*experiment.notes, *([note] if note else [])]
-        finished = yield from _run(config, folder, experiment, given, going_on=going_on, notes=notes)
+        with closing(Journal(folder)) as journal, journal.told_of_the_end():
+            finished = yield from _run(
+                config, folder, experiment, given, going_on=going_on, notes=notes, journal=journal
+            )
     return finished  # ruff: ignore[return-in-generator]  # for whoever wants the model, too
 
 
@@ -116,6 +122,7 @@ def _run(
     *,
     going_on: bool,
     notes: list[str],
+    journal: Journal,
 ) -> Running:
     state, kept = experiment.algorithm.init(experiment.task.init()), None
     found = _fingerprints(config, experiment, given)
@@ -126,6 +133,7 @@ def _run(
     written = log.Writer(folder, state.round)
     data = {**experiment.facts.as_dict(), **experiment.found()}
     prepare_folder(config, folder, found, data, anew=not going_on, given=given.names)
+    journal.started(rounds=config.schedule.rounds, resumed_at=state.round)
     yield Started(
         config=config,
         folder=folder,
@@ -140,19 +148,26 @@ def _run(
     head = start_head(config, experiment, found["model"]) if state.round == 0 else None
     if head is not None:
         state = experiment.algorithm.init({**experiment.task.init(), **head.weights})
+        journal.head(head.cost)
     start = evaluate_start(config, experiment, found["model"], state)
+    before = {"start": start, "head": head and head.cost}
     keeping = Keeping(schedule=config.schedule, score=experiment.task.score)
-    for record in () if keeping.is_over(kept) else _rounds(config, experiment, state):
-        record = record if record.number else replace(record, start=start, head=head and head.cost)
-        state, kept = record.state, keeping.follow(kept, record)
-        written.append(record)
-        ends = state.round == config.schedule.rounds or keeping.is_over(kept)
-        if ends or state.round % config.schedule.checkpoint_every == 0:
-            write_checkpoint(state, folder, kept)
-        yield record
-        if ends:
-            break
-    weights = _finish(config, folder, experiment, keeping, state, kept)
+    last = LastRound(folder=folder, journal=journal, state=state, kept=kept, written=state.round)
+    with last.kept_if_cut_short():
+        for record in () if keeping.is_over(kept) else _rounds(config, experiment, state):
+            record = record if record.number else replace(record, **before)
+            written.append(record)
+            journal.round(record, config.schedule.rounds)
+            last.take(record.state, keeping.follow(last.kept, record))
+            ends = last.state.round == config.schedule.rounds or keeping.is_over(last.kept)
+            if ends or last.state.round % config.schedule.checkpoint_every == 0:
+                last.write()
+            yield record
+            if ends:
+                break
+    journal.note("saving")
+    weights = _finish(config, folder, experiment, keeping, last.state, last.kept)
+    journal.note("finished", rounds=last.state.round)
     return Finished(task=experiment.task, weights=weights)  # ruff: ignore[return-in-generator]
 
 
