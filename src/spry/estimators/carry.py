@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from spry.core.errors import ModelError
 from spry.core.params import Params
+from spry.forward.hooks import hooked
 from spry.forward.recall import Recall, forwards, hidden_from, hidden_of, with_hidden
 
 Guess = Literal["identity", "norm", "mlp"]
@@ -156,15 +157,11 @@ Outputs = dict[nn.Module, list[Any]]
 def _outputs(maps: Sequence[nn.Module]) -> Generator[Outputs]:
     """Note what maps give while the context is open."""
     outputs: Outputs = {module: [] for module in maps}
-    handles = [
+    with hooked(
         module.register_forward_hook(lambda module, _, output: outputs[module].append(output.detach()))
         for module in maps
-    ]
-    try:
+    ):
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _fixed(outputs: Outputs) -> AbstractContextManager[None]:

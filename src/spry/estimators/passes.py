@@ -18,6 +18,7 @@ from spry.estimators.loss import Loss
 from spry.forward.dropout import current_masks
 from spry.forward.dual import Dual, primal
 from spry.forward.examples import pieces
+from spry.forward.hooks import hooked
 from spry.forward.promotion import forward_pass
 from spry.forward.recall import Recall, forwards, hidden_from, hidden_of, with_hidden
 
@@ -121,18 +122,14 @@ def second_pass(
 @contextmanager
 def _entering(blocks: Blocks, enter: Callable[[int, Any, Any, Any], Any]) -> Generator[None]:
     """Call ``enter(index, block, args, kwargs)`` before each block, which may give other arguments."""
-    handles = [
+    with hooked(
         module.register_forward_pre_hook(
             lambda module, args, kwargs, order=order: enter(next(order), module, args, kwargs),
             with_kwargs=True,
         )
         for module, order in blocks.calls()
-    ]
-    try:
+    ):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _running(
@@ -151,19 +148,15 @@ def _running(
 def leaving(blocks: Blocks, leave: Callable[[int, Any], Any]) -> Generator[None]:
     """Call ``leave(index, output)`` after each block under the last, which may give another output to go on."""
     last = len(blocks) - 1
-    handles = [
+    with hooked(
         module.register_forward_hook(
             lambda _, args, output, order=order: (
                 leave(index, output) if (index := next(order)) < last else None
             )
         )
         for module, order in blocks.calls()
-    ]
-    try:
+    ):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _hidden(args: Any, kwargs: Any) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from spry.core.errors import ModelError
 from spry.core.params import Params
 from spry.forward.functional import call
+from spry.forward.hooks import hooked
 from spry.forward.recall import hidden_from, training
 
 _REMEDY = "Choose another model, or one that `spry check --task causal-lm` passes."
@@ -52,14 +53,10 @@ class LanguageHead:
             found.append(hidden_from_trunk(output))
             raise _EnoughError
 
-        handle = self.trunk.register_forward_hook(stop)
-        try:
+        with self.trunk.register_forward_hook(stop), suppress(_EnoughError):
             call(self.module, params, **inputs)
-        except _EnoughError:
-            return found[0]
-        finally:
-            handle.remove()
-        raise AssertionError("the trunk was not called")
+        assert found, "the trunk was not called"
+        return found[0]
 
     def logits(self, params: Params, rows: Tensor) -> Tensor:
         """Run the head on some rows of hidden states, shape (n, d): logits, shape (n, V)."""
@@ -196,11 +193,9 @@ def _find_trunk(module: Any, ids: Tensor) -> tuple[tuple[nn.Module, type] | None
             found.append((child, type(output)))
 
     children = [child for child in model.modules() if child is not model]
-    handles = [child.register_forward_pre_hook(enter) for child in children]
-    handles += [child.register_forward_hook(leave) for child in children]
-    try:
+    with (
+        hooked(child.register_forward_pre_hook(enter) for child in children),
+        hooked(child.register_forward_hook(leave) for child in children),
+    ):
         logits = module(input_ids=ids).logits
-    finally:
-        for handle in handles:
-            handle.remove()
     return (found[0] if found else None), logits

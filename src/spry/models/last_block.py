@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spry.forward.hooks import hooked
 from spry.models.load import Backbone
 from spry.models.targets import linear_names
 
@@ -101,15 +102,11 @@ def readable_tokens(backbone: Backbone) -> Tensor | None:
 def _called(model: Any, linears: Mapping[str, nn.Module], ids: Tensor) -> tuple[list[str], Tensor]:
     """Run the model; also names its maps in the order of their calls: queries may be defined after values."""
     called: list[str] = []
-    handles = [
+    with hooked(
         module.register_forward_hook(lambda *_, name=name: called.append(name))
         for name, module in linears.items()
-    ]
-    try:
+    ):
         return called, _scores(model(input_ids=ids))
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _scores(output: Any) -> Tensor:
@@ -126,11 +123,8 @@ def _disturbed(model: nn.Module, module: nn.Module, ids: Tensor, positions: Sequ
             output[index] = 2 * output[index] + 1
         return output
 
-    handle = module.register_forward_hook(disturb)
-    try:
+    with module.register_forward_hook(disturb):
         return _scores(model(input_ids=ids))
-    finally:
-        handle.remove()
 
 
 def _rows_of(output: Tensor, positions: Sequence[int]) -> list[Any]:

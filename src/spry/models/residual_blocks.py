@@ -13,6 +13,7 @@ from spry.core.errors import ModelError
 from spry.estimators.blocks import Blocks
 from spry.estimators.carry import norm
 from spry.forward.examples import layout_of
+from spry.forward.hooks import hooked
 from spry.forward.recall import Recall, hidden_from, hidden_of
 from spry.models.last_block import readable_tokens
 from spry.models.load import Backbone
@@ -77,12 +78,8 @@ def _calls(model: Any, children: nn.ModuleList, ids: Tensor) -> Calls:
     def note(child: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         calls.append((Recall.of(child, args, kwargs), output))
 
-    handles = [child.register_forward_hook(note, with_kwargs=True) for child in children]
-    try:
+    with hooked(child.register_forward_hook(note, with_kwargs=True) for child in children):
         model(input_ids=ids, attention_mask=mask)
-    finally:
-        for handle in handles:
-            handle.remove()
     return calls
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from spry.core.keys import Key
 from spry.core.params import Params
 from spry.core.units import Unit
 from spry.data.encoded import Batch
+from spry.forward.hooks import hooked
 from spry.models.adapters.adapter import WRAPPER
 from spry.tasks.head_fit import HeadFit
 from spry.tasks.model_call import HALF
@@ -116,10 +117,10 @@ def find_last_map(
         if isinstance(found, nn.Linear) and found.out_features == classes
     }
     called: list[str] = []
-    with ExitStack() as hooks:
-        for owner, found in linear.items():
-            handle = found.register_forward_hook(lambda *_, owner=owner: called.append(owner))
-            hooks.callback(handle.remove)
+    with hooked(
+        found.register_forward_hook(lambda *_, owner=owner: called.append(owner))
+        for owner, found in linear.items()
+    ):
         run()
     return called[-1] if called else None
 
@@ -131,11 +132,8 @@ def passing_through(last: nn.Module) -> Generator[None]:
     def skip(_module: nn.Module, given: tuple[Any, ...], _output: Any) -> Any:
         return given[0]
 
-    handle = last.register_forward_hook(skip)
-    try:
+    with last.register_forward_hook(skip):
         yield
-    finally:
-        handle.remove()
 
 
 def name_in_base(name: str) -> str:
