@@ -16,7 +16,7 @@ from benchmarks.results_file import read
 from benchmarks.tasks import CASES, RESULTS, ROWS
 
 from spry.report import style
-from spry.report.formats import factor, score_label, score_value
+from spry.tasks.score_text import score_factor, score_label, score_value
 
 PAGE, PICTURES = Path("docs/results/tasks.md"), Path("docs/pictures")
 INTRODUCTION = """# Other tasks than classes
@@ -112,7 +112,9 @@ def draw(name: str, own: Runs) -> None:
         axes = made.subplots()
         for place, row in enumerate(ROWS):
             if runs := [run for run in own if run["row"] == row]:
-                points = [[entry[f"test_{score}"] * factor(score) for entry in run["curve"]] for run in runs]
+                points = [
+                    [entry[f"test_{score}"] * score_factor(score) for entry in run["curve"]] for run in runs
+                ]
                 axes.plot(
                     [entry["round"] for entry in runs[0]["curve"]],
                     [_mean(column) for column in zip(*points, strict=True)],

@@ -14,7 +14,7 @@ def test_compare_prints_its_tables_and_writes_the_report(spry, tiny_config, monk
     assert result.code == 0, result.err
     rows = [line.split("  ")[0].strip() for line in result.out.splitlines()]
     methods = ["head_only", "spry", "fedavg + checkpointing"]
-    wanted = ["majority class", *methods]
+    wanted = ["commonest answer", *methods]
     assert [row for row in rows if row in wanted] == [*wanted, *methods, *methods, *methods]
     page = Path("all/report/index.html")
     assert result.err.splitlines()[-1] == f"Report: {page}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from tests.tasks.causal_lm.setting import base
 from tests.tasks.test_kinds import LABELS
 from tests.tasks.test_reading import ROWS
 
-from spry.tasks.kinds import TASKS, find_task
+from spry.tasks.adapter_info import read_info
+from spry.tasks.kinds import TASKS, find_task, make_task
 
 
 def reply(number: int) -> dict:
@@ -78,7 +80,10 @@ def test_every_command_takes_it(task, spry, model, tmp_path):
     kind = find_task(task)
     told = done("evaluate", "run", "--data", "rows.jsonl", "--json").document
     assert told[kind.score] is not None and told["loss"] > 0
-    done("evaluate", "run")
+    shown = done("evaluate", "run").out
+    info = read_info(tmp_path / "run" / "adapter")
+    assert make_task(task, info.task_options).title(info.labels) in shown
+    assert bool(re.search(r"\bclass(es)?\b", shown)) == ("confusion" in told), "only classes are called so"
     done("predict", "run", "--data", "asked.jsonl", "--out", "answers.jsonl")
     answers = (tmp_path / "answers.jsonl").read_text()
     assert ANSWERS.get(task, "label") in json.loads(answers.splitlines()[0])

@@ -109,7 +109,7 @@ def test_without_data_the_runs_own_test_part_gives_the_runs_own_score(spry, fini
     assert result.document["baseline"] == summary["score"]["baseline"]
     assert result.document["labels"] == ["poor", "great", "medium"]
     printed = spry("evaluate", finished)
-    assert f"accuracy {summary['test_accuracy']:.1%}" in printed.out
+    assert f"accuracy {100 * summary['test_accuracy']:.1f} %" in printed.out
     assert max(map(len, printed.out.splitlines())) <= 80
     for expected in ("by class", "precision", "confusion matrix", "medium"):
         assert expected in printed.out

@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_marked(folder):
 
 def test_what_is_not_reached_is_said(folder):
     target = comparison.comparison_tables(folder)[2]
-    assert target.title == "Cost of reaching 65.0 % test accuracy"
+    assert target.title == "Cost of reaching a test accuracy of 65.0 %"
     assert [row[1].text for row in target.rows] == ["15.5 (2 of 3 seeds)", "not reached"]
 
 

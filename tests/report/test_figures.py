@@ -82,7 +82,7 @@ def test_legends_and_labels(tmp_path):
     figure.draw_without_rendering()
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
-    assert names == ["head_only", "spry", "fedavg + checkpointing", "majority class"]
+    assert names == ["head_only", "spry", "fedavg + checkpointing", "commonest answer"]
     covered = legend.get_window_extent()
     assert not any(covered.overlaps(axes.get_window_extent()) for axes in figure.axes)
     labels = [axes.get_xlabel() for axes in figure.axes[3:]]

@@ -184,7 +184,7 @@ def test_old_runs_are_judged_by_their_accuracy(folder):
     (section,), _ = group_runs(read_runs([folder]))
     assert section.score == Score(name="accuracy", baseline=0.424)
     table = outcome_table(section)
-    assert [row[0].text for row in table.rows] == ["majority class", "spry", "fedavg + checkpointing"]
+    assert [row[0].text for row in table.rows] == ["commonest answer", "spry", "fedavg + checkpointing"]
     assert [row[1].text for row in table.rows] == ["42.4", "61.0", "65.0"]
     assert [row[1].best for row in table.rows] == [False, False, True]
 

@@ -36,12 +36,15 @@ def evaluate_command(
     folder: FolderArgument,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Texts with labels. Default: the test part of the run in DIR."),
+        typer.Option(
+            metavar="FILE",
+            help="Texts with what is right: labels, numbers or answers. Default: the test part of the run in DIR.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="A JSON file for the result.")] = None,
     text_column: TextOption = None,
     label_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The column of labels. Default: as in training.")
+        str | None, typer.Option(metavar="NAME", help="The column of what is right. Default: as in training.")
     ] = None,
     encoding: EncodingOption = None,
     separator: SeparatorOption = None,
@@ -50,7 +53,7 @@ def evaluate_command(
     base: BaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare what an adapter says with the labels of a file: scores such as accuracy, and how each class fares."""
+    """Compare what an adapter says with what is right: the task's scores, and how each class or label fares."""
     from spry.experiment.adapter import find_adapter_folder
     from spry.experiment.atomic import write_json
     from spry.inference.evaluation import evaluate
@@ -118,29 +121,24 @@ def _show(dataset: Dataset, found: LabelledScores) -> None:
         for note in dataset.reading.notes:
             screen.say(f"note: {note}")
     told, labels = found.metrics, [_short(label) for label in found.labels]
-    classes = f", {len(labels)} classes" if len(labels) > 1 else ""
-    screen.out().print(
-        f"{dataset.name}: {quantity(told.examples, 'text')}{classes}\n{_scores(found)}\n", soft_wrap=True
-    )
+    what = f"{dataset.name}: {quantity(told.examples, 'example')}. {found.kind.title(found.labels)}"
+    screen.out().print(f"{what}\n{_scores(found)}\n", soft_wrap=True)
     document = found.to_json()
     if "confusion" in document:
         screen.show(*answer_tables(labels, told.confusion, "by class"))
     elif "classes" in document:
-        screen.show(class_table((ClassScore(**one) for one in document["classes"]), "by label"))
+        screen.show(class_table((ClassScore(**one) for one in document["classes"]), "label"))
 
 
 def _scores(found: LabelledScores) -> str:
     """All that was measured, and the baseline of the score, in a line."""
-    from spry.report import formats
-    from spry.tasks.score import SHARES, Score
-
-    def shown(name: str, value: float | None) -> str:
-        return formats.score_value(value, name) + ("%" if name in SHARES and value is not None else "")
+    from spry.tasks.score import Score
+    from spry.tasks.score_text import baseline_label, score_name, score_with_unit
 
     name = found.kind.score
-    told = {formats.score_name(one): shown(one, value) for one, value in found.metrics.values().items()}
+    told = {score_name(one): score_with_unit(value, one) for one, value in found.metrics.values().items()}
     if found.baseline is not None:
-        told[formats.baseline_label(Score(name=name))] = shown(name, found.baseline)
+        told[baseline_label(Score(name=name))] = score_with_unit(found.baseline, name)
     return "   ".join(f"{what} {value}" for what, value in told.items())
 
 

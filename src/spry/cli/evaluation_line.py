@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from spry.report import formats
 from spry.runtime.records import Round
+from spry.tasks.score_text import score_value, score_with_unit
 from spry.tasks.task import Metrics
 
 WIDTH = 80
@@ -58,12 +59,13 @@ def head_line(prefix: str, round: Round, rounds: int, seconds: float, width: int
 
 def _line(told: list[str], known: Mapping[str, float], score: str, seconds: float, width: int) -> str:
     fixed = [text for text in told if text]
-    parts = {part: formats.score_value(value, score) for part, value in known.items()}
-    unit = " %" if score in formats.SHARES else ""
-    long = {part: f"{part} {value}{unit}" for part, value in parts.items()} | {"time": clock(seconds)}
+    long = {part: f"{part} {score_with_unit(value, score)}" for part, value in known.items()}
+    long["time"] = clock(seconds)
     if len(line := _joined(fixed, long)) <= width:
         return line
-    short = {part: f"{ABBREVIATED.get(part, part)} {value}" for part, value in parts.items()}
+    short = {
+        part: f"{ABBREVIATED.get(part, part)} {score_value(value, score)}" for part, value in known.items()
+    }
     short["time"] = clock(seconds)
     for part in LEAST_WANTED:
         if len(_joined(fixed, short)) > width:

@@ -42,7 +42,10 @@ def predict_command(
     text_column: TextOption = None,
     probabilities: Annotated[
         bool,
-        typer.Option("--probabilities", help="Add a column with the probability, or score, of each output."),
+        typer.Option(
+            "--probabilities",
+            help="Add what the task has besides: probabilities of all classes, labels or options, other spans.",
+        ),
     ] = False,
     encoding: EncodingOption = None,
     separator: SeparatorOption = None,
@@ -50,7 +53,7 @@ def predict_command(
     device: DeviceOption = "cpu",
     base: BaseOption = None,
 ) -> None:
-    """Answer texts: the columns of the file, and beside them such as the likeliest class and its probability."""
+    """Answer texts: the columns of the file, and beside them what the model says, such as a class or a number."""
     from spry.data.reading import quantity
     from spry.experiment.adapter import find_adapter_folder
     from spry.inference import outputs

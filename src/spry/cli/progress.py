@@ -18,6 +18,7 @@ from spry.experiment.departures import recipe_lines
 from spry.experiment.run import Started
 from spry.report import formats
 from spry.runtime.records import Round
+from spry.tasks.score_text import score_with_unit
 
 
 class Watch:
@@ -131,10 +132,7 @@ class Numbers:
     def text(self) -> Text:
         """Loss, scores and peak memory in a line, as far as they are known."""
         told = [] if self.loss is None else [f"loss {self.loss:.3f}"]
-        unit = " %" if self.score in formats.SHARES else ""
-        told += [
-            f"{part} {formats.score_value(value, self.score)}{unit}" for part, value in self.scores.items()
-        ]
+        told += [f"{part} {score_with_unit(value, self.score)}" for part, value in self.scores.items()]
         told += [] if self.peak is None else [f"peak {formats.format_bytes(self.peak)}"]
         return Text("   ".join(told), "dim")
 

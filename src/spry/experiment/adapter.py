@@ -14,7 +14,8 @@ from spry.experiment.folder import CONFIG
 from spry.tasks.adapter_folder import ADAPTER, PEFT_CONFIG, adapter_within, add_facts
 from spry.tasks.adapter_info import read_info
 from spry.tasks.kinds import make_task
-from spry.tasks.score import SHARES, Score
+from spry.tasks.score import Score
+from spry.tasks.score_text import score_name, score_with_unit
 
 MEASURED = ("test", "validation", "generalized")
 """What the model itself is evaluated on; personalized scores are of other weights."""
@@ -57,14 +58,11 @@ def _name_of(start: str) -> str:
 def describe_start(folder: Path) -> str:
     """Say what training begins with."""
     info = read_info(folder)
+    known = [(*Score.of_key(key), value) for key, value in info.scores.items()]
     scores = ", ".join(
-        f"{name.replace('_', ' ')} {_shown(name, value)}" for name, value in info.scores.items()
+        f"{score_name(score, part)} {score_with_unit(value, score)}" for part, score, value in known
     )
     return f"training begins with the weights of {folder}" + (f" (there: {scores})." if scores else ".")
-
-
-def _shown(score: str, value: float) -> str:
-    return f"{value:.1%}" if score.partition("_")[2] in SHARES else f"{value:.4g}"
 
 
 def find_adapter_folder(given: Path) -> Path:

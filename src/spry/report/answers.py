@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spry.report import formats
 from spry.report.read import Run
 from spry.report.tables import Cell, ReportTable, text_table
 from spry.tasks.class_scores import ClassScore, class_scores, most_confused
+from spry.tasks.score_text import NONE, score_label, score_value
 
 MATRIX = 12
 """Up to so many classes the whole matrix is shown, above it what is most often confused."""
@@ -30,7 +30,8 @@ def answers(run: Run) -> list[ReportTable]:
 def answer_tables(labels: Sequence[str], confusion: NDArray[np.int64], title: str) -> list[ReportTable]:
     """Tabulate answers by class, under a title, and by what is taken for what; true classes are the matrix's rows."""
     taken = (_matrix if len(labels) <= MATRIX else _pairs)(labels, confusion)
-    return [_by_class(labels, confusion, title), *([taken] if taken.rows else [])]
+    by_class = class_table(class_scores(labels, confusion), "class", title)
+    return [by_class, *([taken] if taken.rows else [])]
 
 
 def clients(run: Run) -> ReportTable:
@@ -41,9 +42,9 @@ def clients(run: Run) -> ReportTable:
         for client in entry["clients"]:
             values = [client.get(key) for key in keys]
             if any(value is not None for value in values):
-                told = [formats.score_value(value, run.score.name) for value in values]
+                told = [score_value(value, run.score.name) for value in values]
                 last[client["client"]] = [str(client["examples"]), str(entry["round"] + 1), *told]
-    titles = (formats.score_label(run.score.name, part) for part in ("generalized", "personalized"))
+    titles = (score_label(run.score.name, part) for part in ("generalized", "personalized"))
     headings = ("client", "training examples", "last evaluated in round", *titles)
     return text_table(
         "clients, when last evaluated", headings, [[str(client), *last[client]] for client in sorted(last)]
@@ -63,7 +64,7 @@ def tuned_clients(run: Run) -> ReportTable:
         "client",
         "training examples",
         "held out",
-        *(formats.score_label(run.score.name, title) for _, title in stages),
+        *(score_label(run.score.name, title) for _, title in stages),
         *(["answered locally (%)"] if shares else []),
     )
     return text_table("local tuning", headings, [_tuned(row, run, stages, shares) for row in rows])
@@ -73,8 +74,8 @@ def _tuned(row: Mapping[str, Any], run: Run, stages: Sequence[tuple[str, str]], 
     share = row.get("own_details", {}).get("local_share")
     return [
         *(str(row[key]) for key in ("client", "examples", "held_out")),
-        *(formats.score_value(row.get(stage), run.score.name) for stage, _ in stages),
-        *([formats.NONE if share is None else f"{100 * share:.0f}"] if shares else []),
+        *(score_value(row.get(stage), run.score.name) for stage, _ in stages),
+        *([NONE if share is None else f"{100 * share:.0f}"] if shares else []),
     ]
 
 
@@ -83,12 +84,8 @@ def _labels(run: Run, count: int) -> Sequence[str]:
     return known if len(known) == count else [str(number) for number in range(count)]
 
 
-def _by_class(labels: Sequence[str], confusion: NDArray[np.int64], title: str) -> ReportTable:
-    return class_table(class_scores(labels, confusion), title)
-
-
-def class_table(scores: Iterable[ClassScore], title: str) -> ReportTable:
-    """Tabulate how each class fares."""
+def class_table(scores: Iterable[ClassScore], what: str, title: str = "") -> ReportTable:
+    """Tabulate how each class, or label, fares; that is the title if there is no other."""
     rows = [
         [
             score.label,
@@ -97,7 +94,9 @@ def class_table(scores: Iterable[ClassScore], title: str) -> ReportTable:
         ]
         for score in scores
     ]
-    return text_table(title, ("class", "precision (%)", "recall (%)", "F1 (%)", "examples"), rows)
+    return text_table(
+        title or f"by {what}", (what, "precision (%)", "recall (%)", "F1 (%)", "examples"), rows
+    )
 
 
 def _matrix(labels: Sequence[str], confusion: NDArray[np.int64]) -> ReportTable:

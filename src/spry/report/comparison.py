@@ -12,10 +12,18 @@ from spry.core.errors import DataError
 from spry.report import formats, schema1, schema2
 from spry.report.tables import Cell, ReportTable, markdown, text_table
 from spry.tasks.score import Score
+from spry.tasks.score_text import NONE, score_label, score_name, score_value, score_with_unit
 
 COMPARISON_JSON, COMPARISON_MARKDOWN = "comparison.json", "comparison.md"
 MAX_COLUMNS = 6
 """Of the table after equal rounds."""
+
+COST_WRITERS = {
+    "operations": formats.format_operations,
+    "bytes_per_client": formats.format_bytes,
+    "cpu_seconds": formats.duration,
+}
+"""The costs that limit a budget and rank methods, and what writes them."""
 
 Json = Mapping[str, Any]
 
@@ -63,13 +71,13 @@ class _Shown:
 
     @property
     def label(self) -> str:
-        return formats.score_label(self.score.name, "test")
+        return score_label(self.score.name, "test")
 
     def text(self, found: Json | None) -> str:
         if found is None:
-            return formats.NONE
+            return NONE
         std = found["score_std"] if self.several else None
-        return formats.score_value(found["score_mean"], self.score.name, std)
+        return score_value(found["score_mean"], self.score.name, std)
 
 
 def _name(row: Json) -> str:
@@ -114,11 +122,6 @@ def _budget(view: Json, shown: _Shown) -> ReportTable:
     """Show a column for each limit that there is, and one for all of them if there are several."""
     budget = view["budget"]
     memory = budget["peak_bytes_above_model"]
-    written = {
-        "operations": formats.format_operations,
-        "bytes_per_client": formats.format_bytes,
-        "cpu_seconds": formats.duration,
-    }
     whose = {
         "operations": "of all clients",
         "bytes_per_client": "per client",
@@ -126,7 +129,7 @@ def _budget(view: Json, shown: _Shown) -> ReportTable:
     }
     limits = {
         f"within_{name}": f"within {write(budget[name])} {whose[name]}"
-        for name, write in written.items()
+        for name, write in COST_WRITERS.items()
         if budget[name] is not None
     }
     if len(limits) + bool(memory) > 1:
@@ -144,24 +147,20 @@ def _budget(view: Json, shown: _Shown) -> ReportTable:
 
 def _target(view: Json, shown: _Shown) -> ReportTable:
     """Mark the least of each cost, wall time left out, among the methods that all their seeds brought there."""
-    ranked = {
-        "operations": formats.format_operations,
-        "bytes_per_client": formats.format_bytes,
-        "cpu_seconds": formats.duration,
-    }
     there = [row for row in view["rows"] if row["reached"] == row["seeds"]]
     least = {
-        cost: min((row[cost] for row in there if row[cost] is not None), default=None) for cost in ranked
+        cost: min((row[cost] for row in there if row[cost] is not None), default=None)
+        for cost in COST_WRITERS
     }
     rows = []
     for row in view["rows"]:
         part = f" ({row['reached']} of {row['seeds']} seeds)" if row["reached"] < row["seeds"] else ""
         rounds = f"{row['rounds']:.3g}{part}" if row["reached"] else "not reached"
-        known = row if row["reached"] else dict.fromkeys((*ranked, "client_seconds"))
-        best = {cost for cost in ranked if len(there) > 1 and row in there and row[cost] == least[cost]}
+        known = row if row["reached"] else dict.fromkeys((*COST_WRITERS, "client_seconds"))
+        best = {cost for cost in COST_WRITERS if len(there) > 1 and row in there and row[cost] == least[cost]}
         costs = [
             Cell(text=write(known[cost]), best=cost in best and known[cost] is not None)
-            for cost, write in ranked.items()
+            for cost, write in COST_WRITERS.items()
         ]
         wall = Cell(text=formats.duration(known["client_seconds"]))
         rows.append((Cell(text=shown.names[row["method"]]), Cell(text=rounds), *costs, wall))
@@ -169,9 +168,8 @@ def _target(view: Json, shown: _Shown) -> ReportTable:
         "method", "rounds", "operations, all clients", "bytes per client, up and down",
         "processor time, all clients", "wall time (not ranked)",
     )  # fmt: skip
-    value = formats.score_value(view["target"], shown.score.name)
-    name = shown.label.removesuffix(" (%)")
-    target = f"{value} % {name}" if shown.score.name in formats.SHARES else f"a {name} of {value}"
+    score = shown.score.name
+    target = f"a {score_name(score, 'test')} of {score_with_unit(view['target'], score)}"
     return ReportTable(title=f"Cost of reaching {target}", columns=columns, rows=tuple(rows))
 
 
@@ -188,7 +186,7 @@ def _tuning(tuning: Json, shown: _Shown) -> ReportTable:
             ", ".join(found["at_edge"]) or "no",
         ])
     title = (
-        f"Tuning: {formats.score_label(score, 'validation')} at {tuning['points']} points each, "
+        f"Tuning: {score_label(score, 'validation')} at {tuning['points']} points each, "
         f"{tuning['rounds']} rounds, seed {tuning['seed']}, {100 * tuning['validation']:.3g} % of the training part "
         "for validation"
     )
@@ -200,7 +198,7 @@ def _values(settings: Json) -> str:
 
 
 def _scored(point: Json, score: str) -> str:
-    return "broke down" if point["score"] is None else formats.score_value(point["score"], score)
+    return "broke down" if point["score"] is None else score_value(point["score"], score)
 
 
 def _capital(text: str) -> str:

@@ -20,6 +20,7 @@ from spry.report.groups import Group, Section
 from spry.report.outcome import group_name
 from spry.report.read import Run
 from spry.report.score_axis import draw_baseline, finish_score_axis
+from spry.tasks.score_text import score_factor
 
 Array = np.ndarray
 WINDOW = 5
@@ -161,7 +162,7 @@ def _spent(section: Section) -> tuple[str, Callable[[Run], Array]]:
 
 
 def _scores(axes: Axes, section: Section, x: Callable[[Run], Array]) -> None:
-    factor = formats.factor(section.score.name)
+    factor = score_factor(section.score.name)
     for index, group in enumerate(section.groups):
         found = from_start(group, average_curve(group, x, section.key), section.key)
         _line(axes, found, index, factor=factor, label=group_name(group, section))

@@ -11,6 +11,7 @@ from spry.report import formats
 from spry.report.groups import Section
 from spry.report.read import PARTS, Run
 from spry.report.tables import ReportTable, text_table
+from spry.tasks.score_text import NONE, score_label, score_name, score_value, score_with_unit
 
 PEFT_NAMES = {"lora": "LoRA"}
 
@@ -44,18 +45,18 @@ def evaluations(run: Run) -> ReportTable:
         part for part in PARTS if any(entry.get(run.score.key(part)) is not None for entry in run.rounds)
     ]
     keys = list(map(run.score.key, parts))
-    start = ["0", formats.NONE, *(formats.score_value(run.start.get(key), name) for key in keys)]
+    start = ["0", NONE, *(score_value(run.start.get(key), name) for key in keys)]
     rows = [start] if run.start else []
     rows += [
         [
             f"{entry['round'] + 1}" + (" (kept)" if entry["round"] + 1 == run.kept_after else ""),
             f"{entry['loss']:.4f}",
-            *(formats.score_value(entry.get(key), name) for key in keys),
+            *(score_value(entry.get(key), name) for key in keys),
         ]
         for entry in run.rounds
         if any(entry.get(key) is not None for key in keys)
     ]
-    headings = ("round", "training loss", *(formats.score_label(name, part) for part in parts))
+    headings = ("round", "training loss", *(score_label(name, part) for part in parts))
     return text_table("evaluations", headings, rows)
 
 
@@ -63,7 +64,7 @@ def chosen(run: Run) -> list[str]:
     """Say which round was kept, and why a run ended early, where a run chose."""
     made = [
         f"Kept: the weights after round {run.kept_after} of {len(run.rounds)}, which have the best validation "
-        f"{run.score.name.replace('_', ' ')} of those that were evaluated; the scores are theirs."
+        f"{score_name(run.score.name)} of those that were evaluated; the scores are theirs."
     ]
     why = (run.summary or {}).get("stopped_early")
     return [*(made if run.kept_after is not None else []), *([f"Ended early: {why}."] if why else [])]
@@ -89,11 +90,11 @@ def local_tuning(run: Run) -> list[str]:
     if not told:
         return []
     name = run.score.name
-    before, after, own = (formats.score_value(told[stage], name) for stage in ("before", "after", "own"))
+    before, after, own = (score_with_unit(told[stage], name) for stage in ("before", "after", "own"))
     routed = f", {own} with the method's own model" if told["own"] is not None else ""
     return [
         f"Local tuning: {told['steps']} steps of each of {told['clients']:,} clients after the last round, on what "
-        f"they hold out ({told['held_out']:,} examples): {formats.score_label(name)} {before} before, {after} after"
+        f"they hold out ({told['held_out']:,} examples): {score_name(name)} {before} before, {after} after"
         f"{routed}; {told['better']:,} clients better, {told['worse']:,} worse"
         + (f"; training of {told['failed']:,} broke down." if told["failed"] else ".")
     ]

@@ -4,51 +4,7 @@ from __future__ import annotations
 
 import math
 
-from spry.tasks.score import SHARES, Score
-
-NONE = "–"
-
-
-def factor(score: str) -> float:
-    """What a score's value is multiplied by before it is shown."""
-    return 100.0 if score in SHARES else 1.0
-
-
-def score_value(value: float | None, score: str, std: float | None = None) -> str:
-    """Write a score without its unit, with its standard deviation if there is one.
-
-    >>> score_value(0.6712, "accuracy"), score_value(0.6712, "accuracy", 0.004), score_value(None, "accuracy")
-    ('67.1', '67.1 ± 0.4', '–')
-    >>> score_value(0.67123, "rmse"), score_value(12.34567, "rmse", 0.1234)
-    ('0.6712', '12.35 ± 0.12')
-    """
-    if value is None or math.isnan(value):
-        return NONE
-    if score in SHARES:
-        return f"{100 * value:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
-    return f"{value:.4g}" + ("" if std is None else f" ± {std:.2g}")
-
-
-def score_label(score: str, part: str = "") -> str:
-    """Name a score and its unit, for headings and axes.
-
-    >>> score_label("accuracy", "test"), score_label("rmse", "test"), score_label("exact_match")
-    ('test accuracy (%)', 'test rmse', 'exact match (%)')
-    """
-    return f"{part} {score_name(score)}".strip() + (" (%)" if score in SHARES else "")
-
-
-def score_name(score: str) -> str:
-    """Write the name of a score as words.
-
-    >>> score_name("macro_f1"), score_name("exact_match"), score_name("mse")
-    ('macro F1', 'exact match', 'mse')
-    """
-    return score.replace("_", " ").replace("f1", "F1")
-
-
-def baseline_label(score: Score) -> str:
-    return "majority class" if score.name == "accuracy" else "without training"
+from spry.tasks.score_text import NONE
 
 
 def format_bytes(nbytes: float | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from spry.report import formats
 from spry.report.groups import Group, Section
 from spry.report.tables import Cell, ReportTable, text_table
+from spry.tasks.score_text import NONE, baseline_label, labelled, score_label, score_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +58,12 @@ MORE = (
 
 def main_columns(section: Section) -> tuple[Column, ...]:
     score = section.score
-    text = partial(formats.score_value, score=score.name)
-    unit = " (%)" if score.name in formats.SHARES else ""
+    text = partial(score_value, score=score.name)
     titles = {
-        "test": formats.score_label(score.name, "test"),
-        **({"validation": f"validation{unit}"} if section.knows("validation") else {}),
-        "generalized": f"generalized{unit}",
-        "personalized": f"personalized{unit}",
+        "test": score_label(score.name, "test"),
+        **({"validation": labelled("validation", score.name)} if section.knows("validation") else {}),
+        "generalized": labelled("generalized", score.name),
+        "personalized": labelled("personalized", score.name),
     }
     scores = (
         Column(key=score.key(part), title=told, kind="score", text=text) for part, told in titles.items()
@@ -81,9 +81,9 @@ def outcome_table(section: Section, more: Sequence[Column] = ()) -> ReportTable:
     columns = [column for column in (*main_columns(section), *more) if _tells(column, section)]
     rows = []
     if score.baseline is not None:
-        known = formats.score_value(score.baseline, score.name)
-        cells = [Cell(text=known if column.key == score.key("test") else formats.NONE) for column in columns]
-        rows.append((Cell(text=formats.baseline_label(score)), *cells))
+        known = score_value(score.baseline, score.name)
+        cells = [Cell(text=known if column.key == score.key("test") else NONE) for column in columns]
+        rows.append((Cell(text=baseline_label(score)), *cells))
     across = [[_cell(group, column, section) for group in section.groups] for column in columns]
     for index, group in enumerate(section.groups):
         rows.append((Cell(text=group_name(group, section)), *(cells[index] for cells in across)))
@@ -125,7 +125,7 @@ def _cell(group: Group, column: Column, section: Section) -> Cell:
     known = [mean for other in section.groups if (mean := other.across(column.key)) is not None]
     if column.kind == "score":
         best = value is not None and len(known) > 1 and value == section.score.best(known)
-        return Cell(text=formats.score_value(value, section.score.name, group.std(column.key)), best=best)
+        return Cell(text=score_value(value, section.score.name, group.std(column.key)), best=best)
     drawn = column.kind == "cost" and len(section.groups) > 1 and value is not None and max(known) > 0
     share = value / max(known) if drawn and value is not None else None
     return Cell(text=column.text(value), share=share)
@@ -148,7 +148,7 @@ def settings_tables(section: Section) -> tuple[ReportTable, ReportTable | None]:
 
 def _setting(config: Mapping[str, Any], key: str) -> str:
     if key.startswith("method.") and key not in config:  # another method's option
-        return formats.NONE
+        return NONE
     return _value(config.get(key))
 
 

@@ -11,15 +11,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from spry.report import details, formats, style
+from spry.report import details, style
 from spry.report.answers import answers, clients, tuned_clients
 from spry.report.bars import draw_costs
 from spry.report.curves import draw_curves
-from spry.report.groups import Section, group_runs
+from spry.report.groups import Group, Section, group_runs
 from spry.report.outcome import MORE, outcome_table, section_title, settings_tables
-from spry.report.read import read_runs
+from spry.report.read import Run, read_runs
 from spry.report.tables import ReportTable, markdown
 from spry.report.tradeoff import draw_tradeoff
+from spry.tasks.score_text import score_name
 
 FIGURES: Mapping[str, tuple[Callable[..., Figure], str]] = {
     "curves": (
@@ -108,34 +109,33 @@ def _part(section: Section) -> dict[str, Any]:
         "common": common,
         "differing": differing,
         "runs": [
-            {
-                "name": f"{group.label}, seed {run.config['seed']}",
-                "folder": run.folder,
-                "finished": run.summary is not None,
-                "rounds": len(run.rounds),
-                "chosen": [
-                    *details.head_start(run),
-                    *details.chosen(run),
-                    *details.local_tuning(run),
-                ],
-                "tables": [
-                    details.evaluations(run),
-                    *(answers(run) if len(section.runs) > 1 else []),
-                    clients(run),
-                    tuned_clients(run),
-                    details.failures(run),
-                    details.units(run),
-                ],
-                "config": run.text,
-            }
-            for group in section.groups
-            for run in group.runs
+            _run(run, group, alone=len(section.runs) == 1) for group in section.groups for run in group.runs
         ],
     }
 
 
+def _run(run: Run, group: Group, *, alone: bool) -> dict[str, Any]:
+    """What is folded away for one run; the answers of one that is alone stand above."""
+    return {
+        "name": f"{group.label}, seed {run.config['seed']}",
+        "folder": run.folder,
+        "finished": run.summary is not None,
+        "rounds": len(run.rounds),
+        "chosen": [*details.head_start(run), *details.chosen(run), *details.local_tuning(run)],
+        "tables": [
+            details.evaluations(run),
+            *([] if alone else answers(run)),
+            clients(run),
+            tuned_clients(run),
+            details.failures(run),
+            details.units(run),
+        ],
+        "config": run.text,
+    }
+
+
 def _caption(figure: str, section: Section) -> str:
-    score = formats.score_label(section.score.name).removesuffix(" (%)")
+    score = score_name(section.score.name)
     better = "up" if section.score.higher_is_better else "down"
     return FIGURES[figure][1].format(score=score[:1].upper() + score[1:], better=better)
 

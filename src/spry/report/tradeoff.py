@@ -9,13 +9,14 @@ from spry.report import formats, style
 from spry.report.groups import Section
 from spry.report.outcome import group_name
 from spry.report.score_axis import draw_baseline, finish_score_axis
+from spry.tasks.score_text import score_factor
 
 
 def draw_tradeoff(section: Section, *, narrow: bool = False) -> Figure:
     """Draw score against peak memory; whiskers are one standard deviation over the seeds."""
     peaks = [group.across("peak_bytes_above_model") for group in section.groups]
     unit, scale = formats.size_unit(max((peak for peak in peaks if peak is not None), default=1.0))
-    factor = formats.factor(section.score.name)
+    factor = score_factor(section.score.name)
     with mpl.rc_context(style.LOOK):
         made = style.figure(style.PHONE_WIDTH, 3.6) if narrow else style.figure(7.2, 3.2)
         axes = made.subplots()

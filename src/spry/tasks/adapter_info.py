@@ -67,7 +67,7 @@ def read_info(folder: Path) -> AdapterInfo:
     path = folder / INFO
     if not path.is_file():
         raise ModelError(
-            f"{folder} has no {INFO}, which says the classes of an adapter and how its base is loaded. Give a run "
+            f"{folder} has no {INFO}, which says what an adapter learnt and how its base is loaded. Give a run "
             "folder or an adapter folder of this version of Spry, or load the adapter with peft."
         )
     try:

@@ -9,7 +9,8 @@ from typing import Any
 from spry.models.base import BASE
 from spry.tasks.adapter_info import AdapterInfo
 from spry.tasks.kind import TaskKind
-from spry.tasks.score import SHARES
+from spry.tasks.score import Score
+from spry.tasks.score_text import score_name, score_with_unit
 
 HERE = "path/to/this/folder"
 """What stands for the adapter's folder in the lines of a card."""
@@ -120,9 +121,9 @@ def _facts(info: AdapterInfo) -> list[str]:
     lines = ["## Facts", "", *(f"- {name}: {value}" for name, value in facts.items() if value is not None)]
     if info.scores:
         lines += ["", "## Scores", "", "| part | measure | value |", "|---|---|---|"]
-        lines += [
-            f"| {' | '.join(_split(name))} | {_shown(name, value)} |" for name, value in info.scores.items()
-        ]
+        for key, value in info.scores.items():
+            part, score = Score.of_key(key)
+            lines.append(f"| {part} | {score_name(score)} | {score_with_unit(value, score)} |")
     return [*lines, ""]
 
 
@@ -134,7 +135,7 @@ def _front_matter(info: AdapterInfo, *, library: str) -> list[str]:
     if info.scores:
         lines += [
             "metrics:",
-            *(f"- {measure}" for measure in dict.fromkeys(_split(name)[1] for name in info.scores)),
+            *(f"- {score}" for score in dict.fromkeys(Score.of_key(key)[1] for key in info.scores)),
         ]
         lines += _results(info)
     return lines
@@ -144,22 +145,13 @@ def _results(info: AdapterInfo) -> list[str]:
     """The scores in the form that the Hub reads; JSON is YAML, too."""
     data = str(info.training.get("data", "unknown"))
     measured: list[Mapping[str, Any]] = [
-        {"type": _split(name)[1], "value": value, "name": " ".join(_split(name))}
-        for name, value in info.scores.items()
+        {"type": score, "value": value, "name": f"{part} {score}"}
+        for (part, score), value in ((Score.of_key(key), value) for key, value in info.scores.items())
     ]
     result = {
         "task": {"type": info.task}, "dataset": {"name": data, "type": data}, "metrics": measured,
     }  # fmt: skip
     return ["model-index:", f"- name: {json.dumps(data)}", f"  results: {json.dumps([result])}"]
-
-
-def _shown(score: str, value: float) -> str:
-    return f"{100 * value:.1f} %" if _split(score)[1] in SHARES else f"{value:.4g}"
-
-
-def _split(score: str) -> tuple[str, str]:
-    part, _, measure = score.partition("_")
-    return part, measure
 
 
 def _base_name(info: AdapterInfo) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SHARES = frozenset(
-    ["accuracy", "balanced_accuracy", "exact_match", "f1", "f1a", "macro_f1", "micro_f1"]
+    ["accuracy", "balanced_accuracy", "exact_match", "f1", "f1a", "macro_f1", "micro_f1", "token_accuracy"]
     + [f"{part}_{score}" for part in ("has_answer", "no_answer") for score in ("exact_match", "f1")]
 )
 """Scores that are shares of 1, and so are written in percent; all others are written as they are."""
@@ -37,6 +37,12 @@ class Score:
     def key(self, part: str) -> str:
         """Under which name logs and summaries have it for a part: test, validation, generalized or personalized."""
         return f"{part}_{self.name}"
+
+    @staticmethod
+    def of_key(key: str) -> tuple[str, str]:
+        """Read such a name: the part, and the score on it."""
+        part, _, score = key.partition("_")
+        return part, score
 
     def better(self, new: float, old: float) -> bool:
         return new > old if self.higher_is_better else new < old

@@ -115,7 +115,9 @@ def test_commands(config, tmp_path, folder):
     told = runner.invoke(app, ["evaluate", adapter, "--data", str(folder / "chats.jsonl"), "--json"])
     assert json.loads(told.stdout)["perplexity"] > 1, told.output
     shown = runner.invoke(app, ["evaluate", adapter])
-    assert shown.exit_code == 0 and "perplexity" in shown.stdout, shown.output
+    found = json.loads(runner.invoke(app, ["evaluate", adapter, "--json"]).stdout)
+    assert shown.exit_code == 0 and f"perplexity {found['perplexity']:.4g} " in shown.stdout, shown.output
+    assert f"token accuracy {100 * found['token_accuracy']:.1f} %" in shown.stdout, shown.output
 
 
 def test_a_tokenizer_without_a_template_names_the_remedy(config, folder, tmp_path):
