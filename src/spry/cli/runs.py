@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spry.cli import screen
-from spry.core.errors import CheckpointError, ConfigError, DiskError, SpryError, Terminated
+from spry.core.errors import ConfigError, DiskError, SpryError, Terminated
 
 if TYPE_CHECKING:
     from spry.experiment.config import Config
@@ -57,6 +57,7 @@ def run_command(
     """Fine-tune a model as a configuration says, writing a run folder."""
     from spry.cli.folders import run_folder
     from spry.experiment.config import load_config, read_record
+    from spry.experiment.folder import recorded
     from spry.experiment.recipe import DEFAULT_BASE
 
     if resume is None:
@@ -66,7 +67,7 @@ def run_command(
         _run(wanted, folder, again, resume=out is None, metrics=metrics, as_json=as_json)
     else:
         asked = settings or ()
-        wanted = load_config(source, asked) if source else read_record(_written(resume), asked)
+        wanted = load_config(source, asked) if source else read_record(recorded(resume), asked)
         _run(wanted, _only(resume, out), said(), resume=True, metrics=metrics, as_json=as_json)
 
 
@@ -86,9 +87,10 @@ def resume_command(
     The weights are those of a run that was never stopped, or that was as long from the start, bit for bit.
     """
     from spry.experiment.config import read_record
+    from spry.experiment.folder import recorded
 
     more = [] if rounds is None else [f"schedule.rounds={rounds}"]
-    wanted = read_record(_written(folder), more)
+    wanted = read_record(recorded(folder), more)
     _run(wanted, folder, said(), resume=True, metrics=metrics, as_json=as_json)
 
 
@@ -163,11 +165,3 @@ def _print(folder: Path, *, as_json: bool) -> None:
     for line in (*head_start(done), *chosen(done), *local_tuning(done)):
         screen.say(line)
     screen.say(f"Run folder: {folder}. Curves and tables: {shlex.join(['spry', 'report', str(folder)])}")
-
-
-def _written(folder: Path) -> Path:
-    from spry.experiment.folder import CONFIG
-
-    if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{folder} is no run folder (it has no {CONFIG}). Give the folder of a run.")
-    return folder / CONFIG

@@ -52,6 +52,13 @@ def is_finished(config: Config, folder: Path) -> bool:
     return (folder / SUMMARY).is_file() and matches(config, folder)
 
 
+def recorded(folder: Path) -> Path:
+    """The configuration that a run folder has; CheckpointError if it is none."""
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder} is no run folder (it has no {CONFIG}). Give the folder of a run.")
+    return folder / CONFIG
+
+
 def check_folder(config: Config, folder: Path, *, resume: bool) -> None:
     """Refuse (CheckpointError) a folder with another run, or with this one unless it is resumed; nothing is written."""
     if not (folder / CONFIG).is_file():

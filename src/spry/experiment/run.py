@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spry.core.errors import CheckpointError
 from spry.core.params import Params, restrict, size
 from spry.core.units import names_of
 from spry.experiment import fingerprint, lock, log
@@ -24,6 +23,7 @@ from spry.experiment.folder import (
     check_fingerprints,
     check_folder,
     prepare_folder,
+    recorded,
 )
 from spry.experiment.given import NOTHING, Given, check_given
 from spry.experiment.head import start_head
@@ -229,6 +229,4 @@ def resume(folder: Path) -> Running:
     Raises:
         CheckpointError: If the folder is no run.
     """
-    if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"{folder} is no run folder (it has no {CONFIG}). Give the folder of a run.")
-    return run(read_record(folder / CONFIG), folder, resume=True)
+    return run(read_record(recorded(folder)), folder, resume=True)
