@@ -22,6 +22,11 @@ def tree_map(function: Callable[..., Tensor], first: Params, *others: Params) ->
     return {name: function(value, *(other[name] for other in others)) for name, value in first.items()}
 
 
+def leaf(weight: Tensor) -> Tensor:
+    """Copy a weight so that autograd gives the gradient by the copy."""
+    return weight.detach().clone().requires_grad_()
+
+
 def restrict(params: Params, names: Iterable[str]) -> dict[str, Tensor]:
     """Keep the named tensors only, shared and in the order of ``params``; an unknown name is a KeyError."""
     kept = set(names)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spry.core.keys import Key
-from spry.core.params import Params, tree_map
+from spry.core.params import Params, leaf, tree_map
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.loss import Loss
 
@@ -34,7 +34,7 @@ def autograd_gradient(evaluate: Callable[[Loss, Params], Tensor]) -> Estimator:
     def estimate(loss: Loss, params: Params, key: Key) -> Estimate:
         if not params:  # a client may be dealt nothing, whose loss is of interest all the same
             return _loss_alone(loss)
-        leaves = tree_map(lambda w: w.detach().clone().requires_grad_(), params)
+        leaves = tree_map(leaf, params)
         sums = tree_map(torch.zeros_like, params)
         value = 0.0
         for share, part in loss.microbatches():

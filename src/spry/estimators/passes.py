@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spry.core.errors import ModelError
-from spry.core.params import Params, tree_map
+from spry.core.params import Params, leaf, tree_map
 from spry.estimators.blocks import Blocks
 from spry.estimators.carry import products
 from spry.estimators.loss import Loss
@@ -169,7 +169,3 @@ def added(one: Params, other: Params) -> dict[str, Tensor]:
     """The sum of two gradients, of which either may lack names."""
     both = {name: one[name] + other[name] for name in one if name in other}
     return {**one, **other, **both}
-
-
-def leaf(weight: Tensor) -> Tensor:
-    return weight.detach().clone().requires_grad_()

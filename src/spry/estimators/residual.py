@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from spry.core.keys import Key
-from spry.core.params import Params, tree_map
+from spry.core.params import Params, leaf, tree_map
 from spry.estimators.blocks import Blocks, blocks_of
 from spry.estimators.carry import CARRIES, Carry, Guess
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.loss import Loss
-from spry.estimators.passes import Top, added, exact_top, leaf, second_pass
+from spry.estimators.passes import Top, added, exact_top, second_pass
 from spry.forward.examples import pieces
 
 MOST_KEPT = 4
@@ -110,7 +110,7 @@ def _from_calls(blocks: Blocks, top: Top, leaves: Mapping[int, Params], carry: C
     assert d is not None  # it was wanted
     for index in sorted(top.calls, reverse=True):
         prefix = blocks.prefixes[index]
-        own = {name.removeprefix(prefix): leaf for name, leaf in leaves.get(index, {}).items()}
+        own = {name.removeprefix(prefix): weight for name, weight in leaves.get(index, {}).items()}
         passed: list[Tensor] = []
         call = top.calls[index]
         for rows, args, kwargs in pieces(blocks.layout, call.args, call.kwargs, call.masks):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spry.core.errors import ConfigError
-from spry.core.params import Params, tree_map
+from spry.core.params import Params, leaf, tree_map
 from spry.estimators.exact import evaluate_lazily
 from spry.estimators.loss import Loss
 from spry.forward import jvp
@@ -33,10 +33,6 @@ class Slope(Protocol):
     ) -> SlopeResult:
         """Measure the loss, its slopes along K directions of ``params``, and the gradient of ``exact``, which stay."""
         ...
-
-
-def _leaves(exact: Params) -> dict[str, Tensor]:
-    return tree_map(lambda w: w.detach().clone().requires_grad_(), exact)
 
 
 def _gradients(value: Tensor, leaves: Params) -> dict[str, Tensor]:
@@ -67,7 +63,7 @@ def forward_mode(loss: Loss, params: Params, directions: Sequence[Params], exact
     """
     if not params:
         return _nothing_moved(loss, exact)
-    leaves = _leaves(exact)
+    leaves = tree_map(leaf, exact)
     sums = tree_map(torch.zeros_like, exact)
     value, slopes = 0.0, torch.zeros(len(directions), dtype=torch.float64)
     for share, part in loss.microbatches():
@@ -81,7 +77,7 @@ def forward_mode(loss: Loss, params: Params, directions: Sequence[Params], exact
 
 def _nothing_moved(loss: Loss, exact: Params) -> SlopeResult:
     sums = tree_map(torch.zeros_like, exact)
-    value = _evaluate(loss, {}, _leaves(exact), sums)
+    value = _evaluate(loss, {}, tree_map(leaf, exact), sums)
     return SlopeResult(value, torch.zeros(0, dtype=torch.float64), sums)
 
 
@@ -103,7 +99,7 @@ def central_difference(h: float = 1e-3) -> Slope:
     def measure(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> SlopeResult:
         if not params:
             return _nothing_moved(loss, exact)
-        leaves, sums = _leaves(exact), tree_map(torch.zeros_like, exact)
+        leaves, sums = tree_map(leaf, exact), tree_map(torch.zeros_like, exact)
         values, slopes = 0.0, []
         share = 0.5 / len(directions)
         for direction in directions:
@@ -131,7 +127,7 @@ def forward_difference(h: float = 1e-3) -> Slope:
     def measure(loss: Loss, params: Params, directions: Sequence[Params], exact: Params) -> SlopeResult:
         if not params:
             return _nothing_moved(loss, exact)
-        leaves, sums = _leaves(exact), tree_map(torch.zeros_like, exact)
+        leaves, sums = tree_map(leaf, exact), tree_map(torch.zeros_like, exact)
         base = _evaluate(loss, params, leaves, sums)
         slopes = []
         for direction in directions:

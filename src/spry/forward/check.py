@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from spry.core.errors import ModelError
 from spry.core.keys import Key
-from spry.core.params import Params, add, dot, restrict, tree_map
+from spry.core.params import Params, add, dot, leaf, restrict, tree_map
 from spry.core.units import Unit
 from spry.forward.check_modules import Unsupported, unsupported
 from spry.forward.diagnostics import FallbackReport, track_fallbacks
@@ -160,13 +160,13 @@ def _slopes(
 
 
 def _gradients(module: nn.Module, loss: ModuleLoss, params: Params, units: Sequence[Unit]) -> list[Params]:
-    leaves = tree_map(lambda weight: weight.detach().clone().requires_grad_(), params)
+    leaves = tree_map(leaf, params)
     with torch.enable_grad():
         value = loss(module, leaves)
     found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
     gradients = {
-        name: torch.zeros_like(leaf) if gradient is None else gradient
-        for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
+        name: torch.zeros_like(weight) if gradient is None else gradient
+        for (name, weight), gradient in zip(leaves.items(), found, strict=True)
     }
     return [restrict(gradients, unit.names) for unit in units]
 

@@ -14,6 +14,7 @@ from spry.core.errors import ModelError
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.forward.functional import jvp
+from spry.forward.hooks import hooked
 
 REMEDIES = {
     "flash": 'load the model with attn_implementation="sdpa", which the engine runs in blocks itself',
@@ -62,13 +63,9 @@ def _record(module: nn.Module, run: Callable[[], Any]) -> dict[nn.Module, tuple[
     def keep(child: nn.Module, args: Any, kwargs: Any) -> None:
         inputs.setdefault(child, (args, kwargs))
 
-    hooks = [child.register_forward_pre_hook(keep, with_kwargs=True) for child in module.modules()]
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for hook in hooks:
-            hook.remove()
+    hooks = (child.register_forward_pre_hook(keep, with_kwargs=True) for child in module.modules())
+    with hooked(hooks), torch.no_grad():
+        run()
     return inputs
 
 

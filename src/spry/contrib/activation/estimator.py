@@ -13,7 +13,7 @@ from spry.contrib.activation.tap import tapped
 from spry.contrib.activation.trace import Trace
 from spry.core.errors import ConfigError, ModelError
 from spry.core.keys import Key
-from spry.core.params import Params, tree_map
+from spry.core.params import Params, leaf, tree_map
 from spry.estimators.directions import rademacher
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.exact import evaluate_lazily
@@ -88,7 +88,7 @@ def activation(
         run = _Pass(
             taps={n: w for n, w in moved.items() if n in chosen},
             weights={n: w for n, w in moved.items() if n not in chosen},
-            leaves={n: w.detach().clone().requires_grad_() for n, w in params.items() if n in spec.exact},
+            leaves={n: leaf(w) for n, w in params.items() if n in spec.exact},
             spec=spec,
             num_directions=num_directions,
             key=key,

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spry.core.keys import Key
-from spry.core.params import Params, tree_map
+from spry.core.params import Params, leaf, tree_map
 from spry.estimators.blocks import Blocks, blocks_of
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.loss import Loss
-from spry.estimators.passes import added, exact_top, leaf, leaving
+from spry.estimators.passes import added, exact_top, leaving
 from spry.estimators.passes import second_pass as pass_below
 from spry.federated.closed_head.solve import Head, solve
 from spry.federated.closed_head.sums import HeadSums
