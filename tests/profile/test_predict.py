@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 
 from spry.measure.meter import tensor_peak
+from spry.models.quantized.kinds import QUANTIZATIONS
 from spry.profile.case import Case
 from spry.profile.measure import build_subject
 from spry.profile.predict import predict_peak
@@ -48,6 +52,19 @@ def test_the_prediction_is_near_the_measurement(model, method):
 def test_depth_micro_batch_slice_and_dtype_are_accounted_for(method, settings):
     predicted, measured = compare(model="bert-base", method=method, **settings)
     assert predicted == pytest.approx(measured, rel=max(OFF[method], 0.25))
+
+
+@pytest.mark.parametrize("kind", QUANTIZATIONS)
+def test_a_packed_model_takes_a_tile_more_whatever_the_kind(kind):
+    case = Case(model="bert-base", method="inference", batch=2, length=64, layers=1, quantization=kind)
+    subject = build_subject(case)
+    for method in ("inference", "spry", "backprop+checkpointing"):
+        case = replace(case, method=method)
+        step = partial(STEP_BY_METHOD[method], subject)
+        step()
+        measured, predicted = tensor_peak(step), predict_peak(case, subject.model)
+        assert measured > predict_peak(replace(case, quantization=None), subject.model), method
+        assert predicted == pytest.approx(measured, rel=0.25), method
 
 
 @pytest.mark.parametrize("method", ["inference", "backprop", "backprop+checkpointing", "residual"])

@@ -56,6 +56,7 @@ def packed_products(inputs: Sequence[Tensor], weight: Packed) -> list[Tensor]:
     for part, tile in tiles(weight, inputs[0].dtype):
         for x, out in zip(flat, outs, strict=True):
             torch.mm(x, tile.T, out=out[:, part])
+        del tile  # or it would live until the next one is made
     return [out.view(*x.shape[:-1], weight.shape[0]) for x, out in zip(inputs, outs, strict=True)]
 
 
@@ -108,4 +109,5 @@ def _back(grad: Tensor, weight: Packed) -> Tensor:
             total.addmm_(grad[:, part], tile)
         else:
             total += grad[:, part] @ tile
+        del tile
     return total.to(grad.dtype)

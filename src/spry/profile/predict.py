@@ -16,9 +16,9 @@ that holds t tensors of the inner width at once, saves s of them and needs u for
                             and no more than that for a classifier's last layer, which runs for the pooled positions
 
 A language-model head adds its phase: logits and their normalised copy for inference, a third for backpropagation;
-spry keeps both within its workspace. A packed model adds a few tiles of a weight, unpacked. The counts come from
-reading which tensors autograd saves; ``spry``'s two constants were fitted. ``tests/profile/test_predict.py`` bounds
-the error.
+spry keeps both within its workspace. A packed model adds a tile of a weight, unpacked, at most: not all of the rest is
+at its peak while a linear layer runs. The counts come from reading which tensors autograd saves; ``spry``'s two
+constants were fitted. ``tests/profile/test_predict.py`` bounds the error.
 """
 
 from __future__ import annotations
@@ -43,10 +43,6 @@ TAPED = frozenset({"backprop", "backprop+checkpointing", "mesp"})
 
 KEYS = 0.9
 """How many times the engine holds the keys of one row of the batch, for the value and for each direction."""
-
-
-_TILES = 3
-"""Tiles' worth of memory that unpacking one takes at most, whatever the kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +128,7 @@ def predict_peak(case: Case, model: nn.Module) -> int:
     tokens = min(case.micro_batch or case.batch, case.batch) * case.length
     unit = tokens * s.hidden * item
     peak = max(_layers(case, s, unit), _head(case, s, unit, tokens, item))
-    return round(peak + (_TILES * by_device(TILE, torch.device(case.device)) if case.quantization else 0))
+    return round(peak + (by_device(TILE, torch.device(case.device)) if case.quantization else 0))
 
 
 def _by_texts(case: Case) -> Case:
