@@ -110,17 +110,16 @@ def task_of(config: Config) -> TaskKind:
 
 def _case(config: Config) -> Case:
     model, client = config.model, config.client
-    trains_head = task_of(config).model_class.trains_head
+    kind = task_of(config)
     return Case(
         model=model.name,
         method=_step_of(config),
         batch=client.batch_size,
-        length=model.max_length or usual_length(model.name),
+        length=model.max_length or usual_length(model.name, kind.model_class),
         micro_batch=client.micro_batch_size,
         directions=getattr(config.method.options, "num_directions", 1),
         targets=tuple(config.peft.targets),
-        head="classification" if trains_head else "causal-lm",
-        tiled=not trains_head,
+        task=kind.name,
         dtype=model.dtype,
         quantization=model.quantization,
         device=model.device,
