@@ -72,11 +72,11 @@ def _lines(found: Status) -> dict[str, str]:
 
 
 def _score(name: str, value: float) -> str:
-    from spry.report import formats
+    from spry.tasks.score import Score
+    from spry.tasks.score_text import score_name, score_with_unit
 
-    part, _, score = name.partition("_")
-    unit = " %" if score in formats.SHARES else ""
-    return f"{part} {formats.score_name(score)} {formats.score_value(value, score)}{unit}"
+    part, score = Score.of_key(name)
+    return f"{score_name(score, part)} {score_with_unit(value, score)}"
 
 
 def _process(holder: Holder | None) -> str:
