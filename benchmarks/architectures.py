@@ -32,7 +32,7 @@ from spry.profile.task_check import check_task, usual_outputs
 from spry.tasks.kinds import TASKS
 from spry.tasks.model_task import ModelTask
 
-TASKS_TRIED = ("classification", "causal-lm")
+TASKS_TRIED = ("classification", "multiple-choice", "question-answering", "causal-lm")
 """The tasks of the table, unless others are asked for."""
 ADAPTERS: Mapping[str, Adapter] = {
     "lora": Lora(rank=2),
@@ -67,14 +67,18 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=made, **marks, eos_token="[SEP]", model_max_length=32)
 
 
+def cases(task: str) -> list[tuple[str, str]]:
+    """PEFT kinds and precisions in which a task is tried."""
+    trained = TASKS[task].model_class.trains_head
+    return [case for case in CASES if trained or case[0] != "head"]
+
+
 def measure(family: str, task: str) -> Iterator[dict[str, Any]]:
     """Try one model type on one task, a case after the other."""
     if type(configuration(family)) not in TASKS[task].model_class.known:
         yield {"family": family, "task": task, "verdict": "absent"}
         return
-    for adapter, precision in CASES:
-        if adapter == "head" and not TASKS[task].model_class.trains_head:
-            continue
+    for adapter, precision in cases(task):
         for draw in range(DRAWS if precision == "bfloat16" else 1):
             found = _tried(family, task, ADAPTERS[adapter], getattr(torch, precision), draw)
             if found["verdict"] != "wrong":

@@ -5,80 +5,31 @@ from __future__ import annotations
 
 import pytest
 import torch
+from benchmarks.architecture_sizes import configuration
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from spry.core.params import dot
 from spry.forward import call, jvp, track_fallbacks
 from tests.forward.reference import drawn, use_chunks
 
-COMMON = {
-    "vocab_size": 31,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 32,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "use_cache": False,
-}
-NUM = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
-LOCAL = {"num_local_experts": 4, "num_experts_per_tok": 2}
-LATENT = {
-    "kv_lora_rank": 8,
-    "q_lora_rank": 8,
-    "qk_rope_head_dim": 4,
-    "qk_nope_head_dim": 4,
-    "v_head_dim": 8,
-    "n_routed_experts": 4,
-    "moe_intermediate_size": 24,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
-    "first_k_dense_replace": 1,
-    "n_shared_experts": 1,
-}
-JAMBA = {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1}
-XLSTM = {"chunkwise_kernel": "chunkwise--native_autograd", "sequence_kernel": "native_sequence__native"}
-LLAMA4 = {"num_local_experts": 2, "no_rope_layers": [1, 1], "intermediate_size_mlp": 24, "head_dim": 8}
-NEXT = {
-    "head_dim": 8,
-    "shared_expert_intermediate_size": 24,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 2,
-    "linear_key_head_dim": 8,
-    "linear_value_head_dim": 8,
-    "layer_types": ["linear_attention", "full_attention"],
-}
-
-EXPERTS = {  # PyTorch's grouped product takes no float64
-    "mixtral": LOCAL,
-    "qwen2_moe": NUM | {"shared_expert_intermediate_size": 24},
-    "qwen3_moe": NUM | {"head_dim": 8},
-    "olmoe": NUM,
-    "gpt_oss": LOCAL | {"head_dim": 8},
-    "phimoe": LOCAL,
-    "granitemoe": LOCAL,
-    "jamba": NUM | JAMBA | {"use_mamba_kernels": False, "mamba_d_state": 4},
-    "minimax": LOCAL | {"head_dim": 8},
-    "glm4_moe": LATENT | {"head_dim": 8},
-    "qwen3_next": NUM | NEXT,
-    "deepseek_v2": LATENT,
-    "deepseek_v3": LATENT,
-}
-OTHERS = {
-    "falcon": {},
-    "bloom": {"n_head": 2, "n_layer": 2},
-    "llama4_text": LLAMA4 | {"interleave_moe_layer_step": 2},
-    "fnet": {},
-    "youtu": LATENT,
-    "rwkv": {"attention_hidden_size": 16},
-    "xlstm": XLSTM | {"step_kernel": "native", "num_heads": 2},
-}
+EXPERTS = (  # PyTorch's grouped product takes no float64
+    "mixtral",
+    "qwen2_moe",
+    "qwen3_moe",
+    "olmoe",
+    "gpt_oss",
+    "phimoe",
+    "granitemoe",
+    "jamba",
+    "minimax",
+    "glm4_moe",
+    "qwen3_next",
+    "deepseek_v2",
+    "deepseek_v3",
+)
+OTHERS = ("falcon", "bloom", "llama4_text", "fnet", "youtu", "rwkv", "xlstm")
 LATENT_TARGETS = ["kv_b_proj", "o_proj"]
 TARGETS = {
     "falcon": ["query_key_value"],
@@ -109,11 +60,11 @@ def agrees(module, params, loss, tolerance):
     assert slopes.tolist() == pytest.approx(wanted, rel=0, abs=tolerance * size)
 
 
-def adapted(kind, options, dtype):
+def adapted(kind, dtype):
     auto = AutoModelForMaskedLM if kind == "fnet" else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = auto.from_config(AutoConfig.for_model(kind, **(COMMON | options)))
+        model = auto.from_config(configuration(kind))
         targets = TARGETS.get(kind, ["q_proj", "v_proj"])
         model = get_peft_model(model, LoraConfig(r=2, target_modules=targets, init_lora_weights=False))
     return model.to(dtype).eval().requires_grad_(False)
@@ -132,14 +83,14 @@ def next_token_loss(kind):
 @pytest.mark.parametrize("kind", EXPERTS)
 def test_experts(monkeypatch, kind, size):
     use_chunks(monkeypatch, size)
-    model = adapted(kind, EXPERTS[kind], torch.float32)
+    model = adapted(kind, torch.float32)
     params = {n: p.detach() for n, p in model.named_parameters() if "lora_" in n}
     agrees(model, params, next_token_loss(kind), 1e-5)
 
 
 @pytest.mark.parametrize("kind", ["mixtral", "deepseek_v3"])
 def test_the_experts_own_weights(kind):
-    model = adapted(kind, EXPERTS[kind], torch.float32)
+    model = adapted(kind, torch.float32)
     params = {n: p.detach() for n, p in model.named_parameters() if "experts" in n and "shared" not in n}
     assert params
     agrees(model, params, next_token_loss(kind), 1e-5)
@@ -149,7 +100,7 @@ def test_the_experts_own_weights(kind):
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_families(monkeypatch, kind, size):
     use_chunks(monkeypatch, size)
-    model = adapted(kind, OTHERS[kind], torch.float64)
+    model = adapted(kind, torch.float64)
     params = {n: p.detach() for n, p in model.named_parameters() if "lora_" in n}
     agrees(model, params, next_token_loss(kind), 1e-6 if kind in SINGLE else 1e-13)
 
