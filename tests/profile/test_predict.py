@@ -56,7 +56,7 @@ def test_depth_micro_batch_slice_and_dtype_are_accounted_for(method, settings):
 
 @pytest.mark.parametrize("kind", QUANTIZATIONS)
 def test_a_packed_model_takes_a_tile_more_whatever_the_kind(kind):
-    case = Case(model="bert-base", method="inference", batch=2, length=64, layers=1, quantization=kind)
+    case = Case(model="bert-base", method="inference", batch=2, length=64, layers=2, quantization=kind)
     subject = build_subject(case)
     for method in ("inference", "spry", "backprop+checkpointing"):
         case = replace(case, method=method)
