@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import pytest
@@ -106,13 +107,27 @@ def test_a_packed_object_is_brought_along_by_whoever_uses_its_adapter(
     assert load_predictor(tmp_path / "adapter", base=folder).notes
 
 
-@pytest.mark.parametrize("method", ["gptq", "awq"])
-def test_checkpoints_of_other_kinds_say_what_is_missing(folder, method):
+@pytest.mark.parametrize(("method", "packages"), [("gptq", ["optimum", "gptqmodel"]), ("awq", ["gptqmodel"])])
+def test_checkpoints_of_other_kinds_say_what_is_missing_before_weights_are_asked_for(
+    folder, method, packages, monkeypatch
+):
+    if any(importlib.util.find_spec(package) for package in packages):
+        pytest.skip("what reads them is installed here")
     config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"quant_method": method, "bits": 4, "group_size": 32}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=f"(?i)needs another package .*{method}.*Install it"):
+
+    def read(*given, **options):
+        raise AssertionError("the weights were asked for")
+
+    monkeypatch.setattr("transformers.AutoModelForSequenceClassification.from_pretrained", read)
+    for file in folder.glob("*.safetensors"):
+        file.write_bytes(b"")  # nobody looks into it
+    told = rf"quantized by {method}.*Run: pip install {' '.join(packages)};.*model\.quantization = 'nf4'"
+    with pytest.raises(ModelError, match=told):
         load_model(str(folder), labels=3, key=Key(0))
+    with pytest.raises(ModelError, match=rf"quantized already \({method}\)"):
+        load_model(str(folder), labels=3, key=Key(0), quantization="nf4")
 
 
 @pytest.mark.parametrize("model", ["gpt2"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,9 @@ from spry.models.model_class import ModelClass
 from spry.models.quantized.kinds import QUANTIZATIONS, Quantization, find_packing
 from spry.models.quantized.layers import adopt, check_packed, packable, quantize
 from spry.models.sources import Source
+
+READ_WITH: Mapping[str, Sequence[str]] = {"gptq": ("optimum", "gptqmodel"), "awq": ("gptqmodel",)}
+"""The packages with which transformers reads checkpoints that others quantized."""
 
 
 def loading_arguments(
@@ -29,7 +33,8 @@ def loading_arguments(
     The head stays plain, and so do poolers, which are a part of it where a checkpoint lacks them.
 
     Raises:
-        ModelError: If the kind does not run here, or the checkpoint is quantized in another way already.
+        ModelError: If the kind does not run here, or the checkpoint is quantized in another way already, or in one that
+            needs packages which are not installed.
     """
     own = None if source.gguf is not None else checkpoint_kind(config)
     if quantization is not None and own is not None and own != quantization:
@@ -38,6 +43,7 @@ def loading_arguments(
             "model.quantization unset, or give the model in full precision."
         )
     if own is not None:
+        _check_readers(name, own)
         return {"device_map": {"": str(device)}}
     if quantization is None:
         return {}
@@ -48,6 +54,16 @@ def loading_arguments(
         "quantization_config": packing.config(dtype, _plain_modules(config, kind)),
         "device_map": {"": str(device)},
     }
+
+
+def _check_readers(name: str, own: str) -> None:
+    """Refuse a checkpoint before its weights are fetched if what transformers reads them with is missing."""
+    missing = [package for package in READ_WITH.get(own, ()) if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ModelError(
+            f"{name}: its weights are quantized by {own}, which transformers reads with {' and '.join(missing)}. Run: "
+            f"pip install {' '.join(missing)}; or give the model in full precision, with model.quantization = 'nf4'."
+        )
 
 
 def checkpoint_kind(config: Any) -> str | None:
