@@ -1,5 +1,7 @@
 """Rows of tokens for language models: what is cut is told, and no block has tokens of two clients."""
 
+import copy
+
 import numpy as np
 import pytest
 from tests.language import tokenizer
@@ -35,7 +37,6 @@ def test_documents_fill_blocks():
     assert set(data.lengths[:-1]) == {16} and data.examples is None
     joined = np.concatenate([one.ids for one in documents(TEXTS, tokenizer())])
     assert data.fields["input_ids"].tolist() == joined[: data.starts[-1]].tolist()
-    assert len(data.targets) == sum(data.lengths - 1)
     assert encoded(TEXTS).max_length == 64
 
 
@@ -81,8 +82,16 @@ def test_labels_are_the_answers():
     for row, answer in enumerate(("Sports<|end|>", "a b<|end|>")):
         labels = batch["labels"][row]
         assert words.decode(labels[labels != -100]) == answer
-    assert words.decode(data.targets) == "Sports<|end|>a b<|end|>"
-    assert data.end_of_answer == words.eos_token_id
+
+
+def test_the_template_says_what_ends_an_answer_be_it_asked_for_or_learnt():
+    words = copy.deepcopy(tokenizer())
+    words.eos_token = "<|begin|>"
+    end = words.convert_tokens_to_ids("<|end|>")
+    turns = exchange("Hi", "there")
+    assert encoded([turns], words=words).end_of_answer == end != words.eos_token_id
+    assert encoded([turns[:1]], words=words, **{ASKED: [0]}).end_of_answer == end
+    assert encoded([turns], words=tokenizer(None)).end_of_answer is None
 
 
 def test_a_prompt_with_its_answer_needs_no_template_but_a_chat_does():

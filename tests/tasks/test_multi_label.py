@@ -101,15 +101,29 @@ def test_lists_are_taken_for_several_labels_where_no_task_is_named():
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        ([["a"], ["a"]], "the only label is 'a'"),
+        ([["a"], ["a"]], "every label is 'a'. The task multi-label needs at least two"),
         ([[], []], "no row has a label"),
-        ([["a"], None], "1 of 2 rows have an empty label"),
+        (
+            [["a"], None],
+            r"1 of 2 rows have an empty label \(row 2\). Fill them in, with \[\] where there is none,",
+        ),
+        (["a|b", ""], r"with \[\] where there is none"),
+        (["0,1,0", "1,0,0"], r"every row holds 3 zeros and ones \(0,1,0\).*Write the names"),
+        ([[0, 1], [1, 1]], "every row holds 2 zeros and ones"),
+        (["[0 1 1]", "[1 0 0]"], "every row holds 3 zeros and ones"),
+        (["[a, b]", "[a]"], r"row 1 holds a list that cannot be read \(\[a, b\]\).*in quotes"),
+        (["['a', 'b'", "['a']"], "row 1 holds a list that cannot be read"),
         ([["a"], [{"b": 1}]], "a dictionary"),
     ],
 )
 def test_what_cannot_be_learnt_is_refused(labels, says):
     with pytest.raises(DataError, match=says):
         load_splits(rows(labels), target=SETS)
+
+
+def test_labels_that_are_called_0_and_1_are_none_of_a_vector():
+    found = load_splits(rows([[0, 1], [2], []]), test=rows([[0, 1], [1, 0]]), target=SETS)
+    assert (found.train.label_names, found.test.labels) == (("0", "1", "2"), [(0, 1), (0, 1)])
 
 
 def test_a_label_only_in_the_test_part_is_told():

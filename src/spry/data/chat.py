@@ -53,6 +53,11 @@ class Chat:
         """Render what comes before an answer, up to where the answer begins."""
         return self._text(turns, answering=True)
 
+    def ending(self, turns: Conversation) -> str:
+        """What the template writes behind an answer to these turns, to end it."""
+        said = "an answer"
+        return self.pieces((*turns, Turn("assistant", said)))[-1].text.partition(said)[2]
+
     def _cut(self, turns: Conversation, answers: Sequence[int], whole: str) -> list[Piece]:
         """Cut the whole text at some answers; no piece if these are not where they are looked for."""
         pieces: list[Piece] = []

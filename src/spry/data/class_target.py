@@ -11,7 +11,7 @@ from spry.core.errors import DataError, nearest
 from spry.data.classes import number_labels
 from spry.data.labels import clean
 from spry.data.table import Columns, Table
-from spry.data.target import Labels, Target, column_of
+from spry.data.target import Labels, Target, check_differ, column_of
 
 if TYPE_CHECKING:
     from spry.data.dataset import Dataset
@@ -34,12 +34,9 @@ class ClassTarget(Target):
         left_out: str,
     ) -> tuple[list[int], tuple[str, ...]]:
         chosen = list(rows.values())
-        if names is None and len(set(chosen)) < 2:
-            rest = f", but for {left_out}" if left_out else ""
-            raise DataError(
-                f"{column_of(table, columns.label)}: every label is {chosen[0]!r}{rest}. A classifier needs at least "
-                "two classes."
-            )
+        if names is None:
+            needs = "A classifier needs at least two classes."
+            check_differ(chosen, needs, table=table, columns=columns, left_out=left_out)
         for row, label in rows.items():
             if names is not None and label not in names:
                 raise DataError(

@@ -38,7 +38,7 @@ def build_dataset(
     filled += [(columns.label, "label", labels.values)]
     filled += [] if ids is None else [(str(columns.group), "id", ids)]
     unlabelled = f"label {' or '.join(labels.marks)}, which stands for no label"
-    out = _empty(table, filled, blank) | {unlabelled: list(labels.unlabelled)}
+    out = _empty(table, filled, blank, labels.nothing) | {unlabelled: list(labels.unlabelled)}
     out |= _broken(table, columns, labels, blank)
     dropped = {row for rows in out.values() for row in rows}
     kept = [row for row in range(len(table)) if row not in dropped]
@@ -77,16 +77,17 @@ def _ids(table: Table, column: str) -> list[str]:
 
 
 def _empty(
-    table: Table, filled: Sequence[tuple[str, str, Sequence[Any]]], blank: Blank
+    table: Table, filled: Sequence[tuple[str, str, Sequence[Any]]], blank: Blank, nothing: str | None
 ) -> dict[str, list[int]]:
     """Find the rows, from 0, whose text, label or id is empty; refuse them unless they may be left out."""
     found = {}
     for column, what, values in filled:
         rows = [row for row, value in enumerate(values) if isinstance(value, str) and value == MISSING]
         if rows and blank == "error":
+            none = f", with {nothing} where there is none," if nothing and what == "label" else ""
             raise DataError(
                 f"{column_of(table, column)}: {len(rows)} of {len(values)} rows have an empty {what} "
-                f"({cells.rows([row + 1 for row in rows])}). Fill them in or remove them; "
+                f"({cells.rows([row + 1 for row in rows])}). Fill them in{none} or remove them; "
                 "data.blank=skip, or blank='skip' in Python, leaves them out."
             )
         found[f"empty {what} in column {column!r}"] = rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,23 +34,12 @@ class LanguageRows(Encoded):
     Args:
         tokenizer: What made the tokens, for those who want to read them.
         pieces: The documents that blocks are made of; None for conversations and prompts.
+        end_of_answer: The token with which a chat template ends an answer; None where nothing but the end token does.
     """
 
     tokenizer: Any
     pieces: Sequence[TokenSequence] | None = None
-
-    @cached_property
-    def targets(self) -> NDArray[np.int32]:
-        """All tokens that are predicted, in order; a row's first token never is."""
-        labels = self.fields["labels"].numpy().copy()
-        labels[self.starts[:-1]] = NOT_LEARNT
-        return labels[labels != NOT_LEARNT]
-
-    @cached_property
-    def end_of_answer(self) -> int | None:
-        """The mark that most rows end their learnt tokens with, if it is a special token."""
-        marks = self.targets[np.isin(self.targets, self.tokenizer.all_special_ids)]
-        return int(np.bincount(marks).argmax()) if len(marks) else None
+    end_of_answer: int | None = None
 
     def owned(
         self, train: NDArray[np.int32], held_out: NDArray[np.int32]
@@ -92,13 +80,15 @@ def encode_language(
         tokenizer=tokenizer,
     )
     chats = has_conversations(dataset)
+    writer = find_writer(dataset.texts, tokenizer) if chats else None
+    if isinstance(writer, Chat):
+        base = replace(base, end_of_answer=_end_of_answer(writer, dataset.texts[0]))
     if ASKED in dataset.more:
         length = max_length or most
-        writer = find_writer(dataset.texts, tokenizer) if chats else None
         rows = prompts(dataset.texts, tokenizer, writer)
         return _of_sequences([row.part(max(0, len(row) - length), len(row)) for row in rows], like=base)
-    if chats:
-        rows = conversed(dataset.texts, tokenizer, find_writer(dataset.texts, tokenizer))
+    if writer is not None:
+        rows = conversed(dataset.texts, tokenizer, writer)
         return _cut(rows, base, max_length, most)
     length, pieces = max_length or min(most, USUAL_BLOCK), documents(dataset.texts, tokenizer)
     total = sum(map(len, pieces))
@@ -115,6 +105,15 @@ def find_writer(texts: Sequence[Conversation], tokenizer: Any) -> Chat | Plain:
     """A chat template if there is one; a prompt with its answer needs none."""
     simple = all([turn.role for turn in turns] in (["user", "assistant"], ["user"]) for turns in texts)
     return Plain() if simple and not tokenizer.chat_template else Chat(tokenizer=tokenizer)
+
+
+def _end_of_answer(writer: Chat, turns: Conversation) -> int | None:
+    """The first special token that the template writes behind an answer; it need not be the end token."""
+    words = writer.tokenizer
+    asked = turns[:-1] if turns[-1].role == "assistant" else turns
+    special = {number for number, token in words.added_tokens_decoder.items() if token.special}
+    written = words(writer.ending(asked), add_special_tokens=False, split_special_tokens=False)["input_ids"]
+    return next((token for token in written if token in special), None)
 
 
 def _cut(

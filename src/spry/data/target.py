@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +24,7 @@ class Labels:
 
     Args:
         values: One a row, ``MISSING`` where there is none; whatever ``Target.numbered`` takes.
+        nothing: What a cell says that is not empty, but means that there is nothing; where there is such a spelling.
         marks: How rows say that they have none, such as -1.
         broken: Rows from 0 whose label cannot be learnt, by what they have; they are refused, or left out where empty
             cells are.
@@ -34,6 +35,7 @@ class Labels:
     unlabelled: tuple[int, ...] = ()
     marks: tuple[str, ...] = ()
     broken: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    nothing: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -128,6 +130,17 @@ class Target(ABC):
     def describe(self, dataset: Dataset) -> str:
         """Tell what the labels are, in a line."""
         return ""
+
+
+def check_differ(
+    labels: Collection[Any], needs: str, *, table: Table, columns: Columns, left_out: str
+) -> None:
+    """Refuse (DataError) a training part of whose labels nothing could be learnt, as all of them are alike."""
+    found = set(labels)
+    if len(found) < 2:
+        there = f"every label is {found.pop()!r}" if found else "no row has a label"
+        rest = f", but for {left_out}" if left_out else ""
+        raise DataError(f"{column_of(table, columns.label)}: {there}{rest}. {needs}")
 
 
 def column_of(table: Table, column: str) -> str:

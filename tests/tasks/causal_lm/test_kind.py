@@ -1,6 +1,7 @@
 """The task of language models, against the model's own logits, PyTorch's cross-entropy and transformers' answers."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from spry.estimators.exact import exact_head
 from spry.estimators.residual import residual
 from spry.estimators.slopes import forward_mode
 from spry.forward.functional import call
+from spry.tasks.causal_lm.answers import free_answers, holding
 from spry.tasks.causal_lm.kind import CausalLM
 from spry.tasks.causal_lm.metrics import LanguageMetrics
 from tests.language import TEMPLATE, tokenizer
@@ -127,6 +129,20 @@ def test_evaluation_counts_tokens_and_answers_as_generate_does(kind):
         said = found.module.generate(input_ids=ids, max_new_tokens=5, do_sample=False, eos_token_id=words.eos_token_id,
                                      attention_mask=torch.ones_like(ids), pad_token_id=words.pad_token_id)  # fmt: skip
         assert sample.answer == words.decode(said[0, ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+def test_a_free_answer_ends_where_the_chat_template_ends_the_turn():
+    found = make_task("llama", CausalLM(prompts="q", answers="a", new_tokens=5))
+    params, data = moved(found), found.encode(ASKING.unlabelled(["Which topic?"], ()))
+    batch, call = data.batch([0]), found.calling(moved(found))
+    with holding(call.module, params):
+        said = call.module.generate(**found.calling({}).inputs(batch), max_new_tokens=5, do_sample=False)
+    first, second = said[0, len(batch["input_ids"][0]) :].tolist()[:2]
+    assert first != second
+    ended = replace(data, end_of_answer=second)
+    assert free_answers(call, [batch["input_ids"][0]], ended, 5) == [
+        tokenizer().decode([first, second]).strip()
+    ]
 
 
 def test_weights_are_the_models_own_after_an_answer():

@@ -47,7 +47,7 @@ def test_an_answer_is_a_span_of_its_context(cell):
     made = one(cell)
     assert made.labels == [(Span(text="fine", start=15),)]
     assert made.texts == [("What was fine?", CONTEXT)]
-    assert (answerable(made), made.more["id"], made.reading.notes) == ([1], ["x"], ())
+    assert (answerable(made), made.reading.notes) == ([1], ())
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_an_answer_that_is_nowhere_is_refused_or_left_out_with_its_row():
     with pytest.raises(DataError, match=r"1 row of 3 with an answer that its context lacks \(row 2\)"):
         build(made)
     kept = build(made, blank="skip")
-    assert (kept.more["id"], answerable(kept)) == (["1", "3"], [1, 0])
+    assert answerable(kept) == [1, 0]
     assert [(left.rows, left.first) for left in kept.reading.left_out] == [(1, (2,))]
 
 
@@ -118,10 +118,9 @@ def test_articles_and_rows_give_the_same_questions(tmp_path):
     assert (answerable(made[0]), made[0].groups) == ([1, 0], ["Films", "Films"])
 
 
-def test_selecting_keeps_answers_and_ids_beside_their_questions():
+def test_selecting_keeps_answers_beside_their_questions():
     made = build(rows([{"text": "plot"}], [], [{"text": "a"}])).select([2, 1])
     assert [spans and spans[0].text for spans in made.labels] == ["a", ()]
-    assert made.more["id"] == ["3", "2"]
 
 
 def test_questions_on_one_context_are_held_out_together():

@@ -39,9 +39,7 @@ def asked(count: int = 6) -> Dataset:
         last = context.split(" ")[-1]
         texts.append((words(2, "question", number), context))
         labels.append((Span(text=last, start=len(context) - len(last)),) if number % 3 else ())
-    return Dataset(
-        name="made", texts=texts, labels=labels, target=QUESTIONS, more={"id": [*map(str, range(count))]}
-    )
+    return Dataset(name="made", texts=texts, labels=labels, target=QUESTIONS)
 
 
 @pytest.fixture(params=READERS)

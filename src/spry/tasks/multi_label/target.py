@@ -14,7 +14,7 @@ from spry.data import cells
 from spry.data.classes import in_order
 from spry.data.labels import spells_list
 from spry.data.table import Columns, Table
-from spry.data.target import MISSING, Labels, Target, column_of
+from spry.data.target import MISSING, Labels, Target, check_differ, column_of
 
 if TYPE_CHECKING:
     from spry.data.dataset import Dataset
@@ -49,7 +49,10 @@ class LabelSetTarget(Target):
         values = [_labels_of(cell, mark, where, row) for row, cell in enumerate(column, start=1)]
         listed = any(map(_is_list, column))
         told = None if self.separator or listed or mark is None else f"labels are taken apart at {mark!r}"
-        return Labels(values=values, notes=() if told is None else (f"{where}: {told} (task.separator).",))
+        if names is None:
+            _refuse_vectors(values, where)
+        notes = () if told is None else (f"{where}: {told} (task.separator).",)
+        return Labels(values=values, nothing="[]", notes=notes)
 
     def numbered(
         self,
@@ -61,11 +64,9 @@ class LabelSetTarget(Target):
         left_out: str,
     ) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
         found = {label for labels in rows.values() for label in labels}
-        if names is None and len(found) < 2:
-            there = f"the only label is {next(iter(found))!r}" if found else "no row has a label"
-            raise DataError(
-                f"{column_of(table, columns.label)}: {there}. The task multi-label needs at least two labels."
-            )
+        if names is None:
+            needs = "The task multi-label needs at least two labels."
+            check_differ(found, needs, table=table, columns=columns, left_out=left_out)
         known = in_order(found) if names is None else names
         numbers = {name: number for number, name in enumerate(known)}
         for row, labels in rows.items():
@@ -108,6 +109,11 @@ def _labels_of(cell: Any, mark: str | None, where: str, row: int) -> tuple[str, 
         return MISSING
     if spells_list(text):
         return _plain(_parsed(text), where, row)
+    if text.startswith("[") or text.endswith("]"):
+        raise DataError(
+            f"{where}: row {row} holds a list that cannot be read ({text[:60]}). Write labels in quotes, as in "
+            '["a", "b"], or without brackets, as in a|b.'
+        )
     return tuple(piece.strip() for piece in (text.split(mark) if mark else [text]) if piece.strip())
 
 
@@ -116,6 +122,17 @@ def _parsed(text: str) -> Iterable[Any]:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return re.findall(r"-?[\d.]+", text)  # NumPy's spelling has no commas
+
+
+def _refuse_vectors(values: Sequence[tuple[str, ...] | str], where: str) -> None:
+    """Refuse rows of zeros and ones, a place for each label: the labels that they mean would be called 0 and 1."""
+    sets = [value for value in values if isinstance(value, tuple)]
+    width = len(sets[0]) if sets else 0
+    if width > 1 and all(len(value) == width and {*value} <= {"0", "1"} for value in sets):
+        raise DataError(
+            f"{where}: every row holds {width} zeros and ones ({','.join(sets[0])[:60]}), which say for each label "
+            "whether it is there. Write the names of those that are, as in a|b, and [] for none."
+        )
 
 
 def _plain(labels: Iterable[Any], where: str, row: int) -> tuple[str, ...]:

@@ -90,7 +90,11 @@ def count_options(
     questions: Sequence[int],
     threshold: float,
 ) -> OptionMetrics:
-    """Count options by their losses, whether they are right, their probabilities of it and their questions."""
+    """Count options by their losses, whether they are right, their probabilities of it and their questions.
+
+    A probability that is no number, as of a model that diverged, calls an option wrong.
+    """
+    shares = np.nan_to_num(shares, nan=0.0)
     said = shares >= threshold
     wrong = Counter(dict.fromkeys(questions, 0))
     wrong.update(question for question, hit in zip(questions, said == labels, strict=True) if not hit)

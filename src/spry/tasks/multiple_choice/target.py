@@ -172,16 +172,17 @@ def _options(cell: Any, table: Table, column: str, row: int) -> tuple[list[str],
 
 def _place(cell: Any, options: Sequence[str], names: Sequence[str], where: str, row: int) -> int | str:
     """The right option's place from 0; ``MISSING`` where the cell is empty."""
-    label = "" if cells.is_missing(cell) else str(cell).strip()
+    whole = isinstance(cell, float) and cell.is_integer()  # as tables with an empty cell have whole numbers
+    label = "" if cells.is_missing(cell) else str(int(cell) if whole else cell).strip()
     if not label:
         return MISSING
-    if label in names:
-        return names.index(label)
-    known = [str(place) for place in range(len(options))]
-    letters = list(_LETTERS[: len(options)])
-    if label in known or label.upper() in letters:
-        return known.index(label) if label in known else letters.index(label.upper())
-    allowed = ", ".join(names) or f"0 to {len(options) - 1}, or A to {letters[-1]}"
-    raise DataError(
-        f"{where}: row {row} has the label {label!r} of {len(options)} options. Allowed: {allowed}."
-    )
+    places = {name: place for place, name in enumerate(names)}
+    if not names:
+        places = {spelt: at for at in range(len(options)) for spelt in (str(at), _LETTERS[at : at + 1])}
+    place = places.get(label, places.get(label.upper()))
+    if place is None:
+        allowed = ", ".join(names) or f"0 to {len(options) - 1}, or A to {_LETTERS[len(options) - 1]}"
+        raise DataError(
+            f"{where}: row {row} has the label {label!r} of {len(options)} options. Allowed: {allowed}."
+        )
+    return place

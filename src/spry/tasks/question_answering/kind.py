@@ -24,7 +24,7 @@ from spry.tasks.model_call import ModelCall, widened
 from spry.tasks.question_answering.answers import KEPT, LONGEST, Answers, Window, find_answers, read_window
 from spry.tasks.question_answering.loss import span_loss
 from spry.tasks.question_answering.metrics import Judged, QuestionMetrics, exact_match, f1_of_words
-from spry.tasks.question_answering.target import QUESTIONS, QuestionTarget, Span
+from spry.tasks.question_answering.target import QUESTIONS, Span
 from spry.tasks.question_answering.windows import USUAL_LENGTH, encode_windows
 
 READER = ModelClass(
@@ -61,9 +61,6 @@ class QuestionAnswering(TaskKind):
     ] = 0.0
     longest_answer: Annotated[int, Field(ge=1, description="Tokens of an answer at most.")] = LONGEST
     candidates: Annotated[int, Field(ge=1, description="Answers a question that predictions list.")] = KEPT
-    ids: Annotated[str, Field(description="The column of questions' ids; rows are numbered without it.")] = (
-        "id"
-    )
 
     name: ClassVar[str] = "question-answering"
     about: ClassVar[str] = "a span of a context, or no answer"
@@ -82,7 +79,7 @@ class QuestionAnswering(TaskKind):
 
     @property
     def target(self) -> Target:
-        return QuestionTarget(ids=self.ids)
+        return QUESTIONS
 
     def outputs(self, dataset: Dataset) -> tuple[str, ...]:
         return ("start", "end")

@@ -17,9 +17,6 @@ from spry.data.target import InputRows, Labels, Target, column_of
 if TYPE_CHECKING:
     from spry.data.dataset import Dataset
 
-ID = "id"
-"""What ``Dataset.more`` calls a question's id."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
@@ -31,13 +28,8 @@ class Span:
 
 @dataclass(frozen=True)
 class QuestionTarget(Target):
-    """Examples are pairs (question, context); their labels are all right answers, none if the context has none.
+    """Examples are pairs (question, context); their labels are all right answers, none if the context has none."""
 
-    Args:
-        ids: The column of ids; rows are numbered where there is none.
-    """
-
-    ids: str = ID
     task: ClassVar[str] = "question-answering"
 
     def columns(self, columns: Columns) -> Columns:
@@ -89,9 +81,6 @@ class QuestionTarget(Target):
         left_out: str,
     ) -> tuple[list[tuple[Span, ...]], tuple[str, ...]]:
         return list(rows.values()), ()
-
-    def more(self, table: Table, columns: Columns) -> Mapping[str, Sequence[Any]]:
-        return {ID: list(map(str, table.columns.get(self.ids, range(1, len(table) + 1))))}
 
     def bundles(self, dataset: Dataset) -> Sequence[Any]:
         """The contexts."""

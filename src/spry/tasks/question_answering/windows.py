@@ -31,7 +31,6 @@ def encode_windows(
     most: int = USUAL_LENGTH,
     stride: int | None = None,
     pad: int,
-    question_first: bool = True,
 ) -> Encoded:
     """Tokenise questions and contexts.
 
@@ -45,7 +44,6 @@ def encode_windows(
         most: The most tokens that the model takes.
         stride: Tokens of the context that a window shares with the one before, >= 0; a third of ``max_length`` if None.
         pad: The token that fills short windows.
-        question_first: Whether the question stands before the context, as in BERT; XLNet was trained the other way.
 
     Returns:
         The windows, one a row; ``examples`` has the question of each. Beside the model's inputs a token has ``begins``
@@ -73,7 +71,7 @@ def encode_windows(
         )
     # half of what two windows do not share is the context's, so that a long question cannot make windows stand still
     asked = _shortened([question for question, _ in dataset.texts], tokenizer, room)
-    cutter = _Cutter(tokenizer=tokenizer, length=length, stride=overlap, question_first=question_first)
+    cutter = _Cutter(tokenizer=tokenizer, length=length, stride=overlap)
     chunks = [
         cutter.cut(dataset, asked, range(start, min(start + _CHUNK, len(dataset))))
         for start in range(0, len(dataset), _CHUNK)
@@ -147,13 +145,12 @@ class _Cutter:
     tokenizer: Any
     length: int
     stride: int
-    question_first: bool
 
     def cut(self, dataset: Dataset, asked: Sequence[str], places: range) -> _Chunk:
         sides = [[asked[place] for place in places], [dataset.texts[place][1] for place in places]]
         found = self.tokenizer(
-            *(sides if self.question_first else reversed(sides)),
-            truncation="only_second" if self.question_first else "only_first",
+            *sides,
+            truncation="only_second",
             max_length=self.length,
             stride=self.stride,
             return_overflowing_tokens=True,
@@ -166,7 +163,7 @@ class _Cutter:
         answers = [dataset.labels[place] for place in places]
         spans, targets, null = [], [], []
         for row, ids in enumerate(found["input_ids"]):
-            inside = np.asarray([side == int(self.question_first) for side in found.sequence_ids(row)])
+            inside = np.asarray([side == 1 for side in found.sequence_ids(row)])
             own = np.where(inside[:, None], np.asarray(found["offset_mapping"][row]), 0)
             null.append(self._null(ids, inside))
             targets.append(_target(own, inside, answers[owners[row]], null[-1]))

@@ -12,7 +12,7 @@ import numpy as np
 from spry.core.errors import DataError
 from spry.data import cells
 from spry.data.table import Columns, Table
-from spry.data.target import MISSING, Labels, Target, column_of
+from spry.data.target import MISSING, Labels, Target, check_differ, column_of
 
 if TYPE_CHECKING:
     from spry.data.dataset import Dataset
@@ -43,12 +43,9 @@ class NumberTarget(Target):
         left_out: str,
     ) -> tuple[list[float], tuple[str, ...]]:
         values = list(rows.values())
-        if names is None and len(set(values)) < 2:
-            rest = f", but for {left_out}" if left_out else ""
-            raise DataError(
-                f"{column_of(table, columns.label)}: every label is {values[0]!r}{rest}. A regression needs labels "
-                "that differ."
-            )
+        if names is None:
+            needs = "A regression needs labels that differ."
+            check_differ(values, needs, table=table, columns=columns, left_out=left_out)
         return values, ()
 
     def strata(self, labels: Sequence[float]) -> Sequence[int]:
