@@ -14,7 +14,9 @@ from spry.core.keys import Key
 from spry.core.units import Unit, names_of
 from spry.experiment.build import USUAL_CLIENTS, USUALLY_ASKED, build_adapter, build_algorithm
 from spry.experiment.config import Config
+from spry.experiment.private import spending
 from spry.experiment.schema import AUTO
+from spry.federated.privacy.accounting import Spending
 from spry.models.adapt import adapt
 from spry.models.load import Backbone
 from spry.profile.case import Case, MeasuredMethod
@@ -47,6 +49,7 @@ class Plan:
         peaks: Predicted bytes of a step above the model, of that method, of inference and of its rival; none where
             there is no formula.
         length: Tokens of a row for which they hold.
+        privacy: What the rounds cost of privacy; None where nothing is counted.
     """
 
     clients: int
@@ -58,6 +61,7 @@ class Plan:
     method: MeasuredMethod
     peaks: Mapping[MeasuredMethod, int]
     length: int
+    privacy: Spending | None = None
 
     def to_json(self) -> dict[str, Any]:
         """List everything, for JSON."""
@@ -76,6 +80,7 @@ def plan_run(config: Config) -> Plan:
     Raises:
         ConfigError: If the settings do not fit each other.
         ModelError: If the model cannot be found, or has nothing to adapt.
+        PrivacyError: If the rounds cost more privacy than there is.
     """
     case = _case(config)
     layout = lay_out(case)
@@ -99,6 +104,9 @@ def plan_run(config: Config) -> Plan:
         method=case.method,
         peaks={name: predict_peak(replace(case, method=name), layout) for name in methods},
         length=case.length,
+        privacy=None
+        if config.privacy.mechanism == "none"
+        else spending(config, range(clients), asked, Key(config.seed)),
     )
 
 

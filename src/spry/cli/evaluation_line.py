@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from spry.report import formats
@@ -34,7 +35,11 @@ def _scores(known: Mapping[str, Metrics], score: str) -> dict[str, float]:
 def evaluation_line(prefix: str, round: Round, rounds: int, seconds: float, width: int = WIDTH) -> str:
     """Write what is known after an evaluated round of ``rounds``, ``seconds`` after the run began."""
     return _line(
-        [prefix, f"round {round.number + 1}/{rounds}", f"loss {round.loss:.3f}"],
+        [
+            prefix,
+            f"round {round.number + 1}/{rounds}",
+            "" if math.isnan(round.loss) else f"loss {round.loss:.3f}",
+        ],
         scores(round),
         round.score_name,
         seconds,

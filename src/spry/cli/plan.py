@@ -11,6 +11,7 @@ from spry.cli.runs import ConfigArgument, JsonOption, SettingsOption
 
 if TYPE_CHECKING:
     from spry.experiment.config import Config
+    from spry.federated.privacy.accounting import Spending
     from spry.planning import Plan
 
 
@@ -49,7 +50,17 @@ def _lines(config: Config, plan: Plan) -> list[str]:
         f"{run}, {config.schedule.rounds} rounds of {plan.asked} of {plan.clients} clients",
         f"units: {units or 'none'}; the head has {head:,} weights, which all clients train",
         f"round 1: {_range(plan.held)} units a client, {owners} clients a unit",
+        *([] if plan.privacy is None else [_privacy(config, plan.privacy)]),
     ]
+
+
+def _privacy(config: Config, spending: Spending) -> str:
+    """What the planned rounds cost of privacy."""
+    epsilon, rounds = spending.epsilon(config.schedule.rounds), config.schedule.rounds
+    return (
+        f"privacy: {config.privacy.mechanism}, of a {config.privacy.unit}; epsilon {epsilon:.3g} at delta "
+        f"{spending.delta:g} after {rounds} rounds, noise multiplier {spending.noise:.4g}"
+    )
 
 
 def _range(numbers: Iterable[int]) -> str:

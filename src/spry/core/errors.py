@@ -32,6 +32,10 @@ class TrainingError(SpryError, RuntimeError):
     """A run cannot go on, for example because every client's loss is NaN."""
 
 
+class PrivacyError(TrainingError):
+    """A round would spend more privacy than there is, or a protocol that keeps replies secret cannot be completed."""
+
+
 class CheckpointError(SpryError, RuntimeError):
     """A checkpoint cannot be written, read or continued."""
 

@@ -23,10 +23,12 @@ from spry.experiment.adapter import describe_start, find_adapter_folder
 from spry.experiment.config import Config
 from spry.experiment.given import NOTHING, Given
 from spry.experiment.head_choice import starts_in_closed_form
+from spry.experiment.private import NOT_PRIVATE, Private, private
 from spry.experiment.schema import AUTO, DataSettings, TaskSettings
 from spry.experiment.without_effect import evened_out, idle_factors, idle_peft, without_effect
 from spry.federated.algorithm import Algorithm
 from spry.federated.ema import averaged
+from spry.federated.privacy.accounting import Spending
 from spry.federated.replay.downlink import Downlink, by_slopes, full
 from spry.federated.spares import with_spares
 from spry.federated.transforms import Clip, UpdateTransform
@@ -65,6 +67,7 @@ class Experiment:
         fingerprint: Of the data.
         notes: For the user before the first round.
         closed_form: Whether the head is fitted before round 1.
+        parts: What keeps it private.
     """
 
     algorithm: Algorithm
@@ -77,6 +80,7 @@ class Experiment:
     fingerprint: str
     notes: tuple[str, ...]
     closed_form: bool = False
+    parts: Private = NOT_PRIVATE
 
     @property
     def clients_per_round(self) -> int:
@@ -94,7 +98,10 @@ def check_settings(config: Config, given: Given = NOTHING) -> None:
         find_packing(config.model.quantization, config.model.device)
     build_adapter(config)
     _check_local_tuning(config)
-    DOWNLINKS[config.server.send](build_algorithm(config, ANY_UNITS))
+    parts = private(
+        config, ANY_UNITS, (0,), 1, Key(0), counted=Spending(delta=config.privacy.delta, noise=0.0)
+    )
+    DOWNLINKS[config.server.send](build_algorithm(config, ANY_UNITS, parts=parts))
     if config.start is not None:
         find_adapter_folder(Path(config.start).expanduser())
     if given.model is None:
@@ -125,8 +132,14 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     closed_form, told = starts_in_closed_form(
         config.head, task, clients, algorithm, adapter=start is not None
     )
-    if closed_form and any(unit.group != "head" for unit in algorithm.units):
-        algorithm = build_algorithm(config, task.units, closed_form=True)
+    if closed_form and config.privacy.mechanism != "none":
+        raise ConfigError(
+            "head.start is 'closed-form', or chosen, and the sums that clients send for it would not be private. Set "
+            "head.start=drawn"
+        )
+    kept = closed_form and any(unit.group != "head" for unit in algorithm.units)
+    parts = private(config, task.units, dealt.trainable(), asked, key, closed_form=kept)
+    algorithm = build_algorithm(config, task.units, closed_form=kept, parts=parts)
     if config.runtime.over_select:
         algorithm = with_spares(algorithm, asked)
     assert clients.facts is not None
@@ -145,6 +158,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         facts=facts,
         fingerprint=splits.fingerprint,
         closed_form=closed_form,
+        parts=parts,
         notes=(
             *([] if start is None else [describe_start(start)]),
             *facts.notes(),
@@ -158,11 +172,14 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     )
 
 
-def build_algorithm(config: Config, units: tuple[Unit, ...], *, closed_form: bool = False) -> Algorithm:
+def build_algorithm(
+    config: Config, units: tuple[Unit, ...], *, closed_form: bool = False, parts: Private = NOT_PRIVATE
+) -> Algorithm:
     """Make the method that a configuration names, for the units of a task.
 
     Args:
         closed_form: Whether the head starts in closed form, and something else is trained.
+        parts: What keeps it private.
 
     Raises:
         ConfigError: If an optimizer is unknown, or named without its step size, or nothing would be trained.
@@ -179,7 +196,9 @@ def build_algorithm(config: Config, units: tuple[Unit, ...], *, closed_form: boo
         step_factors=config.step_factors.by_group(closed_form=closed_form),
         step_decay=config.schedule.decay if config.schedule.rounds else "none",
         max_steps=config.client.steps,
-        transforms=transforms,
+        transforms=(*transforms, *parts.transforms),
+        summing=parts.summing,
+        example_slopes=parts.example_slopes,
         **(config.method.model_extra or {}),
     )
     return averaged(algorithm, config.server.ema) if config.server.ema else algorithm

@@ -21,6 +21,7 @@ from spry.experiment.schema import (
     MethodSettings,
     ModelSettings,
     PeftSettings,
+    PrivacySettings,
     RuntimeSettings,
     ScheduleSettings,
     ServerSettings,
@@ -41,7 +42,8 @@ VALIDATION_SHARE = 0.1
 FREE = (["tune", "grid"], ["tune", "methods"])
 """Tables whose entries appear as they are named, beside ``methods``."""
 TABLES = (
-    "task", "model", "peft", "head", "data", "method", "client", "server", "step_factors", "schedule", "runtime", "tune"
+    "task", "model", "peft", "head", "data", "method", "client", "server", "step_factors", "privacy", "schedule",
+    "runtime", "tune"
 )  # fmt: skip
 Overrides = Sequence[str] | Mapping[str, Any]
 RECORD, BESIDE_RECORD = "config.toml", "meta.json"
@@ -71,6 +73,7 @@ class Config(Settings):
     client: ClientSettings = ClientSettings()
     server: ServerSettings = ServerSettings()
     step_factors: StepFactorSettings = StepFactorSettings()
+    privacy: PrivacySettings = PrivacySettings()
     schedule: ScheduleSettings = ScheduleSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     methods: dict[str, dict[str, Any]] = Field(
@@ -120,7 +123,12 @@ class Config(Settings):
     @property
     def plans_rounds(self) -> bool:
         """Whether steps depend on how many rounds there will be, so that a run cannot be made longer."""
-        return self.method.info.plans_rounds or self.schedule.decay != "none"
+        return self.method.info.plans_rounds or self.schedule.decay != "none" or self.plans_noise
+
+    @property
+    def plans_noise(self) -> bool:
+        """Whether the noise of every round follows from how many there will be."""
+        return self.privacy.mechanism != "none" and self.privacy.noise is None
 
     def is_same_run(self, other: Config) -> bool:
         """Tell whether both give the same weights; which recipe the settings came from does not matter."""

@@ -157,6 +157,11 @@ def _advice(config: Config, folder: Path, changed: Sequence[str]) -> str:
     going_on = "" if (folder / SUMMARY).is_file() else f"Go on as it was with spry resume {folder}, or "
     other = f"{going_on}choose another folder (--out)."
     if set(changed) <= LOOSE and not set(changed) <= _loose(config):
+        if config.plans_noise:
+            return (
+                "The noise of a run with privacy.epsilon is as much as its rounds need, so that a run keeps their "
+                f"number. {other[0].upper()}{other[1:]}"
+            )
         planned = config.method.info.plans_rounds
         whose = config.method.name if planned else f"a run with schedule.decay = {config.schedule.decay!r}"
         return (

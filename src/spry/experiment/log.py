@@ -20,7 +20,7 @@ LOG_FILE = "rounds.jsonl"
 def to_json(record: Round) -> dict[str, Any]:
     return {
         "round": record.number,
-        "loss": record.loss,
+        "loss": _finite(record.loss),
         f"test_{record.score_name}": _score(record.test, record),
         "test_loss": record.test.loss if record.test is not None else None,
         f"validation_{record.score_name}": _score(record.validation, record),
@@ -39,6 +39,7 @@ def to_json(record: Round) -> dict[str, Any]:
         "clients": [_client(client, record) for client in record.clients],
         **({"head": asdict(record.head)} if record.head else {}),
         **({"start": _start(record)} if record.start else {}),
+        **({} if record.epsilon is None else {"epsilon": _finite(record.epsilon)}),
         **_details(record),
     }
 
@@ -118,6 +119,10 @@ def read_rounds(folder: Path) -> list[dict[str, Any]]:
     return list(rounds.values())
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _score(metrics: Metrics | None, record: Round) -> float | None:
     return metrics.values()[record.score_name] if metrics is not None else None
 
@@ -140,7 +145,7 @@ def _client(client: ClientRecord, record: Round) -> dict[str, Any]:
         "units": list(client.units),
         "examples": client.examples,
         "steps": client.steps,
-        "loss": client.loss if math.isfinite(client.loss) else None,
+        "loss": _finite(client.loss),
         "bytes_up": client.bytes_up,
         "bytes_down": client.bytes_down,
         "seconds": client.seconds,

@@ -23,6 +23,7 @@ class RunFacts:
         kept_after_rounds: After how many rounds the weights are those of the adapter.
         stopped_early: Why the run ended before its last round; None if it did not.
         local_tuning: What clients gained by local tuning after the last round; None if there was none.
+        privacy: What was kept private, and what was spent; None without an accountant.
     """
 
     score: Score
@@ -32,6 +33,7 @@ class RunFacts:
     kept_after_rounds: int
     stopped_early: str | None = None
     local_tuning: Mapping[str, Any] | None = None
+    privacy: Mapping[str, Any] | None = None
 
 
 def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFacts) -> dict[str, Any]:
@@ -73,5 +75,6 @@ def summarize(config: Config, rounds: Sequence[Mapping[str, Any]], facts: RunFac
         "labels": list(facts.labels),
         "head": dict(head_of(rounds)) or None,
         **({"local_tuning": dict(facts.local_tuning)} if facts.local_tuning else {}),
+        **({"privacy": dict(facts.privacy)} if facts.privacy else {}),
         **facts.data,
     }

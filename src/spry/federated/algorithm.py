@@ -62,6 +62,8 @@ class Algorithm:
         slopes_exact: If replies are slopes, the names of weights that are sent beside them; else None.
         guesses: Whether orders carry a guess of the gradient.
         remembers: Whether the server carries more than weights from round to round, such as moments.
+        tells_loss: Whether replies tell a loss; if not, theirs is 0.
+        composition: What ``compose`` made it of, if it did.
     """
 
     name: str
@@ -74,6 +76,8 @@ class Algorithm:
     slopes_exact: frozenset[str] | None = None
     guesses: bool = False
     remembers: bool = True
+    tells_loss: bool = True
+    composition: Composition | None = None
 
     def untrained(self, weights: Params) -> Params:
         """Choose the weights that no client trains."""
@@ -93,6 +97,24 @@ class Replayed:
     spec: SlopeSpec
     num_directions: int = 1
     max_steps: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composition:
+    """The parts of a composed algorithm.
+
+    Args:
+        local: A client's loop around an estimator.
+        client_steps: Whether clients step, and so send weights, not a gradient.
+        replayed: How slopes came about, where replies are slopes.
+    """
+
+    local: Callable[[Estimator], LocalTraining]
+    client_steps: bool
+    server: Transform
+    split: Split
+    replayed: Replayed | None
+    transforms: tuple[UpdateTransform, ...]
 
 
 def decode_update(
@@ -199,4 +221,12 @@ def compose(
         absorb=absorb,
         slopes_exact=slopes_exact,
         remembers=bool(server.init({"any": torch.zeros(())})),
+        composition=Composition(
+            local=local,
+            client_steps=client is not None,
+            server=server,
+            split=split,
+            replayed=replayed,
+            transforms=tuple(transforms),
+        ),
     )

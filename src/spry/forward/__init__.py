@@ -12,7 +12,7 @@ from spry.forward.custom_ops import register_custom_op
 from spry.forward.diagnostics import FallbackReport, track_fallbacks
 from spry.forward.dropout import dropout
 from spry.forward.dual import Dual
-from spry.forward.functional import call, jvp
+from spry.forward.functional import call, jvp, row_slopes
 from spry.forward.registry import rule
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "jvp",
     "lazy",
     "register_custom_op",
+    "row_slopes",
     "rule",
     "rules",
     "track_fallbacks",

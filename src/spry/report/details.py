@@ -50,7 +50,7 @@ def evaluations(run: Run) -> ReportTable:
     rows += [
         [
             f"{entry['round'] + 1}" + (" (kept)" if entry["round"] + 1 == run.kept_after else ""),
-            f"{entry['loss']:.4f}",
+            NONE if entry["loss"] is None else f"{entry['loss']:.4f}",
             *(score_value(entry.get(key), name) for key in keys),
         ]
         for entry in run.rounds
@@ -81,6 +81,18 @@ def head_start(run: Run) -> list[str]:
         f"{formats.format_bytes(head['bytes_up'])} up, {formats.format_bytes(head['bytes_down'])} down, "
         f"{formats.format_operations(head['operations'])}, {formats.duration(head['cpu_seconds'])} of processor time"
         + (f"; the sums of {left_out} clients did not count." if left_out else ".")
+    ]
+
+
+def privacy(run: Run) -> list[str]:
+    """Say what was kept private, and what that cost, in a run that is finished."""
+    told = (run.summary or {}).get("privacy")
+    if not told:
+        return []
+    epsilon = "no bound on epsilon" if told["epsilon"] is None else f"epsilon {told['epsilon']:.3g}"
+    return [
+        f"Privacy: {told['mechanism']}, of a {told['unit']}: {epsilon} at delta {told['delta']:g}, noise multiplier "
+        f"{told['noise']:.4g}."
     ]
 
 

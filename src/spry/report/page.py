@@ -121,7 +121,12 @@ def _run(run: Run, group: Group, *, alone: bool) -> dict[str, Any]:
         "folder": run.folder,
         "finished": run.summary is not None,
         "rounds": len(run.rounds),
-        "chosen": [*details.head_start(run), *details.chosen(run), *details.local_tuning(run)],
+        "chosen": [
+            *details.head_start(run),
+            *details.chosen(run),
+            *details.privacy(run),
+            *details.local_tuning(run),
+        ],
         "tables": [
             details.evaluations(run),
             *([] if alone else answers(run)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -91,6 +92,7 @@ class Round:
         validation: The same on the validation part.
         start: In round 0 the model before it, by part, such as ``test``; nothing if not evaluated.
         head: In round 0 what a head in closed form took before it; None without one.
+        epsilon: Privacy spent by this round and all before it; infinite without noise, None without an accountant.
     """
 
     number: int
@@ -104,6 +106,7 @@ class Round:
     validation: Metrics | None = None
     start: Mapping[str, Metrics] = field(default_factory=dict)
     head: HeadCost | None = None
+    epsilon: float | None = None
 
     @property
     def weights(self) -> Params:
@@ -122,9 +125,9 @@ class Round:
 
     @property
     def loss(self) -> float:
-        """Mean training loss of the survivors, weighted by examples."""
+        """Mean training loss of the survivors, weighted by examples; NaN where none tells it."""
         total = sum(record.examples for record in self.survivors)
-        return sum(record.loss * record.examples for record in self.survivors) / total
+        return sum(record.loss * record.examples for record in self.survivors) / total if total else math.nan
 
     @property
     def generalized(self) -> Metrics | None:

@@ -14,12 +14,13 @@ from spry.data.client_data import ClientData, Encoder
 from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState
 from spry.federated.ema import delivered
+from spry.federated.privacy.accounting import Spending
 from spry.federated.replay.downlink import Downlink, full
 from spry.runtime.arrivals import Arrivals
 from spry.runtime.client_runner import ClientRunner
 from spry.runtime.executor import Executor, InProcess
 from spry.runtime.records import ClientRecord, Round
-from spry.runtime.sampling import sample, untrained
+from spry.runtime.sampling import Sampler, sample, untrained
 from spry.runtime.work import Work
 from spry.tasks.task import Metrics, Task
 from spry.wire.messages import Order
@@ -41,7 +42,7 @@ class _Measured:
         return grows
 
     def take(self, records: tuple[ClientRecord, ...]) -> int:
-        self.peak_bytes = max(self.peak_bytes, *(record.peak_bytes or 0 for record in records))
+        self.peak_bytes = max([self.peak_bytes, *(record.peak_bytes or 0 for record in records)])
         return self.peak_bytes
 
 
@@ -61,6 +62,8 @@ def simulate(
     over_select: int = 0,
     deadline: float | None = None,
     device: str = "cpu",
+    sampler: Sampler = sample,
+    spending: Spending | None = None,
 ) -> Iterator[Round]:
     """Run the rounds of an algorithm, yielding each as it ends.
 
@@ -82,19 +85,24 @@ def simulate(
             this, or with clients to spare, weights depend on who is fast.
         device: Where the task computes. Memory is measured in the first round and in each that asks for more directions
             than those measured, and taken for the others: exactly, which on a CPU makes such rounds slower.
+        sampler: Who chooses the clients of a round; as many as asked for, each alike, without one.
+        spending: What rounds cost of privacy; a round that would overspend is not begun.
 
     Yields:
         Each finished round, with the server's new state.
 
     Raises:
         TrainingError: If no reply of a round counts; the last yielded state is still good.
+        PrivacyError: If a round would spend more privacy than there is.
     """
     clients = data.encode(cast(Encoder, task)) if isinstance(data, ClientData) else data
     state = algorithm.init(task.init()) if state is None else state
     downlink, executor, measured = downlink or full(algorithm), executor or InProcess(), _Measured()
     while state.round < rounds:
         number, begun = state.round, time.perf_counter()
-        chosen = sample(clients.trainable(), clients_per_round + over_select, number, key)
+        if spending is not None:
+            spending.check(number + 1)
+        chosen = sampler(clients.trainable(), clients_per_round + over_select, number, key)
         planned = algorithm.plan(state, chosen, key)
         orders = {client: planned[client] for client in chosen}
         runner = ClientRunner(
@@ -114,7 +122,7 @@ def simulate(
             orders=orders,
             slopes_exact=algorithm.slopes_exact,
             bytes_down=runner.bytes_down,
-            wanted=clients_per_round,
+            wanted=len(orders) - over_select,
             deadline=deadline,
         )
         state = downlink.absorb(state, orders, key, arrivals.answers(executor, runner))
@@ -132,6 +140,7 @@ def simulate(
             score_name=task.score.name,
             test=parts.get("test"),
             validation=parts.get("validation"),
+            epsilon=spending and spending.epsilon(number + 1),
         )
 
 
@@ -158,7 +167,7 @@ _SILENT = (
 
 
 def _check(number: int, records: tuple[ClientRecord, ...]) -> None:
-    if all(record.failed for record in records):
+    if records and all(record.failed for record in records):
         reasons = "; ".join(f"client {record.client}: {record.failed}" for record in records)
         advice = _BROKE_DOWN if any(record.steps for record in records) else _SILENT
         raise TrainingError(f"round {number}: no client's reply could be used ({reasons}). {advice}")

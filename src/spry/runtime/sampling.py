@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
 from spry.core.units import Unit
+
+
+class Sampler(Protocol):
+    def __call__(self, clients: Sequence[int], count: int, round: int, key: Key) -> list[int]:
+        """Choose the clients of a round, each at most once."""
+        ...
 
 
 def sample(clients: Sequence[int], count: int, round: int, key: Key) -> list[int]:
@@ -22,6 +29,16 @@ def sample(clients: Sequence[int], count: int, round: int, key: Key) -> list[int
         )
     order = key.fold("round", round).permutation(len(clients), "sample")
     return [clients[i] for i in order[:count]]
+
+
+def sample_each(clients: Sequence[int], count: int, round: int, key: Key) -> list[int]:
+    """Choose each client by itself, with chance ``count`` of their number: about ``count`` of them, perhaps none.
+
+    Whether one is chosen says nothing of another, which is what counting privacy rests on (Poisson sampling).
+    """
+    sample(clients, count, round, key)  # refuses as many as there are not
+    drawn = key.fold("round", round).generator("each").random(len(clients))
+    return [client for client, chance in zip(clients, drawn, strict=True) if chance * len(clients) < count]
 
 
 def untrained(units: Sequence[Unit], trained: set[str]) -> tuple[str, ...]:

@@ -41,7 +41,14 @@ class Backpropagation(Options):
         )
 
 
-@method("fedavg", paper=FEDAVG, client=Named("adamw", 1e-3), server=Named("sgd", 1.0), backpropagates=True)
+@method(
+    "fedavg",
+    paper=FEDAVG,
+    client=Named("adamw", 1e-3),
+    server=Named("sgd", 1.0),
+    backpropagates=True,
+    sums=True,
+)
 @dataclass(frozen=True, kw_only=True)
 class FedAvg(Backpropagation):
     """Backpropagation on every client, weights averaged."""
@@ -53,13 +60,14 @@ class FedAvg(Backpropagation):
     client=Named("adamw", 1e-3),
     server=Named("yogi", 1e-2),
     backpropagates=True,
+    sums=True,
 )
 @dataclass(frozen=True, kw_only=True)
 class FedYogi(Backpropagation):
     """Backpropagation on every client, an adaptive server."""
 
 
-@method("fedsgd", paper=FEDAVG, server=Named("sgd", 0.1), backpropagates=True)
+@method("fedsgd", paper=FEDAVG, server=Named("sgd", 0.1), backpropagates=True, sums=True)
 @dataclass(frozen=True, kw_only=True)
 class FedSgd(Backpropagation):
     """Backpropagated gradients at the server's weights, averaged, one server step a round."""

@@ -16,7 +16,7 @@ from spry.optim.named import Named
 PAPER = "Panchal et al. 2024, arXiv 2405.15551"
 
 
-@method("spry", paper=PAPER, client=Named("adamw", 1e-3), server=Named("yogi", 1e-2))
+@method("spry", paper=PAPER, client=Named("adamw", 1e-3), server=Named("yogi", 1e-2), sums=True)
 @dataclass(frozen=True, kw_only=True)
 class Spry(SteppingDirectionOptions):
     """Forward-mode gradients of dealt slices, united by an adaptive server."""
@@ -36,7 +36,7 @@ class Spry(SteppingDirectionOptions):
         )
 
 
-@method("spry_per_iteration", paper=PAPER, server=Named("yogi", 1e-2))
+@method("spry_per_iteration", paper=PAPER, server=Named("yogi", 1e-2), sums=True, bounds_examples=True)
 @dataclass(frozen=True, kw_only=True)
 class SpryPerIteration(DirectionOptions):
     """Spry with one server step a round: clients send slopes at the server's weights."""
@@ -51,7 +51,7 @@ class SpryPerIteration(DirectionOptions):
         return compose(
             name=setup.name,
             units=setup.units,
-            estimator=projected(forward_mode, self.spec(setup), self.num_directions),
+            estimator=projected(setup.example_slopes or forward_mode, self.spec(setup), self.num_directions),
             client=None,
             server=setup.server,
             split=find_split(self.split),
@@ -60,7 +60,9 @@ class SpryPerIteration(DirectionOptions):
         )
 
 
-@method("fedfgd", paper=f"{PAPER}, ablation", client=Named("adamw", 1e-3), server=Named("yogi", 1e-2))
+@method(
+    "fedfgd", paper=f"{PAPER}, ablation", client=Named("adamw", 1e-3), server=Named("yogi", 1e-2), sums=True
+)
 @dataclass(frozen=True, kw_only=True)
 class FedFgd(SteppingDirectionOptions):
     """Forward-mode gradients of all weights on every client: Spry without the split."""

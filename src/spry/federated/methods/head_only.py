@@ -20,6 +20,7 @@ from spry.optim.named import Named
     client=Named("adamw", 1e-3),
     server=Named("sgd", 1.0),
     reference=True,
+    sums=True,
 )
 @dataclass(frozen=True, kw_only=True)
 class HeadOnly(Options):

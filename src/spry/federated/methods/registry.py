@@ -17,8 +17,10 @@ from spry.core.errors import ConfigError, nearest
 from spry.core.plugins import load_plugins
 from spry.core.units import Unit, names_of
 from spry.core.wording import told
+from spry.estimators.slopes import Slope
 from spry.federated.algorithm import Algorithm
 from spry.federated.step_sizes import Decay, StepSizes, round_by_round, without
+from spry.federated.summing import Summing, summed
 from spry.federated.transforms import UpdateTransform
 from spry.optim.named import Named
 from spry.optim.transform import Transform, scaled
@@ -34,6 +36,7 @@ class Setup:
         step_decay: How the step size of whoever steps falls over the rounds; the optimizers here have it in them.
         frozen: The weights that are left out of orders, because their step size is 0.
         transforms: Changes to updates on their way.
+        example_slopes: What bounds each example's slopes, for methods that can; None leaves them as they are.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Setup:
     frozen: frozenset[str] = frozenset()
     max_steps: int | None = None
     transforms: tuple[UpdateTransform, ...] = ()
+    example_slopes: Slope | None = None
 
     @property
     def trained(self) -> tuple[Unit, ...]:
@@ -81,6 +85,8 @@ class MethodInfo:
         plans_rounds: Whether its steps depend on how many rounds there will be, so that a run cannot be made longer.
         reference: Whether it is no rival but a bound: it does not train the backbone, or does not federate.
         needs_blocks: Whether the model must have residual blocks.
+        sums: Whether the server needs no more than the sum of its replies.
+        bounds_examples: Whether it can bound what a single example adds to a reply.
     """
 
     name: str
@@ -92,6 +98,8 @@ class MethodInfo:
     plans_rounds: bool = False
     reference: bool = False
     needs_blocks: bool = False
+    sums: bool = False
+    bounds_examples: bool = False
 
     @property
     def summary(self) -> str:
@@ -126,6 +134,8 @@ class MethodInfo:
         step_decay: Decay = "none",
         max_steps: int | None = None,
         transforms: Sequence[UpdateTransform] = (),
+        summing: Summing | None = None,
+        example_slopes: Slope | None = None,
         **options: Any,
     ) -> Algorithm:
         """Make the algorithm.
@@ -141,6 +151,8 @@ class MethodInfo:
             step_decay: ``linear`` lets that step size fall over the R rounds, to ``1 - r / R`` of it in round r from 0.
             max_steps: Most local steps of a client in a round; None if that is not known.
             transforms: Changes to updates on their way, such as ``Clip``.
+            summing: Lets the server use no more of the replies than their sum.
+            example_slopes: How slopes are measured where each example's are bounded.
             **options: The method's own options.
 
         Raises:
@@ -148,6 +160,7 @@ class MethodInfo:
         """
         steps = StepSizes(factors=step_factors or {}, decay=step_decay, rounds=rounds)
         units = tuple(units)
+        self._check(summing, example_slopes)
         setup = Setup(
             name=self.name,
             units=units,
@@ -158,16 +171,32 @@ class MethodInfo:
             frozen=frozenset(names_of(steps.frozen(units))),
             max_steps=max_steps,
             transforms=tuple(transforms),
+            example_slopes=example_slopes,
         )
-        return _build(self.parse(options), setup, steps)
+        return _build(self.parse(options), setup, steps, summing)
+
+    def _check(self, summing: Summing | None, example_slopes: Slope | None) -> None:
+        for asked, able, what in (
+            (summing, "sums", "needs more of replies than their sum"),
+            (example_slopes, "bounds_examples", "cannot bound what a single example adds"),
+        ):
+            if asked is not None and not getattr(self, able):
+                can = ", ".join(name for name, info in METHODS.items() if getattr(info, able))
+                raise ConfigError(f"{self.name} {what}, so that privacy cannot be kept. Use one of {can}")
 
 
-def _build(options: Options, setup: Setup, steps: StepSizes) -> Algorithm:
+def _build(options: Options, setup: Setup, steps: StepSizes, summing: Summing | None) -> Algorithm:
     if steps.change_nothing(setup.units):
-        return options.build(setup)
-    algorithm = round_by_round(lambda round: options.build(_stepping(options, setup, steps, round)))
+        return _united(options.build(setup), setup, summing)
+    algorithm = round_by_round(
+        lambda round: _united(options.build(_stepping(options, setup, steps, round)), setup, summing)
+    )
     frozen = steps.frozen(setup.units)
     return without(algorithm, frozen) if frozen else algorithm
+
+
+def _united(algorithm: Algorithm, setup: Setup, summing: Summing | None) -> Algorithm:
+    return algorithm if summing is None else summed(algorithm, replace(summing, frozen=setup.frozen))
 
 
 def _stepping(options: Options, setup: Setup, steps: StepSizes, round: int) -> Setup:

@@ -23,6 +23,7 @@ FdStep = Annotated[float, Field(gt=0, description="Step h of the finite differen
     paper="Malladi et al. 2023, arXiv 2305.17333",
     client=Named("sgd", 1e-3),
     server=Named("sgd", 1.0),
+    sums=True,
 )
 @dataclass(frozen=True, kw_only=True)
 class FedMezo(SteppingDirectionOptions):
@@ -43,7 +44,7 @@ class FedMezo(SteppingDirectionOptions):
         )
 
 
-@method("baffle", paper="Feng et al. 2023, arXiv 2301.12195", server=Named("sgd", 0.1))
+@method("baffle", paper="Feng et al. 2023, arXiv 2301.12195", server=Named("sgd", 0.1), sums=True)
 @dataclass(frozen=True, kw_only=True)
 class Baffle(DirectionOptions):
     """Forward differences at the server's weights; clients send numbers, the server steps."""

@@ -1,0 +1,1 @@
+"""Differential privacy of what clients send, and of what is made of it."""
