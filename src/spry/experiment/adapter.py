@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spry.core.errors import ModelError, nearest
+from safetensors import SafetensorError
+
+from spry.core.errors import DiskError, ModelError, nearest
+from spry.core.params import Params
 from spry.data.builtin import BUILTINS
 from spry.data.table import Columns
 from spry.experiment.config import Config
@@ -14,6 +17,7 @@ from spry.experiment.folder import CONFIG
 from spry.tasks.adapter_folder import ADAPTER, PEFT_CONFIG, adapter_within, add_facts
 from spry.tasks.adapter_info import read_info
 from spry.tasks.kinds import make_task
+from spry.tasks.model_task import ModelTask
 from spry.tasks.score import Score
 from spry.tasks.score_text import score_name, score_with_unit
 
@@ -26,6 +30,17 @@ def columns_of(config: Config) -> Columns:
     data = config.data
     built_in = BUILTINS.get(data.name)
     return built_in.columns if built_in else Columns(text=tuple(data.text), label=data.label)
+
+
+def write_adapter(task: ModelTask, weights: Params, folder: Path) -> None:
+    """Save an adapter; if the disk refuses, the DiskError says that the run's checkpoint has it all the same."""
+    try:
+        task.save_adapter(weights, folder)
+    except (OSError, SafetensorError) as error:
+        raise DiskError(
+            f"cannot write the adapter into {folder} ({error}); the last checkpoint has its weights. Make room, then "
+            "resume the run."
+        ) from error
 
 
 def describe_adapter(config: Config, summary: Mapping[str, Any], folder: Path) -> None:

@@ -30,6 +30,7 @@ from spry.federated.algorithm import Algorithm
 from spry.federated.ema import averaged
 from spry.federated.privacy.accounting import Spending
 from spry.federated.replay.downlink import Downlink, by_slopes, full
+from spry.federated.robust import Aggregation
 from spry.federated.spares import with_spares
 from spry.federated.transforms import Clip, UpdateTransform
 from spry.models.adapters import Adapter, find_adapter
@@ -98,6 +99,7 @@ def check_settings(config: Config, given: Given = NOTHING) -> None:
         find_packing(config.model.quantization, config.model.device)
     build_adapter(config)
     _check_local_tuning(config)
+    _check_over_select(config)
     parts = private(
         config, ANY_UNITS, (0,), 1, Key(0), counted=Spending(delta=config.privacy.delta, noise=0.0)
     )
@@ -142,6 +144,8 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     algorithm = build_algorithm(config, task.units, closed_form=kept, parts=parts)
     if config.runtime.over_select:
         algorithm = with_spares(algorithm, asked)
+    planned = algorithm.plan(algorithm.init(task.init()), dealt.trainable()[:asked], key)
+    algorithm.aggregation.check(planned.values())  # refused now, not in the first round
     assert clients.facts is not None
     facts = clients.facts.with_notes(*without_effect(config.data))
     return Experiment(
@@ -199,6 +203,9 @@ def build_algorithm(
         transforms=(*transforms, *parts.transforms),
         summing=parts.summing,
         example_slopes=parts.example_slopes,
+        aggregation=Aggregation(
+            rule=config.server.aggregate, trim=config.server.trim, clip=config.server.clip
+        ),
         **(config.method.model_extra or {}),
     )
     return averaged(algorithm, config.server.ema) if config.server.ema else algorithm
@@ -210,6 +217,14 @@ def _check_local_tuning(config: Config) -> None:
         raise ConfigError(
             f"schedule.local_tuning is {steps}, and clients of {config.method.name} take no steps as it is set. Set "
             "schedule.local_tuning = 0, or choose a method whose clients step, such as fedavg or residual."
+        )
+
+
+def _check_over_select(config: Config) -> None:
+    if config.runtime.over_select and config.privacy.mechanism != "none":
+        raise ConfigError(
+            f"runtime.over_select is {config.runtime.over_select}, and what privacy costs is counted for "
+            "schedule.clients_per_round. Set runtime.over_select=0, and ask more clients in a round"
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from spry.core.params import Params, restrict, size
 from spry.core.units import names_of
 from spry.experiment import fingerprint, lock, log
-from spry.experiment.adapter import describe_adapter
+from spry.experiment.adapter import describe_adapter, write_adapter
 from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build
 from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, read_kept
@@ -206,7 +206,7 @@ def _finish(
 ) -> Params:
     rounds = read_rounds(folder)
     kept_after, weights = keeping.deliver(kept, state, rounds)
-    experiment.task.save_adapter(weights, folder / ADAPTER)
+    write_adapter(experiment.task, weights, folder / ADAPTER)
     facts = RunFacts(
         score=experiment.task.score,
         labels=experiment.task.backbone.label_names,

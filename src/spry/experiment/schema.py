@@ -263,6 +263,23 @@ class ServerSettings(Settings):
         default="weights",
         description="What clients are sent: all weights, or the slopes since the round they know if that is less.",
     )
+    aggregate: Literal["mean", "trimmed-mean", "median"] = Field(
+        default="mean",
+        description="How a weight's replies are united: the mean by examples; or, against a few wrong clients and with "
+        "each owner alike, the mean without those at both ends, or the median, element by element.",
+    )
+    trim: float = Field(
+        default=0.2,
+        gt=0,
+        lt=0.5,
+        description="Share of a weight's owners that trimmed-mean leaves out at each end.",
+    )
+    clip: float | None = Field(
+        default=None,
+        gt=0,
+        description="Norm to which the server shortens each reply, as client.clip does at clients that can be trusted; "
+        "off if unset.",
+    )
 
 
 class StepFactorSettings(Settings):

@@ -16,7 +16,6 @@ from spry.core.params import Params, add, merge, restrict
 from spry.core.units import Unit, names_of
 from spry.estimators.estimate import Estimator
 from spry.estimators.projected import SlopeSpec, from_slopes
-from spry.federated.aggregate import ClientMean
 from spry.federated.client import (
     ClientResult,
     LocalTraining,
@@ -26,10 +25,11 @@ from spry.federated.client import (
     replay,
     run_client,
 )
+from spry.federated.robust import PLAIN_MEAN, Aggregation
 from spry.federated.split import Split
 from spry.federated.transforms import UpdateTransform, transform_gradient
 from spry.optim.transform import OptState, Transform
-from spry.wire.messages import Answer, Order, Reply, Slopes
+from spry.wire.messages import Answer, Gradient, Order, Reply, Slopes, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,7 @@ class Algorithm:
         remembers: Whether the server carries more than weights from round to round, such as moments.
         tells_loss: Whether replies tell a loss; if not, theirs is 0.
         composition: What ``compose`` made it of, if it did.
+        aggregation: How the server unites replies.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Algorithm:
     remembers: bool = True
     tells_loss: bool = True
     composition: Composition | None = None
+    aggregation: Aggregation = PLAIN_MEAN
 
     def untrained(self, weights: Params) -> Params:
         """Choose the weights that no client trains."""
@@ -138,11 +140,13 @@ def compose(
     split: Split,
     replayed: Replayed | None = None,
     transforms: Sequence[UpdateTransform] = (),
+    aggregation: Aggregation = PLAIN_MEAN,
 ) -> Algorithm:
     """Compose an algorithm around the one client loop.
 
-    The server takes the example-weighted mean of the replies for each weight, over the clients that trained it, and
-    gives ``g = w - mean(w_i)`` (or the mean gradient) to its optimizer: ``sgd(lr=1)`` is plain averaging.
+    The server takes the example-weighted mean of the replies for each weight, over the clients that trained it, unless
+    ``aggregation`` unites them otherwise, and gives ``g = w - mean(w_i)`` (or the mean gradient) to its optimizer:
+    ``sgd(lr=1)`` is plain averaging.
 
     Args:
         name: What the algorithm is called in logs.
@@ -154,6 +158,7 @@ def compose(
         split: Who trains what.
         replayed: Lets clients send only slopes; the server replays their loop. None sends what slopes led to.
         transforms: Changes to updates on their way.
+        aggregation: How the server unites replies.
 
     Returns:
         The algorithm.
@@ -199,11 +204,12 @@ def compose(
         )
 
     def absorb(state: ServerState, answers: Iterable[Answer]) -> ServerState:
-        mean = ClientMean()
+        united = aggregation.begin()
         for order, reply in answers:
-            mean.take(reply.examples, decode_update(local, order, reply, spec))
-        found = mean.read(state.weights) if client is None else mean.pseudo_gradient(state.weights)
-        gradient = transform_gradient(transforms, found, mean.cohort(state.round))
+            reply = aggregation.shortened(order, reply, Gradient if client is None else Weights)
+            united.take(reply.examples, decode_update(local, order, reply, spec))
+        found = united.read(state.weights) if client is None else united.pseudo_gradient(state.weights)
+        gradient = transform_gradient(transforms, found, united.cohort(state.round))
         updates, optimizer = server.update(gradient, state.optimizer, state.weights)
         return ServerState(
             round=state.round + 1,
@@ -229,4 +235,5 @@ def compose(
             replayed=replayed,
             transforms=tuple(transforms),
         ),
+        aggregation=aggregation,
     )

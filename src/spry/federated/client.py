@@ -17,7 +17,7 @@ from spry.core.keys import Key
 from spry.core.params import Params, add, merge, restrict, tree_map
 from spry.estimators.estimate import Estimate, Estimator
 from spry.estimators.loss import Loss
-from spry.federated.transforms import UpdateTransform, transform_payload
+from spry.federated.transforms import UpdateTransform, transform_payload, transform_slopes
 from spry.optim.transform import Transform
 from spry.wire.messages import Gradient, Order, Reply, Slopes, Weights
 
@@ -81,10 +81,8 @@ def run_client(
     if slopes_exact is None:
         payload = transform_payload(transforms, found, order)
     else:
-        exact = type(found)({n: v for n, v in found.values.items() if n in slopes_exact})
-        beside, measured = (transform_payload(transforms, part, order) for part in (exact, Slopes(slopes)))
-        assert isinstance(measured, Slopes) and not isinstance(beside, Slopes)  # transforms keep the kind
-        payload = Slopes(measured.slopes, beside.values)
+        exact = {name: value for name, value in found.values.items() if name in slopes_exact}
+        payload = transform_slopes(transforms, Slopes(slopes, exact), type(found), order)
     reply = Reply(
         round=order.round,
         client=order.client,

@@ -49,6 +49,17 @@ def transform_payload(transforms: Sequence[UpdateTransform], payload: Payload, o
     return payload
 
 
+def transform_slopes(
+    transforms: Sequence[UpdateTransform], payload: Slopes, beside: type[Weights | Gradient], order: Order
+) -> Slopes:
+    """Apply the clients' halves to slopes, and to what is sent exactly beside them."""
+    exact, measured = (
+        transform_payload(transforms, part, order) for part in (beside(payload.exact), Slopes(payload.slopes))
+    )
+    assert isinstance(measured, Slopes) and not isinstance(exact, Slopes)  # transforms keep the kind
+    return Slopes(measured.slopes, exact.values)
+
+
 def transform_gradient(transforms: Sequence[UpdateTransform], gradient: Params, cohort: Cohort) -> Params:
     """Apply the server's halves, the last one first."""
     for transform in reversed(transforms):

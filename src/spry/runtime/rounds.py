@@ -92,6 +92,7 @@ def simulate(
         Each finished round, with the server's new state.
 
     Raises:
+        ConfigError: If a weight has too few owners for how its replies are united.
         TrainingError: If no reply of a round counts; the last yielded state is still good.
         PrivacyError: If a round would spend more privacy than there is.
     """
@@ -105,6 +106,7 @@ def simulate(
         chosen = sampler(clients.trainable(), clients_per_round + over_select, number, key)
         planned = algorithm.plan(state, chosen, key)
         orders = {client: planned[client] for client in chosen}
+        algorithm.aggregation.check(orders.values())
         runner = ClientRunner(
             algorithm=algorithm,
             task=task,

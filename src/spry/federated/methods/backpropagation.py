@@ -38,6 +38,7 @@ class Backpropagation(Options):
             server=setup.server,
             split=find_split(self.split),
             transforms=setup.transforms,
+            aggregation=setup.aggregation,
         )
 
 

@@ -33,6 +33,7 @@ class Spry(SteppingDirectionOptions):
             split=find_split(self.split),
             replayed=self.replayed_if_sent(setup),
             transforms=setup.transforms,
+            aggregation=setup.aggregation,
         )
 
 
@@ -57,6 +58,7 @@ class SpryPerIteration(DirectionOptions):
             split=find_split(self.split),
             replayed=self.replayed(setup),
             transforms=setup.transforms,
+            aggregation=setup.aggregation,
         )
 
 
@@ -77,4 +79,5 @@ class FedFgd(SteppingDirectionOptions):
             split=everything,
             replayed=self.replayed_if_sent(setup),
             transforms=setup.transforms,
+            aggregation=setup.aggregation,
         )

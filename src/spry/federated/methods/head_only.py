@@ -43,4 +43,5 @@ class HeadOnly(Options):
             server=setup.server,
             split=head_only,
             transforms=setup.transforms,
+            aggregation=setup.aggregation,
         )

@@ -19,6 +19,7 @@ from spry.core.units import Unit, names_of
 from spry.core.wording import told
 from spry.estimators.slopes import Slope
 from spry.federated.algorithm import Algorithm
+from spry.federated.robust import PLAIN_MEAN, Aggregation
 from spry.federated.step_sizes import Decay, StepSizes, round_by_round, without
 from spry.federated.summing import Summing, summed
 from spry.federated.transforms import UpdateTransform
@@ -37,6 +38,7 @@ class Setup:
         frozen: The weights that are left out of orders, because their step size is 0.
         transforms: Changes to updates on their way.
         example_slopes: What bounds each example's slopes, for methods that can; None leaves them as they are.
+        aggregation: How the server unites replies.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Setup:
     max_steps: int | None = None
     transforms: tuple[UpdateTransform, ...] = ()
     example_slopes: Slope | None = None
+    aggregation: Aggregation = PLAIN_MEAN
 
     @property
     def trained(self) -> tuple[Unit, ...]:
@@ -136,6 +139,7 @@ class MethodInfo:
         transforms: Sequence[UpdateTransform] = (),
         summing: Summing | None = None,
         example_slopes: Slope | None = None,
+        aggregation: Aggregation = PLAIN_MEAN,
         **options: Any,
     ) -> Algorithm:
         """Make the algorithm.
@@ -153,6 +157,7 @@ class MethodInfo:
             transforms: Changes to updates on their way, such as ``Clip``.
             summing: Lets the server use no more of the replies than their sum.
             example_slopes: How slopes are measured where each example's are bounded.
+            aggregation: How the server unites replies.
             **options: The method's own options.
 
         Raises:
@@ -160,7 +165,7 @@ class MethodInfo:
         """
         steps = StepSizes(factors=step_factors or {}, decay=step_decay, rounds=rounds)
         units = tuple(units)
-        self._check(summing, example_slopes)
+        self._check(summing, example_slopes, aggregation)
         setup = Setup(
             name=self.name,
             units=units,
@@ -172,10 +177,22 @@ class MethodInfo:
             max_steps=max_steps,
             transforms=tuple(transforms),
             example_slopes=example_slopes,
+            aggregation=aggregation,
         )
-        return _build(self.parse(options), setup, steps, summing)
+        algorithm = _build(self.parse(options), setup, steps, summing)
+        if algorithm.aggregation != aggregation:
+            raise ConfigError(
+                f"{self.name} has a way of its own to unite replies. Leave server.aggregate at 'mean' and server.clip "
+                "unset, or choose another method, such as fedavg or spry"
+            )
+        return algorithm
 
-    def _check(self, summing: Summing | None, example_slopes: Slope | None) -> None:
+    def _check(self, summing: Summing | None, example_slopes: Slope | None, aggregation: Aggregation) -> None:
+        if summing is not None and aggregation != PLAIN_MEAN:
+            raise ConfigError(
+                "privacy lets the server use no more than the sum of replies, of which none can be left out or "
+                "shortened. Leave server.aggregate at 'mean' and server.clip unset: privacy.clip bounds what one moves"
+            )
         for asked, able, what in (
             (summing, "sums", "needs more of replies than their sum"),
             (example_slopes, "bounds_examples", "cannot bound what a single example adds"),

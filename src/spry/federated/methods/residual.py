@@ -68,4 +68,5 @@ class Residual(Options):
             server=setup.server,
             split=find_split(self.split),
             transforms=setup.transforms,
+            aggregation=setup.aggregation,
         )

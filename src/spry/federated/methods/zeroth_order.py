@@ -41,6 +41,7 @@ class FedMezo(SteppingDirectionOptions):
             split=everything,
             replayed=self.replayed_if_sent(setup),
             transforms=setup.transforms,
+            aggregation=setup.aggregation,
         )
 
 
@@ -65,4 +66,5 @@ class Baffle(DirectionOptions):
             split=everything,
             replayed=self.replayed(setup),
             transforms=setup.transforms,
+            aggregation=setup.aggregation,
         )
