@@ -12,8 +12,11 @@ from tests.laws import problem
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
+from spry.experiment.build import check_settings
+from spry.experiment.config import read_config
 from spry.federated.methods import METHODS
 from spry.federated.robust import Aggregation, OwnersMiddle
+from spry.federated.summing import Summing
 from spry.federated.transforms import Clip
 from spry.optim.rules import sgd
 from spry.wire.messages import Answer, Gradient, Order, Reply, Slopes, Weights
@@ -121,3 +124,11 @@ def test_too_few_owners_are_refused_where_rounds_are_planned(aggregation, client
 def test_methods_that_unite_in_their_own_way_refuse_others(name):
     with pytest.raises(ConfigError, match="a way of its own to unite replies"):
         METHODS[name](problem.UNITS, aggregation=MEDIAN)
+
+
+def test_privacy_and_robust_rules_exclude_each_other():
+    with pytest.raises(ConfigError, match="no more than the sum of replies"):
+        METHODS.fedavg(problem.UNITS, aggregation=MEDIAN, summing=Summing(key=KEY))
+    settings = {"privacy.mechanism": "central", "privacy.clip": 1.0, "privacy.noise": 1.0}
+    with pytest.raises(ConfigError, match="what privacy costs is counted for"):
+        check_settings(read_config("plain", {**settings, "runtime.over_select": 2}))
