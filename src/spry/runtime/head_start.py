@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from spry.core.errors import ModelError, TrainingError, WireError
@@ -16,22 +13,14 @@ from spry.core.params import Params
 from spry.data.client_data import ClientData, Encoder
 from spry.data.federation import Federation
 from spry.federated.closed_head.codec import Question, encode_head, encode_question
-from spry.federated.closed_head.fits import CLASS_HEAD, LABEL_HEAD, NUMBER_HEAD, HeadSolver, Sums
+from spry.federated.closed_head.fits import HeadSolver
 from spry.federated.closed_head.projection import projection, summed_features
 from spry.federated.closed_head.solve import Head
-from spry.measure.operations import OperationCounter
+from spry.runtime.head_sums import AskForSums, ClientSums, Summed, solver_of
 from spry.runtime.records import HeadCost
-from spry.runtime.work import kind_of
-from spry.tasks.head_fit import HeadFit
 from spry.tasks.linear_head import HasLinearHead, LinearHead
 from spry.tasks.task import Task
 from spry.wire.tensors import sane
-
-_FITS: Mapping[HeadFit, HeadSolver[Any]] = {
-    HeadFit.CLASSES: CLASS_HEAD,
-    HeadFit.LABELS: LABEL_HEAD,
-    HeadFit.NUMBERS: NUMBER_HEAD,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +39,7 @@ def closed_form_head(
     features: int | None = None,
     number: int | None = None,
     tell: bool = False,
+    ask: AskForSums | None = None,
 ) -> HeadStart:
     """Fit the last map of a task's head to all clients' training examples, by sums that each client takes once.
 
@@ -65,6 +55,7 @@ def closed_form_head(
         number: How many clients take sums, chosen at random, and more if these have no example of some class or
             label; all without it, or where there are fewer.
         tell: Whether the clients are sent the head, for the ledger; they need not if orders have all weights.
+        ask: Who puts the question to clients; they are here, one after the other, without it.
 
     Returns:
         The weights by name, and what they took.
@@ -82,11 +73,15 @@ def closed_form_head(
     head, weights = task.linear_head(), task.init()
     size = summed_features(head.features, features)
     here = key.fold("head features")
-    summing = _Summing(head=head, weights=weights, mixed=projection(here, head.features, size))
-    for client in _in_turn(clients.trainable(), number, here):
+    summing = _Summing(head=head, features=size)
+    ask = ask or ClientSums(task, clients).ask
+    for group in _in_turn(clients.trainable(), number, here):
         if number is not None and summing.clients >= number and summing.fit.enough(summing.total):
             break
-        summing.take(client, clients, encode_question(Question(client=client, key=here, features=size)))
+        questions = [(one, encode_question(Question(client=one, key=here, features=size))) for one in group]
+        summing.bytes_down += sum(len(question) for _, question in questions)
+        for summed in ask(questions):
+            summing.take(summed)
     if not summing.clients:
         why = "; ".join(f"client {client}: {reason}" for client, reason in summing.left_out.items())
         raise TrainingError(
@@ -94,25 +89,25 @@ def closed_form_head(
             "head.start=drawn"
         )
     solved = summing.fit.solve(summing.total, head.bias is not None)
-    found = _named(head, solved, summing.mixed, weights)
+    found = _named(head, solved, projection(here, head.features, size), weights)
     told = len(encode_head(found)) * len(clients.trainable()) if tell else 0
     return HeadStart(weights=found, cost=summing.cost(told))
 
 
-def _in_turn(trainable: list[int], number: int | None, key: Key) -> list[int]:
-    """The order in which clients are asked: chance decides who is, where not all are."""
+def _in_turn(trainable: list[int], number: int | None, key: Key) -> list[list[int]]:
+    """The clients in the order in which they are asked, those of a group at once: chance decides where not all are."""
     if number is None or number >= len(trainable):
-        return trainable
-    return [trainable[place] for place in key.permutation(len(trainable), "asked")]
+        return [trainable]
+    turn = [trainable[place] for place in key.permutation(len(trainable), "asked")]
+    return [turn[:number], *([one] for one in turn[number:])]
 
 
 @dataclass
 class _Summing:
-    """Goes from client to client, and keeps the sum of their sums."""
+    """Adds up what clients send, and what it took."""
 
     head: LinearHead
-    weights: Params
-    mixed: Tensor | None
+    features: int
     clients: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
@@ -120,7 +115,6 @@ class _Summing:
     cpu_seconds: float = 0.0
     operations: int = 0
     left_out: dict[int, str] = field(default_factory=dict)
-    known: dict[Hashable, int] = field(default_factory=dict)
     total: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,44 +122,22 @@ class _Summing:
 
     @property
     def fit(self) -> HeadSolver[Any]:
-        return _FITS[self.head.fit]
+        return solver_of(self.head)
 
-    @property
-    def features(self) -> int:
-        return self.head.features if self.mixed is None else len(self.mixed)
-
-    def take(self, client: int, clients: Federation, question: bytes) -> None:
-        begun, busy = time.perf_counter(), time.process_time()
-        message = self.fit.encode(client, self._of_client(client, clients))
-        self.seconds += time.perf_counter() - begun
-        self.cpu_seconds += time.process_time() - busy
-        self.bytes_down += len(question)
-        self.bytes_up += len(message)
+    def take(self, summed: Summed) -> None:
+        self.seconds += summed.seconds
+        self.cpu_seconds += summed.cpu_seconds
+        self.operations += summed.operations
+        self.bytes_up += len(summed.message)
+        if summed.failed is not None:
+            self.left_out[summed.client] = summed.failed
+            return
         try:
-            sums = self.fit.decode(message, client, self.head.classes, self.features)
+            sums = self.fit.decode(summed.message, summed.client, self.head.classes, self.features)
         except WireError as error:
-            self.left_out[client] = str(error)
+            self.left_out[summed.client] = str(error)
             return
         self.total, self.clients = self.total.add(sums), self.clients + 1
-
-    def _of_client(self, client: int, clients: Federation) -> Sums:
-        sums = self.fit.empty(self.head.classes, self.features)
-        for batch in clients.training_once(client):
-            kind = kind_of(batch)
-            if kind in self.known:
-                sums = self._with_batch(sums, batch)
-            else:
-                with OperationCounter() as counter:
-                    sums = self._with_batch(sums, batch)
-                self.known[kind] = counter.total
-            self.operations += self.known[kind]
-        return sums
-
-    def _with_batch(self, sums: Any, batch: Mapping[str, Tensor]) -> Any:
-        with torch.inference_mode():
-            features = self.head.read(self.weights, batch).double().cpu()
-            mixed = features if self.mixed is None else features @ self.mixed.T
-            return sums.add(self.fit.of(mixed, batch["labels"], self.head.classes))
 
     def cost(self, told: int) -> HeadCost:
         return HeadCost(

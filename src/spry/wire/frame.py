@@ -34,6 +34,12 @@ class Kind(IntEnum):
     HEAD = 7
     ORDER_OF_PART = 8
     HEAD_MOMENTS = 9
+    ASSIGNMENT = 20
+    REPORT = 21
+    REFUSAL = 22
+    HEAD_REPORT = 23
+    ROLL_CALL = 24
+    PRESENT = 25
 
 
 class Fields(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_only=True):

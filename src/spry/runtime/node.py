@@ -1,0 +1,150 @@
+"""A client elsewhere: answers what the server asks, from the data that lies with it. Bytes in, bytes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from spry.core.errors import SpryError, WireError
+from spry.core.keys import Key
+from spry.data.federation import Federation
+from spry.federated.algorithm import Algorithm, ServerState
+from spry.federated.closed_head.codec import decode_head
+from spry.federated.replay.catch_up import receive
+from spry.runtime.client_runner import ClientRunner
+from spry.runtime.counts import encode_counts
+from spry.runtime.head_sums import ClientSums
+from spry.runtime.known import decode_known, encode_known
+from spry.runtime.report import (
+    Assignment,
+    HeadReport,
+    Present,
+    RollCall,
+    TrainingReport,
+    decode_message,
+    encode_message,
+    refuse,
+)
+from spry.runtime.work import Work
+from spry.tasks.linear_head import HasLinearHead
+from spry.tasks.task import Task
+from spry.wire.frame import Kind, read_kind
+from spry.wire.messages import Order
+
+
+@dataclass
+class ClientNode:
+    """One machine's clients, with one model between them.
+
+    Args:
+        clients: Their data; a client that has none here is refused.
+        key: The run's.
+        client: Which client this node is, where the data is its own; None if it may play any.
+    """
+
+    algorithm: Algorithm
+    task: Task
+    clients: Federation
+    key: Key
+    device: str = "cpu"
+    client: int | None = None
+    _work: Work = field(default_factory=Work, init=False)
+
+    def answer(self, client: int, message: bytes, known: bytes | None) -> tuple[bytes, bytes | None]:
+        """Answer a message to a client that it plays.
+
+        Args:
+            known: What this function returned last for this client; None at first.
+
+        Returns:
+            The answer, and what is to be kept until the next message. What cannot be done is said in the answer.
+        """
+        try:
+            if read_kind(message) is Kind.HEAD_QUESTION:
+                return self._sum(message), known
+            match decode_message(message):
+                case Assignment() as assignment:
+                    return self._carry_out(client, assignment, known)
+                case RollCall() if self.client is not None:
+                    return encode_message(Present(client=self.client, examples=self._examples())), known
+                case other:
+                    return refuse(
+                        f"a client cannot answer a message of the kind {type(other).__name__}"
+                    ), known
+        except SpryError as error:
+            return refuse(str(error)), known
+
+    @cached_property
+    def _sums(self) -> ClientSums:
+        return ClientSums(self.task, self.clients)
+
+    def _sum(self, question: bytes) -> bytes:
+        summed = self._sums(question)
+        return encode_message(
+            HeadReport(
+                sums=summed.message,
+                seconds=summed.seconds,
+                cpu_seconds=summed.cpu_seconds,
+                operations=summed.operations,
+            )
+        )
+
+    def _examples(self) -> int:
+        return sum(self.clients.examples(client) for client in self.clients.trainable())
+
+    def _carry_out(
+        self, client: int, assignment: Assignment, known: bytes | None
+    ) -> tuple[bytes, bytes | None]:
+        try:
+            order, state = receive(assignment.order, self.algorithm, self._state(assignment, known))
+        except WireError as error:
+            return refuse(str(error), lost=True), known
+        if order.client != client or client not in self.clients.trainable():
+            return refuse(f"there are no examples of client {order.client} here"), known
+        return self._trained(order, assignment, state), encode_known(state)
+
+    def _state(self, assignment: Assignment, known: bytes | None) -> ServerState:
+        """What this client knows: what it kept, or the beginning."""
+        fresh = self.algorithm.init(self.task.init())
+        if known is not None:
+            return decode_known(known, fresh)
+        if not assignment.start:
+            return fresh
+        assert isinstance(self.task, HasLinearHead)  # or the server could not have solved for one
+        head = self.task.linear_head()
+        names = [name for name in (head.weight, head.bias) if name is not None]
+        start = decode_head(assignment.start, {name: fresh.weights[name] for name in names})
+        return self.algorithm.init({**self.task.init(), **start})
+
+    def _trained(self, order: Order, assignment: Assignment, state: ServerState) -> bytes:
+        runner = ClientRunner(
+            algorithm=self.algorithm,
+            task=self.task,
+            clients=self.clients,
+            state=replace(state, weights=order.weights, memory={}),
+            sent=lambda _: assignment.order,
+            key=self.key,
+            evaluates=assignment.evaluates,
+            personalized=assignment.personalized,
+            measures=assignment.measures,
+            device=self.device,
+            work=self._work,
+        )
+        done = runner(order)
+        cost = done.record
+        return encode_message(
+            TrainingReport(
+                reply=done.data,
+                examples=cost.examples,
+                steps=cost.steps,
+                loss=cost.loss,
+                seconds=cost.seconds,
+                cpu_seconds=cost.cpu_seconds,
+                operations=cost.operations,
+                slowed=cost.slowed,
+                peak_bytes=cost.peak_bytes,
+                generalized=encode_counts(cost.generalized),
+                personalized=None if cost.own else encode_counts(cost.personalized),
+                own=cost.own,
+            )
+        )
