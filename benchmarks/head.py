@@ -2,8 +2,9 @@
 
 Each data set is dealt to 100 clients (Dirichlet 1.0), and MiniLM reads its features. ``closed form`` is what Spry's
 clients and server make of it, through the codec; ``random`` the same on 64 random combinations of the features; the
-others have all features in one place: multinomial logistic regression (torch's L-BFGS), and ridge regression onto the
-classes (torch's least squares) with the temperature that suits the training part best. Rows are merged into the file.
+others have all features in one place: multinomial logistic regression (torch's L-BFGS), whose decay has the least loss
+on a fifth that is left out, and a closed form whose covariance is shrunk by what suits it alone (OAS, arXiv 0907.4698).
+Fits to few clients have as many, chosen at random, seed by seed. Rows are merged into the file.
 
     python benchmarks/head.py DATA_FOLDER [--sets sst2,tweets,ag_news] [--examples 8000] [--out FILE]
 """
@@ -30,6 +31,8 @@ from spry.data.datasets import load_splits
 from spry.data.federation import Federation
 from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
+from spry.federated.closed_head.solve import solve
+from spry.federated.closed_head.sums import HeadSums
 from spry.runtime.head_start import closed_form_head
 from spry.tasks.classification import ClassificationTask
 from spry.tasks.linear_head import LinearHead
@@ -37,6 +40,8 @@ from spry.tasks.linear_head import LinearHead
 RESULTS = Path("benchmarks/results/head.json")
 TEXT: Mapping[str, tuple[str, ...]] = {"sst2": ("sentence",), "nli": ("premise", "hypothesis")}
 CLIENTS, RANDOM, TEST = 100, 64, 1000
+FEW, SEEDS = (10, 30), (0, 1, 2)
+DECAYS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 KEY = Key(0)
 Fit = tuple[Tensor, Tensor]
 
@@ -64,24 +69,61 @@ def measure(name: str, folder: Path, examples: int) -> dict[str, Any]:
     whole = closed_form_head(_tapped(task, head, seen), clients, key=KEY)
     train = _joined(seen)
     test = _joined([(head.read(task.init(), batch), batch["labels"]) for batch in clients.test])
-    few = closed_form_head(_replayed(task, head, seen), clients, key=KEY, features=RANDOM)
+    random = closed_form_head(_replayed(task, head, seen), clients, key=KEY, features=RANDOM)
     fits: dict[str, Callable[[], Fit]] = {
         "closed form": lambda: _of(head, whole.weights),
-        "closed form, random features": lambda: _of(head, few.weights),
+        "closed form, random features": lambda: _of(head, random.weights),
+        "closed form, OAS": lambda: shrunk(*train, head.classes),
         "logistic regression": lambda: logistic(*train, head.classes),
-        "ridge regression": lambda: ridge(*train, head.classes),
     }
     rows = {fit: _scored(make(), train, test) for fit, make in fits.items()}
-    rows["closed form"] |= {
-        "bytes_up_per_client": whole.cost.bytes_up / whole.cost.clients,
+    rows["closed form"] |= {"bytes_up_per_client": whole.cost.bytes_up / whole.cost.clients}
+    rows["closed form, random features"] |= {
+        "bytes_up_per_client": random.cost.bytes_up / random.cost.clients
     }
-    rows["closed form, random features"] |= {"bytes_up_per_client": few.cost.bytes_up / few.cost.clients}
+    _say(name, CLIENTS, rows)
+    parts = _by_client(clients, seen)
+    few = {number: _few(parts, test, head.classes, number) for number in FEW}
+    for number, found in few.items():
+        for seed in found:
+            _say(name, number, seed["fits"])
+    counted = {"train_examples": len(train[0]), "test_examples": len(test[0]), "features": head.features}
+    return {**counted, "classes": head.classes, "fits": rows, "few": few}
+
+
+def _few(parts: list[Fit], test: Fit, classes: int, number: int) -> list[dict[str, Any]]:
+    """Fit to some clients, seed by seed; a draw that lacks a class takes more of them."""
+    found = list[dict[str, Any]]()
+    for seed in SEEDS:
+        order = Key(seed).fold("few").permutation(len(parts))
+        chosen = next(
+            own
+            for end in range(number, len(parts) + 1)
+            if len((own := _joined([parts[place] for place in order[:end]]))[1].unique()) == classes
+        )
+        fits = {
+            "closed form": solve(HeadSums.of(*chosen, classes)),
+            "closed form, OAS": shrunk(*chosen, classes),
+            "logistic regression": logistic(*chosen, classes),
+        }
+        rows = {fit: _scored(made, chosen, test) for fit, made in fits.items()}
+        found.append({"seed": seed, "train_examples": len(chosen[1]), "fits": rows})
+    return found
+
+
+def _by_client(clients: Federation, seen: list[Fit]) -> list[Fit]:
+    """Sort what was read by client."""
+    batches = iter(seen)
+    return [_joined([next(batches) for _ in clients.training_once(client)]) for client in clients.trainable()]
+
+
+def _say(name: str, clients: int, rows: Mapping[str, Mapping[str, float]]) -> None:
     for fit, row in rows.items():
         print(
-            f"{name:8} {fit:30} {100 * row['test_accuracy']:.1f} %  {row['test_loss']:.3f}  {row['train_loss']:.3f}"
+            f"{name:8} {clients:3} clients  {fit:30} {100 * row['test_accuracy']:.1f} %  {row['test_loss']:.3f}  "
+            f"{row['train_loss']:.3f}  {row['weight_norm']:.0f}",
+            flush=True,
         )
-    counted = {"train_examples": len(train[0]), "test_examples": len(test[0]), "features": head.features}
-    return {**counted, "classes": head.classes, "fits": rows}
 
 
 def _set_up(name: str, folder: Path, examples: int) -> tuple[ClassificationTask, Federation]:
@@ -136,7 +178,19 @@ def _of(head: LinearHead, weights: Mapping[str, Tensor]) -> Fit:
     return weights[head.weight].double(), bias.double()
 
 
-def logistic(features: Tensor, labels: Tensor, classes: int, decay: float = 1e-4) -> Fit:
+def logistic(features: Tensor, labels: Tensor, classes: int) -> Fit:
+    """Fit with the decay that has the least loss on a fifth of the examples, then to all of them."""
+    order = torch.as_tensor(KEY.fold("fifth").permutation(len(labels)))
+    kept, left = order[len(order) // 5 :], order[: len(order) // 5]
+
+    def unlikely(decay: float) -> float:
+        fit = _regressed(features[kept], labels[kept], classes, decay)
+        return float(F.cross_entropy(F.linear(features[left], *fit), labels[left]))
+
+    return _regressed(features, labels, classes, min(DECAYS, key=unlikely))
+
+
+def _regressed(features: Tensor, labels: Tensor, classes: int, decay: float) -> Fit:
     """Fit multinomial logistic regression with torch's L-BFGS, on features of mean 0 and deviation 1."""
     mean, spread = features.mean(0), features.std(0).clamp(min=1e-12)
     scaled = (features - mean) / spread
@@ -155,20 +209,16 @@ def logistic(features: Tensor, labels: Tensor, classes: int, decay: float = 1e-4
     return found, bias.detach() - found @ mean
 
 
-def ridge(features: Tensor, labels: Tensor, classes: int) -> Fit:
-    """Fit the classes by least squares, then the temperature by the training loss."""
-    wanted, mean = F.one_hot(labels, classes).double(), features.mean(0)
-    centred = features - mean
-    floor = (1e-3 * len(features) * centred.var() * torch.ones(features.shape[1]).double()).sqrt().diag()
-    stacked = torch.cat([centred, floor])
-    target = torch.cat([wanted - wanted.mean(0), torch.zeros(len(floor), classes)])
-    weight = torch.linalg.lstsq(stacked, target).solution.T
-    bias = wanted.mean(0) - weight @ mean
-    scores = F.linear(features, weight, bias)
-    sharpest = min(
-        torch.logspace(0, 2, 60).tolist(), key=lambda t: float(F.cross_entropy(t * scores, labels))
-    )
-    return sharpest * weight, sharpest * bias
+def shrunk(features: Tensor, labels: Tensor, classes: int) -> Fit:
+    """Linear discriminant analysis whose covariance is shrunk to its mean diagonal as OAS has it."""
+    sums = HeadSums.of(features, labels, classes)
+    number, size = sums.examples, sums.features
+    covariance = sums.scatter / number
+    trace, squares = float(covariance.trace()), float((covariance**2).sum())
+    rate = ((1 - 2 / size) * squares + trace**2) / ((number + 1 - 2 / size) * (squares - trace**2 / size))
+    rate = min(1.0, rate)
+    mixed = (1 - rate) * covariance + rate * trace / size * torch.eye(size).double()
+    return solve(replace(sums, scatter=mixed * number), strength=0.0)
 
 
 def _scored(fit: Fit, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> dict[str, float]:
@@ -177,6 +227,7 @@ def _scored(fit: Fit, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor])
         "test_accuracy": float((scores.argmax(1) == labels).double().mean()),
         "test_loss": float(F.cross_entropy(scores, labels)),
         "train_loss": float(F.cross_entropy(F.linear(train[0], *fit), train[1])),
+        "weight_norm": float((fit[0] - fit[0].mean(0)).norm()),
     }
 
 

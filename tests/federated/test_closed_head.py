@@ -9,8 +9,11 @@ import torch
 from spry.core.errors import DataError
 from spry.core.keys import Key
 from spry.federated.closed_head.codec import decode_sums, encode_sums
+from spry.federated.closed_head.moments import HeadMoments
 from spry.federated.closed_head.projection import projection, summed_features
-from spry.federated.closed_head.solve import ENOUGH, LEAST_SHRINKAGE, shrinkage, solve
+from spry.federated.closed_head.solve import solve
+from spry.federated.closed_head.solve_labels import solve_labels
+from spry.federated.closed_head.strengths import common_strength
 from spry.federated.closed_head.sums import HeadSums, pooled
 
 CLASSES, FEATURES = 3, 8
@@ -45,12 +48,11 @@ def scores(head, features):
 
 
 def test_scores_are_the_posteriors_of_normal_classes():
-    """torch's own densities and priors."""
+    """torch's own densities and priors, of the covariance with the strength on its diagonal."""
     features, labels = examples(2_000)
     means = torch.stack([features[labels == c].mean(0) for c in range(CLASSES)])
     covariance = torch.cov((features - means[labels]).T, correction=0)
-    rate = shrinkage(covariance, len(labels))
-    covariance = (1 - rate) * covariance + rate * covariance.diag().mean() * torch.eye(FEATURES)
+    covariance += common_strength(sums_of(features, labels).moments()) * torch.eye(FEATURES)
     normal = torch.distributions.MultivariateNormal(means, covariance)
     prior = torch.bincount(labels) / len(labels)
     posterior = (normal.log_prob(features[:, None]) + prior.log()).softmax(1)
@@ -58,14 +60,51 @@ def test_scores_are_the_posteriors_of_normal_classes():
     torch.testing.assert_close(scores(head, features), posterior, atol=1e-7, rtol=0)  # priors are float32
 
 
-def test_more_examples_are_shrunk_less_and_few_to_the_diagonal():
-    covariance = torch.diag(torch.tensor([9.0, 4.0, 1.0, 0.1]).double())
-    rates = [shrinkage(covariance, number) for number in (2, 100, 1_000, 1_000_000)]
-    assert rates[0] == 1 and rates[-1] == LEAST_SHRINKAGE
-    assert rates == sorted(rates, reverse=True)
-    suits = ((1 - 2 / 4) * 98.01 + 14.1**2) / (100.5 * (98.01 - 14.1**2 / 4))
-    assert rates[1] == pytest.approx(suits * ENOUGH * 4 / 100)
-    assert shrinkage(torch.eye(3).double(), 15) == 1  # it is that already
+def test_the_sums_of_classes_are_moments_of_targets_that_are_1_for_the_own_class():
+    features, labels = examples(offset=3.0)
+    found = sums_of(features, labels).moments()
+    expected = HeadMoments.of(features, torch.nn.functional.one_hot(labels, CLASSES), CLASSES)
+    for part in ("mean", "target", "scatter", "cross", "squares"):
+        torch.testing.assert_close(getattr(found, part), getattr(expected, part), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_two_classes_are_told_apart_as_one_label_is(bias):
+    features, labels = examples(offset=3.0)
+    features, labels = features[labels < 2], labels[labels < 2]
+    two = solve(HeadSums.of(features, labels, 2), bias=bias)
+    one = solve_labels(HeadMoments.of(features, labels, 1), bias=bias)
+    torch.testing.assert_close(two.weight[1] - two.weight[0], one.weight[0], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(two.bias[1] - two.bias[0], one.bias[0], rtol=1e-6, atol=1e-9)
+
+
+def test_the_strength_of_classes_makes_all_of_them_likeliest():
+    """torch's own density of normal numbers, without the direction of their mean, summed over the classes."""
+    count = 24
+    features, labels = examples(count)
+    found = common_strength(sums_of(features, labels).moments())
+    basis = torch.linalg.qr(torch.cat([torch.ones(count, 1), torch.eye(count)[:, 1:]], 1).double())[0][:, 1:]
+    x = basis.T @ features
+
+    def likelihood(strength):
+        shape = torch.eye(count - 1).double() + x @ x.T / (count * strength)
+        total = 0.0
+        for label in range(CLASSES):
+            y = basis.T @ (labels == label).double()
+            variance = y @ torch.linalg.solve(shape, y) / (count - 1)
+            normal = torch.distributions.MultivariateNormal(torch.zeros(count - 1).double(), variance * shape)
+            total += float(normal.log_prob(y))
+        return total
+
+    assert all(likelihood(found) >= likelihood(found * factor) for factor in (0.5, 0.8, 1.26, 2))
+
+
+def test_classes_that_features_say_nothing_of_get_their_shares():
+    draw = np.random.default_rng(3)
+    features, fresh = (torch.from_numpy(draw.normal(size=(size, 20))) for size in (60, 500))
+    labels = torch.from_numpy(draw.choice(CLASSES, size=60))
+    shares = torch.bincount(labels) / 60
+    assert (scores(solve(sums_of(features, labels)), fresh) - shares).abs().mean() < 0.1
 
 
 def test_it_is_least_squares_onto_the_classes_up_to_scale_and_offset_for_two():

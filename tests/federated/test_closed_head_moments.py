@@ -10,7 +10,8 @@ from spry.federated.closed_head.moments import HeadMoments
 from spry.federated.closed_head.moments_codec import decode_moments, encode_moments
 from spry.federated.closed_head.solve import solve
 from spry.federated.closed_head.solve_labels import solve_labels, with_and_without
-from spry.federated.closed_head.solve_numbers import ridge, solve_numbers, strengths
+from spry.federated.closed_head.solve_numbers import ridge, solve_numbers
+from spry.federated.closed_head.strengths import strengths
 from spry.federated.closed_head.sums import HeadSums
 from spry.measure.meter import peak_of
 

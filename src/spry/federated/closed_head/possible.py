@@ -24,7 +24,8 @@ def check_scatter(scatter: Tensor) -> Tensor:
     squares = scatter.diagonal()
     if bool((squares < 0).any()):
         raise WireError("scatter has a negative sum of squares")
-    if bool((scatter.abs() > (1 + ROUNDING) * squares.outer(squares).sqrt()).any()):
+    bound = (squares + _LEAST).outer(squares + _LEAST).sqrt()
+    if bool((scatter.abs() > (1 + ROUNDING) * bound).any()):
         raise WireError("scatter has products that no examples with its squares have")
     shifted = scatter.clone()
     shifted.diagonal().add_(_SHIFT * squares.sum() + _LEAST)

@@ -9,16 +9,8 @@ from torch import Tensor
 
 from spry.core.errors import DataError
 from spry.federated.closed_head.moments import HeadMoments
+from spry.federated.closed_head.strengths import common_strength, spectrum
 from spry.federated.closed_head.sums import HeadSums
-
-LEAST_SHRINKAGE = 1e-3
-"""Share of the covariance's mean diagonal that is always mixed in: features that never vary have an inverse, too."""
-
-ENOUGH = 5
-"""Examples a feature from which on less is mixed in than suits the covariance itself: scores depend on its inverse.
-
-It was chosen on SST-2's dev part and the tweets' test part, where more examples bore less shrinkage than OAS asks for.
-"""
 
 
 class Head(NamedTuple):
@@ -31,39 +23,30 @@ class Head(NamedTuple):
 def solve(sums: HeadSums, *, bias: bool = True, strength: float | None = None) -> Head:
     """Fit normal distributions with one covariance to the classes; scores are log-posteriors up to a common term.
 
-    ``W_c = S^-1 (m_c - m)``, ``b_c = -1/2 (m_c + m)' S^-1 (m_c - m) + log(n_c / n)``. S is the covariance within
-    classes, shrunk towards its mean diagonal.
+    ``W_c = (S + l)^-1 (m_c - m)``, ``b_c = -1/2 (m_c + m)' W_c + log(n_c / n)``. S is the covariance within classes.
+    The strength ``l`` is that of ridge regression onto the classes: what suits the covariance alone does not know
+    whether features say anything of the classes, and was overconfident with few examples (``docs/decisions.md``).
 
     Args:
         sums: Of all examples.
-        bias: Whether the head has one. Without, ``b`` is spread over the features: ``W_c + (b_c - mean b) u'``, where
-            ``u' x`` is the least-squares fit of 1. Scores without a bias lose nothing where some combination of the
-            features is constant.
-        strength: What is added to the covariance's diagonal in place of shrinking it.
+        bias: Whether the head has one. Without, it is spread over the features, see ``with_height``; the mean of all
+            scores, which decides nothing, is taken out before.
+        strength: ``l``; None takes the likeliest, the same for all classes.
 
     Raises:
         DataError: If a class has no example.
 
     Source:
-        Fisher 1936. Chen, Wiesel, Eldar & Hero 2010 (arXiv 0907.4698), equation 23, for how much to shrink.
+        Fisher 1936. ``strengths`` names what the strength is from.
     """
     _refuse_missing(sums)
-    number, counts = sums.examples, sums.counts.double()
-    covariance = sums.scatter / number
-    if strength is None:
-        covariance = shrunk(covariance, number)
-    else:
-        covariance += strength * torch.eye(len(covariance)).to(covariance)
-    mean = counts @ sums.means / number
-    apart = sums.means - mean
-    weight = torch.linalg.solve(covariance, apart.T).T
-    heights = -0.5 * ((sums.means + mean) * weight).sum(1) + torch.log(counts / number)
-    if bias:
-        return Head(weight, heights)
-    between = sums.means - mean
-    total = covariance + (between * (sums.counts / sums.examples)[:, None]).T @ between
-    one = constant_combination(total, mean)
-    return Head(weight + (heights - heights.mean())[:, None] * one, torch.zeros_like(heights))
+    number, counts, moments = sums.examples, sums.counts.double(), sums.moments()
+    strength = common_strength(moments) if strength is None else strength
+    covariance = sums.scatter / number + strength * torch.eye(sums.features).double()
+    weight = torch.linalg.solve(covariance, (sums.means - moments.mean).T).T
+    heights = -0.5 * ((sums.means + moments.mean) * weight).sum(1) + torch.log(counts / number)
+    told = heights if bias else heights - heights.mean()
+    return with_height(moments, weight, told, torch.full_like(heights, strength), bias=bias)
 
 
 def _refuse_missing(sums: HeadSums) -> None:
@@ -75,39 +58,22 @@ def _refuse_missing(sums: HeadSums) -> None:
         )
 
 
-def shrinkage(covariance: Tensor, number: int) -> float:
-    """How much of the mean diagonal to mix in, in (0, 1]: what suits normal features ("oracle approximating"), and less
-    where there are many examples.
-    """
-    size = len(covariance)
-    trace, squares = float(covariance.trace()), float((covariance**2).sum())
-    excess = (number + 1 - 2 / size) * (squares - trace**2 / size)
-    wanted = (1 - 2 / size) * squares + trace**2
-    rate = 1.0 if wanted > excess or excess <= 0 else wanted / excess
-    return max(LEAST_SHRINKAGE, rate * min(1.0, ENOUGH * size / number))
+def with_height(
+    sums: HeadMoments, weight: Tensor, height: Tensor, strength: Tensor, *, bias: bool = True
+) -> Head:
+    """Give a map its bias, or spread it over the features where there is none: ``W_c + b_c u_c'``.
 
-
-def shrunk(covariance: Tensor, number: int) -> Tensor:
-    rate, level = shrinkage(covariance, number), float(covariance.trace()) / len(covariance)
-    return (1 - rate) * covariance + rate * (level or 1.0) * torch.eye(
-        len(covariance), dtype=covariance.dtype
-    )
-
-
-def constant_combination(covariance: Tensor, mean: Tensor) -> Tensor:
-    """The combination ``u`` of features whose mean is 1 and which varies least: ``u = S^-1 m / (m' S^-1 m)``."""
-    direction = torch.linalg.solve(covariance, mean)
-    return direction / (mean @ direction)
-
-
-def with_height(sums: HeadMoments, weight: Tensor, height: Tensor, *, bias: bool) -> Head:
-    """Give a map its bias, or spread it over the features where there is none.
+    ``u_c = (T + l_c)^-1 m / (m' (T + l_c)^-1 m)`` is the combination of features whose mean is 1 and which varies
+    least, T their covariance. Nothing is lost where some combination is constant.
 
     Args:
-        weight: Shape (..., D).
-        height: The bias, shape (...).
+        weight: Shape (C, D).
+        height: The bias, shape (C,).
+        strength: ``l``, shape (C,).
     """
     if bias:
         return Head(weight, height)
-    one = constant_combination(shrunk(sums.scatter / sums.examples, sums.examples), sums.mean)
-    return Head(weight + height[..., None] * one, torch.zeros_like(height))
+    values, directions = spectrum(sums)
+    constant = (sums.mean @ directions / (values + strength[:, None])) @ directions.T
+    one = constant / (constant @ sums.mean)[:, None]
+    return Head(weight + height[:, None] * one, torch.zeros_like(height))

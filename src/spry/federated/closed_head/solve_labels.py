@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from spry.federated.closed_head.moments import HeadMoments
 from spry.federated.closed_head.solve import Head, solve, with_height
@@ -15,8 +16,8 @@ def solve_labels(sums: HeadMoments, *, bias: bool = True) -> Head:
 
     With means ``m_1`` and ``m_0``: ``W_c = (S_c + l_c)^-1 (m_1 - m_0)`` and
     ``b_c = -1/2 (m_1 + m_0)' W_c + log(n_1 / n_0)``. The strength ``l_c`` is that of ridge regression onto the label,
-    which has the same direction: where features say nothing of it, only the bias is left. Shrinking by the features
-    alone is overconfident there. A label that all examples have, or none, has the weight 0 and the bias
+    which has the same direction: where features say nothing of it, only the bias is left. A label that all examples
+    have, or none, has the weight 0 and the bias
     ``log((n_1 + 1/2) / (n_0 + 1/2))``.
 
     Args:
@@ -25,9 +26,11 @@ def solve_labels(sums: HeadMoments, *, bias: bool = True) -> Head:
     """
     counts = sums.counts.tolist()
     varies = [0 < count < sums.examples for count in counts]
-    strength = strengths(sums).tolist()
+    strength = strengths(sums)
     heads = [
-        _told_apart(sums, label, strength[label], bias=bias) if told else _fixed(sums, count, bias=bias)
+        _told_apart(sums, label, float(strength[label]), bias=bias)
+        if told
+        else _fixed(sums, count, strength[label], bias=bias)
         for label, (count, told) in enumerate(zip(counts, varies, strict=True))
     ]
     return Head(torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads]))
@@ -53,6 +56,7 @@ def _told_apart(sums: HeadMoments, label: int, strength: float, *, bias: bool) -
     return Head(two.weight[told] - two.weight[rest], two.bias[told] - two.bias[rest])
 
 
-def _fixed(sums: HeadMoments, count: int, *, bias: bool) -> Head:
-    height = torch.tensor((count + 0.5) / (sums.examples - count + 0.5), dtype=torch.float64).log()
-    return with_height(sums, torch.zeros_like(sums.mean), height, bias=bias)
+def _fixed(sums: HeadMoments, count: int, strength: Tensor, *, bias: bool) -> Head:
+    height = torch.tensor([(count + 0.5) / (sums.examples - count + 0.5)], dtype=torch.float64).log()
+    head = with_height(sums, torch.zeros_like(sums.mean)[None], height, strength[None], bias=bias)
+    return Head(head.weight[0], head.bias[0])

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spry.federated.closed_head.moments import HeadMoments
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadSums:
@@ -58,6 +60,24 @@ class HeadSums:
     @property
     def features(self) -> int:
         return self.means.shape[1]
+
+    def moments(self) -> HeadMoments:
+        """Take them as moments whose targets are 1 for an example's class and 0 for the others.
+
+        With ``d_c = m_c - m``: the scatter is ``S + sum_c n_c d_c d_c'``, and the products are ``n_c d_c``.
+        """
+        counts, examples = self.counts.double(), self.examples
+        share = counts / max(examples, 1)
+        mean = share @ self.means
+        cross = counts[:, None] * (self.means - mean)
+        return HeadMoments(
+            examples=examples,
+            mean=mean,
+            target=share,
+            scatter=self.scatter + cross.T @ (self.means - mean),
+            cross=cross,
+            squares=counts * (1 - share),
+        )
 
     def add(self, other: HeadSums) -> HeadSums:
         """Sum over both parts' examples.
