@@ -131,13 +131,14 @@ def test_the_same_twice_and_after_a_stop_is_the_same_bits(config, tmp_path):
 SCRIPT = """
 import os, signal, sys, torch; torch.set_num_threads(1)
 from pathlib import Path
-from spry.experiment import run as module
+from spry.experiment import {place} as module
 from spry.experiment.config import read_config
+from spry.experiment.run import run
 real = module.{name}
 def killing(*args, **given):
     {before}os.kill(os.getpid(), signal.SIGKILL)
 module.{name} = killing
-list(module.run(read_config(sys.argv[1]), Path(sys.argv[2]), resume=True))
+list(run(read_config(sys.argv[1]), Path(sys.argv[2]), resume=True))
 """
 
 
@@ -147,7 +148,8 @@ def test_a_kill_before_or_after_the_head_then_resume_gives_the_same_bits(name, c
     list(run(config, tmp_path / "whole"))
     (tmp_path / "killed.toml").write_text(config.dump())
     before = "real(*args, **given); " if name == "write_checkpoint" else ""
-    script = SCRIPT.format(name=name, before=before)
+    place = "safekeeping" if name == "write_checkpoint" else "run"
+    script = SCRIPT.format(name=name, place=place, before=before)
     folder = tmp_path / "killed"
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "killed.toml", folder], check=False)
     assert done.returncode == -signal.SIGKILL
