@@ -59,7 +59,9 @@ def main() -> None:
     measured: dict[str, Any] = json.loads(asked.out.read_text())["sets"] if asked.out.is_file() else {}
     for name in asked.sets.split(","):
         measured[name] = measure(name, asked.folder, asked.examples)
-        write_json(asked.out, {**provenance(), "model": "minilm", "clients": CLIENTS, "sets": measured})
+        write_json(
+            asked.out, {"provenance": provenance(), "model": "minilm", "clients": CLIENTS, "sets": measured}
+        )
 
 
 def measure(name: str, folder: Path, examples: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from readme_head import heads
 from readme_layout import MIB, origin, percent, size, table
 from readme_memory import memory, recipe, split, targets, times
 from readme_offload import offload
@@ -22,7 +23,9 @@ from readme_theory import basis, credit, signal
 
 FOLDERS = (Path("benchmarks/results"), Path("research/results"), Path("research/activation"))
 README, PAGES = Path("README.md"), Path("docs/results")
-PAGE, MEMORY, WIRE, OFFLOAD = (PAGES / f"{name}.md" for name in ("README", "memory", "wire", "offload"))
+PAGE, MEMORY, WIRE, OFFLOAD, HEAD = (
+    PAGES / f"{name}.md" for name in ("README", "memory", "wire", "offload", "head")
+)
 
 
 def demo(result: dict[str, Any]) -> str:
@@ -99,6 +102,7 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (MEMORY, "recipe", "recipe", recipe),
     (WIRE, "wire", "wire", wire),
     (OFFLOAD, "offload", "offload", offload),
+    (HEAD, "head", "head", heads),
     (Path("research/theory_notes.md"), "credit", "credit", credit),
     (Path("research/theory_notes.md"), "signal", "signal_to_noise", signal),
     (Path("research/theory_notes.md"), "basis", "basis", basis),
