@@ -30,8 +30,8 @@ CLIENTS, LIARS = 10, 2
 SETTINGS: Mapping[str, Any] = {
     "method.name": "fedavg", "method.checkpoint": False, "head.start": "drawn", "data.clients": CLIENTS,
     "data.partition": "iid", "data.test_examples": 200, "model.max_length": 16, "client.lr": 5e-3, "client.steps": 1,
-    "client.batch_size": 4, "schedule.clients_per_round": CLIENTS, "schedule.rounds": 10, "schedule.personalized": False,
-    "schedule.evaluate_every": 10,
+    "client.batch_size": 4, "schedule.clients_per_round": CLIENTS, "schedule.rounds": 10,
+    "schedule.personalized": False, "schedule.evaluate_every": 10,
 }  # fmt: skip
 LIES: Mapping[str, float | None] = {"none": None, "sign-flipped": -1.0, "scaled by -10": -10.0}
 """What liars multiply their update with."""

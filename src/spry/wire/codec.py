@@ -115,9 +115,7 @@ def decode_reply(data: bytes, order: Order, slopes_exact: frozenset[str] | None 
             f"expected round {order.round}, client {order.client}"
         )
     check_steps(fields.steps, order)
-    if not math.isfinite(fields.loss):
-        raise WireError(f"loss is {fields.loss}")
-    return Reply(
+    reply = Reply(
         round=fields.round,
         client=fields.client,
         examples=fields.examples,
@@ -125,6 +123,9 @@ def decode_reply(data: bytes, order: Order, slopes_exact: frozenset[str] | None 
         steps=fields.steps,
         loss=fields.loss,
     )
+    if not math.isfinite(reply.loss):  # in float32, as it is kept
+        raise WireError(f"loss is {fields.loss:g}")
+    return reply
 
 
 def check_steps(steps: int, order: Order) -> None:
