@@ -20,11 +20,12 @@ from readme_memory import memory, recipe, split, targets, times
 from readme_offload import offload
 from readme_recipe import recipes
 from readme_theory import basis, credit, signal
+from readme_workers import scale, workers
 
 FOLDERS = (Path("benchmarks/results"), Path("research/results"), Path("research/activation"))
 README, PAGES = Path("README.md"), Path("docs/results")
-PAGE, MEMORY, WIRE, OFFLOAD, HEAD = (
-    PAGES / f"{name}.md" for name in ("README", "memory", "wire", "offload", "head")
+PAGE, MEMORY, WIRE, OFFLOAD, HEAD, WORKERS = (
+    PAGES / f"{name}.md" for name in ("README", "memory", "wire", "offload", "head", "workers")
 )
 
 
@@ -102,6 +103,8 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (MEMORY, "recipe", "recipe", recipe),
     (WIRE, "wire", "wire", wire),
     (OFFLOAD, "offload", "offload", offload),
+    (WORKERS, "workers", "workers", workers),
+    (WORKERS, "workers-scale", "workers", scale),
     (HEAD, "head", "head", heads),
     (Path("research/theory_notes.md"), "credit", "credit", credit),
     (Path("research/theory_notes.md"), "signal", "signal_to_noise", signal),

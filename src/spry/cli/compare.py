@@ -74,6 +74,7 @@ def compare_command(
     from spry.experiment.recipe import DEFAULT_BASE
 
     _refuse_wall_time(budget_seconds)
+    _refuse_torchrun()
     wanted = read_config(source or DEFAULT_BASE, settings or ())
     names = _names(methods, wanted)
     if backprop:
@@ -96,6 +97,16 @@ def compare_command(
         ):
             watch.show(name, event)
     _print(folder, [folder / f"{name}-s{seed}" for seed in numbers for name in names], as_json=as_json)
+
+
+def _refuse_torchrun() -> None:
+    from spry.runtime.processes.environment import group_size
+
+    if group_size() > 1:
+        raise ConfigError(
+            "torchrun deals one run, and a comparison makes many. Call spry compare without it, with --set "
+            "runtime.workers=N"
+        )
 
 
 def _refuse_wall_time(seconds: float | None) -> None:

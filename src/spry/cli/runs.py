@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spry.cli import screen
-from spry.core.errors import ConfigError, DiskError, SpryError, Terminated
+from spry.core.errors import ConfigError, DiskError, SpryError, Terminated, WorkerError
 
 if TYPE_CHECKING:
     from spry.experiment.config import Config
@@ -60,6 +60,9 @@ def run_command(
     from spry.experiment.folder import recorded
     from spry.experiment.recipe import DEFAULT_BASE
 
+    if _helped():
+        return
+
     if resume is None:
         wanted = load_config(source or DEFAULT_BASE, settings or ())
         folder = out or run_folder(wanted)
@@ -89,6 +92,8 @@ def resume_command(
     from spry.experiment.config import read_record
     from spry.experiment.folder import recorded
 
+    if _helped():
+        return
     more = [] if rounds is None else [f"schedule.rounds={rounds}"]
     wanted = read_record(recorded(folder), more)
     _run(wanted, folder, said(), resume=True, metrics=metrics, as_json=as_json)
@@ -111,9 +116,21 @@ def resumable(command: str, begun: Callable[[], bool] = lambda: True) -> Generat
         screen.say(f"Stopped. Go on with: {command}" if begun() else "Stopped before the run began.")
         raise typer.Exit(AFTER_SIGTERM if isinstance(error, Terminated) else AFTER_CTRL_C) from error
     except Exception as error:
-        if begun() and (isinstance(error, DiskError) or not isinstance(error, SpryError)):
+        if begun() and (isinstance(error, (DiskError, WorkerError)) or not isinstance(error, SpryError)):
             error.add_note(f"What is done is kept. Go on with: {command}")
         raise
+
+
+def _helped() -> bool:
+    """Help the run of another process, if torchrun has started this one for that: it leads, writes and prints."""
+    from spry.runtime.processes.environment import group_rank
+
+    if not group_rank():
+        return False
+    from spry.experiment.workers import help_leader
+
+    help_leader()
+    return True
 
 
 def _only(resume: Path, out: Path | None) -> Path:

@@ -66,6 +66,7 @@ def _lines(found: Status) -> dict[str, str]:
         "time left": "" if found.seconds_left is None else formats.duration(found.seconds_left),
         "last word": found.last_event,
         "process": _process(found.holder),
+        "workers": "" if found.workers == 1 else f"{found.workers_here} of {found.workers} are here",
         "dropped": "" if not found.failed_replies else f"{found.failed_replies} replies",
         "last failure": "" if found.last_failure is None else _failure(found.last_failure),
     }

@@ -44,6 +44,10 @@ class DiskError(CheckpointError):
     """The disk is full or refuses: what was written before is kept, and the run can go on from there."""
 
 
+class WorkerError(SpryError, RuntimeError):
+    """A process that helps a run has ended or is silent: what is done is kept, and the run can go on from there."""
+
+
 class WireError(SpryError, ValueError):
     """A message is truncated, malformed or does not fit the weights it speaks of."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,15 @@ class EvaluationBatches:
         return math.ceil(count / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self._order), self.batch_size):
+            yield self.data.batch(self._order[start : start + self.batch_size])
+
+    def single(self, number: int) -> EvaluationBatches:
+        """One batch by itself."""
+        start = number * self.batch_size
+        return replace(self, places=self._order[start : start + self.batch_size])
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
         places = np.arange(len(self.data)) if self.places is None else np.asarray(self.places, dtype=np.int64)
-        order = places[np.argsort(-self.data.lengths[places], kind="stable")]
-        for start in range(0, len(order), self.batch_size):
-            yield self.data.batch(order[start : start + self.batch_size])
+        return places[np.argsort(-self.data.lengths[places], kind="stable")]

@@ -14,6 +14,7 @@ from spry.experiment.cookbook import find_recipe
 from spry.experiment.overrides import parse_override
 from spry.experiment.recipe import BASES, DEFAULT_BASE, PLAIN, PRESETS, Base, flatten
 from spry.experiment.retired import refuse_retired
+from spry.experiment.runtime_settings import RuntimeSettings
 from spry.experiment.schema import (
     ClientSettings,
     DataSettings,
@@ -22,7 +23,6 @@ from spry.experiment.schema import (
     ModelSettings,
     PeftSettings,
     PrivacySettings,
-    RuntimeSettings,
     ScheduleSettings,
     ServerSettings,
     Settings,

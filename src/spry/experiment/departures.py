@@ -15,7 +15,7 @@ from spry.tasks.kinds import make_task
 
 IGNORED = ("data.", "tune.")
 """Beginnings of settings that say what a recipe is used on, and how it is compared."""
-ON = frozenset({"seed", "model.name", "model.device"})
+ON = frozenset({"seed", "model.name", "model.device", "runtime.workers", "runtime.threads"})
 """Single settings of this kind."""
 ONE_LINE = 4
 """Departures that are read in one line; more have a line for each table."""

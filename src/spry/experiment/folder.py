@@ -27,6 +27,8 @@ LOOSE = {
     "schedule.test",
     "schedule.patience",
     "runtime.deadline",
+    "runtime.workers",
+    "runtime.threads",
 }
 """Settings that no weights depend on, or on the clock as much, so that a run may go on with others."""
 NUMERIC = ("torch", "transformers", "peft")

@@ -9,8 +9,9 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from spry.core.errors import SpryError, Terminated, first_line
 
 if TYPE_CHECKING:
+    from spry.runtime.processes.crew import Joined
     from spry.runtime.records import HeadCost, Round
 
 JOURNAL_FILE = "events.jsonl"
@@ -97,6 +99,10 @@ class Journal:
             failed_replies=len(record.clients) - len(record.survivors),
             **scores,
         )
+
+    def joined(self, helpers: Sequence[Joined]) -> None:
+        for helper in helpers:
+            self.note("worker joined", **asdict(helper))
 
     @contextmanager
     def told_of_the_end(self) -> Generator[None]:

@@ -11,7 +11,7 @@ from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment
 from spry.experiment.config import Config
 from spry.federated.algorithm import ServerState
-from spry.runtime.local_tuning import Tuned, tune_locally
+from spry.runtime.local_tuning import ShareTuning, Tuned, tune_locally
 from spry.tasks.score import Score
 from spry.tasks.task import Metrics, details
 
@@ -21,9 +21,18 @@ STAGES = ("before", "after", "own")
 
 
 def tune_and_write(
-    config: Config, experiment: Experiment, state: ServerState, weights: Params, folder: Path
+    config: Config,
+    experiment: Experiment,
+    state: ServerState,
+    weights: Params,
+    folder: Path,
+    share: ShareTuning | None = None,
 ) -> dict[str, Any] | None:
-    """Tune all clients as ``schedule.local_tuning`` says, write what each gained, and sum it up; None if it is 0."""
+    """Tune all clients as ``schedule.local_tuning`` says, write what each gained, and sum it up; None if it is 0.
+
+    Args:
+        share: Who does it; this process, without one.
+    """
     steps = config.schedule.local_tuning
     (folder / LOCAL_TUNING).unlink(missing_ok=True)  # of fewer rounds, or other steps
     if not steps:
@@ -37,6 +46,7 @@ def tune_and_write(
             weights,
             steps=steps,
             key=experiment.key,
+            share=share,
         )
     )
     score = experiment.task.score

@@ -12,7 +12,7 @@ from spry.core.units import names_of
 from spry.experiment import fingerprint, lock, log
 from spry.experiment.adapter import describe_adapter, write_adapter
 from spry.experiment.atomic import write_json
-from spry.experiment.build import Experiment, build
+from spry.experiment.build import Experiment, build, check_settings
 from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, read_kept
 from spry.experiment.config import Config, read_record
 from spry.experiment.folder import (
@@ -28,13 +28,14 @@ from spry.experiment.folder import (
 from spry.experiment.given import NOTHING, Given, check_given
 from spry.experiment.head import start_head
 from spry.experiment.journal import Journal
-from spry.experiment.kept import Keeping, Kept
+from spry.experiment.kept import Keeping
 from spry.experiment.local_tuning import tune_and_write
 from spry.experiment.log import read_rounds
 from spry.experiment.private import told_of
 from spry.experiment.safekeeping import LastRound
 from spry.experiment.start import evaluate_start
 from spry.experiment.summary import RunFacts, summarize
+from spry.experiment.workers import Workers, at_work
 from spry.federated.algorithm import ServerState
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
@@ -101,17 +102,26 @@ def run(config: Config, folder: Path, *, resume: bool = False, given: Given = NO
         lock.check_unlocked(folder)
     check_folder(config, folder, resume=resume)
     check_given(folder, given)
-    experiment = build(config, given)
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock.exclusive(folder) as note:
-        # again: another process may have begun it while this one loaded
-        check_folder(config, folder, resume=resume)
-        going_on = resume and has_checkpoint(folder)
-        notes = [*experiment.notes, *([note] if note else [])]
-        with closing(Journal(folder)) as journal, journal.told_of_the_end():
-            finished = yield from _run(
-                config, folder, experiment, given, going_on=going_on, notes=notes, journal=journal
-            )
+    check_settings(config, given)
+    with at_work(config, folder, given) as workers:
+        experiment = build(config, given)
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock.exclusive(folder) as note:
+            # again: another process may have begun it while this one loaded
+            check_folder(config, folder, resume=resume)
+            going_on = resume and has_checkpoint(folder)
+            notes = [*experiment.notes, *workers.notes(), *([note] if note else [])]
+            with closing(Journal(folder)) as journal, journal.told_of_the_end():
+                finished = yield from _run(
+                    config,
+                    folder,
+                    experiment,
+                    given,
+                    going_on=going_on,
+                    notes=notes,
+                    journal=journal,
+                    workers=workers,
+                )
     return finished  # ruff: ignore[return-in-generator]  # for whoever wants the model, too
 
 
@@ -124,17 +134,18 @@ def _run(
     going_on: bool,
     notes: list[str],
     journal: Journal,
+    workers: Workers,
 ) -> Running:
     state, kept = experiment.algorithm.init(experiment.task.init()), None
     found = _fingerprints(config, experiment, given)
     if going_on:
         check_fingerprints(folder, found)
-        notes += changed_versions(folder)
+        notes += [*changed_versions(folder), *workers.changed_threads(folder)]
         state, kept = read_checkpoint(folder, state), read_kept(folder, state)
     written = log.Writer(folder, state.round)
     data = {**experiment.facts.as_dict(), **experiment.found()}
     prepare_folder(config, folder, found, data, anew=not going_on, given=given.names)
-    journal.started(rounds=config.schedule.rounds, resumed_at=state.round)
+    journal.started(rounds=config.schedule.rounds, resumed_at=state.round, workers=workers.size)
     yield Started(
         config=config,
         folder=folder,
@@ -150,14 +161,15 @@ def _run(
     if head is not None:
         state = experiment.algorithm.init({**experiment.task.init(), **head.weights})
         journal.head(head.cost)
-    start = evaluate_start(config, experiment, found["model"], state)
+    start = evaluate_start(config, experiment, found["model"], state, workers.evaluation(experiment))
     before = {"start": start, "head": head and head.cost}
     keeping = Keeping(schedule=config.schedule, score=experiment.task.score)
     last = LastRound(folder=folder, journal=journal, state=state, kept=kept, written=state.round)
     with last.kept_if_cut_short():
-        for record in () if keeping.is_over(kept) else _rounds(config, experiment, state):
+        for record in () if keeping.is_over(kept) else _rounds(config, experiment, state, workers):
             record = record if record.number else replace(record, **before)
             written.append(record)
+            journal.joined(workers.newcomers())
             journal.round(record, config.schedule.rounds)
             last.take(record.state, keeping.follow(last.kept, record))
             ends = last.state.round == config.schedule.rounds or keeping.is_over(last.kept)
@@ -167,7 +179,7 @@ def _run(
             if ends:
                 break
     journal.note("saving")
-    weights = _finish(config, folder, experiment, keeping, last.state, last.kept)
+    weights = _finish(config, folder, experiment, keeping, last, workers)
     journal.note("finished", rounds=last.state.round)
     return Finished(task=experiment.task, weights=weights)  # ruff: ignore[return-in-generator]
 
@@ -181,7 +193,7 @@ def _fingerprints(config: Config, experiment: Experiment, given: Given) -> Finge
     }
 
 
-def _rounds(config: Config, experiment: Experiment, state: ServerState) -> Iterator[Round]:
+def _rounds(config: Config, experiment: Experiment, state: ServerState, workers: Workers) -> Iterator[Round]:
     return simulate(
         experiment.algorithm,
         experiment.task,
@@ -190,6 +202,8 @@ def _rounds(config: Config, experiment: Experiment, state: ServerState) -> Itera
         **experiment.schedule,
         state=state,
         downlink=experiment.downlink,
+        executor=workers.executor,
+        evaluate=workers.evaluation(experiment),
         device=config.model.device,
         sampler=experiment.parts.sampler,
         spending=experiment.parts.spending,
@@ -201,9 +215,10 @@ def _finish(
     folder: Path,
     experiment: Experiment,
     keeping: Keeping,
-    state: ServerState,
-    kept: Kept | None,
+    last: LastRound,
+    workers: Workers,
 ) -> Params:
+    state, kept = last.state, last.kept
     rounds = read_rounds(folder)
     kept_after, weights = keeping.deliver(kept, state, rounds)
     write_adapter(experiment.task, weights, folder / ADAPTER)
@@ -214,7 +229,7 @@ def _finish(
         data=experiment.found(),
         kept_after_rounds=kept_after,
         stopped_early=keeping.why_over(kept) if state.round < config.schedule.rounds else None,
-        local_tuning=tune_and_write(config, experiment, state, weights, folder),
+        local_tuning=tune_and_write(config, experiment, state, weights, folder, workers.tuning),
         privacy=told_of(config, experiment.parts, state.round),
     )
     summary = summarize(config, rounds, facts)

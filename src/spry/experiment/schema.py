@@ -406,23 +406,6 @@ class ScheduleSettings(Settings):
         return self.keep == "best" or self.patience is not None
 
 
-class RuntimeSettings(Settings):
-    """How a round is waited for."""
-
-    over_select: int = Field(
-        default=0,
-        ge=0,
-        description="Clients asked beyond schedule.clients_per_round: the first replies count, once each unit has one. "
-        "They train what others were dealt, too, so that a unit need not wait for its owner.",
-    )
-    deadline: float | None = Field(
-        default=None,
-        gt=0,
-        description="Seconds after which a round ends with the replies that came; it waits for everybody if unset. "
-        "Weights depend on who is fast, then; a resumed run may have another.",
-    )
-
-
 class TuneSettings(Settings):
     """How a comparison chooses settings for each method, on a validation part, before it compares."""
 

@@ -36,6 +36,8 @@ class Status:
         seconds_per_round: Mean duration of the last rounds, evaluations and checkpoints included.
         seconds_left: What the rounds to come take if they are like the last ones; None unless it is training.
         last_event: When something was noted last, in ISO 8601 (UTC).
+        workers: Processes that the run was started with last.
+        workers_here: Those of them that have loaded model and data.
         failed_replies: Replies that did not count, since the run began.
         last_failure: The last event of a failure, of a client or of the run.
     """
@@ -52,6 +54,8 @@ class Status:
     seconds_left: float | None
     last_event: str
     holder: Holder | None
+    workers: int
+    workers_here: int
     failed_replies: int
     last_failure: Mapping[str, Any] | None
 
@@ -75,13 +79,13 @@ def read_status(folder: Path, now: datetime | None = None) -> Status:
             f"{folder} has no journal (events.jsonl): an earlier version of Spry wrote it, or its process has only "
             "begun. spry report tells what it holds."
         )
-    rounds = _of_rounds(events)
+    rounds, begun = _of_rounds(events), _since_start(events)
     holder = read_holder(folder)
     phase = _phase(events[-1]["event"], holder)
     planned = int(tomllib.loads(config.read_text(encoding="utf-8"))["schedule"]["rounds"])
     done = max((entry["round"] + 1 for entry in rounds), default=0)
     scored = next((entry for entry in reversed(rounds) if _scores(entry)), None)
-    pace = _pace(events)
+    pace = _pace(begun)
     since = ((now or datetime.now(UTC)) - _time(events[-1])).total_seconds()
     training = phase == "training" and pace is not None
     return Status(
@@ -97,6 +101,8 @@ def read_status(folder: Path, now: datetime | None = None) -> Status:
         seconds_left=max(0.0, (planned - done) * pace - since) if training and pace is not None else None,
         last_event=events[-1]["time"],
         holder=holder,
+        workers=begun[0].get("workers", 1),
+        workers_here=1 + sum(event["event"] == "worker joined" for event in begun),
         failed_replies=sum(entry["failed_replies"] for entry in rounds),
         last_failure=next(
             (event for event in reversed(events) if event["event"] in {"failed", "reply dropped"}), None
@@ -131,10 +137,16 @@ def _scores(entry: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def _since_start(events: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The events since the run was started last."""
+    return events[
+        max((place for place, event in enumerate(events) if event["event"] == "started"), default=0) :
+    ]
+
+
 def _pace(events: Sequence[Mapping[str, Any]]) -> float | None:
-    """Seconds from round to round since the run was started last; of a first round alone its own."""
-    begun = max((place for place, event in enumerate(events) if event["event"] == "started"), default=0)
-    rounds = [event for event in events[begun:] if event["event"] == "round"][-RECENT - 1 :]
+    """Seconds from round to round; of a first round alone its own."""
+    rounds = [event for event in events if event["event"] == "round"][-RECENT - 1 :]
     if len(rounds) < 2:
         return rounds[0]["seconds"] if rounds else None
     return (_time(rounds[-1]) - _time(rounds[0])).total_seconds() / (len(rounds) - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from spry.core.keys import Key
@@ -34,6 +34,50 @@ class Tuned:
     failed: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class LocalTuning:
+    """Lets a client take some steps of the method's own training from the final weights.
+
+    Step sizes are those of round 0, since a schedule's have run out.
+
+    Args:
+        state: The server's, after the last round, with the final weights, which may be those of an earlier round.
+        steps: Local steps, >= 1.
+        key: The run's.
+    """
+
+    algorithm: Algorithm
+    task: Task
+    clients: Federation
+    state: ServerState
+    steps: int
+    key: Key
+
+    def holding_out(self) -> list[int]:
+        """The clients that have examples to judge it by."""
+        return [client for client in self.clients.trainable() if len(self.clients.held_out(client))]
+
+    def __call__(self, client: int) -> Tuned:
+        here, held_out = self.key.fold("local tuning"), self.clients.held_out(client)
+        order = replace(self.algorithm.plan(self.state, [client], here)[client], round=0)
+        batches = replace(self.clients, steps=self.steps).batches(client, 0, here)
+        examples = self.clients.examples(client)
+        result = self.algorithm.train(self.task.loss, order, batches, examples)
+        failed = refusal(encode_reply(result.reply, order), order, self.algorithm)
+        return Tuned(
+            client=client,
+            examples=examples,
+            before=self.task.evaluate(order.weights, held_out),
+            after=None if failed else self.task.evaluate(result.weights, held_out),
+            own=None if failed or result.evaluate is None else result.evaluate(self.task, held_out),
+            failed=failed,
+        )
+
+
+ShareTuning = Callable[[LocalTuning], Iterator[Tuned]]
+"""Tunes all clients that hold examples out, and gives what came of it in their order."""
+
+
 def tune_locally(
     algorithm: Algorithm,
     task: Task,
@@ -43,33 +87,13 @@ def tune_locally(
     *,
     steps: int,
     key: Key,
+    share: ShareTuning | None = None,
 ) -> Iterator[Tuned]:
-    """Let every client that holds examples out take some steps of the method's own training.
-
-    Step sizes are those of round 0, since a schedule's have run out.
+    """Let every client that holds examples out take some steps from the final weights; see ``LocalTuning``.
 
     Args:
-        state: The server's, after the last round.
-        weights: The final weights, which may be those of an earlier round.
-        steps: Local steps, >= 1.
-        key: The run's.
+        share: Who does it; this process, one client after the other, without one.
     """
     final = replace(state, weights={**state.weights, **weights})
-    here = key.fold("local tuning")
-    for client in clients.trainable():
-        held_out = clients.held_out(client)
-        if not len(held_out):
-            continue
-        order = algorithm.plan(final, [client], here)[client]
-        batches = replace(clients, steps=steps).batches(client, 0, here)
-        order = replace(order, round=0)
-        result = algorithm.train(task.loss, order, batches, clients.examples(client))
-        failed = refusal(encode_reply(result.reply, order), order, algorithm)
-        yield Tuned(
-            client=client,
-            examples=clients.examples(client),
-            before=task.evaluate(order.weights, held_out),
-            after=None if failed else task.evaluate(result.weights, held_out),
-            own=None if failed or result.evaluate is None else result.evaluate(task, held_out),
-            failed=failed,
-        )
+    tuning = LocalTuning(algorithm=algorithm, task=task, clients=clients, state=final, steps=steps, key=key)
+    return map(tuning, tuning.holding_out()) if share is None else share(tuning)

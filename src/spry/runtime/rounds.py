@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -22,8 +22,11 @@ from spry.runtime.executor import Executor, InProcess
 from spry.runtime.records import ClientRecord, Round
 from spry.runtime.sampling import Sampler, sample, untrained
 from spry.runtime.work import Work
-from spry.tasks.task import Metrics, Task
+from spry.tasks.task import Batch, Metrics, Task
 from spry.wire.messages import Order
+
+EvaluatePart = Callable[[Params, str, Iterable[Batch]], Metrics]
+"""``(weights, name, batches) -> metrics``: evaluates a part of the server's data."""
 
 
 @dataclass
@@ -59,6 +62,7 @@ def simulate(
     state: ServerState | None = None,
     downlink: Downlink | None = None,
     executor: Executor | None = None,
+    evaluate: EvaluatePart | None = None,
     over_select: int = 0,
     deadline: float | None = None,
     device: str = "cpu",
@@ -79,6 +83,7 @@ def simulate(
         state: Where to go on from; the task's initial weights without one.
         downlink: How orders reach clients, for the ledger. All weights without one.
         executor: Who runs the clients of a round; this process, one after the other, without one.
+        evaluate: Who evaluates a part of the server's data; this process, without one.
         over_select: Clients, >= 0, that are asked beyond M: a round ends with the M-th reply that counts, once each
             weight that somebody trains is in one.
         deadline: Seconds, > 0, after which a round ends with the replies that came; None waits for everybody. With
@@ -131,7 +136,7 @@ def simulate(
         records = arrivals.records()
         _check(number, records)
         seconds = time.perf_counter() - begun - runner.eval_seconds
-        parts = evaluate_parts(task, delivered(state), clients) if runner.evaluates else {}
+        parts = evaluate_parts(task, delivered(state), clients, evaluate) if runner.evaluates else {}
         yield Round(
             number=number,
             state=state,
@@ -146,10 +151,15 @@ def simulate(
         )
 
 
-def evaluate_parts(task: Task, weights: Params, clients: Federation) -> dict[str, Metrics]:
+def evaluate_parts(
+    task: Task, weights: Params, clients: Federation, evaluate: EvaluatePart | None = None
+) -> dict[str, Metrics]:
     """Evaluate a global model on those of the server's parts that there are: ``test`` and ``validation``."""
     parts = {"test": clients.test, "validation": clients.validation}
-    found = {name: task.evaluate(weights, part) for name, part in parts.items()}
+    if evaluate is None:
+        found = {name: task.evaluate(weights, part) for name, part in parts.items()}
+    else:
+        found = {name: evaluate(weights, name, part) for name, part in parts.items()}
     return {name: metrics for name, metrics in found.items() if metrics.examples}
 
 
