@@ -82,7 +82,7 @@ def plan_run(config: Config) -> Plan:
         ModelError: If the model cannot be found, or has nothing to adapt.
         PrivacyError: If the rounds cost more privacy than there is.
     """
-    case = _case(config)
+    case = case_of(config)
     layout = lay_out(case)
     module, units = _adapted(config, layout)
     algorithm = build_algorithm(config, units)
@@ -116,7 +116,8 @@ def task_of(config: Config) -> TaskKind:
     return make_task("classification" if name == AUTO else name, config.task.model_extra)
 
 
-def _case(config: Config) -> Case:
+def case_of(config: Config) -> Case:
+    """A step of the run, as ``spry memory`` measures it."""
     model, client = config.model, config.client
     kind = task_of(config)
     return Case(

@@ -207,6 +207,12 @@ def test_a_model_that_answers_with_what_is_no_number(spry, tiny_config, tiny_mod
     refused(spry("run", tiny_config, "--set", "model.name=model", "--set", f"model.dtype={dtype}"), says, 2)
 
 
+def test_a_machine_without_room_for_the_weights(spry, tiny_config, monkeypatch):
+    monkeypatch.setattr("spry.room.free_bytes", lambda device: 1000)
+    refused(spry("run", tiny_config, "--out", "run"), "1000 B are free", 2)
+    assert not Path("run").exists()
+
+
 def test_steps_too_long_to_learn_by(spry, tiny_config):
     result = spry(
         "run",

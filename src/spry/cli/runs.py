@@ -146,6 +146,7 @@ def _run(
     from spry.cli.progress import Watch
     from spry.experiment import run as experiment
     from spry.experiment.folder import CONFIG, how_to_go_on, is_finished
+    from spry.room import check_room
 
     finished = resume and is_finished(wanted, folder)
     if finished:
@@ -153,6 +154,8 @@ def _run(
             f"{folder} is finished; this is its result. For another run, choose another folder (--out)."
         )
     else:
+        if note := check_room(wanted):
+            screen.say(note)
         with (
             resumable(again, begun=(folder / CONFIG).is_file),
             exported(metrics) as exporter,

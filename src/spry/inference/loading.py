@@ -113,7 +113,7 @@ def _load_base(info: AdapterInfo, folder: Path, source: Source, dtype: torch.dty
             **source.arguments,
         )
     mismatched = {entry if isinstance(entry, str) else entry[0] for entry in found["mismatched_keys"]}
-    check_pretrained(model, {*found["missing_keys"], *mismatched}, source.path)
+    check_pretrained(model, {*found["missing_keys"], *mismatched}, source.path, gguf=source.gguf is not None)
     placed = model if is_packed(model) else model.to(device)
     finish(placed, info.base.quantization, info.base.name)
     return placed

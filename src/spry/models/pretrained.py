@@ -68,7 +68,7 @@ def read_pretrained(
     settle(loaded)
     mismatched = frozenset(entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"])
     missing = frozenset(info["missing_keys"]) | mismatched
-    check_pretrained(loaded, missing, model)
+    check_pretrained(loaded, missing, model, gguf=source.gguf is not None)
     return Pretrained(
         name=model,
         source=source,
@@ -195,16 +195,16 @@ def read_tokenizer(name: str, source: Source) -> Any:
     return tokenizer
 
 
-def check_pretrained(model: Any, missing: Iterable[str], name: str) -> None:
+def check_pretrained(model: Any, missing: Iterable[str], name: str, *, gguf: bool = False) -> None:
     lost = sorted(
         weight
         for weight in missing
         if weight.startswith(f"{model.base_model_prefix}.") and "pooler" not in weight.split(".")
     )
     if lost:
+        doubt = "Is the file whole?" if gguf else "Do the weights belong to this config.json?"
         raise ModelError(
-            f"{name}: {len(lost)} pretrained weights are missing or have the wrong shape, such as {lost[0]}. "
-            "Do the weights belong to this config.json?"
+            f"{name}: {len(lost)} pretrained weights are missing or have the wrong shape, such as {lost[0]}. {doubt}"
         )
 
 

@@ -68,10 +68,10 @@ def _drawn(kind: TaskKind, vocabulary: int, end: int | None, batch: int, length:
     texts = [" ".join(f"w{number}" for number in row) for row in words]
     dataset = kind.probe(texts, PROBED_CLASSES, draw)
     encoded = kind.encode(dataset, _tokenizer(vocabulary, end), max_length=length, most=length, pad=0)
-    fullest = np.argsort(-encoded.lengths, kind="stable")[
-        :batch
-    ]  # what does not fit into a row begins another
-    return encoded.batch(np.sort(fullest).tolist())
+    fullest = np.argsort(
+        -encoded.lengths, kind="stable"
+    )  # what does not fit into a row begins another, shorter one
+    return encoded.batch(np.sort(fullest[:batch]).tolist())
 
 
 def _tokenizer(vocabulary: int, end: int | None) -> Any:
