@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForQuestionAnswering
 
+from spry.core.errors import ModelError
 from spry.models.settle import settle
 
 SMALL = {
@@ -37,3 +39,12 @@ def test_experts_are_computed_in_double_precision_too():
         single = model(input_ids=ids).logits
         settle(model.double())
         assert torch.allclose(model(input_ids=ids).logits, single.double(), atol=1e-5)
+
+
+def test_a_model_whose_head_cannot_be_told_from_its_halves_is_refused():
+    sizes = {"vocab_size": 32, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+    model = AutoModelForQuestionAnswering.from_config(AutoConfig.for_model("t5", **sizes))
+    with pytest.raises(
+        ModelError, match=r"T5ForQuestionAnswering.*several modules \(encoder, decoder\).*Choose"
+    ):
+        settle(model)
