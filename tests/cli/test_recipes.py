@@ -25,7 +25,7 @@ FEW = [
     "schedule.rounds=1",
     "data.test_examples=40",
 ]
-FEW += ["head.clients=2", "schedule.personalized=false", "schedule.evaluate_start=false"]
+FEW += ["head.clients=2", "schedule.personalized=false", "schedule.evaluate_start=false", "client.steps=1"]
 
 
 def settings(*given):
