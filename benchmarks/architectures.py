@@ -4,7 +4,8 @@
 
 Each model type is built tiny with random weights (`architecture_sizes.py`), adapted as a task of that kind adapts it,
 and its loss is differentiated along a random direction of each unit. LoRA is tried in three precisions, the other kinds
-in float32. Rows of the file that are not measured anew stay. `benchmarks/architectures_page.py` writes the table.
+in float32. The file is written after each type, and rows that are not measured anew stay.
+`benchmarks/architectures_page.py` writes the table.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from benchmarks.architecture_sizes import SIZES, configuration
 
 from spry.core.errors import SpryError, first_line
 from spry.core.keys import Key
+from spry.core.params import Params
+from spry.core.units import Unit
 from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
 from spry.forward.check import Checked
 from spry.models.adapters import BareHead, BitFit, Dora, Ia3, Lora, Norm, RsLora, Vera
 from spry.models.adapters.adapter import Adapter
 from spry.models.pretrained import quiet
-from spry.profile.task_check import check_task, usual_outputs
+from spry.profile.task_check import AWAY, check_task, usual_outputs
 from spry.tasks.kinds import TASKS
 from spry.tasks.model_task import ModelTask
 
@@ -81,29 +84,67 @@ def measure(family: str, task: str) -> Iterator[dict[str, Any]]:
     for adapter, precision in cases(task):
         for draw in range(DRAWS if precision == "bfloat16" else 1):
             found = _tried(family, task, ADAPTERS[adapter], getattr(torch, precision), draw)
-            if found["verdict"] != "wrong":
+            if found["verdict"] not in {"wrong", "rounding"}:
                 break
         yield {"family": family, "task": task, "peft": adapter, "precision": precision, **found}
 
 
 def _tried(family: str, task: str, adapter: Adapter, dtype: torch.dtype, draw: int) -> dict[str, Any]:
-    kind = TASKS[task]()
-    outputs = usual_outputs(kind, KEY)
-    counted = {"num_labels": len(outputs)} if kind.model_class.counted else {}
     with warnings.catch_warnings(), quiet(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        torch.manual_seed(draw)
+        model = _model(family, task, dtype, draw)
         try:
-            model = kind.model_class.loader.from_config(configuration(family, **counted), dtype=dtype)
-            chosen = {"adapter": adapter, "tokenizer": tokenizer(), "dtype": dtype, "exact": "auto"}
-            made = ModelTask(model, kind, labels=outputs, key=KEY, **chosen)
-            found = check_task(made, KEY, batch=BATCH, length=LENGTH, differences=False)
+            made = _adapted(model, task, adapter, dtype)
+            judged = _judged(found := check_task(made, KEY, batch=BATCH, length=LENGTH, differences=False))
+            if judged["verdict"] == "wrong" and dtype == torch.bfloat16:
+                wide = _adapted(_model(family, task, dtype, draw), task, adapter, torch.float32)
+                judged |= _rounding(made, wide, judged["error"])
         except SpryError as error:
             return {"verdict": "refused", "reason": _reason(error, model)}
         except Exception as error:  # one that is no refusal is a fault, which the table has to show
             return {"verdict": "crash", "reason": f"{type(error).__name__}: {first_line(error)}"}
     last = any(unit.last_block for unit in made.units)
-    return {**_judged(found), "last_block": last, "fallbacks": sorted(found.fallbacks)}
+    return {**judged, "last_block": last, "fallbacks": sorted(found.fallbacks)}
+
+
+def _model(family: str, task: str, dtype: torch.dtype, draw: int) -> Any:
+    """A tiny model of a task, whose weights are random numbers of a precision."""
+    kind = TASKS[task]()
+    counted = {"num_labels": len(usual_outputs(kind, KEY))} if kind.model_class.counted else {}
+    torch.manual_seed(draw)
+    return kind.model_class.loader.from_config(configuration(family, **counted), dtype=dtype)
+
+
+def _adapted(model: Any, task: str, adapter: Adapter, dtype: torch.dtype) -> ModelTask:
+    kind = TASKS[task]()
+    chosen = {"adapter": adapter, "tokenizer": tokenizer(), "dtype": dtype, "exact": "auto"}
+    return ModelTask(model, kind, labels=usual_outputs(kind, KEY), key=KEY, **chosen)
+
+
+def _rounding(made: ModelTask, wide: ModelTask, error: float) -> dict[str, Any]:
+    """Whether backpropagation's own gradient is off by as much in half precision as the slope is."""
+    own = _distance(_gradient(made), _gradient(wide), made.units)
+    return {"backpropagation": own, "verdict": "rounding" if own >= error else "wrong"}
+
+
+def _gradient(task: ModelTask) -> Params:
+    """Backpropagation's gradient near the start, where the check is taken."""
+    leaves = {
+        n: (w + AWAY * KEY.normal(n, tuple(w.shape), w)).requires_grad_() for n, w in task.init().items()
+    }
+    loss = task.loss(task.probe(KEY, examples=BATCH, tokens=LENGTH), KEY)(leaves)
+    found = torch.autograd.grad(loss, [*leaves.values()], allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def _distance(one: Params, other: Params, units: Sequence[Unit]) -> float:
+    """``|g - g'| / |g'|``, the most of all units."""
+
+    def size(gradient: Params, unit: Unit) -> float:
+        return math.sqrt(sum(float(gradient[name].norm()) ** 2 for name in unit.names))
+
+    off = {name: one[name] - other[name] for name in other}
+    return float(f"{max(size(off, u) / size(other, u) for u in units if size(other, u)):.1e}")
 
 
 def _reason(error: SpryError, model: object) -> str:
@@ -137,17 +178,16 @@ def main() -> None:
     torch.set_num_threads(1)
     wanted = [name for name in given.only.split(",") if name] or list(SIZES)
     tasks = [name for name in given.tasks.split(",") if name in TASKS]
-    kept = json.loads(given.out.read_text(encoding="utf-8"))["rows"] if given.out.is_file() else []
-    rows = [row for row in kept if row["family"] not in wanted or row["task"] not in tasks]
+    rows = json.loads(given.out.read_text(encoding="utf-8"))["rows"] if given.out.is_file() else []
+    places = {name: at for at, name in enumerate([*SIZES, *TASKS])}
     for family in wanted:
         found = [row for task in tasks for row in measure(family, task)]
-        rows += found
+        rows = [row for row in rows if row["family"] != family or row["task"] not in tasks] + found
+        rows.sort(key=lambda row: (places[row["family"]], places[row["task"]]))  # cases stay in their order
+        write_json(given.out, {**provenance(), "rows": rows})
         failed = [row for row in found if row["verdict"] not in {"pass", "absent"}]
         told = (f"{row['task']} {row['peft']} {row['precision']} {row['verdict']}" for row in failed)
         print(family, *told, sep="; ", flush=True)
-    places = {name: at for at, name in enumerate([*SIZES, *TASKS])}
-    rows.sort(key=lambda row: (places[row["family"]], places[row["task"]]))  # cases stay in their order
-    write_json(given.out, {**provenance(), "rows": rows})
 
 
 if __name__ == "__main__":

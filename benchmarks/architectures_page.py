@@ -29,7 +29,8 @@ backpropagation's; `spry check` does the same for one's own model. `python -m be
 - *exact*: `peft.exact = "auto"` finds a last block and gives it exact gradients.
 - A dash: `transformers` has no such head for the type.
 - Where experts are chosen, rounding in bfloat16 may choose another one at a near tie. Up to three draws of weights are
-  tried there."""
+  tried there. Where an error in bfloat16 is more than a tenth of the gradient's length, backpropagation's own gradient
+  is compared with that in float32: *rounding* says that it is off by more."""
 
 
 def read() -> dict[str, Any]:
@@ -86,6 +87,8 @@ def _why(row: Mapping[str, Any]) -> str:
         return row["reason"].rstrip(".") + "."
     if row["verdict"] == "not finite":
         return "Backpropagation's gradient is not a number on padded rows."
+    if row["verdict"] == "rounding":
+        return "Rounding: backpropagation's own gradient is off by more in bfloat16 than the slope is."
     if row["verdict"] == "crash":
         return f"**Crash**: {row['reason']}."
     return f"**Wrong**: the slope is off by {row['error']:.0e} of the gradient's length."

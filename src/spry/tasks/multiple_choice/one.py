@@ -81,10 +81,11 @@ class MultipleChoice(TaskKind):
         return Dataset(name="questions", texts=texts, labels=[0] * len(texts), target=CHOICES)
 
     def probe(self, texts: Sequence[str], outputs: int, draw: np.random.Generator) -> Dataset:
-        """Each question has its neighbours' texts as options."""
+        """Each question has its own text and the next one as options."""
+        others = [*texts[1:], *texts[:1]]
         return Dataset(
             name="random words",
-            texts=[((text, text), (text, other)) for text, other in zip(texts, reversed(texts), strict=True)],
+            texts=[((text, text), (text, other)) for text, other in zip(texts, others, strict=True)],
             labels=draw.integers(2, size=len(texts)).tolist(),
             target=CHOICES,
         )
