@@ -14,7 +14,8 @@ from spry.core.keys import Key
 from spry.core.units import Unit, names_of
 from spry.experiment.build import USUAL_CLIENTS, USUALLY_ASKED, build_adapter, build_algorithm
 from spry.experiment.config import Config
-from spry.experiment.private import spending
+from spry.experiment.privacy_budget import spending
+from spry.experiment.private import private
 from spry.experiment.schema import AUTO
 from spry.federated.privacy.accounting import Spending
 from spry.models.adapt import adapt
@@ -85,9 +86,18 @@ def plan_run(config: Config) -> Plan:
     case = case_of(config)
     layout = lay_out(case)
     module, units = _adapted(config, layout)
-    algorithm = build_algorithm(config, units)
     clients = config.data.clients or USUAL_CLIENTS
     asked = config.schedule.clients_per_round or min(USUALLY_ASKED, clients)
+    parts = private(
+        config,
+        units,
+        range(clients),
+        asked,
+        Key(config.seed),
+        factors=config.step_factors.by_group(),
+        counted=_spending(config, clients, asked),
+    )
+    algorithm = build_algorithm(config, units, parts=parts)
     weights = {name: torch.zeros(module.get_parameter(name).shape) for name in names_of(units)}
     orders = algorithm.plan(algorithm.init(weights), range(asked), Key(config.seed))
     trained = [set(order.trained) for order in orders.values()]
@@ -104,10 +114,16 @@ def plan_run(config: Config) -> Plan:
         method=case.method,
         peaks={name: predict_peak(replace(case, method=name), layout) for name in methods},
         length=case.length,
-        privacy=None
-        if config.privacy.mechanism == "none"
-        else spending(config, range(clients), asked, Key(config.seed)),
+        privacy=parts.spending,
     )
+
+
+def _spending(config: Config, clients: int, asked: int) -> Spending | None:
+    """What the rounds cost of privacy, with a head in closed form where the settings allow for one."""
+    if config.privacy.mechanism == "none":
+        return None
+    head = config.head.start != "drawn" and task_of(config).model_class.trains_head
+    return spending(config, range(clients), asked, Key(config.seed), head=head)
 
 
 def task_of(config: Config) -> TaskKind:

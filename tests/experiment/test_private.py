@@ -15,7 +15,7 @@ from spry.experiment import checkpoint
 from spry.experiment.build import build, check_settings
 from spry.experiment.config import read_config
 from spry.experiment.log import read_rounds
-from spry.experiment.private import spending
+from spry.experiment.privacy_budget import spending
 from spry.experiment.run import resume, run
 from spry.federated.privacy.accounting import spent
 
@@ -63,6 +63,30 @@ def test_slopes_examples_and_clients_that_trust_nobody(settings, config, tmp_pat
     *_, last = run(config.with_settings(settings), tmp_path / "run")
     assert 0 < last.epsilon < 50
     assert all(bool(torch.isfinite(value).all()) for value in last.weights.values())
+
+
+def test_a_head_in_closed_form_spends_its_share(config, tmp_path):
+    settings = {
+        "head.start": "closed-form", "privacy.noise": "none", "privacy.epsilon": 8.0, "privacy.head_clip": 1.0,
+        "schedule.rounds": 2, "method.name": "residual",
+    }  # fmt: skip
+    *_, last = run(config.with_settings(settings), tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "summary.json").read_text())["privacy"]
+    assert spent(0.0, 1.0, 0, told["head_noise"], 1e-5) == pytest.approx(2.0, rel=0.01)
+    assert last.epsilon == spent(told["noise"], 0.5, 2, told["head_noise"], 1e-5) <= 8.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, r"privacy\.head_clip is unset"),
+        ({"privacy.head_clip": 1.0, "head.clients": 3}, r"head\.clients"),
+        ({"privacy.head_clip": 1.0, "privacy.mechanism": "local"}, r"head\.start=drawn"),
+    ],
+)
+def test_a_head_whose_sums_would_not_be_private_is_refused(settings, told, config):
+    with pytest.raises(ConfigError, match=told):
+        build(config.with_settings({"head.start": "closed-form", **settings}))
 
 
 def test_a_secret_seed_gives_other_noise_each_time(config, tmp_path):
@@ -116,3 +140,38 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_loaded(settings
 def test_a_budget_below_its_noise_is_refused_at_the_start(config):
     with pytest.raises(PrivacyError, match="round 1 would bring epsilon from 0 to"):
         build(config.with_settings({"privacy.epsilon": 0.5}))
+
+
+def test_a_run_under_secure_aggregation_is_the_plain_one_but_for_rounding(config, tmp_path):
+    hidden = config.with_settings({
+        "privacy.mechanism": "none",
+        "privacy.secure_aggregation": True,
+        "privacy.bits": 64,
+        "schedule.rounds": 1,
+        "server.optimizer": "sgd",
+        "server.lr": 1.0,
+    })
+    *_, last = run(hidden, tmp_path / "hidden")
+    assert last.epsilon is None and all(record.failed is None for record in last.clients)
+    assert all(record.bytes_up > 1000 for record in last.clients)
+    noisy = hidden.with_settings({
+        "privacy.mechanism": "central",
+        "privacy.noise": 0.5,
+        "schedule.clients_per_round": 6,
+    })
+    *_, last = run(noisy, tmp_path / "noisy")
+    assert last.epsilon == spent(0.5, 1.0, 1, None, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"method.name": "fwdllm"}, "fwdllm needs more of replies"),
+        ({"method.split": [0.5, 1.0], "method.name": "spry"}, "method.split has the budgets"),
+        ({"runtime.over_select": 1}, r"runtime\.over_select=0"),
+    ],
+)
+def test_what_cannot_be_aggregated_securely_is_refused(settings, told, config):
+    hidden = {"privacy.mechanism": "none", "privacy.secure_aggregation": True}
+    with pytest.raises(ConfigError, match=told):
+        check_settings(config.with_settings({**hidden, **settings}))

@@ -101,7 +101,13 @@ def check_settings(config: Config, given: Given = NOTHING) -> None:
     _check_local_tuning(config)
     _check_over_select(config)
     parts = private(
-        config, ANY_UNITS, (0,), 1, Key(0), counted=Spending(delta=config.privacy.delta, noise=0.0)
+        config,
+        ANY_UNITS,
+        (0,),
+        1,
+        Key(0),
+        factors=config.step_factors.by_group(),
+        counted=Spending(delta=config.privacy.delta, noise=0.0),
     )
     DOWNLINKS[config.server.send](build_algorithm(config, ANY_UNITS, parts=parts))
     if config.start is not None:
@@ -134,13 +140,16 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     closed_form, told = starts_in_closed_form(
         config.head, task, clients, algorithm, adapter=start is not None
     )
-    if closed_form and config.privacy.mechanism != "none":
-        raise ConfigError(
-            "head.start is 'closed-form', or chosen, and the sums that clients send for it would not be private. Set "
-            "head.start=drawn"
-        )
     kept = closed_form and any(unit.group != "head" for unit in algorithm.units)
-    parts = private(config, task.units, dealt.trainable(), asked, key, closed_form=kept)
+    parts = private(
+        config,
+        task.units,
+        dealt.trainable(),
+        asked,
+        key,
+        factors=config.step_factors.by_group(closed_form=kept),
+        head=task.kind.head_fit if closed_form else None,
+    )
     algorithm = build_algorithm(config, task.units, closed_form=kept, parts=parts)
     if config.runtime.over_select:
         algorithm = with_spares(algorithm, asked)
@@ -221,7 +230,8 @@ def _check_local_tuning(config: Config) -> None:
 
 
 def _check_over_select(config: Config) -> None:
-    if config.runtime.over_select and config.privacy.mechanism != "none":
+    privacy = config.privacy
+    if config.runtime.over_select and (privacy.mechanism != "none" or privacy.secure_aggregation):
         raise ConfigError(
             f"runtime.over_select is {config.runtime.over_select}, and what privacy costs is counted for "
             "schedule.clients_per_round. Set runtime.over_select=0, and ask more clients in a round"

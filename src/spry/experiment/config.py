@@ -12,6 +12,7 @@ from spry.core.errors import ConfigError, nearest
 from spry.experiment import mistakes, recipe
 from spry.experiment.cookbook import find_recipe
 from spry.experiment.overrides import parse_override
+from spry.experiment.privacy_settings import PrivacySettings
 from spry.experiment.recipe import BASES, DEFAULT_BASE, PLAIN, PRESETS, Base, flatten
 from spry.experiment.retired import refuse_retired
 from spry.experiment.runtime_settings import RuntimeSettings
@@ -22,7 +23,6 @@ from spry.experiment.schema import (
     MethodSettings,
     ModelSettings,
     PeftSettings,
-    PrivacySettings,
     ScheduleSettings,
     ServerSettings,
     Settings,

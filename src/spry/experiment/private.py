@@ -6,8 +6,6 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import Any
 
 from spry.core.errors import ConfigError
 from spry.core.keys import Key
@@ -15,14 +13,21 @@ from spry.core.units import Unit
 from spry.estimators.example_slopes import bounded_examples
 from spry.estimators.slopes import Slope
 from spry.experiment.config import Config
-from spry.experiment.schema import PrivacySettings
+from spry.experiment.privacy_budget import spending
+from spry.experiment.privacy_checks import check_head, check_privacy, check_sums, clip_of
+from spry.experiment.privacy_settings import PrivacySettings
+from spry.federated.closed_head.fits import HeadSolver
 from spry.federated.methods.options import DirectionOptions
-from spry.federated.privacy.accounting import Spending, calibrated, spent
+from spry.federated.privacy.accounting import Spending
 from spry.federated.privacy.bounds import Bounds
 from spry.federated.privacy.gaussian import CentralNoise, LocalNoise
+from spry.federated.privacy.head_sums import HeadNoise, RawSums, private_class_head
+from spry.federated.secure.masks import check_installed
 from spry.federated.summing import Enrolment, Summing
 from spry.federated.transforms import UpdateTransform
 from spry.runtime.sampling import Sampler, sample, sample_each
+from spry.runtime.secure import SecureAggregation
+from spry.tasks.head_fit import HeadFit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,8 @@ class Private:
     Args:
         sampler: Who chooses the clients of a round.
         spending: What rounds cost; None where nothing is counted.
+        head: What a head in closed form is made by; None without one.
+        secure: What hides single replies from the server; None shows them.
     """
 
     transforms: tuple[UpdateTransform, ...] = ()
@@ -39,6 +46,8 @@ class Private:
     example_slopes: Slope | None = None
     sampler: Sampler = field(default=sample)
     spending: Spending | None = None
+    head: HeadSolver[RawSums] | None = None
+    secure: SecureAggregation | None = None
 
 
 NOT_PRIVATE = Private()
@@ -52,8 +61,9 @@ def private(
     asked: int,
     key: Key,
     *,
+    factors: Mapping[str, float],
     counted: Spending | None = None,
-    closed_form: bool = False,
+    head: HeadFit | None = None,
 ) -> Private:
     """Make the parts that keep a run private.
 
@@ -62,85 +72,91 @@ def private(
         clients: All that may be asked.
         asked: How many are asked in a round, on average.
         key: The run's.
+        factors: On the step sizes of the groups of weights.
         counted: What rounds cost; found if None, which takes a moment.
-        closed_form: Whether the head starts in closed form, and something else is trained.
+        head: What a head that starts in closed form learns; None if none does.
 
     Raises:
         ConfigError: If settings of privacy do not fit each other or the method.
         PrivacyError: If the rounds cost more than the budget.
     """
     settings = config.privacy
+    if head is not None and (settings.secure_aggregation or settings.mechanism != "none"):
+        check_head(config, head)
     if settings.mechanism == "none":
-        return NOT_PRIVATE
-    _check(config)
+        return _without_noise(config, key)
+    check_privacy(config)
     central, by_example = settings.mechanism == "central", settings.unit == "example"
     secret = _secret() if settings.seed == "secret" else key.fold("privacy")
-    bounds = _bounds(config, units, config.step_factors.by_group(closed_form=closed_form))
-    counted = counted or spending(config, clients, asked, key)
+    bounds = _bounds(config, units, factors)
+    counted = counted or spending(config, clients, asked, key, head=head is not None)
     noise = (CentralNoise if central else LocalNoise)(bounds=bounds, noise=counted.noise, key=secret)
     enrolled = Enrolment(clients=tuple(clients), rate=asked / len(clients)) if central else None
     shorten = bounds.shorten if central else dict
     return Private(
         transforms=(noise,),
-        summing=Summing(key=key, enrolled=enrolled, shorten=shorten, tells_loss=central),
-        example_slopes=bounded_examples(_clip(settings), config.client.batch_size) if by_example else None,
+        summing=Summing(
+            key=key,
+            enrolled=enrolled,
+            least=_least(settings, enrolled),
+            shorten=shorten,
+            tells_loss=central and not settings.secure_aggregation,
+        ),
+        example_slopes=bounded_examples(clip_of(settings), config.client.batch_size) if by_example else None,
         sampler=_by(secret) if central else sample,
         spending=counted,
+        head=None if head is None else private_class_head(_head_noise(settings, counted, secret)),
+        secure=_secure(config),
     )
 
 
-def spending(config: Config, clients: Sequence[int], asked: int, key: Key) -> Spending:
-    """What a run's rounds cost, with the noise that its budget asks for where none is set.
-
-    Raises:
-        ConfigError: If settings of privacy do not fit each other.
-        PrivacyError: If the noise that is set makes the rounds cost more than the budget.
-    """
-    _check(config)
-    settings, rounds = config.privacy, config.schedule.rounds
-    if settings.mechanism == "central":
-        rate, releases, most = asked / len(clients), None, rounds
-    else:
-        rate, releases = 1.0, _parts(clients, asked, rounds, key)
-        most = releases[-1]
-    noise, budget = settings.noise, settings.epsilon
-    if noise is None and budget is not None:
-        noise = calibrated(lambda z: spent(z, rate, most, None, settings.delta), budget) if most else 0.0
-    assert noise is not None  # checked with the other settings
-    found = Spending(delta=settings.delta, noise=noise, rate=rate, budget=settings.epsilon, releases=releases)
-    affordable = found.affordable(rounds)
-    if affordable < rounds:
-        found.check(affordable + 1)
-    return found
+def _without_noise(config: Config, key: Key) -> Private:
+    """The parts of a run whose replies are hidden in their sum, or of one that hides nothing."""
+    secure = _secure(config)
+    if secure is None:
+        return NOT_PRIVATE
+    least = _least(config.privacy, None)
+    return Private(summing=Summing(key=key, least=least, tells_loss=False), secure=secure)
 
 
-def told_of(config: Config, parts: Private, rounds: int) -> dict[str, Any] | None:
-    """What a summary tells after some rounds; epsilon is null where nothing bounds it."""
-    if parts.spending is None:
+def _secure(config: Config) -> SecureAggregation | None:
+    settings = config.privacy
+    if not settings.secure_aggregation:
         return None
-    epsilon = parts.spending.epsilon(rounds)
-    return {
-        "mechanism": config.privacy.mechanism,
-        "unit": config.privacy.unit,
-        "epsilon": epsilon if math.isfinite(epsilon) else None,
-        "delta": parts.spending.delta,
-        "noise": parts.spending.noise,
-    }
+    check_installed()
+    check_sums(config)
+    split = getattr(config.method.options, "split", None)
+    if isinstance(split, tuple):
+        raise ConfigError(
+            f"method.split has the budgets {list(split)}, and privacy.secure_aggregation deals each part to "
+            "several clients alike. Set method.split to cyclic, contiguous or everything"
+        )
+    return SecureAggregation(owners=settings.owners, bits=settings.bits, largest=settings.largest)
 
 
-def _parts(clients: Sequence[int], asked: int, rounds: int, key: Key) -> tuple[int, ...]:
-    """In how many of the first r rounds the client that is asked most often sends something, for each r from 0."""
-    counts: dict[int, int] = {}
-    most = [0]
-    for round in range(rounds):
-        for client in sample(clients, asked, round, key):
-            counts[client] = counts.get(client, 0) + 1
-        most.append(max(counts.values()))
-    return tuple(accumulate(most, max))
+def _least(settings: PrivacySettings, enrolled: Enrolment | None) -> int:
+    """How many of those that are dealt to must have a unit, so that enough of them are asked; twice as many, where that
+    is left to chance.
+    """
+    if not settings.secure_aggregation:
+        return 1
+    return settings.owners if enrolled is None else math.ceil(2 * settings.owners / enrolled.rate)
+
+
+def _head_noise(settings: PrivacySettings, counted: Spending, secret: Key) -> HeadNoise:
+    assert settings.head_clip is not None and counted.head is not None  # checked before
+    by_client = settings.unit == "client"
+    return HeadNoise(
+        norm=settings.head_clip,
+        examples=settings.head_examples if by_client else 1,
+        by_client=by_client,
+        noise=counted.head,
+        key=secret.fold("head noise"),
+    )
 
 
 def _bounds(config: Config, units: Sequence[Unit], factors: Mapping[str, float]) -> Bounds:
-    settings, clip = config.privacy, _clip(config.privacy)
+    settings, clip = config.privacy, clip_of(config.privacy)
     examples = config.client.batch_size if settings.unit == "example" else 1
     if not _sends_slopes(config):
         return Bounds(dense=clip, examples=examples)
@@ -156,44 +172,6 @@ def _bounds(config: Config, units: Sequence[Unit], factors: Mapping[str, float])
 
 def _sends_slopes(config: Config) -> bool:
     return isinstance(config.method.options, DirectionOptions) and config.method.options.stepper == "server"
-
-
-def _clip(settings: PrivacySettings) -> float:
-    if settings.clip is None:
-        raise ConfigError(
-            "privacy.clip is unset: it is the norm to which what a client, or an example, adds is shortened. Set it to "
-            "about the norm of a usual one, such as privacy.clip=1.0"
-        )
-    return settings.clip
-
-
-def _check(config: Config) -> None:
-    settings = config.privacy
-    _clip(settings)
-    if settings.epsilon is None and settings.noise is None:
-        raise ConfigError(
-            "privacy.epsilon and privacy.noise are both unset. Set the budget, from which the noise of the planned "
-            "rounds follows, such as privacy.epsilon=8, or the noise multiplier, such as privacy.noise=1"
-        )
-    if settings.unit == "example" and config.client.steps != 1:
-        raise ConfigError(
-            f"privacy.unit is 'example' and client.steps is {config.client.steps}: an example may be in one batch of a "
-            "round only. Set client.steps=1, or privacy.unit=client"
-        )
-    if settings.seed == "secret" and config.schedule.checkpoint_every != 1:
-        raise ConfigError(
-            f"privacy.seed is 'secret' and schedule.checkpoint_every is {config.schedule.checkpoint_every}: rounds "
-            "that a resumed run repeats would be noised twice. Set schedule.checkpoint_every=1"
-        )
-    if config.runtime.over_select:
-        raise ConfigError(
-            f"runtime.over_select is {config.runtime.over_select}, by which those count that answer first: the "
-            "chance of each is not what privacy is counted by. Set runtime.over_select=0"
-        )
-    if config.server.send == "slopes":
-        raise ConfigError(
-            "server.send is 'slopes', which tells every client the slopes of the others. Set server.send = 'weights'"
-        )
 
 
 def _secret() -> Key:

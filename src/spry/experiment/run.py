@@ -31,7 +31,7 @@ from spry.experiment.journal import Journal
 from spry.experiment.kept import Keeping
 from spry.experiment.local_tuning import tune_and_write
 from spry.experiment.log import read_rounds
-from spry.experiment.private import told_of
+from spry.experiment.privacy_budget import told_of
 from spry.experiment.safekeeping import LastRound
 from spry.experiment.start import evaluate_start
 from spry.experiment.summary import RunFacts, summarize
@@ -207,6 +207,7 @@ def _rounds(config: Config, experiment: Experiment, state: ServerState, workers:
         device=config.model.device,
         sampler=experiment.parts.sampler,
         spending=experiment.parts.spending,
+        secure=experiment.parts.secure,
     )
 
 
@@ -230,7 +231,7 @@ def _finish(
         kept_after_rounds=kept_after,
         stopped_early=keeping.why_over(kept) if state.round < config.schedule.rounds else None,
         local_tuning=tune_and_write(config, experiment, state, weights, folder, workers.tuning),
-        privacy=told_of(config, experiment.parts, state.round),
+        privacy=told_of(config, experiment.parts.spending, state.round),
     )
     summary = summarize(config, rounds, facts)
     describe_adapter(config, summary, folder / ADAPTER)

@@ -310,53 +310,6 @@ class StepFactorSettings(Settings):
         return {"head": auto if self.head == "auto" else self.head, "exact": self.exact, "body": self.body}
 
 
-class PrivacySettings(Settings):
-    """What is kept from whoever sees the model, or from the server, too, and by how much noise."""
-
-    mechanism: Literal["none", "central", "local"] = Field(
-        default="none",
-        description="Who adds noise: the server to the sum of replies, which it sees (central), each client to its "
-        "own (local), or nobody (none).",
-    )
-    unit: Literal["client", "example"] = Field(
-        default="client",
-        description="Whose presence is hidden: a client's with all its examples, or an example's.",
-    )
-    epsilon: float | None = Field(
-        default=None,
-        gt=0,
-        description="Budget of the run: a round that would spend more is refused. The noise of the planned rounds "
-        "follows from it where privacy.noise is unset.",
-    )
-    delta: float = Field(
-        default=1e-5,
-        gt=0,
-        lt=1,
-        description="Chance with which epsilon need not hold; well below one by the number of clients, or examples.",
-    )
-    clip: float | None = Field(
-        default=None,
-        gt=0,
-        description="Norm to which a client's update or slopes, or an example's slopes, are shortened.",
-    )
-    exact_clip: float | None = Field(
-        default=None,
-        gt=0,
-        description="The same of what clients send exactly beside slopes; privacy.clip if unset.",
-    )
-    noise: float | None = Field(
-        default=None,
-        ge=0,
-        description="Noise multiplier: standard deviation of the noise, by the most that one client or example adds; 0 "
-        "clips only.",
-    )
-    seed: Literal["run", "secret"] = Field(
-        default="run",
-        description="Where noise comes from: the run's seed, which whoever knows it can take away again (run); or the "
-        "operating system, so that no run repeats another (secret).",
-    )
-
-
 class ScheduleSettings(Settings):
     """How long, how many, how often."""
 

@@ -65,6 +65,7 @@ class Algorithm:
         tells_loss: Whether replies tell a loss; if not, theirs is 0.
         composition: What ``compose`` made it of, if it did.
         aggregation: How the server unites replies.
+        added: ``answer -> values``: what a reply adds to the sum that is all the server needs; None if it needs more.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Algorithm:
     tells_loss: bool = True
     composition: Composition | None = None
     aggregation: Aggregation = PLAIN_MEAN
+    added: Callable[[Answer], Params] | None = None
 
     def untrained(self, weights: Params) -> Params:
         """Choose the weights that no client trains."""

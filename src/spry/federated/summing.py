@@ -21,7 +21,7 @@ from spry.estimators.projected import from_slopes
 from spry.federated.algorithm import Algorithm, Composition, ServerState
 from spry.federated.client import ClientResult, LossOf, replay
 from spry.federated.transforms import Cohort, transform_gradient
-from spry.wire.messages import Answer, Gradient, Order, Slopes, Weights
+from spry.wire.messages import Answer, Gradient, Order, Reply, Slopes, Weights
 
 SLOPES = "slopes of "
 """What names in a sum begin with that are slopes, along directions of the weights that follow, with spaces between."""
@@ -43,6 +43,7 @@ class Summing:
         key: Where the directions of a round come from, if clients send slopes.
         enrolled: Lets what a client trains be dealt among all that are enrolled, and a weight's sum be divided by the
             number of its owners to be expected; None deals among those asked, and divides by how many answered.
+        least: Fewest clients, of those that it is dealt among, that train a weight; or all of them, if they are fewer.
         shorten: Bounds what one reply adds, whatever its client did.
         tells_loss: Whether clients tell their loss, which is no part of the sum; if not, they send 0.
         frozen: Weights that nobody trains.
@@ -50,12 +51,31 @@ class Summing:
 
     key: Key
     enrolled: Enrolment | None = None
+    least: int = 1
     shorten: Callable[[Params], Params] = dict
     tells_loss: bool = True
     frozen: frozenset[str] = frozenset()
 
     def directions(self, round: int) -> Key:
         return self.key.fold("round", round, "shared")
+
+    def roles(self, clients: Sequence[int]) -> dict[int, int]:
+        """Which client of a split each of some clients is dealt the part of: its own, or one that ``least`` share."""
+        if self.least == 1:
+            return {client: client for client in clients}
+        groups = max(1, len(clients) // self.least)
+        return {client: place % groups for place, client in enumerate(clients)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumReply(Reply):
+    """What stands for several clients' replies where only the sum of their contributions is known.
+
+    Args:
+        clients: Whose sum it is, one more than replies without numbers that come beside it.
+    """
+
+    clients: int
 
 
 @dataclass
@@ -66,12 +86,12 @@ class ReplySum:
     owners: dict[str, int] = field(default_factory=dict)
     clients: int = 0
 
-    def take(self, values: Params, clients: int = 1) -> None:
-        self.clients += clients
+    def take(self, values: Params, owners: int = 1) -> None:
+        self.clients += 1
         for name, value in values.items():
             known = self.values.get(name)
             self.values[name] = value.double() if known is None else known + value.double()
-            self.owners[name] = self.owners.get(name, 0) + clients
+            self.owners[name] = self.owners.get(name, 0) + owners
 
 
 def contribution(answer: Answer, exact: frozenset[str] = frozenset()) -> Params:
@@ -109,11 +129,21 @@ def summed(algorithm: Algorithm, summing: Summing) -> Algorithm:
     assert parts is not None  # the table of methods says which are composed
     rounds = _Rounds(summing, parts, algorithm.units)
 
+    def added(answer: Answer) -> Params:
+        return summing.shorten(contribution(answer, rounds.exact))
+
     def plan(state: ServerState, clients: Sequence[int], key: Key) -> dict[int, Order]:
-        among = summing.enrolled.clients if summing.enrolled else clients
-        orders = algorithm.plan(state, among, key)
-        shared = {"key": summing.directions(state.round)} if parts.replayed else {}
-        return {client: replace(orders[client], **shared) for client in clients}
+        roles = summing.roles(summing.enrolled.clients if summing.enrolled else clients)
+        orders = algorithm.plan(state, [*dict.fromkeys(roles.values())], key)
+        here, shared = key.fold("round", state.round), summing.directions(state.round)
+        return {
+            client: replace(
+                orders[roles[client]],
+                client=client,
+                key=shared if parts.replayed else here.fold("client", client),
+            )
+            for client in clients
+        }
 
     def train(loss_of: LossOf, order: Order, batches: Iterable[Any], examples: int) -> ClientResult:
         result = algorithm.train(loss_of, order, batches, 1)
@@ -123,12 +153,17 @@ def summed(algorithm: Algorithm, summing: Summing) -> Algorithm:
     def absorb(state: ServerState, answers: Iterable[Answer]) -> ServerState:
         found = ReplySum()
         for answer in answers:
-            found.take(summing.shorten(contribution(answer, rounds.exact)))
+            if isinstance(answer.reply, SumReply):
+                found.take(contribution(answer), answer.reply.clients)
+            else:
+                found.take(added(answer))
         gradient = rounds.gradient(found, state)
         updates, optimizer = parts.server.update(gradient, state.optimizer, state.weights)
         return replace(state, round=state.round + 1, weights=add(state.weights, updates), optimizer=optimizer)
 
-    return replace(algorithm, plan=plan, train=train, absorb=absorb, tells_loss=summing.tells_loss)
+    return replace(
+        algorithm, plan=plan, train=train, absorb=absorb, added=added, tells_loss=summing.tells_loss
+    )
 
 
 class _Rounds:
@@ -187,10 +222,11 @@ class _Rounds:
     def _dealt(self, round: int) -> list[tuple[str, ...]]:
         """The weights that each enrolled client would train."""
         assert self._summing.enrolled is not None
-        dealt = self._parts.split(self._units, self._summing.enrolled.clients, round)
+        roles = self._summing.roles(self._summing.enrolled.clients)
+        dealt = self._parts.split(self._units, [*dict.fromkeys(roles.values())], round)
         return [
-            tuple(name for name in names_of(units) if name not in self._summing.frozen)
-            for units in dealt.values()
+            tuple(name for name in names_of(dealt[role]) if name not in self._summing.frozen)
+            for role in roles.values()
         ]
 
     def _expanded(self, sums: Params, state: ServerState) -> Params:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -61,7 +60,7 @@ class ClientRunner:
             units=self._units(order),
             examples=reply.examples,
             steps=reply.steps,
-            loss=reply.loss if self.algorithm.tells_loss else math.nan,
+            loss=reply.loss,
             bytes_up=len(data) if self.algorithm.federated else 0,
             bytes_down=self.bytes_down(order.client),
             **spent,

@@ -40,6 +40,7 @@ def closed_form_head(
     number: int | None = None,
     tell: bool = False,
     ask: AskForSums | None = None,
+    solver: HeadSolver[Any] | None = None,
 ) -> HeadStart:
     """Fit the last map of a task's head to all clients' training examples, by sums that each client takes once.
 
@@ -56,6 +57,7 @@ def closed_form_head(
             label; all without it, or where there are fewer.
         tell: Whether the clients are sent the head, for the ledger; they need not if orders have all weights.
         ask: Who puts the question to clients; they are here, one after the other, without it.
+        solver: What sums are taken and how they are solved, such as with noise; what the task learns says it if None.
 
     Returns:
         The weights by name, and what they took.
@@ -73,8 +75,8 @@ def closed_form_head(
     head, weights = task.linear_head(), task.init()
     size = summed_features(head.features, features)
     here = key.fold("head features")
-    summing = _Summing(head=head, features=size)
-    ask = ask or ClientSums(task, clients).ask
+    summing = _Summing(head=head, features=size, fit=solver or solver_of(head))
+    ask = ask or ClientSums(task, clients, solver).ask
     for group in _in_turn(clients.trainable(), number, here):
         if number is not None and summing.clients >= number and summing.fit.enough(summing.total):
             break
@@ -108,6 +110,7 @@ class _Summing:
 
     head: LinearHead
     features: int
+    fit: HeadSolver[Any]
     clients: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
@@ -119,10 +122,6 @@ class _Summing:
 
     def __post_init__(self) -> None:
         self.total = self.fit.empty(self.head.classes, self.features)
-
-    @property
-    def fit(self) -> HeadSolver[Any]:
-        return solver_of(self.head)
 
     def take(self, summed: Summed) -> None:
         self.seconds += summed.seconds

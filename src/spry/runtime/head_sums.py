@@ -51,10 +51,15 @@ def solver_of(head: LinearHead) -> HeadSolver[Any]:
 
 @dataclass
 class ClientSums:
-    """Answers questions about the head, from the examples of the clients that are here."""
+    """Answers questions about the head, from the examples of the clients that are here.
+
+    Args:
+        solver: What is summed up; what the head learns says it if None.
+    """
 
     task: Task
     clients: Federation
+    solver: HeadSolver[Any] | None = None
     _known: dict[Hashable, int] = field(default_factory=dict, init=False)
     _mixed: dict[tuple[object, int], Tensor | None] = field(default_factory=dict, init=False)
 
@@ -68,7 +73,7 @@ class ClientSums:
         sums, operations = self._of_client(asked)
         return Summed(
             client=asked.client,
-            message=solver_of(self._head).encode(asked.client, sums),
+            message=self._solver.encode(asked.client, sums),
             seconds=time.perf_counter() - begun,
             cpu_seconds=time.process_time() - busy,
             operations=operations,
@@ -77,6 +82,10 @@ class ClientSums:
     @cached_property
     def _head(self) -> LinearHead:
         return cast(HasLinearHead, self.task).linear_head()
+
+    @property
+    def _solver(self) -> HeadSolver[Any]:
+        return self.solver or solver_of(self._head)
 
     @cached_property
     def _weights(self) -> Params:
@@ -89,7 +98,7 @@ class ClientSums:
         return self._mixed[place]
 
     def _of_client(self, asked: Question) -> tuple[Sums, int]:
-        sums = solver_of(self._head).empty(self._head.classes, asked.features)
+        sums = self._solver.empty(self._head.classes, asked.features)
         mixed, operations = self._mix(asked), 0
         for batch in self.clients.training_once(asked.client):
             kind = kind_of(batch)
@@ -106,4 +115,4 @@ class ClientSums:
         with torch.inference_mode():
             features = self._head.read(self._weights, batch).double().cpu()
             features = features if mixed is None else features @ mixed.T
-            return sums.add(solver_of(self._head).of(features, batch["labels"], self._head.classes))
+            return sums.add(self._solver.of(features, batch["labels"], self._head.classes))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from spry.core.errors import TrainingError
@@ -21,6 +22,7 @@ from spry.runtime.client_runner import ClientRunner
 from spry.runtime.executor import Executor, InProcess
 from spry.runtime.records import ClientRecord, Round
 from spry.runtime.sampling import Sampler, sample, untrained
+from spry.runtime.secure import SecureAggregation, SecureRound
 from spry.runtime.work import Work
 from spry.tasks.task import Batch, Metrics, Task
 from spry.wire.messages import Order
@@ -68,6 +70,7 @@ def simulate(
     device: str = "cpu",
     sampler: Sampler = sample,
     spending: Spending | None = None,
+    secure: SecureAggregation | None = None,
 ) -> Iterator[Round]:
     """Run the rounds of an algorithm, yielding each as it ends.
 
@@ -92,6 +95,7 @@ def simulate(
             than those measured, and taken for the others: exactly, which on a CPU makes such rounds slower.
         sampler: Who chooses the clients of a round; as many as asked for, each alike, without one.
         spending: What rounds cost of privacy; a round that would overspend is not begun.
+        secure: Hides all replies but their sums from the server, for algorithms that need no more; None shows them.
 
     Yields:
         Each finished round, with the server's new state.
@@ -125,15 +129,17 @@ def simulate(
             device=device,
             work=measured.work,
         )
-        arrivals = Arrivals(
+        arrivals: Arrivals | SecureRound = Arrivals(
             orders=orders,
             slopes_exact=algorithm.slopes_exact,
             bytes_down=runner.bytes_down,
             wanted=len(orders) - over_select,
             deadline=deadline,
         )
+        if secure is not None:
+            arrivals = SecureRound(arrivals=arrivals, algorithm=algorithm, settings=secure)
         state = downlink.absorb(state, orders, key, arrivals.answers(executor, runner))
-        records = arrivals.records()
+        records = arrivals.records() if algorithm.tells_loss else _silent(arrivals.records())
         _check(number, records)
         seconds = time.perf_counter() - begun - runner.eval_seconds
         parts = evaluate_parts(task, delivered(state), clients, evaluate) if runner.evaluates else {}
@@ -161,6 +167,11 @@ def evaluate_parts(
     else:
         found = {name: evaluate(weights, name, part) for name, part in parts.items()}
     return {name: metrics for name, metrics in found.items() if metrics.examples}
+
+
+def _silent(records: tuple[ClientRecord, ...]) -> tuple[ClientRecord, ...]:
+    """Take the losses away that clients have not told."""
+    return tuple(replace(record, loss=math.nan) for record in records)
 
 
 def _trained(records: tuple[ClientRecord, ...]) -> set[str]:

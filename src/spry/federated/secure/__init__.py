@@ -1,0 +1,1 @@
+"""Secure aggregation: a server learns the sum of its clients' numbers, and nothing of any one of them."""
