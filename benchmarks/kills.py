@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer, BertConfig, BertModel
 
 from spry.experiment import log
 from spry.experiment.atomic import write_json
@@ -27,14 +28,15 @@ from spry.experiment.config import Config, read_config
 from spry.experiment.provenance import provenance
 from spry.experiment.run import run
 from spry.federated.closed_head.sums import HeadSums
+from spry.models.sources import find_source
 from spry.runtime.client_runner import ClientRunner
 from spry.tasks.model_task import ModelTask
 
 OUT = Path("benchmarks/results/kills.json")
 SETTINGS = {
-    "data.clients": 20, "model.max_length": 16, "client.steps": 1, "schedule.rounds": 3,
-    "schedule.clients_per_round": 2, "schedule.checkpoint_every": 2, "schedule.evaluate_every": 2,
-    "data.test_examples": 32,
+    "method.name": "spry", "head.start": "closed-form", "head.clients": 3, "model.max_length": 16, "client.steps": 1,
+    "schedule.rounds": 3, "schedule.clients_per_round": 2, "schedule.checkpoint_every": 2, "schedule.evaluate_every": 2,
+    "data.clients": 6,
 }  # fmt: skip
 """What makes a run short."""
 
@@ -142,6 +144,30 @@ def whole_and_killed(config: Config, places: Mapping[str, Place], folder: Path) 
     return found
 
 
+def tiny_bert(folder: Path) -> Path:
+    """Make a random BERT of two layers, which reads MiniLM's words."""
+    tokenizer = AutoTokenizer.from_pretrained(find_source("minilm").path)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def few_rows(file: Path) -> Path:
+    """Write 60 short reviews."""
+    words = (("great", "bad"), ("film", "plot", "actor"))
+    rows = [f"the {words[1][i % 3]} was {words[0][i % 2]},{'yes' if i % 2 else 'no'}" for i in range(60)]
+    file.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    return file
+
+
 def main() -> None:
     """Kill runs and write what became of them."""
     parser = argparse.ArgumentParser(
@@ -150,7 +176,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = whole_and_killed(read_config("quickstart", SETTINGS), PLACES, Path(folder))
+        place = Path(folder)
+        own = {"model.name": tiny_bert(place / "model"), "data.name": few_rows(place / "reviews.csv")}
+        config = read_config("plain", {**SETTINGS, **{key: str(path) for key, path in own.items()}})
+        found = whole_and_killed(config, PLACES, place)
     write_json(asked.out, {"provenance": provenance(), "settings": SETTINGS, "differences": found})
 
 

@@ -112,7 +112,7 @@ def _ordered_fault(order: Order) -> str | None:
 def _outcome(client: ClientRecord) -> str:
     """What the record tells, numbers left out."""
     if client.failed is not None:
-        return re.sub(r"(?<![a-z])\d+", "N", re.sub(r"tensor \S+", "tensor T", client.failed))
+        return re.sub(r"(?<![a-z\d])\d+", "N", re.sub(r"tensor \S+", "tensor T", client.failed))
     return "counts; once more is ignored" if client.ignored else "counts"
 
 

@@ -53,3 +53,16 @@ def test_no_bytes_are_more_than_a_refusal(name, data):
     start = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(start, min(start + 16, len(whole))))
     check(DECODERS[name], whole[:start] + data.draw(st.binary(max_size=16)) + whole[end:])
+
+
+def test_reading_a_message_opens_no_file(monkeypatch):
+    """Whatever a client calls things, nothing that it says is the name of a file."""
+
+    def refuse(*given, **more):
+        raise AssertionError(f"opened {given}")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("io.open", refuse)
+    monkeypatch.setattr("os.open", refuse)
+    for name, data in islice(inputs(2, DECODERS), 1000):
+        check(DECODERS[name], data)
