@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from readme_layout import MIB, machine_of, origin, table
+from readme_layout import MIB, origin, table
 
 SOURCE = "benchmarks/workers.py"
 NAMES = {
@@ -27,19 +27,28 @@ def workers(result: dict[str, Any]) -> str:
             f"{gains['round']:.2f} x" if gains else "",
             f"{median(turn[arm]['evaluation'] for turn in turns):.2f} s",
             f"{gains['evaluation']:.2f} x" if gains else "",
+            f"{result['work'][arm]:.2f} x" if gains else "",
             f"{result['equal_bits'][arm]} of {len(turns)}" if gains else "",
         ])
-    heads = ["", "a round", "faster", "an evaluation", "faster", "turns with the bits of one thread"]
-    loads = [turn["load"] for turn in turns]
-    memory = result["memory"]
+    heads = [
+        "",
+        "a round",
+        "faster",
+        "an evaluation",
+        "faster",
+        "processors' work",
+        "turns with the bits of one thread",
+    ]
+    loads, memory = [turn["load"] for turn in turns], result["memory"]
     note = (
-        f"Medians of {len(turns)} turns, gains turn by turn; load {min(loads):.1f} to {max(loads):.1f} before them, "
-        f"this benchmark's own two processes included. {machine_of(result['provenance'])}."
+        f"Medians of {len(turns)} turns; gains and work are multiples, turn by turn, of one process. Load before them: "
+        f"{min(loads):.0f} to {max(loads):.0f}."
     )
     room = (
-        f"The helper holds {memory['helper']['own_bytes'] / MIB:.0f} MiB of its own, the leader "
-        f"{memory['leader']['own_bytes'] / MIB:.0f} MiB; {memory['helper']['shared_bytes'] / MIB:.0f} MiB are shared, "
-        f"of which {memory['weights_bytes'] / MIB:.0f} MiB are the model's weights, mapped from their file."
+        f"The helper holds {memory['helper']['own_bytes'] / MIB:.0f} MiB of its own and the leader "
+        f"{memory['leader']['own_bytes'] / MIB:.0f} MiB, Python, PyTorch and the tokenised data included; "
+        f"{memory['helper']['shared_bytes'] / MIB:.0f} MiB are pages that processes share, libraries and what is "
+        f"mapped of the model's {memory['weights_bytes'] / MIB:.0f} MiB among them."
     )
     return table(heads, rows) + f"\n\n{note} {room} {origin(result, SOURCE)}"
 

@@ -43,7 +43,7 @@ SETTINGS = {
 """Of the quickstart, with fewer test examples, so that a turn takes seconds."""
 FOREVER = 10**6
 ARMS = ("alone", "dealt", "two threads")
-SCALES = ((1, 10), (8, 10), (8, 100), (8, 1000), (8, 10_000))
+SCALES = ((2, 10), (8, 10), (8, 100), (8, 1000), (8, 10_000))
 """Processes, and clients that a round asks."""
 FASTER = (1, 10, 100)
 """How many times faster than here a process runs a client: an assumption, as no GPU was at hand."""
@@ -53,32 +53,36 @@ def measure(config: Config, minutes: float) -> dict[str, Any]:
     """Take turns for some minutes, once the helper is there and every arm has had a round."""
     with TemporaryDirectory() as folder, at_work(config, Path(folder), NOTHING) as workers:
         experiment = build(config)
-        helper = _arrived(experiment, workers)
+        helper = psutil.Process(_arrived(experiment, workers))
         arms = {arm: _rounds(experiment, workers, dealt=arm == "dealt") for arm in ARMS}
         for arm in ARMS:
-            turn(experiment, workers, arms[arm], arm)  # the first round measures memory and counts operations
-        turns, ends = [], time.monotonic() + 60 * minutes
-        while time.monotonic() < ends:
-            order = ARMS[len(turns) % 3 :] + ARMS[: len(turns) % 3]  # none is always first
-            load = os.getloadavg()[0]
-            turns.append({"load": load, **{arm: turn(experiment, workers, arms[arm], arm) for arm in order}})
-        assert workers.crew is not None
+            turn(experiment, workers, arms[arm], arm, helper)  # the first round measures memory, and counts
         torch.set_num_threads(1)
-        return {
-            "turns": turns,
+        assert workers.crew is not None
+        result = {
+            "turns": [],
             "memory": {
                 "weights_bytes": nbytes(dict(experiment.task.module.named_parameters())),
-                "leader": _memory(os.getpid()),
+                "leader": _memory(psutil.Process()),
                 "helper": _memory(helper),
             },
             "serial": _serial(experiment, workers.crew),
         }
+        turns, ends = result["turns"], time.monotonic() + 60 * minutes
+        while time.monotonic() < ends:
+            order = ARMS[len(turns) % 3 :] + ARMS[: len(turns) % 3]  # none is always first
+            load = os.getloadavg()[0]
+            made = {arm: turn(experiment, workers, arms[arm], arm, helper) for arm in order}
+            turns.append({"load": load, **made})
+        return result
 
 
-def turn(experiment: Experiment, workers: Workers, rounds: Iterator[Round], arm: str) -> dict[str, Any]:
-    """Run an arm's next round, and an evaluation, and time both."""
+def turn(
+    experiment: Experiment, workers: Workers, rounds: Iterator[Round], arm: str, helper: psutil.Process
+) -> dict[str, Any]:
+    """Run an arm's next round, and an evaluation, and time both: by the clock, and by what processors did."""
     torch.set_num_threads(2 if arm == "two threads" else 1)
-    begun = time.perf_counter()
+    begun, busy, helped = time.perf_counter(), time.process_time(), _busy(helper)
     record = next(rounds)
     between = time.perf_counter()
     evaluate = workers.evaluation(experiment) if arm == "dealt" else None
@@ -86,9 +90,16 @@ def turn(experiment: Experiment, workers: Workers, rounds: Iterator[Round], arm:
     return {
         "round": between - begun,
         "evaluation": time.perf_counter() - between,
+        "leader_cpu": time.process_time() - busy,
+        "helper_cpu": _busy(helper) - helped,
         "clients": len(record.clients),
         "bits": f"{digest(record.weights, 16).hex()} {found.loss!r}",
     }
+
+
+def _busy(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def _rounds(experiment: Experiment, workers: Workers, *, dealt: bool) -> Iterator[Round]:
@@ -111,13 +122,13 @@ def _arrived(experiment: Experiment, workers: Workers) -> int:
     return workers.joined[0].pid
 
 
-def _memory(process: int) -> dict[str, int]:
-    found = psutil.Process(process).memory_full_info()
+def _memory(process: psutil.Process) -> dict[str, int]:
+    found = process.memory_full_info()
     return {"own_bytes": found.uss, "shared_bytes": found.rss - found.uss}
 
 
 def _serial(experiment: Experiment, crew: Crew) -> dict[str, Any]:
-    """What only the leader does: absorbing a reply, and a message of all weights through the mailbox and back."""
+    """What the leader does for each client, in seconds of a processor: to absorb a reply, and to carry one."""
     state = experiment.algorithm.init(experiment.task.init())
     chosen = experiment.clients.trainable()[:10]
     orders = experiment.algorithm.plan(state, chosen, experiment.key)
@@ -136,15 +147,22 @@ def _serial(experiment: Experiment, crew: Crew) -> dict[str, Any]:
 def _seconds(work: Callable[[], object], repeats: int = 20) -> float:
     found = []
     for _ in range(repeats):
-        begun = time.perf_counter()
+        begun = time.process_time()
         work()
-        found.append(time.perf_counter() - begun)
+        found.append(time.process_time() - begun)
     return median(found)
 
 
 def speed_up(turns: list[Mapping[str, Any]], what: str, arm: str) -> float:
     """How many times faster than alone, as the median over turns."""
     return median(turn["alone"][what] / turn[arm][what] for turn in turns)
+
+
+def work(turns: list[Mapping[str, Any]], arm: str) -> float:
+    """What processors did, of both processes, as a multiple of alone: two free cores share it."""
+    return median(
+        (turn[arm]["leader_cpu"] + turn[arm]["helper_cpu"]) / turn["alone"]["leader_cpu"] for turn in turns
+    )
 
 
 def scale(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -190,13 +208,16 @@ def main() -> None:
         arm: {what: speed_up(result["turns"], what, arm) for what in ("round", "evaluation")}
         for arm in ARMS[1:]
     }
+    result["work"] = {arm: work(result["turns"], arm) for arm in ARMS[1:]}
     result["equal_bits"] = {
         arm: sum(turn[arm]["bits"] == turn["alone"]["bits"] for turn in result["turns"]) for arm in ARMS[1:]
     }
     result["scale"] = scale(result)
     write_json(arguments.out, result)
     print(
-        json.dumps({name: result[name] for name in ("speed_up", "equal_bits", "memory", "serial")}, indent=2)
+        json.dumps(
+            {name: result[name] for name in ("speed_up", "work", "equal_bits", "memory", "serial")}, indent=2
+        )
     )
 
 

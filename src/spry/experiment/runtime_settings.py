@@ -19,10 +19,9 @@ class RuntimeSettings(Settings):
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="Threads of each process, on which the last bits of weights depend; if unset as many as the run "
-        "began with, at first the machine's by the workers.",
+        description="Threads of each process, on which the last bits of weights can depend; if unset as many as the "
+        "run began with, at first the machine's by the workers.",
     )
-
     over_select: int = Field(
         default=0,
         ge=0,
