@@ -46,9 +46,9 @@ def workers(result: dict[str, Any]) -> str:
     )
     room = (
         f"The helper holds {memory['helper']['own_bytes'] / MIB:.0f} MiB of its own and the leader "
-        f"{memory['leader']['own_bytes'] / MIB:.0f} MiB, Python, PyTorch and the tokenised data included; "
-        f"{memory['helper']['shared_bytes'] / MIB:.0f} MiB are pages that processes share, libraries and what is "
-        f"mapped of the model's {memory['weights_bytes'] / MIB:.0f} MiB among them."
+        f"{memory['leader']['own_bytes'] / MIB:.0f} MiB: Python, PyTorch, the tokenised data, and each its own copy of "
+        f"the model's {memory['weights_bytes'] / MIB:.0f} MiB. {memory['helper']['shared_bytes'] / MIB:.0f} MiB, of "
+        "libraries for the most part, are shared."
     )
     return table(heads, rows) + f"\n\n{note} {room} {origin(result, SOURCE)}"
 

@@ -28,7 +28,7 @@ class Joined:
     Args:
         threads: On which it computes.
         own_bytes: Memory that it shares with no other process.
-        shared_bytes: Memory that it shares, such as weights mapped from files; 0 where the system does not tell.
+        shared_bytes: Memory that it shares, such as libraries; 0 where the system does not tell.
     """
 
     rank: int
