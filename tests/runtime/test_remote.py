@@ -10,6 +10,7 @@ from spry.core.keys import Key
 from spry.federated.methods import METHODS
 from spry.federated.replay.downlink import by_slopes
 from spry.runtime.courier import Delivery
+from spry.runtime.known import decode_known, encode_known
 from spry.runtime.node import ClientNode
 from spry.runtime.remote import Remote
 from spry.runtime.report import Present, Refusal, RollCall, decode_message, encode_message, refuse
@@ -172,3 +173,29 @@ def test_messages_around_orders_are_read_strictly():
     for damaged in (b"", b"SPRY", refuse("why")[:-1], refuse("why") + b"\x00", problem.__name__.encode()):
         with pytest.raises(WireError):
             decode_message(damaged)
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedyogi", "spry"])
+def test_what_a_client_knows_comes_back_bit_for_bit(name):
+    algorithm = make(name)
+    state = play(algorithm, rounds=2)[-1].state
+    found = decode_known(encode_known(state), algorithm.init(problem.weights()))
+    assert found.round == 2
+    for part in ("optimizer", "memory"):
+        assert getattr(found, part).keys() == getattr(state, part).keys()
+        for slot, values in getattr(state, part).items():
+            assert all(torch.equal(value, getattr(found, part)[slot][n]) for n, value in values.items())
+    assert all(torch.equal(value, found.weights[n]) for n, value in state.weights.items())
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[:-3], lambda data: b"\x01x" + data[2:]]
+)
+def test_damaged_knowledge_is_refused(damage):
+    algorithm = make("fedavg")
+    fresh = algorithm.init(problem.weights())
+    with pytest.raises(WireError, match="of another model, or damaged"):
+        decode_known(damage(encode_known(fresh)), fresh)
+    other = algorithm.init({name: value[..., :1] for name, value in problem.weights().items()})
+    with pytest.raises(WireError, match="is not"):
+        decode_known(encode_known(other), fresh)

@@ -22,6 +22,7 @@ from spry.cli import (
     evaluate,
     export,
     failures,
+    flower,
     memory,
     plan,
     predict,
@@ -58,6 +59,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _TRAIN, _USE, _COMPARE, _LOOK = "Train", "Use what was trained", "Compare", "Look before"
+_DEPLOY = "Deploy"
 COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
     (
         "run",
@@ -92,6 +94,13 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         _COMPARE,
         "spry report runs/reviews-residual-s0 runs/reviews-fedavg-s0",
     ),
+    (
+        "flower",
+        flower.flower_command,
+        _DEPLOY,
+        "spry flower init federation --config config.toml --set runtime.data=nodes",
+    ),
+    ("client", flower.client_command, _DEPLOY, "spry client --serve /run/spry.sock"),
     ("settings", settings.settings_command, _LOOK, "spry settings client.lr"),
     ("recipes", catalog.recipes_command, _LOOK, "spry run recipes/sst2-offline"),
     ("plan", plan.plan_command, _LOOK, "spry plan recipes/ag-news"),

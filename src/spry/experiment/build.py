@@ -130,7 +130,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     splits = read_splits(config, given)
     dealt = _dealt(config, splits, key)
     asked = _clients_per_round(config, dealt.trainable(), key)
-    task = _task(config, given, splits, key, start)
+    task = build_task(config, splits, key, given=given, start=start)
     algorithm = build_algorithm(config, task.units)
     clients = dealt.encode(task, max_length=config.model.max_length)
     task.score = with_token_baseline(task, clients)
@@ -140,7 +140,7 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     closed_form, told = starts_in_closed_form(
         config.head, task, clients, algorithm, adapter=start is not None
     )
-    kept = closed_form and any(unit.group != "head" for unit in algorithm.units)
+    kept = closed_form and trains_more_than_head(algorithm)
     parts = private(
         config,
         task.units,
@@ -218,6 +218,11 @@ def build_algorithm(
         **(config.method.model_extra or {}),
     )
     return averaged(algorithm, config.server.ema) if config.server.ema else algorithm
+
+
+def trains_more_than_head(algorithm: Algorithm) -> bool:
+    """Whether a head in closed form is kept as it is: else nothing would be trained."""
+    return any(unit.group != "head" for unit in algorithm.units)
 
 
 def _check_local_tuning(config: Config) -> None:
@@ -314,7 +319,10 @@ def _clients_per_round(config: Config, trainable: Sequence[int], key: Key) -> in
     return asked
 
 
-def _task(config: Config, given: Given, splits: Splits, key: Key, start: Path | None) -> ModelTask:
+def build_task(
+    config: Config, splits: Splits, key: Key, *, given: Given = NOTHING, start: Path | None = None
+) -> ModelTask:
+    """Make the task of a configuration for some data, which says what its outputs are."""
     kind = task_kind(config, splits)
     return ModelTask(
         config.model.name if given.model is None else given.model,

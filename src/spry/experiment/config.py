@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -182,16 +183,24 @@ def read_record(path: Path, overrides: Overrides = ()) -> Config:
 
     What an earlier version wrote lacks what was unset, and ``base``.
     """
-    said = recipe.as_layer(read_toml(path))
+    return _from_record(read_toml(path), str(path)).with_settings(_asked(overrides))
+
+
+def parse_record(text: str) -> Config:
+    """Read the text of what ``Config.dump`` wrote."""
+    return _from_record(tomllib.loads(text), "the federation's configuration")
+
+
+def _from_record(tree: dict[str, Any], where: str) -> Config:
+    said = recipe.as_layer(tree)
     base = said.pop("base", PLAIN)
     try:
-        config = Config(base=base if base in BASES else PLAIN).with_settings(said)
+        return Config(base=base if base in BASES else PLAIN).with_settings(said)
     except ConfigError as error:
         told = str(error).rstrip(".")
         raise ConfigError(
-            f"{path}: {told}. Was the run made by another version of Spry? Read it with that"
+            f"{where}: {told}. Was the run made by another version of Spry? Read it with that"
         ) from error
-    return config.with_settings(_asked(overrides))
 
 
 def _asked(overrides: Overrides) -> dict[str, Any]:

@@ -29,6 +29,9 @@ LOOSE = {
     "runtime.deadline",
     "runtime.workers",
     "runtime.threads",
+    "runtime.name",
+    "runtime.nodes",
+    "runtime.wait",
 }
 """Settings that no weights depend on, or on the clock as much, so that a run may go on with others."""
 NUMERIC = ("torch", "transformers", "peft")

@@ -9,20 +9,26 @@ from spry.core.params import digest
 from spry.experiment.build import Experiment
 from spry.experiment.config import Config
 from spry.runtime.head_start import HeadStart, closed_form_head
+from spry.runtime.head_sums import AskForSums
 
 _KNOWN: dict[str, HeadStart] = {}
 """Of this process, by all that the outcome depends on: what each took is what it took once."""
 
 
-def start_head(config: Config, experiment: Experiment, model: Mapping[str, str]) -> HeadStart | None:
+def start_head(
+    config: Config, experiment: Experiment, model: Mapping[str, str], ask: AskForSums | None = None
+) -> HeadStart | None:
     """Take the sums and solve; None where the head starts as the model has it.
 
     Args:
         model: The base model's fingerprint.
+        ask: Who puts the question to clients elsewhere, of which nothing is remembered.
     """
     if not experiment.closed_form:
         return None
     tell = config.server.send == "slopes"
+    if ask is not None:
+        return _take(config, experiment, tell, ask)
     settings = [
         *(table.model_dump() for table in (config.model, config.head, config.data)),
         config.seed,
@@ -38,7 +44,7 @@ def start_head(config: Config, experiment: Experiment, model: Mapping[str, str])
     return _KNOWN[place]
 
 
-def _take(config: Config, experiment: Experiment, tell: bool) -> HeadStart:
+def _take(config: Config, experiment: Experiment, tell: bool, ask: AskForSums | None = None) -> HeadStart:
     return closed_form_head(
         experiment.task,
         experiment.clients,
@@ -46,6 +52,7 @@ def _take(config: Config, experiment: Experiment, tell: bool) -> HeadStart:
         features=config.head.features,
         number=config.head.clients,
         tell=tell,
+        ask=ask,
         solver=experiment.parts.head,
     )
 

@@ -32,11 +32,13 @@ from spry.experiment.kept import Keeping
 from spry.experiment.local_tuning import tune_and_write
 from spry.experiment.log import read_rounds
 from spry.experiment.privacy_budget import told_of
+from spry.experiment.runtimes import Runtime, open_runtime
 from spry.experiment.safekeeping import LastRound
 from spry.experiment.start import evaluate_start
 from spry.experiment.summary import RunFacts, summarize
 from spry.experiment.workers import Workers, at_work
 from spry.federated.algorithm import ServerState
+from spry.runtime.courier import Courier
 from spry.runtime.records import Round
 from spry.runtime.rounds import simulate
 from spry.tasks.adapter_folder import ADAPTER
@@ -77,7 +79,14 @@ Running = Generator[Started | Round, None, Finished]
 """The events of a run, in order; it returns how the run ended."""
 
 
-def run(config: Config, folder: Path, *, resume: bool = False, given: Given = NOTHING) -> Running:
+def run(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    given: Given = NOTHING,
+    courier: Courier | None = None,
+) -> Running:
     """Run a configuration, writing its run folder as it goes.
 
     Nothing is written before model and data are loaded and the settings are known to fit them.
@@ -87,6 +96,7 @@ def run(config: Config, folder: Path, *, resume: bool = False, given: Given = NO
         folder: The run folder; made if it is not there.
         resume: Whether to go on from the folder's checkpoint, if it has one.
         given: Objects that stand in for the model and the data that the configuration names.
+        courier: Who carries messages to clients elsewhere, in place of what ``runtime.name`` starts.
 
     Yields:
         First what was started, then each finished round.
@@ -110,12 +120,16 @@ def run(config: Config, folder: Path, *, resume: bool = False, given: Given = NO
             # again: another process may have begun it while this one loaded
             check_folder(config, folder, resume=resume)
             going_on = resume and has_checkpoint(folder)
-            notes = [*experiment.notes, *workers.notes(), *([note] if note else [])]
-            with closing(Journal(folder)) as journal, journal.told_of_the_end():
+            with (
+                closing(Journal(folder)) as journal,
+                journal.told_of_the_end(),
+                open_runtime(config, experiment, given, courier) as runtime,
+            ):
+                notes = [*experiment.notes, *workers.notes(), *runtime.notes, *([note] if note else [])]
                 finished = yield from _run(
                     config,
                     folder,
-                    experiment,
+                    runtime,
                     given,
                     going_on=going_on,
                     notes=notes,
@@ -128,7 +142,7 @@ def run(config: Config, folder: Path, *, resume: bool = False, given: Given = NO
 def _run(
     config: Config,
     folder: Path,
-    experiment: Experiment,
+    runtime: Runtime,
     given: Given,
     *,
     going_on: bool,
@@ -136,6 +150,7 @@ def _run(
     journal: Journal,
     workers: Workers,
 ) -> Running:
+    experiment = runtime.experiment
     state, kept = experiment.algorithm.init(experiment.task.init()), None
     found = _fingerprints(config, experiment, given)
     if going_on:
@@ -149,7 +164,7 @@ def _run(
     yield Started(
         config=config,
         folder=folder,
-        clients=len(experiment.clients.clients),
+        clients=runtime.clients,
         clients_per_round=experiment.clients_per_round,
         units=sum(not unit.head for unit in experiment.algorithm.units),
         trainable_weights=_trainable_weights(experiment, state),
@@ -157,8 +172,10 @@ def _run(
         data=experiment.facts.lines(),
         notes=notes,
     )
-    head = start_head(config, experiment, found["model"]) if state.round == 0 else None
+    head = start_head(config, experiment, found["model"], runtime.ask) if state.round == 0 else None
     if head is not None:
+        if config.server.send == "slopes":
+            runtime.tell(head.weights)
         state = experiment.algorithm.init({**experiment.task.init(), **head.weights})
         journal.head(head.cost)
     start = evaluate_start(config, experiment, found["model"], state, workers.evaluation(experiment))
@@ -166,7 +183,7 @@ def _run(
     keeping = Keeping(schedule=config.schedule, score=experiment.task.score)
     last = LastRound(folder=folder, journal=journal, state=state, kept=kept, written=state.round)
     with last.kept_if_cut_short():
-        for record in () if keeping.is_over(kept) else _rounds(config, experiment, state, workers):
+        for record in () if keeping.is_over(kept) else _rounds(config, runtime, state, workers):
             record = record if record.number else replace(record, **before)
             written.append(record)
             journal.joined(workers.newcomers())
@@ -193,7 +210,8 @@ def _fingerprints(config: Config, experiment: Experiment, given: Given) -> Finge
     }
 
 
-def _rounds(config: Config, experiment: Experiment, state: ServerState, workers: Workers) -> Iterator[Round]:
+def _rounds(config: Config, runtime: Runtime, state: ServerState, workers: Workers) -> Iterator[Round]:
+    experiment = runtime.experiment
     return simulate(
         experiment.algorithm,
         experiment.task,
@@ -202,7 +220,7 @@ def _rounds(config: Config, experiment: Experiment, state: ServerState, workers:
         **experiment.schedule,
         state=state,
         downlink=experiment.downlink,
-        executor=workers.executor,
+        executor=runtime.executor or workers.executor,
         evaluate=workers.evaluation(experiment),
         device=config.model.device,
         sampler=experiment.parts.sampler,

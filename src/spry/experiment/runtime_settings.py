@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from spry.experiment.schema import Settings
@@ -10,6 +12,11 @@ from spry.experiment.schema import Settings
 class RuntimeSettings(Settings):
     """Who runs the clients, and how a round is waited for."""
 
+    name: Literal["simulate", "flower"] = Field(
+        default="simulate",
+        description="simulate runs clients in this process; flower on nodes of Flower's, which needs the extra flower: "
+        "spry run starts an engine of its own, spry flower init writes an app for a deployment. Weights are the same.",
+    )
     workers: int = Field(
         default=1,
         ge=1,
@@ -21,6 +28,26 @@ class RuntimeSettings(Settings):
         ge=1,
         description="Threads of each process, on which the last bits of weights can depend; if unset as many as the "
         "run began with, at first the machine's by the workers.",
+    )
+    nodes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Flower's nodes that are waited for before round 1; if unset one a client where Flower simulates "
+        "them, and 2 in a deployment.",
+    )
+    wait: float = Field(
+        default=600.0,
+        gt=0,
+        description="Seconds that nodes are waited for, and each answer where no deadline is set.",
+    )
+    data: Literal["dealt", "nodes"] = Field(
+        default="dealt",
+        description="dealt: each node reads data.name and plays the clients that it is asked to; nodes: each node is "
+        "one client with a file of its own, which never leaves it (a deployment's node-config data).",
+    )
+    labels: list[str] = Field(
+        default=[],
+        description="The classes that files of nodes may have, in order; spry flower init writes them.",
     )
     over_select: int = Field(
         default=0,

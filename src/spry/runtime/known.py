@@ -32,10 +32,10 @@ def decode_known(data: bytes, like: ServerState) -> ServerState:
     Raises:
         WireError: If it is damaged, or of another model.
     """
-    size = data[0] + 1
     try:
+        size = data[0] + 1
         return _read(load(data[size:]), int(data[1:size]), like)
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, IndexError, KeyError, ValueError) as error:
         raise WireError(f"what this client remembers is of another model, or damaged ({error})") from error
 
 

@@ -113,8 +113,9 @@ class ClientNode:
         assert isinstance(self.task, HasLinearHead)  # or the server could not have solved for one
         head = self.task.linear_head()
         names = [name for name in (head.weight, head.bias) if name is not None]
-        start = decode_head(assignment.start, {name: fresh.weights[name] for name in names})
-        return self.algorithm.init({**self.task.init(), **start})
+        begun = self.task.init()
+        start = decode_head(assignment.start, {name: begun[name] for name in names})
+        return self.algorithm.init({**begun, **start})
 
     def _trained(self, order: Order, assignment: Assignment, state: ServerState) -> bytes:
         runner = ClientRunner(

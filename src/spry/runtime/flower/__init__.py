@@ -1,0 +1,1 @@
+"""Flower as a runtime: nothing outside this package imports it."""

@@ -1,0 +1,98 @@
+"""Flower's two apps around Spry's bytes. Neither loads torch: a client's process may pass them on to a warm one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import monotonic, sleep
+from typing import Any
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from spry.runtime.courier import Delivery, Letter
+
+ONE_RECORD = "spry"
+"""The one record of a message: the client's number, and bytes."""
+POLL_SECONDS = 0.1
+
+NodeHandler = Callable[[Mapping[str, Any], int, bytes, bytes | None], tuple[bytes, bytes | None]]
+"""``(node's configuration, client, message, what it knows) -> (answer, what it knows then)``."""
+
+
+class GridCourier:
+    """Carries letters over a grid of Flower's, one message each."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def addresses(self) -> Sequence[int]:
+        return sorted(self._grid.get_node_ids())
+
+    def exchange(
+        self, letters: Sequence[Letter], seconds: float, enough: Callable[[], bool] = lambda: False
+    ) -> Iterator[Delivery]:
+        """See ``Courier``; once nobody waits any more (``enough``), nothing more is yielded."""
+        ends = monotonic() + seconds
+        messages = [_sent(letter, max(seconds, 1.0)) for letter in letters]
+        pushed = [*self._grid.push_messages(messages)] or [None] * len(letters)
+        waiting = {name: letter.client for name, letter in zip(pushed, letters, strict=True) if name}
+        for name, letter in zip(pushed, letters, strict=True):
+            if not name:
+                yield Delivery(letter.client, b"", "Flower did not take the message: it may be too large")
+        while waiting:
+            for message in self._grid.pull_messages(list(waiting)):
+                yield _received(message, waiting.pop(message.metadata.reply_to_message_id))
+            if enough():
+                return
+            if monotonic() >= ends:
+                break
+            sleep(POLL_SECONDS if waiting else 0)
+        for client in waiting.values():
+            yield Delivery(client, b"", f"no answer within {seconds:.3g} s")
+
+
+def _sent(letter: Letter, seconds: float) -> Message:
+    record = ConfigRecord({"client": letter.client, "data": letter.data})
+    return Message(RecordDict({ONE_RECORD: record}), letter.address, "train", ttl=seconds)
+
+
+def _received(message: Message, client: int) -> Delivery:
+    if message.has_error():
+        told = message.error.reason or f"Flower's error {message.error.code}"
+        return Delivery(client, b"", " ".join(told.split()))
+    record = message.content.config_records.get(ONE_RECORD, {})
+    data = record.get("data")
+    if not isinstance(data, bytes):
+        return Delivery(client, b"", "its answer has no bytes of Spry's")
+    return Delivery(client, data)
+
+
+def make_client_app(handle: NodeHandler) -> ClientApp:
+    """Make the app that answers messages on a node; what each client knows stays in the node's context."""
+    app = ClientApp()
+
+    @app.train()
+    def answer(message: Message, context: Context) -> Message:  # pyright: ignore[reportUnusedFunction]
+        record: Any = message.content.config_records[ONE_RECORD]
+        client, place = record["client"], f"{ONE_RECORD}-{record['client']}"
+        kept: Any = context.state.config_records.get(place, {})
+        data, known = handle(context.node_config, client, record["data"], kept.get("known"))
+        if known is not None:
+            context.state[place] = ConfigRecord({"known": known})
+        return Message(
+            RecordDict({ONE_RECORD: ConfigRecord({"client": client, "data": data})}), reply_to=message
+        )
+
+    return app
+
+
+def make_server_app(serve: Callable[[GridCourier, Mapping[str, Any]], None]) -> ServerApp:
+    """Make the app that runs a federation: ``(who carries letters, the run's configuration) -> None``."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:  # pyright: ignore[reportUnusedFunction]
+        serve(GridCourier(grid), context.run_config)
+
+    return app

@@ -1,0 +1,124 @@
+"""Flower's own messages and apps around Spry's bytes, in one process: weights are those of ``simulate``."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+pytest.importorskip("flwr", reason="Flower is not installed (the extra flower)")
+
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from spry.core.keys import Key
+from spry.runtime.courier import Letter
+from spry.runtime.flower.apps import ONE_RECORD, GridCourier, make_client_app, make_server_app
+from spry.runtime.node import ClientNode
+from spry.runtime.remote import Remote
+from spry.runtime.roster import DealtNodes
+from tests.laws.test_methods import make
+from tests.runtime.stage import Clients, Task
+from tests.runtime.test_remote import compare, play
+
+
+@pytest.fixture(autouse=True)
+def _a_task_of_flowers(monkeypatch):
+    """Messages note in which task of Flower's they are made; its processes set that."""
+    for name in ("_run_id", "_task_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+class LocalGrid(Grid):
+    """Runs a client app in this process, each node with a context of its own; what it raises is an error message."""
+
+    def __init__(self, app, nodes):
+        self.contexts = {node: Context(1, node, {"place": node}, RecordDict(), {}) for node in nodes}
+        self.app, self.replies, self.run_ = app, {}, None
+
+    def set_run(self, run):
+        self.run_ = run
+
+    @property
+    def run(self):
+        return self.run_
+
+    def create_message(self, content, message_type, dst_node_id, group_id, ttl=None):
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self):
+        return list(self.contexts)
+
+    def push_messages(self, messages):
+        names = []
+        for message in messages:
+            name = uuid.uuid4().hex
+            message.metadata.__dict__["_message_id"] = name
+            try:
+                reply = self.app(message, self.contexts[message.metadata.dst_node_id])
+            except RuntimeError as error:
+                reply = Message(Error(code=0, reason=f"{error}\n"), reply_to=message)
+            names.append(name)
+            if reply is not None:
+                self.replies[name] = reply
+        return names
+
+    def pull_messages(self, message_ids):
+        return [self.replies.pop(name) for name in list(message_ids) if name in self.replies]
+
+    def send_and_receive(self, messages, *, timeout=None):
+        return self.pull_messages(self.push_messages(messages))
+
+
+def node_app(algorithm):
+    node = ClientNode(algorithm, Task(), Clients(number=6), Key(0))
+    return make_client_app(lambda facts, client, message, known: node.answer(client, message, known))
+
+
+@pytest.mark.parametrize("name", ["spry", "fedavg", "fedyogi"])
+def test_weights_over_flowers_messages_are_those_of_one_process(name):
+    algorithm, rounds = make(name), []
+
+    def serve(courier, settings):
+        assert settings == {"out": "run"}
+        executor = Remote(courier, DealtNodes(courier.addresses()).address, 60)
+        rounds.extend(play(make(name), executor))
+
+    grid = LocalGrid(node_app(algorithm), nodes=(11, 5))
+    make_server_app(serve)(grid, Context(1, 0, {}, RecordDict(), {"out": "run"}))
+    compare(play(make(name)), rounds)
+    assert not grid.replies
+
+
+def exchange(app, seconds=0.2):
+    return list(GridCourier(LocalGrid(app, (1,))).exchange([Letter(1, 4, b"what")], seconds))
+
+
+def test_an_exception_of_a_client_is_its_reason():
+    def fails(facts, client, message, known):
+        raise RuntimeError(f"node {facts['place']}\n\n  lacks memory")
+
+    (found,) = exchange(make_client_app(fails))
+    assert found == (4, b"", "node 1 lacks memory")
+
+
+def test_a_reply_without_bytes_and_one_that_never_comes_are_told():
+    def foreign(message, context):
+        return Message(RecordDict({ONE_RECORD: ConfigRecord({"data": 3})}), reply_to=message)
+
+    assert exchange(foreign) == [(4, b"", "its answer has no bytes of Spry's")]
+    assert exchange(lambda message, context: None) == [(4, b"", "no answer within 0.2 s")]
+
+
+def test_what_a_client_knows_stays_in_its_nodes_context():
+    def counts(facts, client, message, known):
+        return message + (known or b""), (known or b"") + b"!"
+
+    grid = LocalGrid(make_client_app(counts), (1, 2))
+    courier = GridCourier(grid)
+    letters = [Letter(1, 7, b"a"), Letter(1, 8, b"b"), Letter(2, 7, b"c")]
+    for known in (b"", b"!", b"!!"):
+        assert [found.data for found in courier.exchange(letters, 5)] == [
+            m + known for m in (b"a", b"b", b"c")
+        ]
