@@ -1,0 +1,161 @@
+"""Flower's processes: an engine of its own, and a deployment over TLS. Weights are those of ``simulate``."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+pytest.importorskip("flwr", reason="Flower is not installed (the extra flower)")
+
+from benchmarks.deployment import Deployment
+
+from spry.core.errors import TrainingError
+from spry.experiment.agreed import agreed
+from spry.experiment.checkpoint import CHECKPOINT_FILE
+from spry.experiment.config import read_config
+from spry.experiment.flower_folder import write_app, write_deployment
+from spry.experiment.log import read_rounds
+from spry.experiment.run import run
+from spry.runtime.flower import engine
+from spry.runtime.flower.engine import MARK, flower_engine
+
+SECONDS = 400
+
+
+@pytest.fixture
+def config(tiny_model, tiny_csv, tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[model]\nname = "{tiny_model}"\n[data]\nname = "{tiny_csv}"\ntest = "{tiny_csv}"\nclients = 2\n'
+        "[schedule]\nrounds = 2\nclients_per_round = 2\nevaluate_every = 1\ncheckpoint_every = 1\n"
+        f"[client]\nsteps = 2\nbatch_size = 4\n[runtime]\nwait = {SECONDS}\nthreads = 1\n"
+    )
+    return read_config(path)
+
+
+def weights(folder):
+    return load_file(folder / CHECKPOINT_FILE)
+
+
+def equal(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
+
+
+@pytest.fixture
+def left_over(tmp_path, monkeypatch):
+    """Finds the processes that this test's engines have left; other tests may have engines of their own."""
+    monkeypatch.setenv("SPRY_TEST", str(tmp_path))
+
+    def find():
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                variables = process.environ()
+                if MARK in variables and variables.get("SPRY_TEST") == str(tmp_path):
+                    found.append(process)
+        return found
+
+    return find
+
+
+@pytest.mark.slow
+def test_an_engine_of_its_own_gives_the_same_bits_and_leaves_nothing(config, tmp_path, left_over):
+    list(run(config, tmp_path / "here"))
+    list(run(config.with_settings({"runtime.name": "flower"}), tmp_path / "there"))
+    assert equal(weights(tmp_path / "here"), weights(tmp_path / "there"))
+    here, there = read_rounds(tmp_path / "here"), read_rounds(tmp_path / "there")
+    for name in ("loss", "test_accuracy", "generalized_accuracy", "bytes_up", "bytes_down"):
+        assert [line[name] for line in here] == [line[name] for line in there], name
+    assert left_over() == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_processes_with_the_status_of_it(config, tmp_path, left_over):
+    path = tmp_path / "flower.toml"
+    path.write_text(config.with_settings({"runtime.name": "flower", "schedule.rounds": 500}).dump())
+    command = [sys.executable, "-m", "spry", "run", path, "--out", tmp_path / "run"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    ends = time.monotonic() + SECONDS
+    while not left_over() and process.poll() is None and time.monotonic() < ends:
+        time.sleep(0.1)
+    assert left_over()
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, told
+    assert left_over() == []
+
+
+def test_an_engine_that_cannot_start_says_so_within_its_time(config, tmp_path, monkeypatch, left_over):
+    app = write_app(tmp_path / "app", config, server="bridge_app()")
+    monkeypatch.setattr(engine, "find_program", lambda name: "/bin/false")
+    with (
+        pytest.raises(TrainingError, match="Flower's engine does not answer"),
+        flower_engine(app, nodes=2, cores=1, seconds=20, threads=1),
+    ):
+        pass
+    assert left_over() == []
+
+
+@contextlib.contextmanager
+def warm_client(place):
+    """One process that holds the models of both nodes."""
+    process = subprocess.Popen([sys.executable, "-m", "spry", "client", "--serve", place])
+    try:
+        ends = time.monotonic() + SECONDS
+        while not place.exists() and process.poll() is None and time.monotonic() < ends:
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def write_rows(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def apart(tiny_csv, tmp_path):
+    """Two nodes' files, and one with the rows of both, whose column ``node`` tells whose they are."""
+    rows = [
+        {**row, "node": int(row["author"] > "author-2")}
+        for row in csv.DictReader(tiny_csv.open(encoding="utf-8"))
+    ]
+    parts = [[row for row in rows if row["node"] == node] for node in range(2)]
+    files = [tmp_path / f"node{node}.csv" for node in range(2)]
+    for file, part in zip(files, parts, strict=True):
+        write_rows(file, part)
+    write_rows(tmp_path / "together.csv", [*parts[0], *parts[1]])
+    return files, tmp_path / "together.csv"
+
+
+def test_two_nodes_over_tls_with_their_own_files_give_the_weights_of_one_process(config, apart, tmp_path):
+    files, together = apart
+    there = agreed(
+        config.with_settings({
+            "data.name": str(together), "data.partition": "column", "data.column": "node", "data.clients": None,
+            "runtime.data": "nodes",
+        })
+    )  # fmt: skip
+    app, home, warm = tmp_path / "app", tmp_path / "home", tmp_path / "warm"
+    write_deployment(app, there, "federation")
+    facts = [f'data="{file}" client={node} socket="{warm}"' for node, file in enumerate(files)]
+    with warm_client(warm), Deployment(app, home, facts, {"OMP_NUM_THREADS": "1"}) as deployment:
+        status = deployment.run(SECONDS, home / "federation" / "summary.json")
+        assert status == "finished:completed", deployment.log("superlink")
+    list(run(there.with_settings({"runtime.name": "simulate", "runtime.data": "dealt"}), tmp_path / "here"))
+    assert equal(weights(tmp_path / "here"), weights(home / "federation"))
+    assert json.loads((home / "federation" / "summary.json").read_text())["failed_replies"] == 0
