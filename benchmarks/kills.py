@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from spry.experiment import log
+from spry.experiment import head, log, start
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, read_config
 from spry.experiment.provenance import provenance
@@ -98,6 +98,8 @@ def _run_until(config: Config, folder: Path, place: Place) -> NoReturn:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("killed")
 
+    for kept in (head, start):  # what a process of its own would not know
+        vars(kept)["_KNOWN"].clear()
     try:
         with patch.object(place.owner, place.name, called):
             list(run(config, folder, resume=True))
@@ -139,6 +141,7 @@ def whole_and_killed(config: Config, places: Mapping[str, Place], folder: Path) 
     for number, (phase, place) in enumerate(places.items()):
         here = folder / str(number)
         assert killed(config, here, place), phase
+        print(phase, flush=True)
         list(run(config, here, resume=True))
         found[phase] = differences(whole, outcome(here))
     return found
@@ -163,7 +166,9 @@ def tiny_bert(folder: Path) -> Path:
 def few_rows(file: Path) -> Path:
     """Write 60 short reviews."""
     words = (("great", "bad"), ("film", "plot", "actor"))
-    rows = [f"the {words[1][i % 3]} was {words[0][i % 2]},{'yes' if i % 2 else 'no'}" for i in range(60)]
+    rows = [
+        f"{words[1][i % 3]} number {i} was {words[0][i % 2]},{'yes' if i % 2 else 'no'}" for i in range(60)
+    ]
     file.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
     return file
 

@@ -1,0 +1,163 @@
+"""Writes docs/results/faults.md and its picture from the results of soak.py, fuzz.py and robust.py.
+
+python -m benchmarks.faults_page
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import matplotlib as mpl
+from benchmarks.readme_layout import table
+
+from spry.report import style
+
+PAGE, PICTURE = Path("docs/results/faults.md"), Path("docs/pictures/faults-soak.png")
+RESULTS = Path("benchmarks/results")
+MIB = 2**20
+INTRODUCTION = """# Clients that fail, damaged messages, clients that lie
+
+What happens is the same in [the tests](../../tests/runtime/test_faults.py); the settings are in
+[clients that fail](../howto/failing_clients.md). `python -m benchmarks.faults_page` writes this page from
+`benchmarks/results/`: `soak.json`, `fuzz.json` and `robust.json`, each left by the script of its name."""
+
+Found = Mapping[str, Any]
+HELD = ("file_handles", "threads", "children")
+
+
+def page(soak: Found, fuzz: Found, robust: Found) -> str:
+    """The page that results give."""
+    made = {"soak": soak, "fuzz": fuzz, "robust": robust}
+    rows = [_origin(name, found["provenance"]) for name, found in made.items()]
+    heads = ["file", "date", "commit", "torch", "processor"]
+    parts = [INTRODUCTION, *_soak(soak), *_fuzz(fuzz), *_robust(robust)]
+    return "\n\n".join([*parts, "## Where the numbers come from", table(heads, rows)]) + "\n"
+
+
+def _origin(name: str, made: Found) -> list[str]:
+    cpu, torch = made["machine"]["cpu"] or "", made["versions"]["torch"] or ""
+    return [f"`{name}.json`", made["date"][:10], f"`{made['commit']}`", torch, cpu]
+
+
+def _soak(found: Found) -> list[str]:
+    first, last = _settled(found["held"])
+    rows = []
+    for fault, told in found["told"].items():
+        brief = Counter[str]()
+        for what, count in told.items():
+            brief[_brief(what)] += count
+        says = [f"{what} ({count:,})" for what, count in brief.most_common()]
+        rows.append([fault, f"{brief.total():,}", "; ".join(says)])
+    memory = [f"{one['resident_bytes'] / MIB:.1f} MiB after round {one['round']}" for one in (first, last)]
+    held = [f"{what.replace('_', ' ')} {first[what]} and {last[what]}" for what in HELD]
+    return [
+        f"## {found['rounds']:,} rounds with faults",
+        f"Spry on a tiny model, {found['asked']} clients a round and {found['spare']} to spare, deadline "
+        f"{found['deadline_seconds']:g} s. Each client is a process. One in {1 / found['share_of_faults']:.0f} "
+        f"fails, each fault alike. {found['units_without_a_reply']:,} of {found['unit_rounds']:,} times a unit had no "
+        "reply in a round: it kept its value.",
+        table(["fault", "times", "what the record tells (how often)"], rows),
+        f"![What the server holds](../pictures/{PICTURE.name})",
+        f"The server's process held {memory[0]} and {memory[1]}; {'; '.join(held)}.",
+    ]
+
+
+def _brief(what: str) -> str:
+    """Leave out where a message is malformed, and which shapes it has."""
+    return re.sub(r"\(N.*?float\w*", "...", what).partition(": ")[0]
+
+
+def _settled(held: Sequence[Found]) -> tuple[Found, Found]:
+    """The first tenth is left out."""
+    return held[len(held) // 10], held[-1]
+
+
+def _fuzz(found: Found) -> list[str]:
+    tried = sorted(found["tried"].items())
+    rows = [[name, f"{count:,}", f"{found['refused'].get(name, 0):,}"] for name, count in tried]
+    return [
+        "## Damaged messages",
+        f"{found['inputs']:,} messages with wrong bits, bytes or fields, seed {found['seed']}: each was refused, or "
+        f"read as something that a whole message could say. The slowest took {1000 * found['slowest_seconds']:.0f} ms.",
+        table(["message", "tried", "refused"], rows),
+    ]
+
+
+def _robust(found: Found) -> list[str]:
+    setting, runs = found["setting"], _of_whole_seeds(found["runs"])
+    lies = list(dict.fromkeys(run["lie"] for run in runs))
+    rows = []
+    for rule in dict.fromkeys(run["rule"] for run in runs):
+        own = [[run["accuracy"] for run in runs if (run["rule"], run["lie"]) == (rule, lie)] for lie in lies]
+        rows.append([rule, *map(_spread, own)])
+    seeds = len({run["seed"] for run in runs})
+    return [
+        "## Clients that lie",
+        f"FedAvg of MiniLM's last map on SST-2; {setting['asked']} of {setting['clients']:,} clients with "
+        f"{setting['examples_each']} texts a round, {setting['rounds']} rounds. One client in "
+        f"{1 / setting['liars']:.0f} multiplies what it learnt. Accuracy in % on the dev part, {_seeds(seeds)}.",
+        table(["server", *(f"lie: {lie}" for lie in lies)], rows),
+        "A rule needs several owners of each weight: `server.aggregate` is refused where a split leaves fewer than "
+        "three to the median, or too few for the trimmed mean to leave any out. `server.clip` works with one owner, "
+        "too, but only bounds what a reply moves.",
+    ]
+
+
+def _of_whole_seeds(runs: Sequence[Found]) -> list[Found]:
+    """Leave out seeds that not all rules and lies have been run with."""
+    counts = Counter(run["seed"] for run in runs)
+    return [run for run in runs if counts[run["seed"]] == max(counts.values())]
+
+
+def _seeds(number: int) -> str:
+    return "one seed" if number == 1 else f"mean and deviation over {number} seeds"
+
+
+def _spread(accuracies: Sequence[float]) -> str:
+    points = [100 * value for value in accuracies]
+    if not points:
+        return "–"
+    return f"{mean(points):.1f}" + (f" ± {stdev(points):.1f}" if len(points) > 1 else "")
+
+
+def draw(soak: Found, path: Path = PICTURE) -> None:
+    """Draw what the server held, against rounds."""
+    rounds = [one["round"] for one in soak["held"]]
+    with mpl.rc_context(style.LOOK):
+        made = style.figure(8, 3)
+        left, right = made.subplots(1, 2)
+        left.plot(rounds, [one["resident_bytes"] / MIB for one in soak["held"]], **style.mark(0))
+        left.set_ylim(0, 1.2 * max(one["resident_bytes"] for one in soak["held"]) / MIB)
+        left.set_ylabel("resident memory (MiB)")
+        for place, what in enumerate(("file_handles", "threads", "children")):
+            right.plot(
+                rounds, [one[what] for one in soak["held"]], label=what.replace("_", " "), **style.mark(place)
+            )
+        right.set_ylabel("held after the round")
+        right.set_ylim(bottom=-0.5)
+        right.legend()
+        for axes in (left, right):
+            axes.set_xlabel("rounds")
+        style.write_png(made, path)
+
+
+def read(name: str) -> Found:
+    """Read results."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Write the page and its picture."""
+    found = {name: read(name) for name in ("soak", "fuzz", "robust")}
+    PAGE.write_text(page(**found), encoding="utf-8")
+    draw(found["soak"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""The page of faults is what its results say, and these meet what was promised."""
+
+from __future__ import annotations
+
+from benchmarks.faults_page import PAGE, PICTURE, page, read
+from benchmarks.faulty import FAULTS
+
+
+def test_the_committed_page_is_written_from_the_results():
+    found = {name: read(name) for name in ("soak", "fuzz", "robust")}
+    assert PAGE.read_text(encoding="utf-8") == page(**found), "run python -m benchmarks.faults_page"
+    assert PICTURE.is_file()
+
+
+def test_a_thousand_rounds_with_faults_leave_nothing_behind():
+    found = read("soak")
+    held = found["held"][len(found["held"]) // 10 :]
+    assert found["rounds"] == 1000 and found["told"].keys() == {"none", *FAULTS}
+    for what in ("file_handles", "threads", "children"):
+        assert len({one[what] for one in held}) == 1
+    sizes = [one["resident_bytes"] for one in held]
+    assert max(sizes) < 1.01 * min(sizes)
