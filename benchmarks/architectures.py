@@ -28,6 +28,7 @@ from spry.core.units import Unit
 from spry.experiment.atomic import write_json
 from spry.experiment.provenance import provenance
 from spry.forward.check import Checked
+from spry.models.adapt import Exact
 from spry.models.adapters import BareHead, BitFit, Dora, Ia3, Lora, Norm, RsLora, Vera
 from spry.models.adapters.adapter import Adapter
 from spry.models.pretrained import quiet
@@ -97,8 +98,7 @@ def _tried(family: str, task: str, adapter: Adapter, dtype: torch.dtype, draw: i
             made = _adapted(model, task, adapter, dtype)
             judged = _judged(found := check_task(made, KEY, batch=BATCH, length=LENGTH, differences=False))
             if judged["verdict"] == "wrong" and dtype == torch.bfloat16:
-                wide = _adapted(_model(family, task, dtype, draw), task, adapter, torch.float32)
-                judged |= _rounding(made, wide, judged["error"])
+                judged |= _rounding(family, task, adapter, draw, judged["error"])
         except SpryError as error:
             return {"verdict": "refused", "reason": _reason(error, model)}
         except Exception as error:  # one that is no refusal is a fault, which the table has to show
@@ -115,16 +115,20 @@ def _model(family: str, task: str, dtype: torch.dtype, draw: int) -> Any:
     return kind.model_class.loader.from_config(configuration(family, **counted), dtype=dtype)
 
 
-def _adapted(model: Any, task: str, adapter: Adapter, dtype: torch.dtype) -> ModelTask:
+def _adapted(model: Any, task: str, adapter: Adapter, dtype: torch.dtype, exact: Exact = "auto") -> ModelTask:
     kind = TASKS[task]()
-    chosen = {"adapter": adapter, "tokenizer": tokenizer(), "dtype": dtype, "exact": "auto"}
+    chosen = {"adapter": adapter, "tokenizer": tokenizer(), "dtype": dtype, "exact": exact}
     return ModelTask(model, kind, labels=usual_outputs(kind, KEY), key=KEY, **chosen)
 
 
-def _rounding(made: ModelTask, wide: ModelTask, error: float) -> dict[str, Any]:
-    """Whether backpropagation's own gradient is off by as much in half precision as the slope is."""
-    own = _distance(_gradient(made), _gradient(wide), made.units)
-    return {"backpropagation": own, "verdict": "rounding" if own >= error else "wrong"}
+def _rounding(family: str, task: str, adapter: Adapter, draw: int, error: float) -> dict[str, Any]:
+    """Whether backpropagation's own gradient is off by half of an error or more in half precision: both are rounded."""
+    narrow, wide = (
+        _adapted(_model(family, task, torch.bfloat16, draw), task, adapter, dtype, "head")
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    own = _distance(_gradient(narrow), _gradient(wide), wide.units)
+    return {"backpropagation": own, "verdict": "rounding" if 2 * own >= error else "wrong"}
 
 
 def _gradient(task: ModelTask) -> Params:

@@ -30,7 +30,7 @@ backpropagation's; `spry check` does the same for one's own model. `python -m be
 - A dash: `transformers` has no such head for the type.
 - Where experts are chosen, rounding in bfloat16 may choose another one at a near tie. Up to three draws of weights are
   tried there. Where an error in bfloat16 is more than a tenth of the gradient's length, backpropagation's own gradient
-  is compared with that in float32: *rounding* says that it is off by more."""
+  is compared with that in float32: *rounding* says that it is off by at least half as much; both are rounded."""
 
 
 def read() -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _why(row: Mapping[str, Any]) -> str:
     if row["verdict"] == "not finite":
         return "Backpropagation's gradient is not a number on padded rows."
     if row["verdict"] == "rounding":
-        return "Rounding: backpropagation's own gradient is off by more in bfloat16 than the slope is."
+        return "Rounding: backpropagation's own gradient is off by at least half as much in bfloat16."
     if row["verdict"] == "crash":
         return f"**Crash**: {row['reason']}."
     return f"**Wrong**: the slope is off by {row['error']:.0e} of the gradient's length."
