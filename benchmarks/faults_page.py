@@ -1,4 +1,4 @@
-"""Writes docs/results/faults.md and its picture from the results of soak.py, fuzz.py and robust.py.
+"""Writes docs/results/faults.md and its picture from the results of soak.py, kills.py, fuzz.py and robust.py.
 
 python -m benchmarks.faults_page
 """
@@ -21,22 +21,22 @@ from spry.report import style
 PAGE, PICTURE = Path("docs/results/faults.md"), Path("docs/pictures/faults-soak.png")
 RESULTS = Path("benchmarks/results")
 MIB = 2**20
-INTRODUCTION = """# Clients that fail, damaged messages, clients that lie
+INTRODUCTION = """# Clients that fail, runs that are killed, replies that lie
 
 What happens is the same in [the tests](../../tests/runtime/test_faults.py); the settings are in
 [clients that fail](../howto/failing_clients.md). `python -m benchmarks.faults_page` writes this page from
-`benchmarks/results/`: `soak.json`, `fuzz.json` and `robust.json`, each left by the script of its name."""
+`benchmarks/results/`: `soak.json`, `kills.json`, `fuzz.json` and `robust.json`, each left by the script of its name."""
 
 Found = Mapping[str, Any]
 HELD = ("file_handles", "threads", "children")
 
 
-def page(soak: Found, fuzz: Found, robust: Found) -> str:
+def page(soak: Found, kills: Found, fuzz: Found, robust: Found) -> str:
     """The page that results give."""
-    made = {"soak": soak, "fuzz": fuzz, "robust": robust}
+    made = {"soak": soak, "kills": kills, "fuzz": fuzz, "robust": robust}
     rows = [_origin(name, found["provenance"]) for name, found in made.items()]
     heads = ["file", "date", "commit", "torch", "processor"]
-    parts = [INTRODUCTION, *_soak(soak), *_fuzz(fuzz), *_robust(robust)]
+    parts = [INTRODUCTION, *_soak(soak), *_kills(kills), *_fuzz(fuzz), *_robust(robust)]
     return "\n\n".join([*parts, "## Where the numbers come from", table(heads, rows)]) + "\n"
 
 
@@ -76,6 +76,16 @@ def _brief(what: str) -> str:
 def _settled(held: Sequence[Found]) -> tuple[Found, Found]:
     """The first tenth is left out."""
     return held[len(held) // 10], held[-1]
+
+
+def _kills(found: Found) -> list[str]:
+    rows = [[phase, ", ".join(differs) or "nothing"] for phase, differs in found["differences"].items()]
+    return [
+        "## A server that is killed",
+        "Each run is sent SIGKILL in one phase and resumed. Compared with a run that was never killed are weights, "
+        "every line of the log but for times and memory, and which files there are.",
+        table(["killed", "what differs in the end"], rows),
+    ]
 
 
 def _fuzz(found: Found) -> list[str]:
@@ -154,7 +164,7 @@ def read(name: str) -> Found:
 
 def main() -> None:
     """Write the page and its picture."""
-    found = {name: read(name) for name in ("soak", "fuzz", "robust")}
+    found = {name: read(name) for name in ("soak", "kills", "fuzz", "robust")}
     PAGE.write_text(page(**found), encoding="utf-8")
     draw(found["soak"])
 

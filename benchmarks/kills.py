@@ -55,7 +55,7 @@ class Place:
 PLACES: Mapping[str, Place] = {
     "while the settings are written": Place(Path, "replace", file="config.toml"),
     "between the settings and what is noted beside them": Place(Path, "replace", 1, "after", "config.toml"),
-    "while clients sum features up": Place(HeadSums, "of", 3),
+    "while clients sum features up": Place(HeadSums, "add", 3),
     "while the model is evaluated before round 1": Place(ModelTask, "evaluate"),
     "while the first client of a round trains": Place(ClientRunner, "_train", 3),
     "between two clients": Place(ClientRunner, "_train", 3, "after"),

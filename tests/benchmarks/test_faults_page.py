@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from benchmarks.faults_page import PAGE, PICTURE, page, read
 from benchmarks.faulty import FAULTS
+from benchmarks.kills import PLACES
 
 
 def test_the_committed_page_is_written_from_the_results():
-    found = {name: read(name) for name in ("soak", "fuzz", "robust")}
+    found = {name: read(name) for name in ("soak", "kills", "fuzz", "robust")}
     assert PAGE.read_text(encoding="utf-8") == page(**found), "run python -m benchmarks.faults_page"
     assert PICTURE.is_file()
 
@@ -20,3 +21,9 @@ def test_a_thousand_rounds_with_faults_leave_nothing_behind():
         assert len({one[what] for one in held}) == 1
     sizes = [one["resident_bytes"] for one in held]
     assert max(sizes) < 1.01 * min(sizes)
+
+
+def test_a_run_killed_in_any_phase_ends_as_one_that_was_not():
+    found = read("kills")["differences"]
+    assert list(found) == list(PLACES)
+    assert not any(found.values())
