@@ -78,6 +78,8 @@ def test_two_processes_one_that_is_killed_and_one_alone_give_the_same_bits(confi
     assert 2 <= len(log.read_rounds(tmp_path / "dealt")) < 6
     list(run(config, tmp_path / "dealt", resume=True))
     same(tmp_path / "dealt", tmp_path / "alone")
+    heads = [log.read_rounds(tmp_path / name)[0]["head"] for name in ("dealt", "alone")]
+    assert heads[0]["operations"] == heads[1]["operations"] and heads[0]["bytes_up"] == heads[1]["bytes_up"]
 
 
 def test_torchrun_deals_a_run_and_only_the_first_process_writes_and_prints(config, tmp_path):

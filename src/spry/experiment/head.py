@@ -22,7 +22,7 @@ def start_head(
 
     Args:
         model: The base model's fingerprint.
-        ask: Who puts the question to clients elsewhere, of which nothing is remembered.
+        ask: Who puts the question to clients elsewhere, or in other processes; nothing of it is remembered.
     """
     if not experiment.closed_form:
         return None

@@ -172,7 +172,9 @@ def _run(
         data=experiment.facts.lines(),
         notes=notes,
     )
-    head = start_head(config, experiment, found["model"], runtime.ask) if state.round == 0 else None
+    head = None
+    if state.round == 0:
+        head = start_head(config, experiment, found["model"], runtime.ask or workers.sums(experiment))
     if head is not None:
         if config.server.send == "slopes":
             runtime.tell(head.weights)

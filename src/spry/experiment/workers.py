@@ -17,9 +17,10 @@ from spry.experiment.config import Config
 from spry.experiment.folder import read_meta
 from spry.experiment.given import NOTHING, Given
 from spry.runtime.executor import Executor
+from spry.runtime.head_sums import AskForSums, ClientSums
 from spry.runtime.local_tuning import ShareTuning
 from spry.runtime.processes.crew import Crew, Joined
-from spry.runtime.processes.dealing import DealtEvaluation, DealtTuning, Processes
+from spry.runtime.processes.dealing import DealtEvaluation, DealtSums, DealtTuning, Processes
 from spry.runtime.processes.duties import Site
 from spry.runtime.processes.environment import group_rank, group_size, local_rank
 from spry.runtime.processes.group import help_group, lead_group
@@ -79,6 +80,12 @@ class Workers:
 
     def evaluation(self, experiment: Experiment) -> EvaluatePart | None:
         return None if self.crew is None else DealtEvaluation(crew=self.crew, task=experiment.task)
+
+    def sums(self, experiment: Experiment) -> AskForSums | None:
+        """Who asks for the sums of a head; those of a private one have noise, of which only the leader has the key."""
+        if self.crew is None or experiment.parts.head is not None:
+            return None
+        return DealtSums(crew=self.crew, sums=ClientSums(experiment.task, experiment.clients))
 
     @property
     def tuning(self) -> ShareTuning | None:

@@ -1,4 +1,4 @@
-"""Clients, evaluations and local tuning, dealt over the processes of a run: the same bits as in one."""
+"""What a run does for its clients and its server, dealt over processes: the same bits as in one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from spry.core.params import Params
 from spry.data.batches import EvaluationBatches
 from spry.runtime.client_runner import ClientRunner
 from spry.runtime.executor import Completed, Failure
+from spry.runtime.head_sums import ClientSums, Summed
 from spry.runtime.local_tuning import LocalTuning, Tuned
 from spry.runtime.processes.crew import Crew
-from spry.runtime.processes.duties import EvaluationDuty, RoundDuty, TuningDuty, move
+from spry.runtime.processes.duties import EvaluationDuty, RoundDuty, SumsDuty, TuningDuty, move
 from spry.tasks.task import Batch, Metrics, Task
 from spry.wire.messages import Order
 
@@ -36,6 +37,24 @@ class Processes:
         with closing(self.crew.share(duty, len(orders), lambda n: train(orders[n])[1:], deadline)) as done:
             for piece, (data, record) in done:
                 yield Completed(orders[piece], data, record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DealtSums:
+    """Lets clients take the sums for a head in closed form in all processes of a crew.
+
+    Args:
+        sums: Takes them in this process.
+    """
+
+    crew: Crew
+    sums: ClientSums
+
+    def __call__(self, questions: Sequence[tuple[int, bytes]]) -> Iterator[Summed]:
+        asked = tuple(question for _, question in questions)
+        duty = SumsDuty(questions=asked)
+        done = dict(self.crew.share(duty, len(asked), lambda piece: self.sums(asked[piece])))
+        return (done[piece] for piece in range(len(asked)))
 
 
 @dataclass(frozen=True, kw_only=True)

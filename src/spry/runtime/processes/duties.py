@@ -15,6 +15,7 @@ from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState
 from spry.federated.replay.downlink import Downlink
 from spry.runtime.client_runner import ClientRunner
+from spry.runtime.head_sums import ClientSums
 from spry.runtime.local_tuning import LocalTuning
 from spry.runtime.work import Work
 from spry.tasks.task import Task
@@ -84,6 +85,21 @@ class RoundDuty:
             work=site.work,
         )
         return lambda piece: runner(orders[self.clients[piece]])[1:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumsDuty:
+    """The sums for a head in closed form, a client a piece.
+
+    Args:
+        questions: As they travel.
+    """
+
+    questions: tuple[bytes, ...]
+
+    def at(self, site: Site) -> DoPiece:
+        sums = ClientSums(site.task, site.clients)
+        return lambda piece: sums(self.questions[piece])
 
 
 @dataclass(frozen=True, kw_only=True)
