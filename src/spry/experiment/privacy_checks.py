@@ -31,7 +31,12 @@ def check_privacy(config: Config) -> None:
 
 
 def check_sums(config: Config) -> None:
-    """Refuse what shows more of replies than their sum."""
+    """Refuse what shows more of replies than their sum, or keeps no privacy."""
+    if config.runtime.name != "simulate":
+        raise ConfigError(
+            f"runtime.name is {config.runtime.name!r}, whose nodes neither bound nor mask what they send so far. Set "
+            "runtime.name=simulate, or leave [privacy] out"
+        )
     if config.server.send == "slopes":
         raise ConfigError(
             "server.send is 'slopes', which tells every client the slopes of the others. Set server.send = 'weights'"
