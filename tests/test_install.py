@@ -43,4 +43,4 @@ def test_the_demos_packages_are_named_alike_everywhere():
     named |= {f"{spec.package}=={spec.release}" for spec in BUILTINS.values()}
     assert named == pinned
     assert set(extras["demo"]) < pinned
-    assert extras.keys() == {"demo", "gguf", "quantized", "metrics", "privacy", "dev"}
+    assert extras.keys() == {"demo", "gguf", "quantized", "metrics", "privacy", "flower", "dev"}
