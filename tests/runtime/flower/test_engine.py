@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,10 @@ def apart(tiny_csv, tmp_path):
     return files, tmp_path / "together.csv"
 
 
+@pytest.mark.skipif(
+    not (shutil.which("openssl") and shutil.which("ssh-keygen")),
+    reason="openssl and ssh-keygen make the keys",
+)
 def test_two_nodes_over_tls_with_their_own_files_give_the_weights_of_one_process(config, apart, tmp_path):
     files, together = apart
     there = agreed(
