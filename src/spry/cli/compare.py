@@ -22,7 +22,7 @@ SEEDS = 3
 def compare_command(
     source: ConfigArgument = None,
     methods: Annotated[str, typer.Option(metavar="A,B,C", help="Which methods; see spry methods.")] = (
-        "head_only,spry,fedavg"
+        "head_only,residual,fedavg"
     ),
     seeds: Annotated[
         str | None,
