@@ -49,7 +49,7 @@ def weights(folder: Path):
 def test_run_prints_a_table_and_where_the_folder_is(spry, tiny_config):
     result = spry("run", tiny_config)
     assert result.code == 0, result.err
-    assert re.search(r"majority\s+class", result.out)
+    assert re.search(r"commonest\s+answer", result.out)
     folder = Path("runs/reviews-residual-s0")
     assert {"config.toml", "meta.json", "rounds.jsonl", "summary.json", "adapter"} <= {
         path.name for path in folder.iterdir()

@@ -48,4 +48,4 @@ def test_runs_and_comparisons(spry, tiny_config):
         "after",
     )
     check(spry("report", "all").out, "within", "all")
-    check(spry("run", tiny_config, "--set", "schedule.rounds=1").out, "majority", "FLOP")
+    check(spry("run", tiny_config, "--set", "schedule.rounds=1").out, "commonest", "FLOP")
