@@ -315,7 +315,7 @@ def test_one_nan_client_is_dropped_and_reported(config, tmp_path, monkeypatch):
     poison(monkeypatch, every=False)
     _, *rounds = run(config, tmp_path / "run")
     assert [len(r.clients) - len(r.survivors) for r in rounds] == [1, 1, 1, 1]
-    assert "nan" in next(c.failed for c in rounds[0].clients if c.failed)
+    assert "NaN" in next(c.failed for c in rounds[0].clients if c.failed)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["failed_replies"] == 4
 
 

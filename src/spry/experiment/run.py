@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from spry.core.params import Params, restrict, size
 from spry.core.units import names_of
@@ -161,27 +162,8 @@ def _run(
     data = {**experiment.facts.as_dict(), **experiment.found()}
     prepare_folder(config, folder, found, data, anew=not going_on, given=given.names)
     journal.started(rounds=config.schedule.rounds, resumed_at=state.round, workers=workers.size)
-    yield Started(
-        config=config,
-        folder=folder,
-        clients=runtime.clients,
-        clients_per_round=experiment.clients_per_round,
-        units=sum(not unit.head for unit in experiment.algorithm.units),
-        trainable_weights=_trainable_weights(experiment, state),
-        resumed_at=state.round,
-        data=experiment.facts.lines(),
-        notes=notes,
-    )
-    head = None
-    if state.round == 0:
-        head = start_head(config, experiment, found["model"], runtime.ask or workers.sums(experiment))
-    if head is not None:
-        if config.server.send == "slopes":
-            runtime.tell(head.weights)
-        state = experiment.algorithm.init({**experiment.task.init(), **head.weights})
-        journal.head(head.cost)
-    start = evaluate_start(config, experiment, found["model"], state, workers.evaluation(experiment))
-    before = {"start": start, "head": head and head.cost}
+    yield _started(config, folder, runtime, state, notes)
+    state, before = _before_round_1(config, runtime, found["model"], state, journal, workers)
     keeping = Keeping(schedule=config.schedule, score=experiment.task.score)
     last = LastRound(folder=folder, journal=journal, state=state, kept=kept, written=state.round)
     with last.kept_if_cut_short():
@@ -201,6 +183,44 @@ def _run(
     weights = _finish(config, folder, experiment, keeping, last, workers)
     journal.note("finished", rounds=last.state.round)
     return Finished(task=experiment.task, weights=weights)  # ruff: ignore[return-in-generator]
+
+
+def _started(
+    config: Config, folder: Path, runtime: Runtime, state: ServerState, notes: Sequence[str]
+) -> Started:
+    experiment = runtime.experiment
+    return Started(
+        config=config,
+        folder=folder,
+        clients=runtime.clients,
+        clients_per_round=experiment.clients_per_round,
+        units=sum(not unit.head for unit in experiment.algorithm.units),
+        trainable_weights=_trainable_weights(experiment, state),
+        resumed_at=state.round,
+        data=experiment.facts.lines(),
+        notes=notes,
+    )
+
+
+def _before_round_1(
+    config: Config,
+    runtime: Runtime,
+    model: Mapping[str, str],
+    state: ServerState,
+    journal: Journal,
+    workers: Workers,
+) -> tuple[ServerState, dict[str, Any]]:
+    """Fit the head and evaluate where nothing is trained yet: the state to begin with, and what round 1 records."""
+    experiment, head = runtime.experiment, None
+    if state.round == 0:
+        head = start_head(config, experiment, model, runtime.ask or workers.sums(experiment))
+    if head is not None:
+        if config.server.send == "slopes":
+            runtime.tell(head.weights)
+        state = experiment.algorithm.init({**experiment.task.init(), **head.weights})
+        journal.head(head.cost)
+    start = evaluate_start(config, experiment, model, state, workers.evaluation(experiment))
+    return state, {"start": start, "head": head and head.cost}
 
 
 def _fingerprints(config: Config, experiment: Experiment, given: Given) -> Fingerprints:
