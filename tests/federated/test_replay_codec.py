@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.wire.test_codec import NAMES, VALUES, damaged, order, rewrap, same, tree
+from tests.wire.test_codec import NAMES, VALUES, order, rewrap, same, tree
 
 from spry.core.errors import SpryError, WireError
 from spry.core.keys import Key
@@ -161,6 +161,14 @@ def test_bad_rounds_are_refused(data, says):
 def test_steps_that_no_order_tells_of_are_bounded():
     with pytest.raises(WireError, match="65537 local steps"):
         decode_answers(decode_round(one(0, 380, 2**16 + 1, slopes=bytes(4 * (2**16 + 1)))), orders())
+
+
+def damaged(good, data):
+    """A message with some bytes changed, whole and cut short."""
+    message = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 4))):
+        message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    return bytes(message), bytes(message[: data.draw(st.integers(0, len(message)))])
 
 
 def replayed(data):

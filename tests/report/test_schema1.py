@@ -199,7 +199,7 @@ def test_an_old_comparison_has_its_tables(folder):
     rounds, budget, target, tuning = comparison_tables(folder)
     assert [row[1].text for row in rounds.rows] == ["61.0", "65.0"]
     assert [row[1].best for row in budget.rows] == [False, True]
-    assert target.title == "Cost of reaching 63.0 % test accuracy"
+    assert target.title == "Cost of reaching a test accuracy of 63.0 %"
     assert [row[2].text for row in target.rows] == ["–", "–"]
     assert [row[5].text for row in target.rows] == ["–", "1.20 s"]
     assert budget.columns == ("method", "within 87.9 KiB per client", "peak memory above the model")

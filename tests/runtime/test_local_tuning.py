@@ -68,4 +68,4 @@ def test_with_a_schedule_that_has_run_out_clients_step_as_in_round_0():
 
 def test_a_client_whose_training_breaks_down_says_so():
     broken = tree_map(lambda w: torch.full_like(w, torch.nan), problem.weights())
-    assert all(one.after is None and "loss" in one.failed for one in tuned(weights=broken))
+    assert all(one.after is None and "NaN" in one.failed for one in tuned(weights=broken))

@@ -63,7 +63,7 @@ def test_slopes_and_gradients(folder, kind, tiny_tokenizer, reviews):
         value, slopes = jvp(packed, weights, directions)
     assert not report.fallbacks
     assert float(value) == pytest.approx(exact.value, rel=1e-5)
-    assert slopes.tolist() == pytest.approx([dot(exact.gradient, v) for v in directions], rel=1e-4)
+    assert slopes.tolist() == pytest.approx([dot(exact.gradient, v) for v in directions], rel=1e-3)
 
 
 @every
