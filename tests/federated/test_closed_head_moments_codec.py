@@ -152,7 +152,9 @@ def test_whatever_a_field_says_is_refused_or_possible(data, field, labels):
         value = np.array(drawn, dtype="<f4" if field in {"scatter", "cross"} else "<f8").tobytes()
         value = value[: data.draw(st.sampled_from([len(value), len(value), len(value) - 1]))]
     else:
-        value = data.draw(st.one_of(st.integers(-5, 2**64 - 1), st.none(), st.binary(max_size=9), st.just(1.5)))
+        value = data.draw(
+            st.one_of(st.integers(-5, 2**64 - 1), st.none(), st.binary(max_size=9), st.just(1.5))
+        )
     try:
         got = decode_moments(message(**{field: value}), 3, targets=LABELS, features=FEATURES, labels=labels)
     except WireError:

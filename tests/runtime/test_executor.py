@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -66,6 +67,24 @@ def test_whatever_the_order_of_arrival_bits_are_the_same(name):
         assert all(torch.equal(weight, asked.weights[n]) for n, weight in found.weights.items())
         for slot, tensors in asked.state.optimizer.items():
             assert all(torch.equal(found.state.optimizer[slot][n], one) for n, one in tensors.items())
+
+
+def test_a_reply_is_absorbed_before_the_next_client_trains():
+    """Replies that come in order are not collected: of many clients the server holds one reply at a time."""
+    algorithm, happened = make("fedavg"), []
+
+    class Noted:
+        def run(self, orders, train, deadline=None):
+            for order in orders:
+                happened.append("trained")
+                yield train(order)
+
+    def absorb(state, answers):
+        return algorithm.absorb(state, (happened.append("absorbed") or answer for answer in answers))
+
+    noting, clients = replace(algorithm, absorb=absorb), Clients(number=6)
+    list(simulate(noting, Task(), clients, rounds=1, clients_per_round=4, executor=Noted()))
+    assert happened == ["trained", "absorbed"] * 4
 
 
 def test_a_round_without_a_reply_that_counts_stops_the_run_and_says_why():
