@@ -12,8 +12,9 @@ from torch import nn
 
 from spry.core.keys import Key
 from spry.core.units import Unit, names_of
-from spry.experiment.build import USUAL_CLIENTS, USUALLY_ASKED, build_adapter, build_algorithm
+from spry.experiment.build import USUAL_CLIENTS, USUALLY_ASKED, build_adapter
 from spry.experiment.config import Config
+from spry.experiment.method import build_algorithm
 from spry.experiment.privacy_budget import spending
 from spry.experiment.private import private
 from spry.experiment.schema import AUTO

@@ -12,9 +12,10 @@ from spry.compare.compare import compare_methods, list_runs, with_baseline
 from spry.compare.costs import Budget
 from spry.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from spry.experiment import log
-from spry.experiment.build import ANY_UNITS, build, build_algorithm
+from spry.experiment.build import ANY_UNITS, build
 from spry.experiment.config import read_config
 from spry.experiment.folder import CONFIG
+from spry.experiment.method import build_algorithm
 from spry.experiment.run import Started
 from spry.federated.methods import METHODS
 

@@ -12,8 +12,9 @@ from tests.laws.test_methods import BUILT_IN
 
 from spry.compare.fairness import check_fairness
 from spry.core.keys import Key
-from spry.experiment.build import build, build_algorithm
+from spry.experiment.build import build
 from spry.experiment.config import read_config
+from spry.experiment.method import build_algorithm
 from spry.optim.rules import adamw
 
 ROOT = Path(__file__).parents[2]

@@ -127,7 +127,6 @@ def test_local_noise_counts_the_rounds_of_whoever_is_asked_most(config):
         ({"privacy.unit": "example"}, r"fedavg cannot bound.*spry_per_iteration"),
         ({"privacy.seed": "secret", "schedule.checkpoint_every": 5}, r"checkpoint_every=1"),
         ({"runtime.over_select": 1}, r"runtime\.over_select=0"),
-        ({"runtime.name": "flower"}, r"runtime\.name=simulate"),
         ({"method.name": "fwdllm"}, "fwdllm needs more of replies"),
         ({"method.name": "spry_per_iteration", "server.send": "slopes"}, r"server\.send = 'weights'"),
         ({"method.name": "spry_per_iteration", "client.steps": "none"}, r"client\.steps"),

@@ -28,7 +28,8 @@ class Loopback:
 
     def __init__(self, make_node, nodes=(7, 3), forgets=(), breaks=()):
         self.nodes = {address: make_node(place) for place, address in enumerate(sorted(nodes))}
-        self.known, self.sent, self.forgets, self.breaks = {}, [], set(forgets), dict(breaks)
+        self.known, self.sent, self.answers = {}, [], []
+        self.forgets, self.breaks = set(forgets), dict(breaks)
 
     def addresses(self):
         return sorted(self.nodes)
@@ -40,6 +41,7 @@ class Loopback:
             answer, self.known[letter.client] = self.nodes[letter.address].answer(
                 letter.client, letter.data, known
             )
+            self.answers.append(answer)
             yield Delivery(letter.client, self.breaks.get(letter.client, answer))
 
 

@@ -23,22 +23,19 @@ from spry.experiment.adapter import describe_start, find_adapter_folder
 from spry.experiment.config import Config
 from spry.experiment.given import NOTHING, Given
 from spry.experiment.head_choice import starts_in_closed_form
+from spry.experiment.method import build_algorithm, private_algorithm
+from spry.experiment.privacy_budget import uncounted
 from spry.experiment.private import NOT_PRIVATE, Private, private
 from spry.experiment.schema import AUTO, DataSettings, TaskSettings
 from spry.experiment.without_effect import evened_out, idle_factors, idle_peft, without_effect
 from spry.federated.algorithm import Algorithm
-from spry.federated.ema import averaged
 from spry.federated.privacy.accounting import Spending
 from spry.federated.replay.downlink import Downlink, by_slopes, full
-from spry.federated.robust import Aggregation
 from spry.federated.spares import with_spares
-from spry.federated.transforms import Clip, UpdateTransform
 from spry.models.adapters import Adapter, find_adapter
 from spry.models.device import check_device
 from spry.models.quantized.kinds import find_packing
 from spry.models.sources import find_source
-from spry.optim.named import Named, optimizer
-from spry.optim.transform import Transform
 from spry.runtime.sampling import sample
 from spry.tasks.kind import TaskKind
 from spry.tasks.kinds import choose_target, make_task
@@ -107,7 +104,7 @@ def check_settings(config: Config, given: Given = NOTHING) -> None:
         1,
         Key(0),
         factors=config.step_factors.by_group(),
-        counted=Spending(delta=config.privacy.delta, noise=0.0),
+        counted=uncounted(config.privacy),
     )
     DOWNLINKS[config.server.send](build_algorithm(config, ANY_UNITS, parts=parts))
     if config.start is not None:
@@ -116,8 +113,11 @@ def check_settings(config: Config, given: Given = NOTHING) -> None:
         find_source(config.model.name)
 
 
-def build(config: Config, given: Given = NOTHING) -> Experiment:
+def build(config: Config, given: Given = NOTHING, *, counted: Spending | None = None) -> Experiment:
     """Make the parts of a run; what takes the least time is checked first, so that mistakes are told early.
+
+    Args:
+        counted: What rounds cost of privacy; found if None, unless that waits for clients to come.
 
     Raises:
         ConfigError: If settings do not fit each other, the data or this machine.
@@ -125,6 +125,8 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
         ModelError: If the model cannot be loaded or adapted.
     """
     check_settings(config, given)
+    if config.runtime.finds_clients:
+        counted = uncounted(config.privacy)
     key = Key(config.seed)
     start = None if config.start is None else find_adapter_folder(Path(config.start).expanduser())
     splits = read_splits(config, given)
@@ -140,17 +142,15 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     closed_form, told = starts_in_closed_form(
         config.head, task, clients, algorithm, adapter=start is not None
     )
-    kept = closed_form and trains_more_than_head(algorithm)
-    parts = private(
+    algorithm, parts = private_algorithm(
         config,
         task.units,
         dealt.trainable(),
         asked,
         key,
-        factors=config.step_factors.by_group(closed_form=kept),
         head=task.kind.head_fit if closed_form else None,
+        counted=counted,
     )
-    algorithm = build_algorithm(config, task.units, closed_form=kept, parts=parts)
     if config.runtime.over_select:
         algorithm = with_spares(algorithm, asked)
     planned = algorithm.plan(algorithm.init(task.init()), dealt.trainable()[:asked], key)
@@ -185,46 +185,6 @@ def build(config: Config, given: Given = NOTHING) -> Experiment:
     )
 
 
-def build_algorithm(
-    config: Config, units: tuple[Unit, ...], *, closed_form: bool = False, parts: Private = NOT_PRIVATE
-) -> Algorithm:
-    """Make the method that a configuration names, for the units of a task.
-
-    Args:
-        closed_form: Whether the head starts in closed form, and something else is trained.
-        parts: What keeps it private.
-
-    Raises:
-        ConfigError: If an optimizer is unknown, or named without its step size, or nothing would be trained.
-    """
-    info = config.method.info
-    client = _optimizer("client", config.client.optimizer, config.client.lr, info.client)
-    server = _optimizer("server", config.server.optimizer, config.server.lr, info.server)
-    transforms: tuple[UpdateTransform, ...] = (Clip(config.client.clip),) if config.client.clip else ()
-    algorithm = info(
-        units,
-        client=client,
-        server=server,
-        rounds=config.schedule.rounds,
-        step_factors=config.step_factors.by_group(closed_form=closed_form),
-        step_decay=config.schedule.decay if config.schedule.rounds else "none",
-        max_steps=config.client.steps,
-        transforms=(*transforms, *parts.transforms),
-        summing=parts.summing,
-        example_slopes=parts.example_slopes,
-        aggregation=Aggregation(
-            rule=config.server.aggregate, trim=config.server.trim, clip=config.server.clip
-        ),
-        **(config.method.model_extra or {}),
-    )
-    return averaged(algorithm, config.server.ema) if config.server.ema else algorithm
-
-
-def trains_more_than_head(algorithm: Algorithm) -> bool:
-    """Whether a head in closed form is kept as it is: else nothing would be trained."""
-    return any(unit.group != "head" for unit in algorithm.units)
-
-
 def _check_local_tuning(config: Config) -> None:
     steps = config.schedule.local_tuning
     if steps and config.method.options.stepper == "server":
@@ -241,18 +201,6 @@ def _check_over_select(config: Config) -> None:
             f"runtime.over_select is {config.runtime.over_select}, and what privacy costs is counted for "
             "schedule.clients_per_round. Set runtime.over_select=0, and ask more clients in a round"
         )
-
-
-def _optimizer(section: str, name: str | None, lr: float | None, own: Named | None) -> Transform | None:
-    """The clients' or the server's; None leaves it to the method."""
-    if name is None and (lr is None or own is None):
-        return None  # the method's own, or there is nothing that would step
-    if lr is None:
-        optimizer(str(name), lr=1.0)  # an unknown name is the first thing to tell
-        raise ConfigError(
-            f"{section}.lr is missing: {name} needs a step size of its own, such as --set {section}.lr=0.01"
-        )
-    return optimizer(name or (own.name if own else ""), lr=lr)
 
 
 def build_adapter(config: Config) -> Adapter:

@@ -39,7 +39,7 @@ NUMERIC = ("torch", "transformers", "peft")
 
 Fingerprints = Mapping[str, fingerprint.Fingerprint]
 """Of the base model's files (``model``), of the adapter that training began with (``start``), of the examples
-(``data``), of data files that settings name (``files``)."""
+(``data``), of data files that settings name (``files``); who is enrolled (``clients``), where privacy depends on it."""
 
 
 def matches(config: Config, folder: Path) -> bool:
@@ -106,6 +106,7 @@ def check_fingerprints(folder: Path, now: Fingerprints) -> None:
         ("model", "another base model", "its files"),
         ("start", "the weights of another adapter", "its files"),
         ("data", "other data", "it"),
+        ("clients", "other clients enrolled, for whom privacy is counted", "their nodes"),
     )
     for what, told, remedy in kinds:
         changed = fingerprint.changes(known[what], now[what]) if what in known else []
@@ -152,6 +153,11 @@ def read_meta(folder: Path) -> dict[str, Any]:
         return json.loads((folder / META).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+
+
+def enrolled_before(folder: Path) -> fingerprint.Fingerprint:
+    """Read who was enrolled when a run began; nothing where nobody asks that."""
+    return read_meta(folder).get("fingerprints", {}).get("clients", {})
 
 
 def _loose(config: Config) -> set[str]:

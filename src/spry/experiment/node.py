@@ -18,8 +18,11 @@ from spry.data.places import locate
 from spry.data.table import Columns, Table
 from spry.data.target import Target
 from spry.experiment.adapter import find_adapter_folder
-from spry.experiment.build import build, build_algorithm, build_task, trains_more_than_head
+from spry.experiment.build import build, build_task
 from spry.experiment.config import Config
+from spry.experiment.method import private_algorithm
+from spry.experiment.privacy_budget import uncounted
+from spry.experiment.privacy_checks import check_noise_is_agreed
 from spry.experiment.schema import AUTO
 from spry.runtime.node import ClientNode
 from spry.tasks.kinds import make_task
@@ -40,13 +43,17 @@ def build_node(config: Config, facts: NodeFacts) -> ClientNode:
         torch.set_num_threads(config.runtime.threads)
     if config.runtime.data == "nodes":
         return _with_own_data(config, facts)
-    experiment = build(config)
+    adds_noise = config.privacy.mechanism == "local"
+    found = adds_noise and config.privacy.noise is None  # by who is asked, which dealt data tells
+    experiment = build(config, counted=None if found else uncounted(config.privacy))
     return ClientNode(
         algorithm=experiment.algorithm,
         task=experiment.task,
         clients=experiment.clients,
         key=experiment.key,
         device=config.model.device,
+        head=experiment.parts.head,
+        reticent=config.privacy.from_server,
     )
 
 
@@ -67,9 +74,16 @@ def _with_own_data(config: Config, facts: NodeFacts) -> ClientNode:
         epochs=config.client.epochs,
         steps=config.client.steps,
     )
-    algorithm = build_algorithm(config, task.units)
-    if config.head.start == "closed-form" and trains_more_than_head(algorithm):
-        algorithm = build_algorithm(config, task.units, closed_form=True)
+    check_noise_is_agreed(config)
+    algorithm, parts = private_algorithm(
+        config,
+        task.units,
+        (mine,),
+        1,
+        key,
+        head=task.kind.head_fit if config.head.start == "closed-form" else None,
+        counted=uncounted(config.privacy),
+    )
     return ClientNode(
         algorithm=algorithm,
         task=task,
@@ -77,6 +91,8 @@ def _with_own_data(config: Config, facts: NodeFacts) -> ClientNode:
         key=key,
         device=config.model.device,
         client=mine,
+        head=parts.head,
+        reticent=config.privacy.from_server,
     )
 
 

@@ -46,6 +46,19 @@ def spending(config: Config, clients: Sequence[int], asked: int, key: Key, *, he
     return found
 
 
+def uncounted(settings: PrivacySettings) -> Spending:
+    """Stand for what rounds cost where nobody can count that yet, or need not: there is the noise that is set."""
+    return Spending(delta=settings.delta, noise=settings.noise or 0.0, head=0.0)
+
+
+def noise_for_all_rounds(config: Config) -> float:
+    """The noise multiplier that the budget asks for if a client sends something in every round."""
+    check_privacy(config)
+    rounds, budget = config.schedule.rounds, config.privacy.epsilon
+    assert budget is not None  # or the noise is set
+    return calibrated(lambda z: spent(z, 1.0, rounds, None, config.privacy.delta), budget) if rounds else 0.0
+
+
 def _head_multiplier(settings: PrivacySettings, rounds: int) -> float:
     """The noise multiplier of the sums before round 1: what is set, or what a share of the budget pays for."""
     if settings.head_noise is not None:

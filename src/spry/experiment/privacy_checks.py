@@ -32,14 +32,23 @@ def check_privacy(config: Config) -> None:
 
 def check_sums(config: Config) -> None:
     """Refuse what shows more of replies than their sum, or keeps no privacy."""
-    if config.runtime.name != "simulate":
+    if config.runtime.name != "simulate" and config.privacy.secure_aggregation:
         raise ConfigError(
-            f"runtime.name is {config.runtime.name!r}, whose nodes neither bound nor mask what they send so far. Set "
-            "runtime.name=simulate, or leave [privacy] out"
+            f"runtime.name is {config.runtime.name!r}, whose nodes do not mask what they send so far. Set "
+            "runtime.name=simulate, or privacy.secure_aggregation=false"
         )
     if config.server.send == "slopes":
         raise ConfigError(
             "server.send is 'slopes', which tells every client the slopes of the others. Set server.send = 'weights'"
+        )
+
+
+def check_noise_is_agreed(config: Config) -> None:
+    """Refuse nodes that add noise themselves, and would each have to find out how much."""
+    if config.privacy.mechanism == "local" and config.privacy.noise is None:
+        raise ConfigError(
+            "privacy.noise is unset, and each node adds noise of its own. Write the federation's app with spry flower "
+            "init, which finds the noise that privacy.epsilon asks for, or set privacy.noise"
         )
 
 

@@ -92,3 +92,8 @@ class PrivacySettings(Settings):
         description="Where noise comes from: the run's seed, which whoever knows it can take away again (run); or the "
         "operating system, so that no run repeats another (secret).",
     )
+
+    @property
+    def from_server(self) -> bool:
+        """Whether something is kept from the server, too, so that no client may tell it what its own data gives."""
+        return self.mechanism == "local" or self.secure_aggregation

@@ -90,7 +90,11 @@ def private(
     secret = _secret() if settings.seed == "secret" else key.fold("privacy")
     bounds = _bounds(config, units, factors)
     counted = counted or spending(config, clients, asked, key, head=head is not None)
-    noise = (CentralNoise if central else LocalNoise)(bounds=bounds, noise=counted.noise, key=secret)
+    noise = (
+        CentralNoise(bounds=bounds, noise=counted.noise, key=secret)
+        if central
+        else LocalNoise(bounds=bounds, noise=counted.noise, key=secret, by_order=settings.seed == "secret")
+    )
     enrolled = Enrolment(clients=tuple(clients), rate=asked / len(clients)) if central else None
     shorten = bounds.shorten if central else dict
     return Private(

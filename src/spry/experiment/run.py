@@ -16,6 +16,7 @@ from spry.experiment.atomic import write_json
 from spry.experiment.build import Experiment, build, check_settings
 from spry.experiment.checkpoint import has_checkpoint, read_checkpoint, read_kept
 from spry.experiment.config import Config, read_record
+from spry.experiment.enrolment import enrolled
 from spry.experiment.folder import (
     CONFIG,
     SUMMARY,
@@ -23,6 +24,7 @@ from spry.experiment.folder import (
     changed_versions,
     check_fingerprints,
     check_folder,
+    enrolled_before,
     prepare_folder,
     recorded,
 )
@@ -124,7 +126,9 @@ def run(
             with (
                 closing(Journal(folder)) as journal,
                 journal.told_of_the_end(),
-                open_runtime(config, experiment, given, courier) as runtime,
+                open_runtime(
+                    config, experiment, given, courier, enrolled_before(folder) if going_on else {}
+                ) as runtime,
             ):
                 notes = [*experiment.notes, *workers.notes(), *runtime.notes, *([note] if note else [])]
                 finished = yield from _run(
@@ -229,6 +233,7 @@ def _fingerprints(config: Config, experiment: Experiment, given: Given) -> Finge
         "data": {config.data.name: experiment.fingerprint},
         "files": fingerprint.data_files(config),
         "start": fingerprint.start_files(config),
+        "clients": enrolled(config, experiment),
     }
 
 

@@ -61,3 +61,8 @@ class RuntimeSettings(Settings):
         description="Seconds after which a round ends with the replies that came; it waits for everybody if unset. "
         "Weights depend on who is fast, then; a resumed run may have another.",
     )
+
+    @property
+    def finds_clients(self) -> bool:
+        """Whether clients are nodes with data of their own: how many there are is known when they have come."""
+        return self.name != "simulate" and self.data == "nodes"

@@ -15,6 +15,8 @@ from spry.core.errors import ConfigError, TrainingError
 from spry.core.params import Params
 from spry.experiment.build import USUALLY_ASKED, Experiment
 from spry.experiment.config import Config
+from spry.experiment.enrolment import enrol
+from spry.experiment.fingerprint import Fingerprint
 from spry.experiment.given import Given
 from spry.runtime.courier import Courier
 from spry.runtime.executor import Executor
@@ -24,6 +26,7 @@ from spry.runtime.roster import DealtNodes, Elsewhere, OwnNodes, wait_for_nodes
 
 USUAL_NODES = 2
 """Nodes that a deployment waits for where nothing is said."""
+NOBODY: Fingerprint = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +55,19 @@ class Runtime:
 
 @contextmanager
 def open_runtime(
-    config: Config, experiment: Experiment, given: Given, courier: Courier | None
+    config: Config,
+    experiment: Experiment,
+    given: Given,
+    courier: Courier | None,
+    begun_with: Fingerprint = NOBODY,
 ) -> Generator[Runtime]:
-    """Open what ``runtime.name`` asks for, or go over a courier that is there; it is closed with the context."""
+    """Open what ``runtime.name`` asks for, or go over a courier that is there; it is closed with the context.
+
+    Args:
+        begun_with: Who was enrolled when the run began, if it goes on; see ``enrol``.
+    """
     if courier is not None:
-        yield _remote(config, experiment, courier, config.runtime.nodes or USUAL_NODES)
+        yield _remote(config, experiment, courier, config.runtime.nodes or USUAL_NODES, begun_with)
     elif config.runtime.name == "simulate":
         number = len(experiment.clients.clients)
         yield Runtime(experiment=experiment, clients=number)
@@ -89,12 +100,18 @@ def _engine(config: Config, experiment: Experiment) -> Generator[Runtime]:
     cores = min(_cores(), experiment.clients_per_round, nodes)
     with tempfile.TemporaryDirectory(prefix="spry-app-") as folder:
         threads = torch.get_num_threads()
-        shared = config.with_settings({"runtime.threads": threads})
+        shared = config.with_settings({"runtime.threads": threads, **_noise(experiment)})
         app = write_app(Path(folder) / "app", shared, server=BRIDGE)
         with flower_engine(
             app, nodes=nodes, cores=cores, seconds=config.runtime.wait, threads=threads
         ) as courier:
-            yield _remote(config, experiment, courier, nodes)
+            yield _remote(config, experiment, courier, nodes, NOBODY)
+
+
+def _noise(experiment: Experiment) -> dict[str, float]:
+    """Tell nodes what noise follows from the budget, so that none has to find it again."""
+    spending = experiment.parts.spending
+    return {} if spending is None else {"privacy.noise": spending.noise}
 
 
 def _cores() -> int:
@@ -103,12 +120,13 @@ def _cores() -> int:
     return len(known(0)) if known is not None else os.cpu_count() or 1
 
 
-def _remote(config: Config, experiment: Experiment, courier: Courier, number: int) -> Runtime:
-    if config.privacy.mechanism != "none" or config.privacy.secure_aggregation:
+def _remote(
+    config: Config, experiment: Experiment, courier: Courier, number: int, begun_with: Fingerprint
+) -> Runtime:
+    if config.privacy.secure_aggregation:
         raise ConfigError(
-            "privacy.mechanism or privacy.secure_aggregation is set, and clients elsewhere neither add noise nor mask "
-            "what they send yet. Set runtime.name=simulate, or privacy.mechanism=none and "
-            "privacy.secure_aggregation=false"
+            "privacy.secure_aggregation is true, and clients elsewhere do not mask what they send yet. Set "
+            "runtime.name=simulate, or privacy.secure_aggregation=false"
         )
     wait = config.runtime.wait
     nodes = wait_for_nodes(courier, number, wait)
@@ -121,10 +139,10 @@ def _remote(config: Config, experiment: Experiment, courier: Courier, number: in
             "schedule.local_tuning takes the clients' data, which lies with them (runtime.data = 'nodes'). Set "
             "schedule.local_tuning=0"
         )
-    return _with_own_data(config, experiment, OwnNodes(courier, wait))
+    return _with_own_data(config, experiment, OwnNodes(courier, wait), begun_with)
 
 
-def _with_own_data(config: Config, experiment: Experiment, own: OwnNodes) -> Runtime:
+def _with_own_data(config: Config, experiment: Experiment, own: OwnNodes, begun_with: Fingerprint) -> Runtime:
     sizes, wait = own.sizes(), config.runtime.wait
     told = tuple(f"node {node} takes no part: {why}." for node, why in own.refused.items())
     if not any(sizes.values()):
@@ -142,5 +160,6 @@ def _with_own_data(config: Config, experiment: Experiment, own: OwnNodes) -> Run
     )
     asked = config.schedule.clients_per_round or min(USUALLY_ASKED, len(clients.trainable()))
     remote = Remote(own.courier, own.address, wait)
-    parts = replace(experiment, clients=clients, schedule={**experiment.schedule, "clients_per_round": asked})
+    counts = replace(experiment, schedule={**experiment.schedule, "clients_per_round": asked})
+    parts = enrol(config, counts, clients, begun_with)
     return Runtime(experiment=parts, executor=remote, clients=len(sizes), ask=remote.ask, notes=told)

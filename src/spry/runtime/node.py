@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from spry.core.errors import SpryError, WireError
 from spry.core.keys import Key
 from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState
 from spry.federated.closed_head.codec import decode_head
+from spry.federated.closed_head.fits import HeadSolver
 from spry.federated.replay.catch_up import receive
 from spry.runtime.client_runner import ClientRunner
 from spry.runtime.counts import encode_counts
@@ -40,6 +42,9 @@ class ClientNode:
         clients: Their data; a client that has none here is refused.
         key: The run's.
         client: Which client this node is, where the data is its own; None if it may play any.
+        head: What sums it takes for a head in closed form; what the head learns says it if None.
+        reticent: Whether it tells nothing that follows from its examples but replies: no metrics, and of their number
+            only whether there are any.
     """
 
     algorithm: Algorithm
@@ -48,6 +53,8 @@ class ClientNode:
     key: Key
     device: str = "cpu"
     client: int | None = None
+    head: HeadSolver[Any] | None = None
+    reticent: bool = False
     _work: Work = field(default_factory=Work, init=False)
 
     def answer(self, client: int, message: bytes, known: bytes | None) -> tuple[bytes, bytes | None]:
@@ -76,9 +83,11 @@ class ClientNode:
 
     @cached_property
     def _sums(self) -> ClientSums:
-        return ClientSums(self.task, self.clients)
+        return ClientSums(self.task, self.clients, self.head)
 
     def _sum(self, question: bytes) -> bytes:
+        if self.reticent:
+            return refuse("sums for a head in closed form have no noise, and this node tells nothing without")
         summed = self._sums(question)
         return encode_message(
             HeadReport(
@@ -90,7 +99,8 @@ class ClientNode:
         )
 
     def _examples(self) -> int:
-        return sum(self.clients.examples(client) for client in self.clients.trainable())
+        number = sum(self.clients.examples(client) for client in self.clients.trainable())
+        return min(number, 1) if self.reticent else number
 
     def _carry_out(
         self, client: int, assignment: Assignment, known: bytes | None
@@ -125,7 +135,7 @@ class ClientNode:
             state=replace(state, weights=order.weights, memory={}),
             sent=lambda _: assignment.order,
             key=self.key,
-            evaluates=assignment.evaluates,
+            evaluates=assignment.evaluates and not self.reticent,
             personalized=assignment.personalized,
             measures=assignment.measures,
             device=self.device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from spry.core.params import Params
 from spry.federated.privacy.bounds import Bounds
 from spry.federated.summing import SLOPES
 from spry.federated.transforms import Cohort
+from spry.wire.codec import encode_order
 from spry.wire.messages import Gradient, Order, Payload, Slopes, Weights
 
 
@@ -53,6 +55,8 @@ class LocalNoise:
     Args:
         noise: Multiplier z >= 0.
         key: Where the noise comes from; each client draws its own.
+        by_order: Whether noise depends on all that a client is asked, too: of two replies to different orders of one
+            round, none tells the other's noise.
 
     Source:
         Dwork & Roth 2014, appendix A, for the Gaussian mechanism; Duchi, Jordan & Wainwright 2013 for the local model.
@@ -61,9 +65,12 @@ class LocalNoise:
     bounds: Bounds
     noise: float
     key: Key
+    by_order: bool = False
 
     def client(self, payload: Payload, order: Order) -> Payload:
         here = self.key.fold("local noise", order.round, "client", order.client)
+        if self.by_order:
+            here = here.fold(hashlib.sha256(encode_order(order)).hexdigest())
         sent = self.bounds.shorten(_numbers(payload, order))
         return _payload(noised(sent, self.bounds, 2 * self.noise, here), payload, order)
 
