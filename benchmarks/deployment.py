@@ -36,6 +36,7 @@ class Deployment:
         home: Where Flower's state, logs and the run folder are.
         facts: The configuration of each node.
         environment: Variables of all processes.
+        mark: The value of ``MARK`` in their environment, by which they are found.
     """
 
     app: Path
@@ -43,7 +44,7 @@ class Deployment:
     facts: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
-    _mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -107,7 +108,7 @@ class Deployment:
         found: list[psutil.Process] = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get(MARK) == self._mark:
+                if process.environ().get(MARK) == self.mark:
                     found.append(process)
         return found
 
@@ -156,5 +157,5 @@ class Deployment:
 
     def _variables(self) -> dict[str, Any]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        own = {"FLWR_HOME": str(self.home), MARK: self._mark, "PATH": path}
+        own = {"FLWR_HOME": str(self.home), MARK: self.mark, "PATH": path}
         return {**os.environ, **SILENT, **self.environment, **own}

@@ -5,23 +5,29 @@
 Every row trains MiniLM's LoRA weights and head on tweets, each node one client, four local steps a round: Spry's FedAvg
 in one process, over Flower with a process a message, over Flower with a warm client; and Flower's FedAvg around
 the same local training. Bytes are those of Spry's messages or of Flower's records, and all that crossed the loopback.
+Processor seconds are those of all processes.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import psutil
 import torch
-from benchmarks.deployment import Deployment
+from benchmarks.deployment import MARK, Deployment
+from benchmarks.processor_meter import ProcessorMeter
 from safetensors.torch import load_file
 
 from spry.core.params import Params
@@ -46,6 +52,14 @@ SETTINGS = {
 }
 """Training alone: what is evaluated would be the same in every row, and Flower's strategy evaluates otherwise."""
 SECONDS = 7200.0
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+IN_ONE, OVER_FLOWER, WARM, RIVAL_ROW = (
+    "one process",
+    "Spry over Flower, a process a message",
+    "Spry over Flower, warm client",
+    "Flower's FedAvg, a process a message",
+)
+"""The rows, in their order."""
 RIVAL = '''"""Flower's FedAvg, for the comparison."""
 
 from benchmarks.flower_rival import client, server
@@ -63,7 +77,7 @@ def weights(folder: Path) -> Params:
     }
 
 
-def summary(rounds: list[dict[str, Any]], crossed: int | None = None) -> dict[str, Any]:
+def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Sum rows of rounds up: the median of seconds without the first round, which loads, and bytes a round."""
     later = rounds[1:] or rounds
     return {
@@ -72,7 +86,6 @@ def summary(rounds: list[dict[str, Any]], crossed: int | None = None) -> dict[st
         "seconds_per_round": median(one["seconds"] for one in later),
         "bytes_up_per_round": median(one["bytes_up"] for one in later),
         "bytes_down_per_round": median(one["bytes_down"] for one in later),
-        "bytes_loopback_per_round": None if crossed is None else crossed / len(rounds),
     }
 
 
@@ -81,21 +94,46 @@ def deployed(config: Config, folder: Path, nodes: int, *, warm: bool) -> tuple[d
     app, home = folder / "app", folder / "home"
     write_deployment(app, config, "spry")
     sockets = [folder / f"{number}.sock" for number in range(nodes)] if warm else []
-    kept = [subprocess.Popen([sys.executable, "-m", "spry", "client", "--serve", str(s)]) for s in sockets]
     facts = [f"partition-id={number}" for number in range(nodes)]
     if warm:
         facts = [f'{fact} socket="{socket}"' for fact, socket in zip(facts, sockets, strict=True)]
+    with Deployment(app, home, facts, ONE_THREAD) as deployment, _warm_clients(sockets, deployment.mark):
+        spent = _spent(deployment, home / "spry" / "summary.json")
+    return _counted(log.read_rounds(home / "spry"), spent), weights(home / "spry")
+
+
+@contextlib.contextmanager
+def _warm_clients(sockets: Sequence[Path], mark: str) -> Generator[None]:
+    """One process for each node that keeps its model; its processor seconds count with the deployment's."""
+    variables = {**os.environ, **ONE_THREAD, MARK: mark}
+    kept = [
+        subprocess.Popen([sys.executable, "-m", "spry", "client", "--serve", str(socket)], env=variables)
+        for socket in sockets
+    ]
     try:
-        with Deployment(app, home, facts, {"OMP_NUM_THREADS": "1"}) as deployment:
-            before = _crossed()
-            status = deployment.run(SECONDS, home / "spry" / "summary.json")
-            crossed = _crossed() - before
+        yield
     finally:
         for process in kept:
             process.kill()
             process.wait()
-    rounds = log.read_rounds(home / "spry")
-    return {"status": status, **summary(rounds, crossed)}, weights(home / "spry")
+
+
+def _spent(deployment: Deployment, done: Path) -> dict[str, Any]:
+    """Run an app: how it ended, the bytes that crossed the loopback, and its processes' processor seconds."""
+    before = _crossed()
+    with ProcessorMeter(MARK, deployment.mark) as meter:
+        status = deployment.run(SECONDS, done)
+        return {"status": status, "crossed": _crossed() - before, "cpu_seconds": meter.seconds()}
+
+
+def _counted(rounds: list[dict[str, Any]], spent: dict[str, Any]) -> dict[str, Any]:
+    """Set a deployment's rounds beside what it spent."""
+    return {
+        "status": spent["status"],
+        **summary(rounds),
+        "bytes_loopback_per_round": spent["crossed"] / len(rounds),
+        "cpu_seconds_per_round": spent["cpu_seconds"] / len(rounds),
+    }
 
 
 def rival(config: Config, folder: Path, nodes: int) -> tuple[dict[str, Any], Params]:
@@ -108,12 +146,10 @@ def rival(config: Config, folder: Path, nodes: int) -> tuple[dict[str, Any], Par
     text = text.replace('out = "rival"', f'out = "{out}"\n{settings}')
     (app / "pyproject.toml").write_text(text, encoding="utf-8")
     facts = [f"partition-id={number}" for number in range(nodes)]
-    with Deployment(app, home, facts, {"OMP_NUM_THREADS": "1"}) as deployment:
-        before = _crossed()
-        status = deployment.run(SECONDS, out)
-        crossed = _crossed() - before
+    with Deployment(app, home, facts, ONE_THREAD) as deployment:
+        spent = _spent(deployment, out)
     rounds = json.loads(out.read_text(encoding="utf-8"))["rounds"]
-    return {"status": status, **summary(rounds, crossed)}, torch.load(out.with_suffix(".pt"))
+    return _counted(rounds, spent), torch.load(out.with_suffix(".pt"))
 
 
 def _crossed() -> int:
@@ -129,13 +165,15 @@ def measure(config: Config, nodes: int) -> dict[str, Any]:
     """Run every row."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
+        before = time.process_time()
         list(run(config.with_settings({"runtime.name": "simulate"}), folder / "here"))
+        seconds, rounds = time.process_time() - before, log.read_rounds(folder / "here")
         here = weights(folder / "here")
-        rows: dict[str, Any] = {"one process": summary(log.read_rounds(folder / "here"))}
+        rows: dict[str, Any] = {IN_ONE: {**summary(rounds), "cpu_seconds_per_round": seconds / len(rounds)}}
         for name, row in (
-            ("Spry over Flower, a process a message", lambda to: deployed(config, to, nodes, warm=False)),
-            ("Spry over Flower, warm client", lambda to: deployed(config, to, nodes, warm=True)),
-            ("Flower's FedAvg, a process a message", lambda to: rival(config, to, nodes)),
+            (OVER_FLOWER, lambda to: deployed(config, to, nodes, warm=False)),
+            (WARM, lambda to: deployed(config, to, nodes, warm=True)),
+            (RIVAL_ROW, lambda to: rival(config, to, nodes)),
         ):
             to = folder / str(len(rows))
             to.mkdir()
@@ -166,7 +204,14 @@ def main() -> None:
     seconds = time.perf_counter() - begun
     write_json(
         given.out,
-        {**provenance(), "seconds": seconds, "nodes": given.nodes, "settings": config.flat(), "rows": rows},
+        {
+            "provenance": provenance(),
+            "flower": version("flwr"),
+            "seconds": seconds,
+            "nodes": given.nodes,
+            "settings": config.flat(),
+            "rows": rows,
+        },
     )
 
 

@@ -63,8 +63,20 @@ def _instructions(data: Path, out: Path) -> Mapping[str, str]:
     return {"data.name": str(train), "data.test": str(test)}
 
 
+def _named(train: str, test: str) -> Callable[[Path, Path], Mapping[str, str]]:
+    return lambda data, _: {"data.name": str(data / train), "data.test": str(data / test)}
+
+
 CASES: Mapping[str, Case] = {
     "instructions": Case(title="SmolLM2 answers which topic news have", files=_instructions),
+    "multirc": Case(
+        title="MultiRC: which options answer a question on a passage",
+        files=_named("multirc_train.jsonl.gz", "multirc_val.jsonl.gz"),
+    ),
+    "squad2": Case(
+        title="SQuAD 2: where a passage answers, if it does",
+        files=_named("squad2_train.jsonl.gz", "squad2_eval.jsonl.gz"),
+    ),
 }
 ROWS: Mapping[str, Row] = {
     "last_block": Row(title="last block", settings={"method.name": "head_only"}),

@@ -69,7 +69,6 @@ def left_over(tmp_path, monkeypatch):
     return find
 
 
-@pytest.mark.slow
 def test_an_engine_of_its_own_gives_the_same_bits_and_leaves_nothing(config, tmp_path, left_over):
     list(run(config, tmp_path / "here"))
     list(run(config.with_settings({"runtime.name": "flower"}), tmp_path / "there"))
@@ -80,7 +79,6 @@ def test_an_engine_of_its_own_gives_the_same_bits_and_leaves_nothing(config, tmp
     assert left_over() == []
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_all_processes_with_the_status_of_it(config, tmp_path, left_over):
     path = tmp_path / "flower.toml"
     path.write_text(config.with_settings({"runtime.name": "flower", "schedule.rounds": 500}).dump())
