@@ -8,9 +8,11 @@ from functools import partial
 
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification
 
 from spry.core.errors import ConfigError
 from spry.measure.meter import tensor_peak
+from spry.models.quantized.layers import quantize
 from spry.profile import (
     MEASURED_METHODS,
     Case,
@@ -206,3 +208,16 @@ def test_packed_weights_are_counted_before_they_exist(quantization):
     real = weight_bytes(build_model("llama-1k", quantization=quantization, **options))
     assert predicted["body"] == pytest.approx(real["body"], rel=0.01)
     assert predicted["embeddings"] == real["embeddings"]
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "int4"])
+def test_layers_that_stay_as_they_are_are_counted_so(quantization):
+    """Poolers do, and in int4 each layer whose inputs no whole number of groups makes up."""
+    pytest.importorskip({"int4": "torchao"}.get(quantization, "bitsandbytes"))
+    shape = BertConfig(
+        vocab_size=32, hidden_size=512, intermediate_size=608, num_hidden_layers=2, num_attention_heads=2
+    )
+    model = BertForSequenceClassification(shape).to(torch.bfloat16)
+    predicted = weight_bytes(model, quantization=quantization)
+    assert quantize(model, quantization) == (10 if quantization == "int4" else 12)
+    assert predicted["body"] == pytest.approx(weight_bytes(model)["body"], rel=0.02)

@@ -67,13 +67,18 @@ def tell_peft(model: Any, kind: Quantization) -> None:
 
 def packable(model: Any) -> list[tuple[str, nn.Module]]:
     """The plain linear layers of a model's body, by name, but for poolers, which may be a part of the head."""
+    prefix = f"{model.base_model_prefix}."
+    return [found for found in linear_layers(model) if found[0].startswith(prefix)]
+
+
+def linear_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The plain linear layers of a model, by name, but for those of poolers."""
     from transformers.pytorch_utils import Conv1D
 
     return [
         (name, module)
         for name, module in model.named_modules()
-        if name.startswith(f"{model.base_model_prefix}.")
-        and "pooler" not in name.split(".")
+        if "pooler" not in name.split(".")
         and (type(module) is nn.Linear or isinstance(module, Conv1D))
         and packed_of(module) is None
     ]
