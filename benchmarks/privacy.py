@@ -12,8 +12,6 @@ Runs that are in the file are not made again; features are kept in FEATURES_FILE
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +20,8 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from benchmarks.privacy_features import CLIENTS, EACH, Rows, read_features
+from benchmarks.privacy_features import CLIENTS, EACH, Rows, read_arguments, read_features
+from benchmarks.results_file import read
 from torch import Tensor
 
 from spry.core.keys import Key
@@ -218,16 +217,9 @@ def _finite(value: float | None) -> float | None:
 
 def main() -> None:
     """Run what is not in the file yet."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="where the files of SST-2 are")
-    parser.add_argument("features", type=Path, help="where the features are kept")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    asked = parser.parse_args()
+    asked = read_arguments(__doc__, RESULTS)
     train, test = read_features(asked.folder, asked.features)
-    runs: list[dict[str, Any]] = json.loads(asked.out.read_text())["runs"] if asked.out.is_file() else []
+    runs = read(asked.out)["runs"]
 
     def run(method: str, epsilon: float, lr: float | None, seed: int) -> dict[str, Any]:
         place = {"method": method, "epsilon": _finite(epsilon), "lr": lr, "seed": seed}
@@ -244,13 +236,13 @@ def main() -> None:
             print(known, flush=True)
         return known
 
-    for seed in map(int, asked.seeds.split(",")):
+    for seed in asked.seeds:
         for epsilon in EPSILONS:
             run("closed form", epsilon, None, seed)
     for method in ("fedavg", "spry_per_iteration"):
         tried = [run(method, TUNING_EPSILON, lr, TUNING_SEED) for lr in STEP_SIZES]
         best = max(tried, key=lambda one: one["accuracy"])["lr"]
-        for seed in map(int, asked.seeds.split(",")):
+        for seed in asked.seeds:
             for epsilon in EPSILONS:
                 run(method, epsilon, best, seed)
 

@@ -6,6 +6,7 @@ model with its last map alone to train.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,22 @@ class Rows:
     def chosen(self, places: Sequence[int]) -> Rows:
         """Keep the rows at some places."""
         return Rows(self.x[list(places)], self.y[list(places)])
+
+
+def read_arguments(description: str | None, out: Path) -> argparse.Namespace:
+    """Read where texts, features and results are, and which seeds are asked for."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where the files of SST-2 are")
+    parser.add_argument("features", type=Path, help="where the features are kept")
+    parser.add_argument("--seeds", type=_numbers, default="0,1,2")
+    parser.add_argument("--out", type=Path, default=out)
+    return parser.parse_args()
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def read_features(folder: Path, cache: Path) -> tuple[Rows, Rows]:

@@ -9,16 +9,14 @@ with the sign flipped, or ten times that. Runs that are in the file are not made
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from benchmarks.privacy import Dealt, MapTask
-from benchmarks.privacy_features import CLIENTS, EACH, Rows, read_features
+from benchmarks.privacy_features import CLIENTS, EACH, Rows, read_arguments, read_features
+from benchmarks.results_file import read
 
 from spry.core.keys import Key
 from spry.experiment.atomic import write_json
@@ -93,16 +91,9 @@ def standard(train: Rows, test: Rows) -> tuple[Rows, Rows]:
 
 def main() -> None:
     """Run what is not in the file yet."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="where the files of SST-2 are")
-    parser.add_argument("features", type=Path, help="where the features are kept")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--out", type=Path, default=OUT)
-    asked = parser.parse_args()
+    asked = read_arguments(__doc__, OUT)
     train, test = standard(*read_features(asked.folder, asked.features))
-    runs: list[dict[str, Any]] = json.loads(asked.out.read_text())["runs"] if asked.out.is_file() else []
+    runs = read(asked.out)["runs"]
     setting = {
         "clients": CLIENTS,
         "examples_each": EACH,
@@ -111,10 +102,7 @@ def main() -> None:
         "liars": 1 / ONE_IN,
     }
     places = [
-        {"seed": seed, "lie": lie, "rule": rule}
-        for seed in map(int, asked.seeds.split(","))
-        for lie in LIES
-        for rule in RULES
+        {"seed": seed, "lie": lie, "rule": rule} for seed in asked.seeds for lie in LIES for rule in RULES
     ]
     for place in places:
         if any(place.items() <= one.items() for one in runs):
