@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from threading import Event
+from time import monotonic
+from unittest.mock import Mock
 
 import pytest
 
@@ -119,6 +122,43 @@ def test_what_a_client_knows_stays_in_its_nodes_context():
     courier = GridCourier(grid)
     letters = [Letter(1, 7, b"a"), Letter(1, 8, b"b"), Letter(2, 7, b"c")]
     for known in (b"", b"!", b"!!"):
-        assert [found.data for found in courier.exchange(letters, 5)] == [
-            m + known for m in (b"a", b"b", b"c")
-        ]
+        answers = {found.data for found in courier.exchange(letters, 5)}
+        assert answers == {m + known for m in (b"a", b"b", b"c")}
+
+
+class HalfwayGrid(LocalGrid):
+    """A node is cut off while it sends an answer: as Flower does, pulling it waits for the rest."""
+
+    def __init__(self, app, nodes, cut):
+        super().__init__(app, nodes)
+        self.cut, self.joined = cut, Event()
+
+    def pull_messages(self, message_ids):
+        found = super().pull_messages(message_ids)
+        if any(message.metadata.src_node_id == self.cut for message in found):
+            self.joined.wait()
+        return found
+
+
+def test_an_answer_cut_off_halfway_keeps_neither_the_others_nor_the_end_of_the_round():
+    grid = HalfwayGrid(make_client_app(lambda facts, client, message, known: (message, known)), (1, 2), cut=1)
+    begun = monotonic()
+    found = [*GridCourier(grid).exchange([Letter(1, 4, b"cut"), Letter(2, 5, b"whole")], 0.5)]
+    assert monotonic() - begun < 5
+    grid.joined.set()
+    assert found == [(5, b"whole", None), (4, b"", "no answer within 0.5 s")]
+
+
+@pytest.mark.parametrize(("pushed", "reason"), [([""], "its node has left"), ([], "it may be too large")])
+def test_a_message_that_flower_does_not_take_is_told(pushed, reason):
+    grid = LocalGrid(lambda message, context: None, (1,))
+    grid.push_messages = lambda messages: pushed
+    (found,) = GridCourier(grid).exchange([Letter(1, 4, b"what")], 0.2)
+    assert found.client == 4 and not found.data and reason in found.failed
+
+
+def test_an_error_of_flowers_ends_the_exchange():
+    grid = LocalGrid(lambda message, context: None, (1,))
+    grid.pull_messages = Mock(side_effect=OSError("the superlink is gone"))
+    with pytest.raises(OSError, match="superlink is gone"):
+        list(GridCourier(grid).exchange([Letter(1, 4, b"what")], 5))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from time import monotonic, sleep
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from queue import Empty, Queue
+from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -14,7 +17,9 @@ from spry.runtime.courier import Delivery, Letter
 
 ONE_RECORD = "spry"
 """The one record of a message: the client's number, and bytes."""
-POLL_SECONDS = 0.1
+POLL_SECONDS, PULLS_PER_SECOND = 0.1, 50.0
+"""How often Flower is asked for an answer, and for all of them together."""
+GONE, TOO_LARGE = "its node has left", "Flower did not take the message: it may be too large"
 
 NodeHandler = Callable[[Mapping[str, Any], int, bytes, bytes | None], tuple[bytes, bytes | None]]
 """``(node's configuration, client, message, what it knows) -> (answer, what it knows then)``."""
@@ -35,21 +40,53 @@ class GridCourier:
         """See ``Courier``; once nobody waits any more (``enough``), nothing more is yielded."""
         ends = monotonic() + seconds
         messages = [_sent(letter, max(seconds, 1.0)) for letter in letters]
-        pushed = [*self._grid.push_messages(messages)] or [None] * len(letters)
-        waiting = {name: letter.client for name, letter in zip(pushed, letters, strict=True) if name}
-        for name, letter in zip(pushed, letters, strict=True):
+        pushed = [*self._grid.push_messages(messages)]
+        for letter, name in zip(letters, pushed or [None] * len(letters), strict=True):
             if not name:
-                yield Delivery(letter.client, b"", "Flower did not take the message: it may be too large")
-        while waiting:
-            for message in self._grid.pull_messages(list(waiting)):
-                yield _received(message, waiting.pop(message.metadata.reply_to_message_id))
-            if enough():
-                return
-            if monotonic() >= ends:
-                break
-            sleep(POLL_SECONDS if waiting else 0)
-        for client in waiting.values():
-            yield Delivery(client, b"", f"no answer within {seconds:.3g} s")
+                yield Delivery(letter.client, b"", GONE if pushed else TOO_LARGE)
+        waiting = {name: letter.client for name, letter in zip(pushed, letters, strict=False) if name}
+        with _pulling(self._grid, list(waiting)) as answers:
+            while waiting and not enough():
+                left = ends - monotonic()
+                try:
+                    name, answer = answers.get(timeout=max(0.0, min(POLL_SECONDS, left)))
+                except Empty:
+                    if left <= 0:
+                        break
+                    continue
+                yield _received(answer, waiting.pop(name))
+        if not enough():
+            yield from (
+                Delivery(client, b"", f"no answer within {seconds:.3g} s") for client in waiting.values()
+            )
+
+
+@contextmanager
+def _pulling(grid: Grid, names: Sequence[str]) -> Generator[Queue[tuple[str, Message | Exception]]]:
+    """Pull the answers to messages, each in a thread of its own.
+
+    If a node's network is cut while it sends an answer, Flower's call for it takes minutes. It must keep neither the
+    others' answers nor the end of the round.
+    """
+    answers, over = Queue[tuple[str, Message | Exception]](), Event()
+    pause = max(POLL_SECONDS, len(names) / PULLS_PER_SECOND)
+
+    def pull(name: str) -> None:
+        try:
+            while not over.is_set():
+                for answer in grid.pull_messages([name]):
+                    answers.put((name, answer))
+                    return
+                over.wait(pause)
+        except Exception as error:
+            answers.put((name, error))
+
+    for name in names:
+        Thread(target=pull, args=(name,), daemon=True).start()
+    try:
+        yield answers
+    finally:
+        over.set()
 
 
 def _sent(letter: Letter, seconds: float) -> Message:
@@ -57,10 +94,12 @@ def _sent(letter: Letter, seconds: float) -> Message:
     return Message(RecordDict({ONE_RECORD: record}), letter.address, "train", ttl=seconds)
 
 
-def _received(message: Message, client: int) -> Delivery:
+def _received(message: Message | Exception, client: int) -> Delivery:
+    if isinstance(message, Exception):
+        raise message
     if message.has_error():
         told = message.error.reason or f"Flower's error {message.error.code}"
-        return Delivery(client, b"", " ".join(told.split()))
+        return Delivery(client, b"", " ".join(told.removeprefix("Error: ").split()))
     record = message.content.config_records.get(ONE_RECORD, {})
     data = record.get("data")
     if not isinstance(data, bytes):
