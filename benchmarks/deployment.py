@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from ssl import create_default_context
@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+from benchmarks.network import Network
 
 from spry.runtime.flower.engine import SILENT, find_program, free_port
 
@@ -37,18 +38,21 @@ class Deployment:
         facts: The configuration of each node.
         environment: Variables of all processes.
         mark: The value of ``MARK`` in their environment, by which they are found.
+        networks: The network of each node; without any all share the superlink's.
     """
 
     app: Path
     home: Path
     facts: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    networks: Sequence[Network] = ()
     port: int = field(default_factory=free_port)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["bash", self.app / "certificates.sh", str(len(self.facts))], check=True)
+        hosts = [network.server for network in self.networks]
+        subprocess.run(["bash", self.app / "certificates.sh", str(len(self.facts)), *hosts], check=True)
         (self.home / "config.toml").write_text(
             f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "127.0.0.1:{self.port}"\n'
             f'root-certificates = "{self._key("ca.crt")}"\n',
@@ -69,13 +73,20 @@ class Deployment:
     ) -> None:
         self.stop()
 
-    def run(self, seconds: float, done: Path, app: Path | None = None) -> str:
+    def run(
+        self,
+        seconds: float,
+        done: Path,
+        app: Path | None = None,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> str:
         """Run the app, or another one, to its end; returns how it ended, such as ``finished:completed``.
 
         Args:
             seconds: How long it may take.
             done: The file that a run writes last; Flower itself is asked seldom, for that starts a process.
             app: The other app's folder.
+            meanwhile: Called again and again while it runs.
         """
         self._flwr("run", str(app or self.app), "here")
         ends, ask = time.monotonic() + seconds, time.monotonic() + ASK_SECONDS
@@ -84,6 +95,7 @@ class Deployment:
                 ask = time.monotonic() + ASK_SECONDS
                 if (status := self._status()).startswith("finished"):
                     return status
+            meanwhile()
             time.sleep(0.5)
         raise TimeoutError(f"the run did not end within {seconds} s; {self.log('superlink')}")
 
@@ -93,7 +105,11 @@ class Deployment:
 
     def log(self, name: str) -> str:
         """Read the end of what a process wrote: ``superlink``, or a node such as ``node0``."""
-        return (self.home / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-8000:]
+        return self.whole_log(name)[-8000:]
+
+    def whole_log(self, name: str) -> str:
+        """Read all that a process wrote."""
+        return (self.home / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
     def stop(self) -> None:
         """End all processes."""
@@ -118,8 +134,9 @@ class Deployment:
     def _start_superlink(self) -> None:
         self._start(
             "superlink", "flower-superlink", "--ssl-ca-certfile", self._key("ca.crt"), "--ssl-certfile",
-            self._key("server.pem"), "--ssl-keyfile", self._key("server.key"), "--host", "127.0.0.1", "--port",
-            str(self.port), "--enable-supernode-auth", "--disable-runtime-dependency-installation",
+            self._key("server.pem"), "--ssl-keyfile", self._key("server.key"), "--host",
+            "0.0.0.0" if self.networks else "127.0.0.1", "--port", str(self.port), "--enable-supernode-auth",
+            "--disable-runtime-dependency-installation",
         )  # fmt: skip
         context, ends = create_default_context(cafile=self._key("ca.crt")), time.monotonic() + 120
         while True:
@@ -132,16 +149,19 @@ class Deployment:
                 time.sleep(0.2)
 
     def _start_node(self, number: int, facts: str) -> None:
+        network = self.networks[number] if self.networks else None
         self._start(
             f"node{number}", "flower-supernode", "--root-certificates", self._key("ca.crt"), "--superlink",
-            f"127.0.0.1:{self.port}", "--host", "127.0.0.1", "--port", str(free_port()), "--max-retries", "5",
-            "--auth-supernode-private-key", self._key(f"node{number}"), "--node-config", facts,
+            f"{network.server if network else '127.0.0.1'}:{self.port}", "--host", "127.0.0.1", "--port",
+            str(free_port()), "--auth-supernode-private-key", self._key(f"node{number}"), "--node-config", facts,
+            network=network,
         )  # fmt: skip
 
-    def _start(self, name: str, program: str, *arguments: str) -> None:
+    def _start(self, name: str, program: str, *arguments: str, network: Network | None = None) -> None:
+        command = [find_program(program), *arguments]
         with (self.home / f"{name}.log").open("wb") as log:
             subprocess.Popen(
-                [find_program(program), *arguments],
+                network.command(*command) if network else command,
                 cwd=self.home, env=self._variables(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Writes docs/results/faults.md and its picture from the results of soak.py, kills.py, fuzz.py and robust.py.
+"""Writes docs/results/faults.md and its picture from the results of soak.py, kills.py, cuts.py, fuzz.py and robust.py.
 
 python -m benchmarks.faults_page
 """
@@ -25,18 +25,20 @@ INTRODUCTION = """# Clients that fail, runs that are killed, replies that lie
 
 What happens is the same in [the tests](../../tests/runtime/test_faults.py); the settings are in
 [clients that fail](../howto/failing_clients.md). `python -m benchmarks.faults_page` writes this page from
-`benchmarks/results/`: `soak.json`, `kills.json`, `fuzz.json` and `robust.json`, each left by the script of its name."""
+`benchmarks/results/`: `soak.json`, `kills.json`, `cuts.json`, `fuzz.json` and `robust.json`, each left by the script of
+its name."""
 
 Found = Mapping[str, Any]
+NAMES = ("soak", "kills", "cuts", "fuzz", "robust")
 HELD = ("file_handles", "threads", "children")
 
 
-def page(soak: Found, kills: Found, fuzz: Found, robust: Found) -> str:
+def page(soak: Found, kills: Found, cuts: Found, fuzz: Found, robust: Found) -> str:
     """The page that results give."""
-    made = {"soak": soak, "kills": kills, "fuzz": fuzz, "robust": robust}
-    rows = [_origin(name, found["provenance"]) for name, found in made.items()]
+    made = zip(NAMES, (soak, kills, cuts, fuzz, robust), strict=True)
+    rows = [_origin(name, found["provenance"]) for name, found in made]
     heads = ["file", "date", "commit", "torch", "processor"]
-    parts = [INTRODUCTION, *_soak(soak), *_kills(kills), *_fuzz(fuzz), *_robust(robust)]
+    parts = [INTRODUCTION, *_soak(soak), *_kills(kills), *_cuts(cuts), *_fuzz(fuzz), *_robust(robust)]
     return "\n\n".join([*parts, "## Where the numbers come from", table(heads, rows)]) + "\n"
 
 
@@ -86,6 +88,35 @@ def _kills(found: Found) -> list[str]:
         "every line of the log but for times and memory, and which files there are.",
         table(["killed", "what differs in the end"], rows),
     ]
+
+
+def _cuts(found: Found) -> list[str]:
+    """Rounds whose replies are missing are named by their first and last."""
+    rows = []
+    for name, one in found["cuts"].items():
+        failed = [(n, why) for n, entry in enumerate(one["rounds"], 1) for why in entry["failed"].values()]
+        told = Counter(_brief(re.sub(r"\d+", "N", why)) for _, why in failed)
+        says = "; ".join(f"{what} ({count})" for what, count in told.most_common())
+        numbers = [number for number, _ in failed]
+        where = f"{min(numbers)} to {max(numbers)} of {len(one['rounds'])}"
+        longest = max(one["rounds"][number - 1]["seconds"] for number in numbers)
+        ended = f"{one['status']}; {'the same' if one['same_weights'] else 'other'} weights"
+        rows.append([name, where, says, f"{longest:.0f}", ended])
+    settings = found["settings"]
+    return [
+        "## A node whose network is cut",
+        "Two of Flower's nodes, each in a network namespace of its own, over TLS; the link of one is set down in round "
+        f"2, and up again after round 3. `runtime.deadline` is {settings['runtime.deadline']:g} s where there is one. "
+        "Nobody is told: what is sent is lost. Weights are compared with those of a run in one process in which the "
+        "same replies are missing.",
+        table(
+            [
+                "cut", "rounds without its reply", "what the record tells (how often)", "longest of them (s)",
+                "how the run ended",
+            ],
+            rows,
+        ),
+    ]  # fmt: skip
 
 
 def _fuzz(found: Found) -> list[str]:
@@ -164,7 +195,7 @@ def read(name: str) -> Found:
 
 def main() -> None:
     """Write the page and its picture."""
-    found = {name: read(name) for name in ("soak", "kills", "fuzz", "robust")}
+    found = {name: read(name) for name in NAMES}
     PAGE.write_text(page(**found), encoding="utf-8")
     draw(found["soak"])
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.faults_page import PAGE, PICTURE, page, read
+from benchmarks.faults_page import NAMES, PAGE, PICTURE, page, read
 from benchmarks.faulty import FAULTS
 from benchmarks.kills import PLACES
 
 
 def test_the_committed_page_is_written_from_the_results():
-    found = {name: read(name) for name in ("soak", "kills", "fuzz", "robust")}
+    found = {name: read(name) for name in NAMES}
     assert PAGE.read_text(encoding="utf-8") == page(**found), "run python -m benchmarks.faults_page"
     assert PICTURE.is_file()
 
