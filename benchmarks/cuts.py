@@ -16,9 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import torch
@@ -92,8 +93,8 @@ def cut_off(config: Config, files: Sequence[Path], cut: Cut, folder: Path) -> tu
         networks = [held.enter_context(Network(index)) for index in range(len(files))]
         held.enter_context(warm_client(warm))
         deployment = held.enter_context(Deployment(app, home, facts, {"OMP_NUM_THREADS": "1"}, networks))
-        story = _story(cut, deployment, out)
-        status = deployment.run(SECONDS, out / "summary.json", meanwhile=lambda: next(story, None))
+        held.enter_context(_story(cut, deployment, out))
+        status = deployment.run(SECONDS, out / "summary.json")
     return status, out
 
 
@@ -102,23 +103,38 @@ def node_facts(files: Sequence[Path]) -> list[str]:
     return [f'data="{file}" client={number}' for number, file in enumerate(files)]
 
 
-def _story(cut: Cut, deployment: Deployment, out: Path) -> Iterator[None]:
-    """Cut and join the link, step by step, as the run goes on."""
-    network, said = deployment.networks[NODE], ROUND + 1  # each round once, and before them who is there
-    while deployment.whole_log(f"node{NODE}").count(GOT_ORDER) < said:
+@contextlib.contextmanager
+def _story(cut: Cut, deployment: Deployment, out: Path) -> Generator[None]:
+    """Cut and join the link as the run goes on."""
+    over = Event()
+
+    def until(condition: Callable[[], bool]) -> None:
+        while not condition() and not over.wait(0.1):
+            pass
+
+    def heard(words: str) -> bool:
+        """Each round once, and before them who is there."""
+        return deployment.whole_log(f"node{NODE}").count(words) > ROUND
+
+    def tell() -> None:
+        network = deployment.networks[NODE]
+        until(lambda: heard(GOT_ORDER))
+        if cut.halfway:
+            network.slow(KBIT)
+            until(lambda: heard(SENDS))
+            over.wait(HALFWAY_SECONDS)
+        network.cut()
+        until(lambda: cut.back is not None and len(read_rounds(out)) >= cut.back)
+        network.full_speed()
+        network.join()
+
+    teller = Thread(target=tell)
+    teller.start()
+    try:
         yield
-    if cut.halfway:
-        network.slow(KBIT)
-        while deployment.whole_log(f"node{NODE}").count(SENDS) < said:
-            yield
-        ends = time.monotonic() + HALFWAY_SECONDS
-        while time.monotonic() < ends:
-            yield
-    network.cut()
-    while cut.back is None or len(read_rounds(out)) < cut.back:
-        yield
-    network.full_speed()
-    network.join()
+    finally:
+        over.set()
+        teller.join()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from ssl import create_default_context
@@ -73,20 +73,13 @@ class Deployment:
     ) -> None:
         self.stop()
 
-    def run(
-        self,
-        seconds: float,
-        done: Path,
-        app: Path | None = None,
-        meanwhile: Callable[[], object] = lambda: None,
-    ) -> str:
+    def run(self, seconds: float, done: Path, app: Path | None = None) -> str:
         """Run the app, or another one, to its end; returns how it ended, such as ``finished:completed``.
 
         Args:
             seconds: How long it may take.
             done: The file that a run writes last; Flower itself is asked seldom, for that starts a process.
             app: The other app's folder.
-            meanwhile: Called again and again while it runs.
         """
         self._flwr("run", str(app or self.app), "here")
         ends, ask = time.monotonic() + seconds, time.monotonic() + ASK_SECONDS
@@ -95,7 +88,6 @@ class Deployment:
                 ask = time.monotonic() + ASK_SECONDS
                 if (status := self._status()).startswith("finished"):
                     return status
-            meanwhile()
             time.sleep(0.5)
         raise TimeoutError(f"the run did not end within {seconds} s; {self.log('superlink')}")
 

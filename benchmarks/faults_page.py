@@ -91,14 +91,13 @@ def _kills(found: Found) -> list[str]:
 
 
 def _cuts(found: Found) -> list[str]:
-    """Rounds whose replies are missing are named by their first and last."""
     rows = []
     for name, one in found["cuts"].items():
         failed = [(n, why) for n, entry in enumerate(one["rounds"], 1) for why in entry["failed"].values()]
         told = Counter(_brief(re.sub(r"\d+", "N", why)) for _, why in failed)
         says = "; ".join(f"{what} ({count})" for what, count in told.most_common())
         numbers = [number for number, _ in failed]
-        where = f"{min(numbers)} to {max(numbers)} of {len(one['rounds'])}"
+        where = f"{', '.join(map(str, numbers))} of {len(one['rounds'])}"
         longest = max(one["rounds"][number - 1]["seconds"] for number in numbers)
         ended = f"{one['status']}; {'the same' if one['same_weights'] else 'other'} weights"
         rows.append([name, where, says, f"{longest:.0f}", ended])
