@@ -94,7 +94,7 @@ def _cuts(found: Found) -> list[str]:
     rows = []
     for name, one in found["cuts"].items():
         failed = [(n, why) for n, entry in enumerate(one["rounds"], 1) for why in entry["failed"].values()]
-        told = Counter(_brief(re.sub(r"\d+", "N", why)) for _, why in failed)
+        told = Counter(re.sub(r"\d+", "N", why.partition(" — ")[0]) for _, why in failed)
         says = "; ".join(f"{what} ({count})" for what, count in told.most_common())
         numbers = [number for number, _ in failed]
         where = f"{', '.join(map(str, numbers))} of {len(one['rounds'])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.cuts import CUTS, NODE
 from benchmarks.faults_page import NAMES, PAGE, PICTURE, page, read
 from benchmarks.faulty import FAULTS
 from benchmarks.kills import PLACES
@@ -27,3 +28,16 @@ def test_a_run_killed_in_any_phase_ends_as_one_that_was_not():
     found = read("kills")["differences"]
     assert list(found) == list(PLACES)
     assert not any(found.values())
+
+
+def test_a_run_goes_on_without_a_node_that_is_cut_off_and_takes_it_back():
+    found = read("cuts")
+    assert list(found["cuts"]) == list(CUTS)
+    for name, one in found["cuts"].items():
+        settings = {**found["settings"], **one["settings"]}
+        without = [entry for entry in one["rounds"] if entry["failed"]]
+        assert one["status"] == "finished:completed" and one["same_weights"]
+        assert len(one["rounds"]) == settings["schedule.rounds"]
+        assert without and all(list(entry["failed"]) == [str(NODE)] for entry in without)
+        assert all(entry["seconds"] < (settings["runtime.deadline"] or 60) + 2 for entry in without)
+        assert bool(one["rounds"][-1]["failed"]) == (CUTS[name].back is None)
