@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 pytest.importorskip("flwr", reason="Flower is not installed (the extra flower)")
 
+from benchmarks.cuts import warm_client, write_rows
 from benchmarks.deployment import Deployment
 
 from spry.core.errors import TrainingError
@@ -103,27 +104,6 @@ def test_an_engine_that_cannot_start_says_so_within_its_time(config, tmp_path, m
     ):
         pass
     assert left_over() == []
-
-
-@contextlib.contextmanager
-def warm_client(place):
-    """One process that holds the models of both nodes."""
-    process = subprocess.Popen([sys.executable, "-m", "spry", "client", "--serve", place])
-    try:
-        ends = time.monotonic() + SECONDS
-        while not place.exists() and process.poll() is None and time.monotonic() < ends:
-            time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def write_rows(path, rows):
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 @pytest.fixture
