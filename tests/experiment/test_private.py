@@ -167,7 +167,6 @@ def test_a_run_under_secure_aggregation_is_the_plain_one_but_for_rounding(config
     ("settings", "told"),
     [
         ({"method.name": "fwdllm"}, "fwdllm needs more of replies"),
-        ({"runtime.name": "flower"}, r"runtime\.name=simulate"),
         ({"method.split": [0.5, 1.0], "method.name": "spry"}, "method.split has the budgets"),
         ({"runtime.over_select": 1}, r"runtime\.over_select=0"),
     ],

@@ -18,10 +18,12 @@ from spry.federated.secure.messages import (
     MaskedFields,
     SecretsFields,
     SharesFields,
+    SurvivorsFields,
     decode_secure,
     encode_secure,
 )
 from spry.federated.secure.party import SecureClient, threshold_of
+from spry.federated.secure.party_state import decode_party, encode_party
 from spry.federated.secure.server import SecureServer
 from spry.federated.secure.shamir import join_shares, split_secret
 
@@ -288,3 +290,59 @@ def test_numbers_that_cannot_be_written_are_refused(given, told):
 def test_numbers_beyond_the_range_are_refused(value):
     with pytest.raises(DataError, match=r"privacy\.largest"):
         FixedPoint(bits=32, largest=16.0, clients=10).encode({"w": torch.tensor([value])})
+
+
+def test_a_client_that_is_bytes_between_two_messages_is_the_same_client():
+    server, clients, numbers = session(5)
+
+    class Stored:
+        """Is read anew for each message."""
+
+        def __init__(self, client):
+            self.data = encode_party(client)
+
+        def __getattr__(self, name):
+            def answer(*given):
+                party = decode_party(self.data)
+                found = getattr(party, name)(*given)
+                self.data = encode_party(party)
+                return found
+
+            return answer
+
+    stored = {number: Stored(client) for number, client in clients.items()}
+    assert np.array_equal(
+        run(server, stored, numbers, {4: "masked"}), total(numbers, {1, 7, 10, 13}, np.uint32)
+    )
+    with pytest.raises(PrivacyError, match="has told its shares; it does so once"):
+        stored[1].reveal(server.survivors())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: data[:-1], lambda data: data.replace(b"\xc4\x20", b"\xc4\x1f", 1)],
+)
+def test_a_damaged_client_is_refused(damage):
+    with pytest.raises(WireError):
+        decode_party(damage(encode_party(SecureClient(1, SESSION))))
+
+
+def test_what_another_client_sent_is_refused():
+    server, clients, _ = session(4)
+    with pytest.raises(WireError, match="keys are of client 4, and client 1 sent them"):
+        server.take_keys(clients[4].advertise(), 1)
+    server.take_keys(clients[4].advertise(), 4)
+
+
+def test_a_client_answers_each_question_once():
+    server, clients, numbers = played_to("masked")
+    party, delivery = clients[1], server.delivery(1)
+    with pytest.raises(PrivacyError, match="has shared its secrets; it does so once"):
+        party.share(server.roster())
+    with pytest.raises(WireError, match="before it sent its numbers"):
+        party.reveal(encode_secure(SurvivorsFields(session=SESSION, clients=(1, 4, 7, 10))))
+    party.mask(delivery, numbers[1])
+    with pytest.raises(PrivacyError, match="has sent its numbers; it does so once"):
+        party.mask(delivery, numbers[1])
+    with pytest.raises(WireError, match="before it shared its secrets"):
+        SecureClient(1, SESSION).mask(delivery, numbers[1])

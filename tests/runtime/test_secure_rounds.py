@@ -13,8 +13,8 @@ from spry.core.keys import Key
 from spry.federated.summing import Summing
 from spry.optim.rules import sgd
 from spry.runtime.executor import Failure, InProcess
+from spry.runtime.parties import SecureAggregation
 from spry.runtime.rounds import simulate
-from spry.runtime.secure import SecureAggregation
 from tests.laws import problem
 from tests.laws.test_methods import make
 from tests.runtime.stage import Clients, Task
@@ -34,16 +34,21 @@ class Losing:
             yield Failure(outcome.order, "it fell out") if lost else outcome
 
 
-def run(name, secure=SECURE, asked=9, executor=None, rounds=2, least=3, **given):
-    summing = Summing(key=Key(0), least=least, tells_loss=secure is None)
+def summed(name, least=3, tells_loss=False, **given):
+    summing = Summing(key=Key(0), least=least, tells_loss=tells_loss)
     if name in {"spry_per_iteration", "baffle"}:
         given |= {"num_directions": 4, "max_steps": 1}
-    algorithm = make(name, summing=summing, server=sgd(1.0), **given)
+    return make(name, summing=summing, server=sgd(1.0), **given)
+
+
+def run(name, secure=SECURE, asked=9, executor=None, rounds=2, least=3, start=None, **given):
+    algorithm = summed(name, least, secure is None, **given)
     return list(
         simulate(
             algorithm,
             Task(),
             Clients(number=asked),
+            state=start and algorithm.init(start),
             rounds=rounds,
             clients_per_round=asked,
             secure=secure,

@@ -68,6 +68,7 @@ def private_algorithm(
     *,
     head: HeadFit | None,
     counted: Spending | None = None,
+    secret: Key | None = None,
 ) -> tuple[Algorithm, Private]:
     """Make the method that a configuration names for some clients, and the parts that keep it private.
 
@@ -81,7 +82,9 @@ def private_algorithm(
     """
     kept = head is not None and trains_more_than_head(build_algorithm(config, units))
     factors = config.step_factors.by_group(closed_form=kept)
-    parts = private(config, units, clients, asked, key, factors=factors, counted=counted, head=head)
+    parts = private(
+        config, units, clients, asked, key, factors=factors, counted=counted, head=head, secret=secret
+    )
     return build_algorithm(config, units, closed_form=kept, parts=parts), parts
 
 

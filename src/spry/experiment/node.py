@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,13 @@ from spry.experiment.config import Config
 from spry.experiment.method import private_algorithm
 from spry.experiment.privacy_budget import uncounted
 from spry.experiment.privacy_checks import check_noise_is_agreed
+from spry.experiment.private import Private
 from spry.experiment.schema import AUTO
+from spry.federated.algorithm import Algorithm
 from spry.runtime.node import ClientNode
+from spry.runtime.secure_node import MaskedClient
 from spry.tasks.kinds import make_task
+from spry.tasks.model_task import ModelTask
 
 NodeFacts = Mapping[str, str | int | float | bool]
 """What a node's operator says of it: ``data``, its file; ``client``, which client it wants to be."""
@@ -52,7 +56,9 @@ def build_node(config: Config, facts: NodeFacts) -> ClientNode:
         clients=experiment.clients,
         key=experiment.key,
         device=config.model.device,
+        secure=_masked(experiment.parts),
         head=experiment.parts.head,
+        noised=_noised(config, experiment.task, experiment.key, experiment.parts),
         reticent=config.privacy.from_server,
     )
 
@@ -91,9 +97,29 @@ def _with_own_data(config: Config, facts: NodeFacts) -> ClientNode:
         key=key,
         device=config.model.device,
         client=mine,
+        secure=_masked(parts),
         head=parts.head,
+        noised=_noised(config, task, key, parts),
         reticent=config.privacy.from_server,
     )
+
+
+def _noised(config: Config, task: ModelTask, key: Key, parts: Private) -> Callable[[bytes], Algorithm] | None:
+    """Let each client that this node plays have a secret of its own, if it adds noise by one."""
+    if config.privacy.mechanism != "local" or config.privacy.seed != "secret":
+        return None
+
+    def by(secret: bytes) -> Algorithm:
+        own = Key(int.from_bytes(secret[:8], "big")).fold(secret.hex())
+        return private_algorithm(
+            config, task.units, (0,), 1, key, head=None, counted=parts.spending, secret=own
+        )[0]  # fmt: skip
+
+    return by
+
+
+def _masked(parts: Private) -> MaskedClient | None:
+    return None if parts.secure is None else MaskedClient(parts.secure)
 
 
 def _number(facts: NodeFacts) -> int:

@@ -32,11 +32,6 @@ def check_privacy(config: Config) -> None:
 
 def check_sums(config: Config) -> None:
     """Refuse what shows more of replies than their sum, or keeps no privacy."""
-    if config.runtime.name != "simulate" and config.privacy.secure_aggregation:
-        raise ConfigError(
-            f"runtime.name is {config.runtime.name!r}, whose nodes do not mask what they send so far. Set "
-            "runtime.name=simulate, or privacy.secure_aggregation=false"
-        )
     if config.server.send == "slopes":
         raise ConfigError(
             "server.send is 'slopes', which tells every client the slopes of the others. Set server.send = 'weights'"

@@ -25,8 +25,8 @@ from spry.federated.privacy.head_sums import HeadNoise, RawSums, private_class_h
 from spry.federated.secure.masks import check_installed
 from spry.federated.summing import Enrolment, Summing
 from spry.federated.transforms import UpdateTransform
+from spry.runtime.parties import SecureAggregation
 from spry.runtime.sampling import Sampler, sample, sample_each
-from spry.runtime.secure import SecureAggregation
 from spry.tasks.head_fit import HeadFit
 
 
@@ -64,6 +64,7 @@ def private(
     factors: Mapping[str, float],
     counted: Spending | None = None,
     head: HeadFit | None = None,
+    secret: Key | None = None,
 ) -> Private:
     """Make the parts that keep a run private.
 
@@ -75,6 +76,7 @@ def private(
         factors: On the step sizes of the groups of weights.
         counted: What rounds cost; found if None, which takes a moment.
         head: What a head that starts in closed form learns; None if none does.
+        secret: Where noise comes from; drawn if None, or, as ``privacy.seed`` says, made of the run's key.
 
     Raises:
         ConfigError: If settings of privacy do not fit each other or the method.
@@ -87,7 +89,7 @@ def private(
         return _without_noise(config, key)
     check_privacy(config)
     central, by_example = settings.mechanism == "central", settings.unit == "example"
-    secret = _secret() if settings.seed == "secret" else key.fold("privacy")
+    secret = secret or (_secret() if settings.seed == "secret" else key.fold("privacy"))
     bounds = _bounds(config, units, factors)
     counted = counted or spending(config, clients, asked, key, head=head is not None)
     noise = (

@@ -96,7 +96,15 @@ def _engine(config: Config, experiment: Experiment) -> Generator[Runtime]:
             "runtime.data is 'nodes', and the nodes of an engine on one machine have no files of their own. Deploy the "
             "app that spry flower init writes, or set runtime.data=dealt"
         )
-    nodes = config.runtime.nodes or len(experiment.clients.clients)
+    clients = len(experiment.clients.clients)
+    nodes = config.runtime.nodes or clients
+    if (
+        config.privacy.secure_aggregation and nodes < clients
+    ):  # the engine lets a node forget one of two at a time
+        raise ConfigError(
+            f"runtime.nodes is {nodes}, and under privacy.secure_aggregation each of the {clients} clients needs a "
+            "node that keeps its secrets. Leave runtime.nodes unset"
+        )
     cores = min(_cores(), experiment.clients_per_round, nodes)
     with tempfile.TemporaryDirectory(prefix="spry-app-") as folder:
         threads = torch.get_num_threads()
@@ -123,11 +131,6 @@ def _cores() -> int:
 def _remote(
     config: Config, experiment: Experiment, courier: Courier, number: int, begun_with: Fingerprint
 ) -> Runtime:
-    if config.privacy.secure_aggregation:
-        raise ConfigError(
-            "privacy.secure_aggregation is true, and clients elsewhere do not mask what they send yet. Set "
-            "runtime.name=simulate, or privacy.secure_aggregation=false"
-        )
     wait = config.runtime.wait
     nodes = wait_for_nodes(courier, number, wait)
     if config.runtime.data == "dealt":

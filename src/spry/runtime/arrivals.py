@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from spry.core.errors import WireError
 from spry.runtime.executor import Completed, Executor, Failure
-from spry.runtime.records import ClientRecord
+from spry.runtime.records import ClientRecord, failed_record
 from spry.wire.codec import decode_reply
 from spry.wire.messages import Answer, Order
 
@@ -105,14 +105,4 @@ class Arrivals:
         return all(trained.issuperset(order.trained) for order in self.orders.values())
 
     def _failed(self, client: int, reason: str) -> ClientRecord:
-        return ClientRecord(
-            client=client,
-            units=(),
-            examples=0,
-            steps=0,
-            loss=float("nan"),
-            bytes_up=0,
-            bytes_down=self.bytes_down(client),
-            seconds=0.0,
-            failed=reason,
-        )
+        return failed_record(client, reason, bytes_down=self.bytes_down(client))

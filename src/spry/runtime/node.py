@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import dataclasses
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from spry.core.errors import SpryError, WireError
+from msgspec.structs import replace
+
+from spry.core.errors import DataError, SpryError, WireError
 from spry.core.keys import Key
 from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState
@@ -15,23 +20,30 @@ from spry.federated.closed_head.fits import HeadSolver
 from spry.federated.replay.catch_up import receive
 from spry.runtime.client_runner import ClientRunner
 from spry.runtime.counts import encode_counts
+from spry.runtime.executor import Completed
 from spry.runtime.head_sums import ClientSums
 from spry.runtime.known import decode_known, encode_known
+from spry.runtime.node_memory import NodeMemory
 from spry.runtime.report import (
     Assignment,
     HeadReport,
     Present,
     RollCall,
+    SecureAssignment,
     TrainingReport,
     decode_message,
     encode_message,
     refuse,
 )
+from spry.runtime.secure_node import PHASES, MaskedClient
 from spry.runtime.work import Work
 from spry.tasks.linear_head import HasLinearHead
 from spry.tasks.task import Task
 from spry.wire.frame import Kind, read_kind
 from spry.wire.messages import Order
+
+NOISE_SECRET_BYTES = 40
+"""Of a secret that a client draws, 320 bits."""
 
 
 @dataclass
@@ -42,7 +54,9 @@ class ClientNode:
         clients: Their data; a client that has none here is refused.
         key: The run's.
         client: Which client this node is, where the data is its own; None if it may play any.
+        secure: Lets replies be told only under masks; None tells them as they are.
         head: What sums it takes for a head in closed form; what the head learns says it if None.
+        noised: Makes the method with noise that a client draws by a secret of its own; None if it has none.
         reticent: Whether it tells nothing that follows from its examples but replies: no metrics, and of their number
             only whether there are any.
     """
@@ -53,7 +67,9 @@ class ClientNode:
     key: Key
     device: str = "cpu"
     client: int | None = None
+    secure: MaskedClient | None = None
     head: HeadSolver[Any] | None = None
+    noised: Callable[[bytes], Algorithm] | None = None
     reticent: bool = False
     _work: Work = field(default_factory=Work, init=False)
 
@@ -67,19 +83,32 @@ class ClientNode:
             The answer, and what is to be kept until the next message. What cannot be done is said in the answer.
         """
         try:
-            if read_kind(message) is Kind.HEAD_QUESTION:
-                return self._sum(message), known
-            match decode_message(message):
-                case Assignment() as assignment:
-                    return self._carry_out(client, assignment, known)
-                case RollCall() if self.client is not None:
-                    return encode_message(Present(client=self.client, examples=self._examples())), known
-                case other:
-                    return refuse(
-                        f"a client cannot answer a message of the kind {type(other).__name__}"
-                    ), known
+            memory = NodeMemory.read(known)
+            answer, after = self._answer(client, message, memory)
+            return answer, known if after == memory else after.write()
         except SpryError as error:
             return refuse(str(error)), known
+
+    def _answer(self, client: int, message: bytes, memory: NodeMemory) -> tuple[bytes, NodeMemory]:
+        kind = read_kind(message)
+        if self.secure and kind in PHASES:
+            self._check(client)
+            answer, party = self.secure.answer(client, message, memory.party)
+            return answer, replace(memory, party=party)
+        if kind is Kind.HEAD_QUESTION:
+            return self._sum(message), memory
+        match decode_message(message):
+            case Assignment() as assignment if not self.secure:
+                return self._carry_out(client, assignment, memory)
+            case SecureAssignment() as asked if self.secure:
+                return self._carry_out(client, _assignment(asked), memory, asked)
+            case RollCall() if self.client is not None:
+                return encode_message(Present(client=self.client, examples=self._examples())), memory
+            case other:
+                told = ", and tells replies only under masks" if self.secure else ""
+                return refuse(
+                    f"a client cannot answer a message of the kind {type(other).__name__}{told}"
+                ), memory
 
     @cached_property
     def _sums(self) -> ClientSums:
@@ -102,16 +131,33 @@ class ClientNode:
         number = sum(self.clients.examples(client) for client in self.clients.trainable())
         return min(number, 1) if self.reticent else number
 
+    def _check(self, client: int) -> None:
+        if client not in self.clients.trainable():
+            raise DataError(f"there are no examples of client {client} here")
+
     def _carry_out(
-        self, client: int, assignment: Assignment, known: bytes | None
-    ) -> tuple[bytes, bytes | None]:
+        self,
+        client: int,
+        assignment: Assignment,
+        memory: NodeMemory,
+        asked: SecureAssignment | None = None,
+    ) -> tuple[bytes, NodeMemory]:
+        """Train; if it was asked under secure aggregation, the report has numbers under masks in place of a reply."""
         try:
-            order, state = receive(assignment.order, self.algorithm, self._state(assignment, known))
+            order, state = receive(assignment.order, self.algorithm, self._state(assignment, memory.state))
         except WireError as error:
-            return refuse(str(error), lost=True), known
-        if order.client != client or client not in self.clients.trainable():
-            return refuse(f"there are no examples of client {order.client} here"), known
-        return self._trained(order, assignment, state), encode_known(state)
+            return refuse(str(error), lost=True), memory
+        if order.client != client:
+            return refuse(f"this order is for client {order.client}, and came to client {client}"), memory
+        self._check(client)
+        if self.noised and memory.secret is None:
+            memory = replace(memory, secret=secrets.token_bytes(NOISE_SECRET_BYTES))
+        algorithm = self.noised(memory.secret) if self.noised and memory.secret else self.algorithm
+        done, party = self._trained(order, assignment, state, algorithm), memory.party
+        if asked and self.secure:
+            masked, party = self.secure.mask(party, asked, self.algorithm, order, done.data)
+            done = done._replace(data=masked)
+        return _report(done), replace(memory, state=encode_known(state), party=party)
 
     def _state(self, assignment: Assignment, known: bytes | None) -> ServerState:
         """What this client knows: what it kept, or the beginning."""
@@ -127,12 +173,14 @@ class ClientNode:
         start = decode_head(assignment.start, {name: begun[name] for name in names})
         return self.algorithm.init({**begun, **start})
 
-    def _trained(self, order: Order, assignment: Assignment, state: ServerState) -> bytes:
+    def _trained(
+        self, order: Order, assignment: Assignment, state: ServerState, algorithm: Algorithm
+    ) -> Completed:
         runner = ClientRunner(
-            algorithm=self.algorithm,
+            algorithm=algorithm,
             task=self.task,
             clients=self.clients,
-            state=replace(state, weights=order.weights, memory={}),
+            state=dataclasses.replace(state, weights=order.weights, memory={}),
             sent=lambda _: assignment.order,
             key=self.key,
             evaluates=assignment.evaluates and not self.reticent,
@@ -141,21 +189,31 @@ class ClientNode:
             device=self.device,
             work=self._work,
         )
-        done = runner(order)
-        cost = done.record
-        return encode_message(
-            TrainingReport(
-                reply=done.data,
-                examples=cost.examples,
-                steps=cost.steps,
-                loss=cost.loss,
-                seconds=cost.seconds,
-                cpu_seconds=cost.cpu_seconds,
-                operations=cost.operations,
-                slowed=cost.slowed,
-                peak_bytes=cost.peak_bytes,
-                generalized=encode_counts(cost.generalized),
-                personalized=None if cost.own else encode_counts(cost.personalized),
-                own=cost.own,
-            )
+        return runner(order)
+
+
+def _assignment(asked: SecureAssignment) -> Assignment:
+    found = decode_message(asked.assignment)
+    if not isinstance(found, Assignment):
+        raise WireError(f"message has a {type(found).__name__} in place of an assignment")
+    return found
+
+
+def _report(done: Completed) -> bytes:
+    cost = done.record
+    return encode_message(
+        TrainingReport(
+            reply=done.data,
+            examples=cost.examples,
+            steps=cost.steps,
+            loss=cost.loss,
+            seconds=cost.seconds,
+            cpu_seconds=cost.cpu_seconds,
+            operations=cost.operations,
+            slowed=cost.slowed,
+            peak_bytes=cost.peak_bytes,
+            generalized=encode_counts(cost.generalized),
+            personalized=None if cost.own else encode_counts(cost.personalized),
+            own=cost.own,
         )
+    )

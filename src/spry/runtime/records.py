@@ -51,6 +51,21 @@ class ClientRecord:
     own: bool = False
 
 
+def failed_record(client: int, reason: str, *, bytes_down: int) -> ClientRecord:
+    """Make the record of a client from which nothing came."""
+    return ClientRecord(
+        client=client,
+        units=(),
+        examples=0,
+        steps=0,
+        loss=math.nan,
+        bytes_up=0,
+        bytes_down=bytes_down,
+        seconds=0.0,
+        failed=reason,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadCost:
     """What a head in closed form took before round 1, over all clients.

@@ -71,10 +71,20 @@ class Remote:
     _told: set[int] = field(default_factory=set, init=False)
 
     def run(
-        self, orders: Sequence[Order], train: Callable[[Order], Completed], deadline: float | None = None
+        self,
+        orders: Sequence[Order],
+        train: Callable[[Order], Completed],
+        deadline: float | None = None,
+        *,
+        wrap: Callable[[int, bytes], bytes] = lambda client, assignment: assignment,
     ) -> Generator[Completed | Failure]:
-        round = _Round(cast(ClientRunner, train), {order.client: order for order in orders})
-        seconds = self.seconds if deadline is None else min(deadline, self.seconds)
+        """See ``Executor``.
+
+        Args:
+            wrap: ``(client, assignment) -> message``: what an assignment travels in.
+        """
+        round = _Round(cast(ClientRunner, train), {order.client: order for order in orders}, wrap)
+        seconds = self.within(deadline)
         sent = {order.client: round.runner.sent(order.client) for order in orders}
         ends = time.monotonic() + seconds
         yield from self._deliver(round, sent, seconds)
@@ -85,8 +95,10 @@ class Remote:
     def _deliver(
         self, round: _Round, messages: Mapping[int, bytes], seconds: float, *, again: bool = False
     ) -> Generator[Completed | Failure]:
+        if not messages:  # where chance decides who is asked, it may be nobody
+            return
         letters = [
-            Letter(self.address(c), c, round.assignment(m, self._head(c))) for c, m in messages.items()
+            Letter(self.address(c), c, round.assignment(c, m, self._head(c))) for c, m in messages.items()
         ]
         for delivery in self.courier.exchange(letters, seconds):
             client = delivery.client
@@ -102,6 +114,10 @@ class Remote:
                     continue
                 outcome = Failure(round.orders[client], str(error))
             yield outcome
+
+    def within(self, deadline: float | None) -> float:
+        """Say how many seconds an answer is waited for."""
+        return self.seconds if deadline is None else min(deadline, self.seconds)
 
     def _head(self, client: int) -> bytes:
         return b"" if self.start is None or client in self._told else encode_head(self.start)
@@ -134,19 +150,19 @@ class _Round:
 
     runner: ClientRunner
     orders: Mapping[int, Order]
+    wrap: Callable[[int, bytes], bytes]
     lost: list[int] = field(default_factory=list)
 
-    def assignment(self, order: bytes, start: bytes) -> bytes:
+    def assignment(self, client: int, order: bytes, start: bytes) -> bytes:
         runner = self.runner
-        return encode_message(
-            Assignment(
-                order=order,
-                start=start,
-                evaluates=runner.evaluates,
-                personalized=runner.personalized,
-                measures=runner.measures,
-            )
+        assignment = Assignment(
+            order=order,
+            start=start,
+            evaluates=runner.evaluates,
+            personalized=runner.personalized,
+            measures=runner.measures,
         )
+        return self.wrap(client, encode_message(assignment))
 
     def completed(self, client: int, report: TrainingReport, bytes_down: int) -> Completed:
         order, algorithm = self.orders[client], self.runner.algorithm

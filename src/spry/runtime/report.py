@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from spry.core.errors import WireError
+from spry.federated.secure.messages import MAX_CLIENTS, Session
 from spry.wire.codec import Examples, Steps
 from spry.wire.frame import Count, Fields, Kind, decode_frame, encode_frame, read_kind
 
@@ -38,7 +39,7 @@ class Assignment(Fields):
 
 
 class TrainingReport(Fields):
-    """What carrying out an assignment gave: the reply, and what it cost, for the log."""
+    """What carrying out an assignment gave: the reply, or its numbers under masks, and what it cost, for the log."""
 
     reply: bytes
     examples: Examples
@@ -74,6 +75,26 @@ class Present(Fields):
     examples: Examples
 
 
+class SecureInvitation(Fields):
+    """The question for a client's keys of a session of secure aggregation."""
+
+    session: Session
+
+
+class SecureAssignment(Fields):
+    """What a client elsewhere is to do, and to tell under masks only.
+
+    Args:
+        assignment: What it is to do, as ``encode_message`` wrote it.
+        delivery: The shares that others sealed for it.
+        clients: How many are added up at most, by which its numbers are rounded.
+    """
+
+    assignment: bytes
+    delivery: bytes
+    clients: Annotated[int, Meta(ge=1, le=MAX_CLIENTS)]
+
+
 class Refusal(Fields):
     """Why there is no reply; ``lost`` where an order with all weights would help."""
 
@@ -81,13 +102,24 @@ class Refusal(Fields):
     lost: bool = False
 
 
-Message = Assignment | TrainingReport | HeadReport | RollCall | Present | Refusal
+Message = (
+    Assignment
+    | TrainingReport
+    | HeadReport
+    | RollCall
+    | Present
+    | SecureInvitation
+    | SecureAssignment
+    | Refusal
+)
 _KINDS: dict[type[Message], Kind] = {
     Assignment: Kind.ASSIGNMENT,
     TrainingReport: Kind.REPORT,
     HeadReport: Kind.HEAD_REPORT,
     RollCall: Kind.ROLL_CALL,
     Present: Kind.PRESENT,
+    SecureInvitation: Kind.SECURE_INVITATION,
+    SecureAssignment: Kind.SECURE_ASSIGNMENT,
     Refusal: Kind.REFUSAL,
 }
 _CLASSES = {kind: fields for fields, kind in _KINDS.items()}

@@ -20,9 +20,10 @@ from spry.federated.replay.downlink import Downlink, full
 from spry.runtime.arrivals import Arrivals
 from spry.runtime.client_runner import ClientRunner
 from spry.runtime.executor import Executor, InProcess
+from spry.runtime.parties import SecureAggregation
 from spry.runtime.records import ClientRecord, Round
 from spry.runtime.sampling import Sampler, sample, untrained
-from spry.runtime.secure import SecureAggregation, SecureRound
+from spry.runtime.secure import SecureRound
 from spry.runtime.work import Work
 from spry.tasks.task import Batch, Metrics, Task
 from spry.wire.messages import Order

@@ -1,125 +1,166 @@
-"""Rounds under secure aggregation in one process: each party keeps its own state, and only bytes go between them."""
+"""Rounds under secure aggregation: the server's side of all groups of clients, one phase after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from spry.core.errors import DataError, PrivacyError
-from spry.core.params import Params
+import torch
+
+from spry.core.errors import PrivacyError, WireError
+from spry.core.params import restrict
 from spry.federated.algorithm import Algorithm
 from spry.federated.secure.fixed_point import FixedPoint
-from spry.federated.secure.party import SecureClient
 from spry.federated.secure.server import SecureServer
 from spry.federated.summing import SumReply
 from spry.runtime.arrivals import Arrivals
+from spry.runtime.courier import Delivery
 from spry.runtime.executor import Completed, Executor
+from spry.runtime.parties import Parties, PartiesHere, SecureAggregation
 from spry.runtime.records import ClientRecord
-from spry.wire.messages import Answer, Gradient, Order
+from spry.runtime.remote import Remote
+from spry.runtime.remote_parties import PartiesElsewhere
+from spry.wire.messages import Answer, Gradient, Order, Reply, Slopes, Weights
 
 
-@dataclass(frozen=True, kw_only=True)
-class SecureAggregation:
-    """What sums are taken under.
+@dataclass
+class _Group:
+    """Clients that train the same weights, of which the server learns the sum; ``failed`` says why it does not."""
 
-    Args:
-        owners: Fewest clients, >= 3, whose sum the server may know.
-        bits: Of a number, 32 or 64.
-        largest: The largest number that can be added, > 0.
-    """
-
-    owners: int = 3
-    bits: int = 32
-    largest: float = 16.0
+    orders: Mapping[int, Order]
+    server: SecureServer
+    point: FixedPoint
+    shapes: Mapping[str, tuple[int, ...]]
+    failed: str | None = None
 
 
 @dataclass(kw_only=True)
 class SecureRound:
     """What comes back in a round of which the server learns only sums: of the clients that train the same weights.
 
-    A client whose training broke down has shared its secrets already, and is one of those that fall out.
+    A client of which nothing comes in one phase is not asked in the next; the others go on while they are enough. One
+    whose training broke down has shared its secrets already, and is one of those that fall out.
 
     Args:
-        arrivals: The replies as the clients have them; who sent none falls out.
+        arrivals: What the round asked, and how long it waits.
     """
 
     arrivals: Arrivals
     algorithm: Algorithm
     settings: SecureAggregation
+    _groups: list[_Group] = field(default_factory=list, init=False)
     _bytes_up: dict[int, int] = field(default_factory=dict, init=False)
     _bytes_down: dict[int, int] = field(default_factory=dict, init=False)
     _failed: dict[int, str] = field(default_factory=dict, init=False)
+    _parties: Parties = field(init=False)
 
     def answers(self, executor: Executor, train: Callable[[Order], Completed]) -> Iterator[Answer]:
         """Let the clients train, and yield the sum of a group in place of its first answer, nothing for the others."""
-        there = {answer.order.client: answer for answer in self.arrivals.answers(executor, train)}
-        for place, group in enumerate(self._groups()):
-            session = f"round {self.arrivals.orders[group[0]].round}, group {place}".encode()
-            try:
-                values, clients = self._sum(session, group, there)
-            except PrivacyError as error:
-                self._failed = {client: str(error) for client in group if client in there} | self._failed
-                continue
-            for number, client in enumerate(clients):
-                yield _stand_in(there[client], values if number == 0 else {}, len(clients))
+        if isinstance(executor, Remote):
+            self._parties = PartiesElsewhere(self.arrivals, executor, train)
+        else:
+            self._parties = PartiesHere(self.arrivals, executor, train, self.algorithm, self.settings)
+        dealt: dict[tuple[str, ...], dict[int, Order]] = {}
+        for client, order in self.arrivals.orders.items():
+            dealt.setdefault(order.trained, {})[client] = order
+        self._groups = [self._group(place, orders) for place, orders in enumerate(dealt.values())]
+        self._play(self._parties)
+        for group in self._groups:
+            yield from self._sum(group)
 
     def records(self) -> tuple[ClientRecord, ...]:
         """The clients' records, with what the protocol sent in place of replies, and whose numbers are in no sum."""
+        without = {client: group.failed for group in self._groups for client in group.orders}
         return tuple(
             replace(
                 record,
                 bytes_up=self._bytes_up.get(record.client, 0),
                 bytes_down=record.bytes_down + self._bytes_down.get(record.client, 0),
-                failed=record.failed or self._failed.get(record.client),
+                failed=self._failed.get(record.client) or without[record.client] or record.failed,
             )
-            for record in self.arrivals.records()
+            for record in self._parties.records()
         )
 
-    def _groups(self) -> list[list[int]]:
-        groups: dict[tuple[str, ...], list[int]] = {}
-        for client, order in self.arrivals.orders.items():
-            groups.setdefault(order.trained, []).append(client)
-        return list(groups.values())
+    def _group(self, place: int, orders: Mapping[int, Order]) -> _Group:
+        first = next(iter(orders.values()))
+        shapes, point = _shapes(self.algorithm, first), self.settings.point(len(orders))
+        length = sum(torch.Size(shape).numel() for shape in shapes.values())
+        session = f"round {first.round}, group {place}".encode()
+        server = SecureServer(session, frozenset(orders), length, point.dtype, self.settings.owners)
+        return _Group(orders, server, point, shapes)
 
-    def _sum(
-        self, session: bytes, group: Sequence[int], there: Mapping[int, Answer]
-    ) -> tuple[Params, list[int]]:
-        assert self.algorithm.added is not None  # the configuration asks for methods that have it
-        point = FixedPoint(bits=self.settings.bits, largest=self.settings.largest, clients=len(group))
-        contributions = {client: self.algorithm.added(there[client]) for client in group if client in there}
-        shapes = {n: tuple(v.shape) for one in contributions.values() for n, v in one.items()}
-        parties = {client: SecureClient(client, session, self.settings.owners) for client in group}
-        length = sum(v.numel() for v in next(iter(contributions.values()), {}).values())
-        server = SecureServer(session, frozenset(group), length, point.dtype, self.settings.owners)
-        for client, party in parties.items():
-            server.take_keys(self._up(client, party.advertise()))
-        roster = server.roster()
-        for client, party in parties.items():
-            server.take_shares(self._up(client, party.share(self._down(client, roster))))
-        for client, values in contributions.items():
-            delivery = self._down(client, server.delivery(client))
+    def _play(self, parties: Parties) -> None:
+        """Carry out the protocol: each phase of all groups before the next."""
+        sessions = {client: group.server.session for group in self._groups for client in group.orders}
+        sizes = {client: len(group.orders) for group in self._groups for client in group.orders}
+        keys = parties.advertise(sessions)
+        self._failed |= self._take(SecureServer.take_keys, keys)
+        shares = parties.share(self._tell(lambda server: dict.fromkeys(server.keys, server.roster())))
+        self._failed |= self._take(SecureServer.take_shares, shares)
+        deliveries = self._tell(lambda server: {client: server.delivery(client) for client in server.sealed})
+        self._failed |= self._take(SecureServer.take_masked, parties.mask(deliveries, sizes))
+        secrets = parties.reveal(self._tell(lambda server: dict.fromkeys(server.masked, server.survivors())))
+        self._take(SecureServer.take_secrets, secrets)  # who gives none has sent its numbers, and counts
+
+    def _tell(self, write: Callable[[SecureServer], Mapping[int, bytes]]) -> dict[int, bytes]:
+        """Write what clients are told in a phase; a group that is too small for it goes no further."""
+        told: dict[int, bytes] = {}
+        for group in self._groups:
             try:
-                numbers = point.encode(values)
-            except DataError as error:
-                self._failed[client] = str(error)
-                continue
-            server.take_masked(self._up(client, parties[client].mask(delivery, numbers)))
-        survivors = server.survivors()
-        for client in server.masked:
-            server.take_secrets(self._up(client, parties[client].reveal(self._down(client, survivors))))
-        return point.decode(server.sum(), shapes), list(server.masked)
+                told |= {} if group.failed else write(group.server)
+            except PrivacyError as error:
+                group.failed = str(error)
+        for client, data in told.items():
+            self._bytes_down[client] = self._bytes_down.get(client, 0) + len(data)
+        return told
 
-    def _up(self, client: int, data: bytes) -> bytes:
-        self._bytes_up[client] = self._bytes_up.get(client, 0) + len(data)
-        return data
+    def _take(
+        self, take: Callable[[SecureServer, bytes, int], None], answers: Iterable[Delivery]
+    ) -> dict[int, str]:
+        """Let each group's server take what came of its clients; give why nothing usable came of some."""
+        server_of = {client: group.server for group in self._groups for client in group.orders}
+        failed: dict[int, str] = {}
+        for client, data, why in answers:
+            self._bytes_up[client] = self._bytes_up.get(client, 0) + len(data)
+            try:
+                if why is None:
+                    take(server_of[client], data, client)
+            except WireError as error:
+                why = str(error)
+            if why is not None:
+                failed[client] = why
+        return failed
 
-    def _down(self, client: int, data: bytes) -> bytes:
-        self._bytes_down[client] = self._bytes_down.get(client, 0) + len(data)
-        return data
+    def _sum(self, group: _Group) -> Iterator[Answer]:
+        if group.failed:
+            return
+        try:
+            values = group.point.decode(group.server.sum(), group.shapes)
+        except PrivacyError as error:
+            group.failed = str(error)
+            return
+        clients = [client for client in group.orders if client in group.server.masked]
+        for place, client in enumerate(clients):
+            yield _stand_in(group.orders[client], {} if place else values, len(clients))
 
 
-def _stand_in(answer: Answer, values: Params, clients: int) -> Answer:
-    order, reply = answer
-    told = {"round": reply.round, "client": reply.client, "examples": reply.examples, "loss": reply.loss}
-    kept = SumReply(**told, payload=Gradient(values), steps=reply.steps, clients=clients)
-    return Answer(order, kept if values else replace(reply, payload=Gradient({})))
+def _shapes(algorithm: Algorithm, order: Order) -> dict[str, tuple[int, ...]]:
+    """Name what a client adds, by its order alone, as it would if it had found nothing."""
+    assert (
+        algorithm.added is not None and algorithm.composition is not None
+    )  # the configuration asks for both
+    values, exact = restrict(order.weights, order.trained), algorithm.slopes_exact
+    if exact is None:
+        payload = Weights(values) if algorithm.composition.client_steps else Gradient(values)
+    else:
+        slopes = torch.zeros(order.max_steps or 0, order.num_directions)
+        payload = Slopes(slopes, {name: value for name, value in values.items() if name in exact})
+    nothing = Reply(round=order.round, client=order.client, examples=1, payload=payload, steps=0, loss=0.0)
+    return {name: tuple(value.shape) for name, value in algorithm.added(Answer(order, nothing)).items()}
+
+
+def _stand_in(order: Order, values: Mapping[str, torch.Tensor], clients: int) -> Answer:
+    told = {"round": order.round, "client": order.client, "examples": 1, "loss": 0.0, "steps": 0}
+    payload = Gradient(values)
+    reply = SumReply(**told, payload=payload, clients=clients) if values else Reply(**told, payload=payload)
+    return Answer(order, reply)

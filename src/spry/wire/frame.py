@@ -47,6 +47,8 @@ class Kind(IntEnum):
     HEAD_REPORT = 23
     ROLL_CALL = 24
     PRESENT = 25
+    SECURE_INVITATION = 26
+    SECURE_ASSIGNMENT = 27
 
 
 class Fields(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_only=True):

@@ -8,6 +8,7 @@ from time import monotonic
 from unittest.mock import Mock
 
 import pytest
+import torch
 
 pytest.importorskip("flwr", reason="Flower is not installed (the extra flower)")
 
@@ -16,14 +17,18 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from spry.core.keys import Key
+from spry.federated.secure.party_state import decode_party
 from spry.runtime.courier import Letter
 from spry.runtime.flower.apps import ONE_RECORD, GridCourier, make_client_app, make_server_app
 from spry.runtime.node import ClientNode
+from spry.runtime.node_memory import NodeMemory
 from spry.runtime.remote import Remote
 from spry.runtime.roster import DealtNodes
 from tests.laws.test_methods import make
 from tests.runtime.stage import Clients, Task
 from tests.runtime.test_remote import compare, play
+from tests.runtime.test_secure_remote import node as masking_node
+from tests.runtime.test_secure_rounds import run, summed
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +97,27 @@ def test_weights_over_flowers_messages_are_those_of_one_process(name):
     make_server_app(serve)(grid, Context(1, 0, {}, RecordDict(), {"out": "run"}))
     compare(play(make(name)), rounds)
     assert not grid.replies
+
+
+def test_secure_aggregation_over_flowers_messages_keeps_secrets_in_the_nodes_contexts():
+    """Each message meets a new node, as where Flower starts a process for each; what it keeps is in no reply."""
+    replies = []
+
+    def answer(facts, client, message, known):
+        found, known = masking_node(summed("spry"), 9).answer(client, message, known)
+        replies.append((found, NodeMemory.read(known)))
+        return found, known
+
+    grid = LocalGrid(make_client_app(answer), nodes=range(1, 10))
+    courier = GridCourier(grid)
+    rounds = run("spry", executor=Remote(courier, DealtNodes(courier.addresses()).address, 60))
+    for ours, theirs in zip(run("spry"), rounds, strict=True):
+        assert all(torch.equal(value, theirs.weights[name]) for name, value in ours.weights.items())
+        assert [c.bytes_up for c in ours.clients] == [c.bytes_up for c in theirs.clients]
+    parties = [decode_party(memory.party) for _, memory in replies if memory.party]
+    secrets = {one for party in parties for one in (party.seed, party.masking.private_bytes_raw())}
+    assert len(secrets) == 2 * 2 * 9 and len(replies) == 2 * 4 * 9
+    assert not any(secret in reply for secret in secrets for reply, _ in replies)
 
 
 def exchange(app, seconds=0.2):

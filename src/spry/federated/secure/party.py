@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from spry.core.errors import PrivacyError, WireError
 from spry.federated.secure.masks import (
@@ -29,6 +30,9 @@ from spry.federated.secure.messages import (
 )
 from spry.federated.secure.shamir import SHARE_BYTES, split_secret
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 
 def threshold_of(members: int, least: int) -> int:
     """How many must remain for a sum: ``least``, and more than half, so that no two sets without a common one do."""
@@ -47,7 +51,7 @@ def pair_bytes(session: bytes, one: int, other: int) -> bytes:
 
 @dataclass
 class SecureClient:
-    """One client in one session; its methods are called once each, in their order.
+    """One client in one session; each method gives one answer, in their order, and refuses another.
 
     ``y_u = x_u + PRG(b_u) + sum_{v > u} PRG(s_uv) - sum_{v < u} PRG(s_uv)``: the masks of pairs cancel in the sum,
     and the own ones are taken away with the help of those that remain.
@@ -56,6 +60,9 @@ class SecureClient:
         client: Its number.
         session: What tells this session from all others.
         least: Members, >= 2, below which it sends nothing.
+        sealing: Private key of the shares that others send it.
+        masking: Private key of the masks that it has with others.
+        seed: Of its own mask.
 
     Source:
         Bonawitz et al. 2017, Practical secure aggregation for privacy-preserving machine learning, figure 4, against a
@@ -65,17 +72,17 @@ class SecureClient:
     client: int
     session: bytes
     least: int = 3
+    sealing: X25519PrivateKey = field(default_factory=new_key, repr=False)
+    masking: X25519PrivateKey = field(default_factory=new_key, repr=False)
+    seed: bytes = field(default_factory=lambda: secrets.token_bytes(SEED_BYTES), repr=False)
     members: dict[int, tuple[bytes, bytes]] = field(default_factory=dict, init=False)
-    held: dict[int, bytes] = field(default_factory=dict, init=False)
+    held: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
+    masked: bool = field(default=False, init=False)
     told: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        self._sealing, self._masking = new_key(), new_key()
-        self._seed = secrets.token_bytes(SEED_BYTES)
 
     def advertise(self) -> bytes:
         """Tell the public keys."""
-        sealing, masking = public_bytes(self._sealing), public_bytes(self._masking)
+        sealing, masking = public_bytes(self.sealing), public_bytes(self.masking)
         return encode_secure(
             KeysFields(session=self.session, client=self.client, sealing=sealing, masking=masking)
         )
@@ -84,19 +91,21 @@ class SecureClient:
         """Share the masking key and the own mask's seed among all members.
 
         Raises:
-            PrivacyError: If there are too few members.
+            PrivacyError: If there are too few members, or it was asked before.
             WireError: If the roster is malformed, or tells of this client what it did not.
         """
+        self._refuse_again(bool(self.members), "shared its secrets")
         found = decode_secure(roster, RosterFields, self.session)
-        self.members = {client: (sealing, masking) for client, sealing, masking in found.members}
-        own = (public_bytes(self._sealing), public_bytes(self._masking))
-        keys = [key for pair in self.members.values() for key in pair]
-        if len(self.members) < len(found.members) or len(set(keys)) < len(keys):
+        members = {client: (sealing, masking) for client, sealing, masking in found.members}
+        own = (public_bytes(self.sealing), public_bytes(self.masking))
+        keys = [key for pair in members.values() for key in pair]
+        if len(members) < len(found.members) or len(set(keys)) < len(keys):
             raise WireError("the roster has a client or a key twice")
-        if self.members.get(self.client) != own:
+        if members.get(self.client) != own:
             raise WireError(f"the roster does not have client {self.client} with the keys that it told")
+        self.members = members
         self._refuse_few(len(self.members), "members")
-        parts = [self._split(secret) for secret in (self._masking.private_bytes_raw(), self._seed)]
+        parts = [self._split(secret) for secret in (self.masking.private_bytes_raw(), self.seed)]
         texts = {client: parts[0][client] + parts[1][client] for client in self.members}
         self.held[self.client] = texts.pop(self.client)
         sealed = tuple((client, self._seal(client, text)) for client, text in texts.items())
@@ -109,21 +118,25 @@ class SecureClient:
             numbers: Integers modulo 2^32 or 2^64, shape (d,).
 
         Raises:
-            PrivacyError: If too few others shared their secrets.
-            WireError: If a share is not for this client, or of no member.
+            PrivacyError: If too few others shared their secrets, or it was asked before: the difference of two answers
+                would have no masks.
+            WireError: If it has not shared its own, or a share is not for this client, or of no member.
         """
-        assert self.members, "share comes first"
+        self._refuse_again(self.masked, "sent its numbers")
+        if not self.members:
+            raise WireError(f"client {self.client} was asked for its numbers before it shared its secrets")
         found = decode_secure(delivery, DeliveryFields, self.session)
         for sender, sealed in found.shares:
             if sender in self.held or sender not in self.members:
                 raise WireError(f"a share is of client {sender}, which sent one already or is no member")
             place = place_bytes(self.session, sender, self.client)
-            key = agree(self._sealing, self.members[sender][0], b"seal " + place)
+            key = agree(self.sealing, self.members[sender][0], b"seal " + place)
             self.held[sender] = unseal(key, sealed, place)
         self._refuse_few(len(self.held), "members that shared their secrets")
-        total = numbers + stream(self._seed, len(numbers), numbers.dtype)
+        self.masked = True
+        total = numbers + stream(self.seed, len(numbers), numbers.dtype)
         for other in self.held.keys() - {self.client}:
-            seed = agree(self._masking, self.members[other][1], pair_bytes(self.session, self.client, other))
+            seed = agree(self.masking, self.members[other][1], pair_bytes(self.session, self.client, other))
             pad = stream(seed, len(numbers), numbers.dtype)
             total = total + pad if other > self.client else total - pad
         return encode_secure(MaskedFields(session=self.session, client=self.client, numbers=total.tobytes()))
@@ -137,8 +150,9 @@ class SecureClient:
         """
         found = decode_secure(survivors, SurvivorsFields, self.session)
         remaining = set(found.clients)
-        if self.told:
-            raise PrivacyError(f"client {self.client} has told its shares; it does so once in a session")
+        self._refuse_again(self.told, "told its shares")
+        if not self.masked:
+            raise WireError(f"client {self.client} was asked for shares before it sent its numbers")
         if len(remaining) < len(found.clients) or not remaining <= self.held.keys():
             raise WireError("survivors come twice, or did not share their secrets")
         if self.client not in remaining:
@@ -158,7 +172,11 @@ class SecureClient:
 
     def _seal(self, client: int, text: bytes) -> bytes:
         place = place_bytes(self.session, self.client, client)
-        return seal(agree(self._sealing, self.members[client][0], b"seal " + place), text, place)
+        return seal(agree(self.sealing, self.members[client][0], b"seal " + place), text, place)
+
+    def _refuse_again(self, done: bool, what: str) -> None:
+        if done:
+            raise PrivacyError(f"client {self.client} has {what}; it does so once in a session")
 
     def _refuse_few(self, number: int, what: str) -> None:
         needed = threshold_of(len(self.members), self.least)

@@ -28,6 +28,8 @@ from spry.federated.secure.shamir import join_shares
 class SecureServer:
     """The server of one session. It takes each client's messages, in any order, and then goes on with those that came.
 
+    Whoever carries them may say of which client (``sender``): what is of another is refused.
+
     Args:
         session: What tells this session from all others.
         clients: Who was asked.
@@ -46,10 +48,10 @@ class SecureServer:
     masked: dict[int, Residues] = field(default_factory=dict, init=False)
     secrets: dict[int, SecretsFields] = field(default_factory=dict, init=False)
 
-    def take_keys(self, data: bytes) -> None:
+    def take_keys(self, data: bytes, sender: int | None = None) -> None:
         """Take a client's public keys; WireError if it was not asked, or told some before."""
         found = decode_secure(data, KeysFields, self.session)
-        self._refuse(found.client, self.clients, self.keys, "keys")
+        self._refuse(found.client, sender, self.clients, self.keys, "keys")
         self.keys[found.client] = (found.sealing, found.masking)
 
     def roster(self) -> bytes:
@@ -58,10 +60,10 @@ class SecureServer:
         members = tuple((client, *keys) for client, keys in sorted(self.keys.items()))
         return encode_secure(RosterFields(session=self.session, members=members))
 
-    def take_shares(self, data: bytes) -> None:
+    def take_shares(self, data: bytes, sender: int | None = None) -> None:
         """Take a client's sealed shares; WireError unless there is one for each other member."""
         found = decode_secure(data, SharesFields, self.session)
-        self._refuse(found.client, self.keys, self.sealed, "shares")
+        self._refuse(found.client, sender, self.keys, self.sealed, "shares")
         shares = dict(found.shares)
         if len(shares) < len(found.shares) or shares.keys() != self.keys.keys() - {found.client}:
             raise WireError(f"shares of client {found.client} are not one for each other member")
@@ -75,10 +77,10 @@ class SecureServer:
         )
         return encode_secure(DeliveryFields(session=self.session, shares=shares))
 
-    def take_masked(self, data: bytes) -> None:
+    def take_masked(self, data: bytes, sender: int | None = None) -> None:
         """Take a client's masked numbers; WireError if they are not as many as asked for."""
         found = decode_secure(data, MaskedFields, self.session)
-        self._refuse(found.client, self.sealed, self.masked, "numbers")
+        self._refuse(found.client, sender, self.sealed, self.masked, "numbers")
         if len(found.numbers) != self.length * self.dtype.itemsize:
             raise WireError(
                 f"numbers of client {found.client} are {len(found.numbers)} bytes; {self.length} of "
@@ -91,10 +93,10 @@ class SecureServer:
         self._refuse_few(len(self.masked), "sent their numbers")
         return encode_secure(SurvivorsFields(session=self.session, clients=tuple(sorted(self.masked))))
 
-    def take_secrets(self, data: bytes) -> None:
+    def take_secrets(self, data: bytes, sender: int | None = None) -> None:
         """Take a client's shares of others' secrets; WireError unless they are those that were asked for."""
         found = decode_secure(data, SecretsFields, self.session)
-        self._refuse(found.client, self.masked, self.secrets, "secrets")
+        self._refuse(found.client, sender, self.masked, self.secrets, "secrets")
         keys, seeds = ([client for client, _ in part] for part in (found.keys, found.seeds))
         fallen = self.sealed.keys() - self.masked.keys()
         if sorted(keys) != sorted(fallen) or sorted(seeds) != sorted(self.masked):
@@ -136,7 +138,11 @@ class SecureServer:
             )
         return secret
 
-    def _refuse(self, client: int, allowed: Container[int], known: Container[int], what: str) -> None:
+    def _refuse(
+        self, client: int, sender: int | None, allowed: Container[int], known: Container[int], what: str
+    ) -> None:
+        if sender not in {client, None}:
+            raise WireError(f"{what} are of client {client}, and client {sender} sent them")
         if client not in allowed:
             raise WireError(f"{what} are of client {client}, from which none are expected")
         if client in known:
