@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spry.core.errors import TrainingError
@@ -19,9 +22,11 @@ from spry.runtime.parties import SecureAggregation
 from spry.runtime.remote import Remote
 from spry.runtime.report import (
     Refusal,
+    RollCall,
     SecureAssignment,
     TrainingReport,
     decode_message,
+    encode_message,
 )
 from spry.runtime.roster import DealtNodes
 from spry.runtime.secure_node import MaskedClient
@@ -47,10 +52,12 @@ class Processes:
     Args:
         falls: The phase, by client, from which on it does not answer.
         forgets: Clients that keep their secrets only.
+        damage: What becomes of an answer on its way, by client and kind of question.
     """
 
-    def __init__(self, make_node, number, falls=None, forgets=()):
+    def __init__(self, make_node, number, falls=None, forgets=(), damage=lambda client, kind, answer: answer):
         self.make_node, self.number, self.falls, self.forgets = make_node, number, falls or {}, forgets
+        self.damage = damage
         self.known, self.ever_known, self.sent, self.answers = {}, [], [], []
 
     def addresses(self):
@@ -71,7 +78,7 @@ class Processes:
             answer, self.known[letter.client] = self.make_node().answer(letter.client, letter.data, known)
             self.ever_known.append((letter.client, self.known[letter.client]))
             self.answers.append((letter.client, answer))
-            yield Delivery(letter.client, answer)
+            yield Delivery(letter.client, self.damage(letter.client, read_kind(letter.data), answer))
 
 
 def node(algorithm, number=9, secure=SECURE):
@@ -80,9 +87,9 @@ def node(algorithm, number=9, secure=SECURE):
     )
 
 
-def remotely(name, asked=9, least=3, falls=None, forgets=(), rounds=2, secure=SECURE, start=None, **given):
+def remotely(name, asked=9, least=3, rounds=2, secure=SECURE, start=None, carried=None, **given):
     algorithm = summed(name, least, **given)
-    courier = Processes(lambda: node(algorithm, asked, secure), asked, falls, forgets)
+    courier = Processes(lambda: node(algorithm, asked, secure), asked, **(carried or {}))
     executor = Remote(courier, DealtNodes(courier.addresses()).address, 60)
     return run(name, secure, asked, executor, rounds, least, start, **given), courier
 
@@ -106,7 +113,7 @@ def test_weights_and_ledger_are_those_of_one_process(name):
 @pytest.mark.parametrize("phase", PHASES)
 def test_who_falls_out_in_any_phase_is_recovered_as_in_one_process(name, phase):
     """Its numbers are in the sum if it sent them; groups of six bear it that one falls out."""
-    there, _ = remotely(name, asked=12, least=6, falls={2: phase})
+    there, _ = remotely(name, asked=12, least=6, carried={"falls": {2: phase}})
     sent = phase is Kind.SECURE_SURVIVORS
     same(run(name, asked=12, least=6, executor=Losing(*([] if sent else [2]))), there)
     for round in there:
@@ -117,7 +124,7 @@ def test_who_falls_out_in_any_phase_is_recovered_as_in_one_process(name, phase):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_group_that_becomes_too_small_has_no_sum_and_its_unit_keeps_its_value(phase):
-    (one,), _ = remotely("spry", rounds=1, falls={0: phase})
+    (one,), _ = remotely("spry", rounds=1, carried={"falls": {0: phase}})
     failed = {record.client: record.failed for record in one.clients if record.failed}
     assert len(failed) == 3 and len(one.untrained_units) == 1
     if phase is not Kind.SECURE_SURVIVORS:
@@ -140,10 +147,20 @@ def test_who_lost_the_weights_it_held_is_sent_them_again_under_the_same_masks():
     """The head is trained by nobody, and is sent once; a node that forgot it still has its secrets."""
     start = {name: value + 1 for name, value in Task.init().items()}
     frozen = {"step_factors": {"head": 0}, "start": start}
-    there, courier = remotely("fedavg", forgets={4}, **frozen)
+    there, courier = remotely("fedavg", carried={"forgets": {4}}, **frozen)
     same(run("fedavg", **frozen), there, "failed")
-    asked = [letter.client for letter in courier.sent if read_kind(letter.data) is Kind.SECURE_ASSIGNMENT]
-    assert asked.count(4) == 3 and asked.count(5) == 2
+    asked = [one for one in courier.sent if read_kind(one.data) is Kind.SECURE_ASSIGNMENT]
+    down = {client: [decode_message(one.data) for one in asked if one.client == client] for client in (4, 5)}
+    assert (len(down[4]), len(down[5])) == (3, 2)
+    for client, told in down.items():
+        carried = sum(len(decode_message(one.assignment).order) + len(one.delivery) for one in told)
+        beside = sum(
+            len(one.data)
+            for one in courier.sent
+            if one.client == client and read_kind(one.data) in {Kind.SECURE_ROSTER, Kind.SECURE_SURVIVORS}
+        )
+        ledger = (record for round in there for record in round.clients if record.client == client)
+        assert sum(record.bytes_down for record in ledger) == carried + beside
 
 
 def test_nothing_that_travels_has_a_clients_numbers_or_secrets():
@@ -197,3 +214,61 @@ def test_a_node_tells_nothing_without_masks_and_nothing_twice():
     answer, _ = node(summed("fedavg"), number=2).answer(3, letters[Kind.SECURE_INVITATION], None)
     refused = decode_message(answer)
     assert isinstance(refused, Refusal) and refused.reason == "there are no examples of client 3 here"
+
+
+DAMAGES = {
+    "nothing": lambda answer: b"",
+    "half": lambda answer: answer[: len(answer) // 2],
+    "another length": lambda answer: answer + b"\x00",
+    "flipped bits": lambda answer: answer[:40] + bytes(255 - byte for byte in answer[40:]),
+    "another message": lambda answer: encode_message(RollCall()),
+}
+
+
+@pytest.mark.parametrize("kind", PHASES)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_answer_that_is_damaged_costs_its_client_alone(damage, kind):
+    def carried(client, asked, answer):
+        return DAMAGES[damage](answer) if (client, asked) == (2, kind) else answer
+
+    there, _ = remotely("fedavg", asked=5, rounds=1, carried={"damage": carried})
+    (one,) = there
+    failed = [record.client for record in one.clients if record.failed]
+    counts = kind is Kind.SECURE_SURVIVORS  # its numbers came
+    assert failed == ([] if counts else [2])
+    same(run("fedavg", asked=5, rounds=1, executor=Losing(*([] if counts else [2]))), there)
+
+
+def test_nobody_answers_in_anothers_name():
+    kept = {}
+
+    def swapped(client, kind, answer):
+        kept[client, kind] = answer
+        return kept[3, kind] if (client, kind) == (2, Kind.SECURE_INVITATION) else answer
+
+    (one,), _ = remotely("fedavg", asked=5, rounds=1, carried={"damage": swapped})
+    assert [record.failed for record in one.clients if record.failed] == [
+        "keys are of client 3, and client 2 sent them"
+    ]
+
+
+@cache
+def recorded():
+    """One client's letters of a round, what it knew before each, and a node that plays it."""
+    _, courier = remotely("fedavg", asked=5, rounds=1)
+    letters = [letter.data for letter in courier.sent if letter.client == 3]
+    known = [memory for client, memory in courier.ever_known if client == 3]
+    return letters, [None, *known[:3]], node(summed("fedavg"), 5)
+
+
+@given(st.integers(0, 3), st.data())
+@settings(max_examples=120, deadline=None)
+def test_a_node_refuses_what_it_cannot_read_and_forgets_nothing_by_it(phase, data):
+    letters, memory, there = recorded()
+    whole, known = letters[phase], memory[phase]
+    start = data.draw(st.integers(0, len(whole)))
+    damaged = whole[:start] + data.draw(st.binary(max_size=8)) + whole[start + data.draw(st.integers(0, 8)) :]
+    answer, kept = there.answer(3, damaged, known)
+    assert read_kind(answer) in Kind
+    if read_kind(answer) is Kind.REFUSAL:
+        assert kept == known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spry.core.errors import WireError
 from spry.runtime.arrivals import Arrivals
@@ -34,7 +34,8 @@ class PartiesElsewhere:
     remote: Remote
     train: Callable[[Order], Completed]
     _trained: dict[int, ClientRecord] = field(default_factory=dict, init=False)
-    _ordered: set[int] = field(default_factory=set, init=False)
+    _delivered: dict[int, int] = field(default_factory=dict, init=False)
+    """Who was given the shares of others, and bytes of those that were sent once more with all weights."""
 
     def advertise(self, sessions: Mapping[int, bytes]) -> Iterator[Delivery]:
         return self._exchange({c: encode_message(SecureInvitation(session=s)) for c, s in sessions.items()})
@@ -44,13 +45,12 @@ class PartiesElsewhere:
 
     def mask(self, deliveries: Mapping[int, bytes], clients: Mapping[int, int]) -> Iterator[Delivery]:
         def sealed(client: int, assignment: bytes) -> bytes:
-            told = SecureAssignment(
-                assignment=assignment, delivery=deliveries[client], clients=clients[client]
-            )
+            shares = deliveries[client]
+            self._delivered[client] = self._delivered.get(client, -len(shares)) + len(shares)
+            told = SecureAssignment(assignment=assignment, delivery=shares, clients=clients[client])
             return encode_message(told)
 
         orders = [self.arrivals.orders[client] for client in deliveries]
-        self._ordered = set(deliveries)
         silent = set(deliveries)
         for outcome in self.remote.run(orders, self.train, self.arrivals.deadline, wrap=sealed):
             client = outcome.order.client
@@ -66,11 +66,14 @@ class PartiesElsewhere:
         return self._exchange(survivors)
 
     def records(self) -> tuple[ClientRecord, ...]:
-        return tuple(self._trained.get(client) or self._fallen(client) for client in self.arrivals.orders)
+        found = (self._trained.get(client) or self._fallen(client) for client in self.arrivals.orders)
+        return tuple(
+            replace(one, bytes_down=one.bytes_down + self._delivered.get(one.client, 0)) for one in found
+        )
 
     def _fallen(self, client: int) -> ClientRecord:
         """Make the record of a client that sent no numbers; whoever knows why says so beside."""
-        down = self.arrivals.bytes_down(client) if client in self._ordered else 0
+        down = self.arrivals.bytes_down(client) if client in self._delivered else 0
         return failed_record(client, "it was not asked to train", bytes_down=down)
 
     def _exchange(self, messages: Mapping[int, bytes]) -> Iterator[Delivery]:

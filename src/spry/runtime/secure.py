@@ -136,7 +136,7 @@ class SecureRound:
             return
         try:
             values = group.point.decode(group.server.sum(), group.shapes)
-        except PrivacyError as error:
+        except (PrivacyError, WireError) as error:  # clients may have lied about their keys, too
             group.failed = str(error)
             return
         clients = [client for client in group.orders if client in group.server.masked]
