@@ -16,7 +16,7 @@ from typing import Any
 
 from readme_head import heads
 from readme_layout import MIB, origin, percent, size, table
-from readme_memory import memory, recipe, split, targets, times
+from readme_memory import by_task, memory, recipe, split, targets, times
 from readme_offload import offload
 from readme_recipe import recipes
 from readme_theory import basis, credit, signal
@@ -97,6 +97,7 @@ TABLES: Sequence[tuple[Path, str, str, Write]] = (
     (PAGE, "demo", "demo", demo),
     (MEMORY, "memory", "memory", memory),
     (MEMORY, "targets", "memory", targets),
+    (MEMORY, "tasks", "memory_tasks", by_task),
     (MEMORY, "times", "memory_times", times),
     (MEMORY, "earlier-targets", "memory_times", targets),
     (MEMORY, "split", "split", split),

@@ -67,6 +67,31 @@ def memory(result: dict[str, Any]) -> str:
     return f"{made}\n\n{note} {origin(result, 'benchmarks/memory.py --repeats 0')}"
 
 
+def by_task(result: dict[str, Any]) -> str:
+    """Peak above the resident model and operations against inference, for each task by its own loss."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in result["rows"]:
+        found.setdefault(f"{row['task']} ({row['shape']})", {})[row["method"]] = row
+    methods = [method for method in COLUMNS if any(method in own for own in found.values())]
+
+    def cell(own: Found, method: str) -> str:
+        if (row := own.get(method)) is None or row["error"]:
+            return "–"
+        times = row["operations"] / own["inference"]["operations"]
+        return f"{_mib(row['peak_bytes_above_model'] / MIB)} MiB, {times:.2f} x"
+
+    rows = [[task, *(cell(own, method) for method in methods)] for task, own in found.items()]
+    row = result["rows"][0]
+    note = (
+        f"Peak above the resident model, and operations of a step against stock inference: batches of {row['batch']} x "
+        f"{row['length']} tokens, {row['micro_batch']} rows at a time by every method, LoRA r={row['rank']} on query "
+        "and value of all layers, float32, sdpa. Classification, regression, multi-label and multi-answer run the same "
+        "layers: what their peaks differ by is what the measurement errs by."
+    )
+    made = table(["task", *(COLUMNS[method] for method in methods)], rows)
+    return f"{made}\n\n{note} {origin(result, 'benchmarks/memory.py --groups tasks --repeats 0')}"
+
+
 def times(result: dict[str, Any]) -> str:
     """Peak above the resident model and time against inference, for each shape and size."""
     made = _beside(result, lambda row, own: row["cpu_ratio"])
