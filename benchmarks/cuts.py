@@ -53,6 +53,7 @@ NODE, ROUND = 1, 2
 """Which node is cut off, and in which round, from 1."""
 KBIT, HALFWAY_SECONDS = 32, 3.0
 """How slow a link is that is cut halfway through a reply of 35 kB, and when it is."""
+COMPLETED = "finished:completed"
 GOT_ORDER, SENDS = "Received successfully", "Sending: "
 """What a node's log says once it has an order, and when it begins to send a reply."""
 
@@ -219,7 +220,7 @@ def measure(cut: Cut, model: Path, table: Path, folder: Path) -> dict[str, Any]:
     config = agreed(read_config("plain", {**SETTINGS, **own, **cut.settings}))
     status, out = cut_off(config, files, cut, folder)
     rounds = [{"seconds": entry["seconds"], "failed": failures(entry)} for entry in read_rounds(out)]
-    same = same_weights(config, files, out, folder / "here")
+    same = status == COMPLETED and same_weights(config, files, out, folder / "here")
     return {"status": status, "settings": dict(cut.settings), "rounds": rounds, "same_weights": same}
 
 
