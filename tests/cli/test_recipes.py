@@ -19,11 +19,10 @@ from spry.experiment.cookbook import recipes
 FILES = Path(os.environ.get("SPRY_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SMALL = [name for name in recipes() if name.endswith("-offline")]
 FEW = [
-    "data.clients=100",
     "data.held_out=0.02",
     "schedule.clients_per_round=2",
     "schedule.rounds=1",
-    "data.test_examples=40",
+    "data.test_examples=16",
 ]
 FEW += ["head.clients=2", "schedule.personalized=false", "schedule.evaluate_start=false", "client.steps=1"]
 
@@ -115,6 +114,7 @@ def test_a_small_sibling_runs_a_round_on_its_own_files(name, spry, monkeypatch):
         check_settings(config)
     except SpryError as error:
         pytest.skip(str(error))
-    made = spry("run", name, *settings(*FEW), "--out", "run", "--json")
+    clients = max(100, config.data.clients)
+    made = spry("run", name, *settings(*FEW, f"data.clients={clients}"), "--out", "run", "--json")
     assert made.code == 0, made.err
     assert made.document["rounds"] == 1
