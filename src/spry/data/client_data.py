@@ -177,8 +177,8 @@ def load_dataset(
     """Load labelled text by name, or take it from memory.
 
     Args:
-        source: ``tweets`` or ``bbc-news``, a file, a folder, or a Hub name; or a ``datasets.Dataset`` or
-            ``DatasetDict``, a pandas frame, a list of dicts, or a dict of lists.
+        source: ``tweets``, ``polar-tweets`` or ``bbc-news``, a file, a folder, or a Hub name; or a
+            ``datasets.Dataset`` or ``DatasetDict``, a pandas frame, a list of dicts, or a dict of lists.
         text: The text column, or two of them for pairs such as premise and hypothesis.
         label: The label column.
         group: The column of natural client ids, if the data is to be dealt by it.
