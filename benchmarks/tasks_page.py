@@ -44,6 +44,7 @@ def page(runs: Runs) -> str:
                 f"## {case.title}",
                 f"![Score against rounds](../pictures/{picture(name).name})",
                 _table(own),
+                *([case.note] if case.note else []),
             ]
     if runs:
         parts.append("## Where the numbers come from\n\n" + origins(runs, "tasks"))
