@@ -123,8 +123,9 @@ def _fuzz(found: Found) -> list[str]:
     rows = [[name, f"{count:,}", f"{found['refused'].get(name, 0):,}"] for name, count in tried]
     return [
         "## Damaged messages",
-        f"{found['inputs']:,} messages with wrong bits, bytes or fields, seed {found['seed']}: each was refused, or "
-        f"read as something that a whole message could say. The slowest took {1000 * found['slowest_seconds']:.0f} ms.",
+        f"{found['inputs']:,} messages with wrong bits, bytes or fields, of {len(found['seeds'])} seeds: each was "
+        "refused, or read as something that a whole message could say. The slowest took "
+        f"{1000 * found['slowest_seconds']:.0f} ms.",
         table(["message", "tried", "refused"], rows),
     ]
 

@@ -1,24 +1,29 @@
 """Feeds every decoder damaged messages: each is refused with a WireError, or says what a whole message could say.
 
-    python -m benchmarks.fuzz --inputs 10000000 --out benchmarks/results/fuzz.json
+    python -m benchmarks.fuzz [--first 0] [--last 99] [--out benchmarks/results/fuzz.json]
 
-An input is a whole message, some of whose bits, bytes, runs of bytes or fields are replaced, or two messages in one.
-What is read has to be finite, and to be the same after it is written and read again.
+A batch is a seed's 100,000 inputs; batches that the results have are not run again, and processes with other seeds may
+share the results. An input is a whole message, some of whose bits, bytes, runs of bytes or fields are replaced, or two
+messages in one. What is read has to be finite, and to be the same after it is written and read again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
+from benchmarks.results_file import locked
 from benchmarks.soak_model import Crowd, Layers
 from torch import Tensor
 
@@ -41,11 +46,26 @@ from spry.federated.closed_head.sums import HeadSums
 from spry.federated.methods import METHODS
 from spry.federated.replay.catch_up import receive
 from spry.federated.replay.downlink import by_slopes
+from spry.federated.secure.masks import SEED_BYTES
+from spry.federated.secure.messages import (
+    SEALED_BYTES,
+    DeliveryFields,
+    KeysFields,
+    MaskedFields,
+    RosterFields,
+    SecretsFields,
+    SharesFields,
+    SurvivorsFields,
+    decode_secure,
+    encode_secure,
+)
+from spry.federated.secure.shamir import SHARE_BYTES
 from spry.wire.codec import decode_order, decode_reply, encode_order, encode_reply
 from spry.wire.messages import Answer
 
 OUT = Path("benchmarks/results/fuzz.json")
 KEY = Key(0)
+BATCH = 100_000
 ENVELOPE = 6
 WILD: tuple[Any, ...] = (
     None, True, -1, 0, 1, 2**16, 2**31, 2**32, 2**62, 2**63, 2**64 - 1, -(2**63), 0.0, float("nan"), float("inf"),
@@ -66,7 +86,7 @@ class Decoder:
 
 def decoders() -> Mapping[str, Decoder]:
     """Make messages as a run has them, of eight layers and a head."""
-    return {**_replies(), **_orders(), **_heads()}
+    return {**_replies(), **_orders(), **_heads(), **_secure()}
 
 
 def _replies() -> Mapping[str, Decoder]:
@@ -127,6 +147,28 @@ def _heads() -> Mapping[str, Decoder]:
             lambda found: encode_moments(3, found),
         ),
         "head": Decoder((encode_head(head),), lambda data: decode_head(data, head), encode_head),
+    }
+
+
+def _secure() -> Mapping[str, Decoder]:
+    """The seven messages of secure aggregation between three clients."""
+    session, public, share, sealed = bytes(8), bytes(SEED_BYTES), bytes(SHARE_BYTES), bytes(SEALED_BYTES)
+    whole = (
+        KeysFields(session, 3, public, public),
+        RosterFields(session, tuple((client, public, public) for client in range(3))),
+        SharesFields(session, 3, ((1, sealed), (2, sealed))),
+        DeliveryFields(session, ((1, sealed), (2, sealed))),
+        MaskedFields(session, 3, bytes(80)),
+        SurvivorsFields(session, (1, 3)),
+        SecretsFields(session, 3, ((1, share),), ((2, share), (3, share))),
+    )
+    return {
+        f"secure {type(one).__name__.removesuffix('Fields').lower()}": Decoder(
+            (encode_secure(one),),
+            partial(decode_secure, fields=type(one), session=session),
+            encode_secure,
+        )
+        for one in whole
     }
 
 
@@ -199,38 +241,58 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(getattr(value, name))
 
 
-def fuzz(number: int, seconds: float, seed: int) -> dict[str, Any]:
-    """Try so many inputs, or as many as the time allows."""
+def fuzz(number: int, seed: int) -> dict[str, Any]:
+    """Try so many inputs."""
     made, begun, slowest = decoders(), time.monotonic(), 0.0
     tried, refused = Counter[str](), Counter[str]()
-    for name, data in inputs(seed, made):
-        if tried.total() >= number or time.monotonic() - begun > seconds:
-            break
+    for name, data in islice(inputs(seed, made), number):
         before = time.process_time()
         refused[name] += check(made[name], data)
         tried[name] += 1
         slowest = max(slowest, time.process_time() - before)
     return {
-        "inputs": tried.total(),
+        "seeds": [seed],
+        "inputs": number,
         "tried": dict(tried),
         "refused": dict(refused),
         "slowest_seconds": slowest,
-        "seed": seed,
         "seconds": time.monotonic() - begun,
     }
 
 
+def added(before: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a batch to what earlier ones gave."""
+    if not before:
+        return dict(batch)
+    return {
+        "seeds": sorted([*before["seeds"], *batch["seeds"]]),
+        "inputs": before["inputs"] + batch["inputs"],
+        "tried": dict(Counter(before["tried"]) + Counter(batch["tried"])),
+        "refused": dict(Counter(before["refused"]) + Counter(batch["refused"])),
+        "slowest_seconds": max(before["slowest_seconds"], batch["slowest_seconds"]),
+        "seconds": before["seconds"] + batch["seconds"],
+    }
+
+
 def main() -> None:
-    """Fuzz and write how far it came."""
+    """Fuzz batch by batch; what a batch gave is written before the next begins."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--inputs", type=int, default=10_000_000)
-    parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first batch")
+    parser.add_argument("--last", type=int, default=99, help="seed of the last batch")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
-    write_json(asked.out, {"provenance": provenance(), **fuzz(asked.inputs, asked.seconds, asked.seed)})
+    for seed in range(asked.first, asked.last + 1):
+        if seed not in _found(asked.out).get("seeds", []):
+            batch = fuzz(BATCH, seed)
+            with locked(asked.out):
+                found = _found(asked.out)
+                write_json(asked.out, {"provenance": provenance(), **added(found, batch)})
+
+
+def _found(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 if __name__ == "__main__":

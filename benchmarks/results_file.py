@@ -24,14 +24,14 @@ def known(file: Path, kind: str, place: Mapping[str, Any]) -> bool:
 
 def add(file: Path, kind: str, found: Mapping[str, Any]) -> None:
     """Add an entry."""
-    with _locked(file):
+    with locked(file):
         results = read(file)
         results[kind].append(found)
         write_json(file, results)
 
 
 @contextmanager
-def _locked(file: Path) -> Generator[None]:
+def locked(file: Path) -> Generator[None]:
     """One process at a time adds what it found."""
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
