@@ -72,13 +72,16 @@ def test_the_first_start_is_kept_and_resumptions_are_noted(own, tmp_path):
     assert second == {name: value for name, value in first.items() if name != "resumptions"}
 
 
+KINDS = {"model", "start", "data", "files", "clients"}
+
+
 def test_a_run_of_an_older_spry_without_fingerprints_goes_on(own, tmp_path):
     meta = tmp_path / "run" / META
     old = json.loads(meta.read_text())
     del old["fingerprints"], old["resumptions"]
     meta.write_text(json.dumps(old))
     assert next(resume(tmp_path / "run")).resumed_at == 1
-    assert json.loads(meta.read_text())["fingerprints"].keys() == {"model", "start", "data", "files"}
+    assert json.loads(meta.read_text())["fingerprints"].keys() == KINDS
 
 
 def test_a_run_of_an_older_spry_without_a_base_goes_on(config, tmp_path):

@@ -80,6 +80,15 @@ def test_an_engine_of_its_own_gives_the_same_bits_and_leaves_nothing(config, tmp
     assert left_over() == []
 
 
+@pytest.fixture
+def interruptible():
+    """Tests may run as a shell's background job, which ignores the signal and would hand that on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_all_processes_with_the_status_of_it(config, tmp_path, left_over):
     path = tmp_path / "flower.toml"
     path.write_text(config.with_settings({"runtime.name": "flower", "schedule.rounds": 500}).dump())
