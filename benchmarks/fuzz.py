@@ -60,6 +60,17 @@ from spry.federated.secure.messages import (
     encode_secure,
 )
 from spry.federated.secure.shamir import SHARE_BYTES
+from spry.runtime.report import (
+    Assignment,
+    HeadReport,
+    Present,
+    Refusal,
+    SecureAssignment,
+    SecureInvitation,
+    TrainingReport,
+    decode_message,
+    encode_message,
+)
 from spry.wire.codec import decode_order, decode_reply, encode_order, encode_reply
 from spry.wire.messages import Answer
 
@@ -86,7 +97,7 @@ class Decoder:
 
 def decoders() -> Mapping[str, Decoder]:
     """Make messages as a run has them, of eight layers and a head."""
-    return {**_replies(), **_orders(), **_heads(), **_secure()}
+    return {**_replies(), **_orders(), **_heads(), **_secure(), **_reports()}
 
 
 def _replies() -> Mapping[str, Decoder]:
@@ -170,6 +181,22 @@ def _secure() -> Mapping[str, Decoder]:
         )
         for one in whole
     }
+
+
+def _reports() -> Mapping[str, Decoder]:
+    """What server and clients elsewhere tell each other around order and reply; a roll call has no fields."""
+    told = {"seconds": 1.0, "cpu_seconds": 1.0, "operations": 7}
+    measured = {"slowed": False, "peak_bytes": None, "generalized": b"", "personalized": None, "own": False}
+    whole = (
+        Assignment(order=bytes(9), start=b"", evaluates=True, personalized=False, measures=True),
+        TrainingReport(reply=bytes(9), examples=8, steps=2, loss=0.5, **told, **measured),
+        HeadReport(sums=bytes(9), **told),
+        Present(client=3, examples=8),
+        SecureInvitation(session=bytes(8)),
+        SecureAssignment(assignment=bytes(9), delivery=bytes(9), clients=3),
+        Refusal(reason="no", lost=True),
+    )
+    return {"report": Decoder(tuple(map(encode_message, whole)), decode_message, encode_message)}
 
 
 def damaged(draw: np.random.Generator, whole: bytes, other: bytes) -> bytes:

@@ -15,7 +15,7 @@ SAMPLE_SECONDS = 0.1
 class ProcessorMeter:
     """Sums the processor seconds of all processes with a variable in their environment, by looking often.
 
-    What a process spends after the last look at it is missed: a tenth of a second at most for each.
+    What a process spends after the last look at it is missed: about a tenth of a second for each.
 
     Args:
         variable: The variable's name.

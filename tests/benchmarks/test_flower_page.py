@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 from benchmarks.flower import IN_ONE, OVER_FLOWER, RIVAL_ROW, WARM
 from benchmarks.flower_page import PAGE, RESULTS, page
 from benchmarks.processor_meter import ProcessorMeter
 
 RECORDED = json.loads(RESULTS.read_text(encoding="utf-8"))
-BUSY = "import time\nwhile time.process_time() < 0.6: pass\ntime.sleep(0.5)"
+BUSY = "import time\nwhile time.process_time() < 0.6: pass\ntime.sleep(3)"
 
 
 def test_the_committed_page_is_written_from_the_results():
@@ -35,5 +34,4 @@ def test_the_meter_counts_processes_with_the_mark_alone():
         ]
         for process in started:
             process.wait()
-        time.sleep(0.3)
-        assert 0.5 < meter.seconds() < 1.0
+    assert 0.5 < meter.seconds() < 1.1

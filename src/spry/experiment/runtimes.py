@@ -98,9 +98,8 @@ def _engine(config: Config, experiment: Experiment) -> Generator[Runtime]:
         )
     clients = len(experiment.clients.clients)
     nodes = config.runtime.nodes or clients
-    if (
-        config.privacy.secure_aggregation and nodes < clients
-    ):  # the engine lets a node forget one of two at a time
+    # The engine may lose what a node keeps of one client while it plays another.
+    if config.privacy.secure_aggregation and nodes < clients:
         raise ConfigError(
             f"runtime.nodes is {nodes}, and under privacy.secure_aggregation each of the {clients} clients needs a "
             "node that keeps its secrets. Leave runtime.nodes unset"
