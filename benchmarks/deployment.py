@@ -24,7 +24,7 @@ from benchmarks.network import Network
 from spry.runtime.flower.engine import SILENT, find_program, free_port
 
 MARK = "SPRY_DEPLOYMENT"
-ASK_SECONDS = 20.0
+ASK_SECONDS = 60.0
 """How often Flower is asked how a run fares."""
 
 

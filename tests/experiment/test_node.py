@@ -53,10 +53,15 @@ def files(tiny_csv, tmp_path):
 
 
 class Federation(Loopback):
-    """Nodes that answer as Flower's processes do: from the text of the configuration, and what is said of each."""
+    """Nodes that answer as Flower's processes do: from the text of the configuration, and what is said of each; one
+    warm process answers for all, or a new one each message (``cold``).
+    """
 
-    def __init__(self, config, facts):
-        answer, text = make_answering(), config.dump()
+    def __init__(self, config, facts, cold=False):
+        warm, text = make_answering(), config.dump()
+
+        def answer(passed):
+            return (make_answering() if cold else warm)(passed)
 
         class Said:
             def __init__(self, place):

@@ -10,6 +10,7 @@ from tests.experiment.test_node import SETTINGS, Federation, equal, files, weigh
 
 from spry.core.errors import CheckpointError, ConfigError
 from spry.core.keys import Key
+from spry.experiment import node
 from spry.experiment.agreed import agreed
 from spry.experiment.config import read_config
 from spry.experiment.log import read_rounds
@@ -107,6 +108,15 @@ def test_own_files_give_the_bits_of_one_process_with_the_same_rows(settings, con
     assert equal(here(there, tmp_path / "here"), weights(tmp_path / "there"))
     left, right = (read_rounds(tmp_path / name) for name in ("here", "there"))
     assert [line.get("epsilon") for line in left] == [line.get("epsilon") for line in right]
+
+
+def test_under_masks_a_process_loads_model_and_data_only_to_train(config, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(node, "build_node", lambda *given: built.append(given) or build_node(*given))
+    hidden = config.with_settings({**MASKED, "privacy.mechanism": "none", "schedule.rounds": 2})
+    list(run(hidden, tmp_path / "there", courier=Federation(hidden, [{}, {}], cold=True)))
+    assert len(built) == 2 * 3  # of four messages a round and client
+    assert equal(here(hidden, tmp_path / "here"), weights(tmp_path / "there"))
 
 
 def test_a_budget_for_local_noise_is_agreed_as_the_noise_that_all_rounds_cost(config, files, tmp_path):

@@ -112,20 +112,21 @@ def private(
         sampler=_by(secret) if central else sample,
         spending=counted,
         head=None if head is None else private_class_head(_head_noise(settings, counted, secret)),
-        secure=_secure(config),
+        secure=secure_aggregation(config),
     )
 
 
 def _without_noise(config: Config, key: Key) -> Private:
     """The parts of a run whose replies are hidden in their sum, or of one that hides nothing."""
-    secure = _secure(config)
+    secure = secure_aggregation(config)
     if secure is None:
         return NOT_PRIVATE
     least = _least(config.privacy, None)
     return Private(summing=Summing(key=key, least=least, tells_loss=False), secure=secure)
 
 
-def _secure(config: Config) -> SecureAggregation | None:
+def secure_aggregation(config: Config) -> SecureAggregation | None:
+    """Make what hides single replies from the server; None shows them."""
     settings = config.privacy
     if not settings.secure_aggregation:
         return None

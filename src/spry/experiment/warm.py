@@ -83,19 +83,32 @@ def _answer_one(connection: socket.socket, answer: Answering) -> None:
 
 
 def make_answering() -> Answering:
-    """Make what answers messages here: a node is loaded once, and what cannot be done is said in the answer."""
+    """Make what answers messages here: a node is loaded once, and not before a message takes its model or data."""
     from spry.core.errors import SpryError
     from spry.experiment.config import parse_record
     from spry.experiment.node import build_node
+    from spry.experiment.private import secure_aggregation
+    from spry.runtime.node_memory import answer_from
     from spry.runtime.report import refuse
+    from spry.runtime.secure_node import PHASES, MaskedClient
+    from spry.wire.frame import read_kind
 
     @lru_cache(maxsize=MOST_NODES)
     def node(config: str, facts: tuple[tuple[str, str | int | float | bool], ...]) -> ClientNode:
         return build_node(parse_record(config), dict(facts))
 
+    def without_model(masked: MaskedClient, passed: Passed) -> Answered:
+        return Answered(
+            *answer_from(passed.known, lambda memory: masked.answer(passed.client, passed.message, memory))
+        )
+
     def answer(passed: Passed) -> Answered:
         try:
-            own = parse_record(passed.config).runtime.data == "nodes"
+            config = parse_record(passed.config)
+            secure = secure_aggregation(config)
+            if secure is not None and read_kind(passed.message) in PHASES:
+                return without_model(MaskedClient(secure), passed)
+            own = config.runtime.data == "nodes"
             there = node(passed.config, tuple(sorted(passed.facts.items())) if own else ())
             return Answered(*there.answer(passed.client, passed.message, passed.known))
         except SpryError as error:

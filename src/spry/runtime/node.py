@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from spry.core.errors import DataError, SpryError, WireError
+from spry.core.errors import DataError, WireError
 from spry.core.keys import Key
 from spry.data.federation import Federation
 from spry.federated.algorithm import Algorithm, ServerState
@@ -23,7 +23,7 @@ from spry.runtime.counts import encode_counts
 from spry.runtime.executor import Completed
 from spry.runtime.head_sums import ClientSums
 from spry.runtime.known import decode_known, encode_known
-from spry.runtime.node_memory import NodeMemory
+from spry.runtime.node_memory import NodeMemory, answer_from
 from spry.runtime.report import (
     Assignment,
     HeadReport,
@@ -82,19 +82,13 @@ class ClientNode:
         Returns:
             The answer, and what is to be kept until the next message. What cannot be done is said in the answer.
         """
-        try:
-            memory = NodeMemory.read(known)
-            answer, after = self._answer(client, message, memory)
-            return answer, known if after == memory else after.write()
-        except SpryError as error:
-            return refuse(str(error)), known
+        return answer_from(known, lambda memory: self._answer(client, message, memory))
 
     def _answer(self, client: int, message: bytes, memory: NodeMemory) -> tuple[bytes, NodeMemory]:
         kind = read_kind(message)
         if self.secure and kind in PHASES:
             self._check(client)
-            answer, party = self.secure.answer(client, message, memory.party)
-            return answer, replace(memory, party=party)
+            return self.secure.answer(client, message, memory)
         if kind is Kind.HEAD_QUESTION:
             return self._sum(message), memory
         match decode_message(message):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Self
 
 import msgspec
 
+from spry.core.errors import SpryError
+from spry.runtime.report import refuse
 from spry.wire.frame import Fields, decode_fields
 
 
@@ -29,3 +32,23 @@ class NodeMemory(Fields):
 
     def write(self) -> bytes:
         return msgspec.msgpack.encode(self)
+
+
+def answer_from(
+    known: bytes | None, answer: Callable[[NodeMemory], tuple[bytes, NodeMemory]]
+) -> tuple[bytes, bytes | None]:
+    """Answer a message from what a client knows; what cannot be done is said in the answer, and changes nothing.
+
+    Args:
+        known: What this function returned last for this client; None at first.
+        answer: ``memory -> (answer, memory then)``.
+
+    Returns:
+        The answer, and what is to be kept until the next message.
+    """
+    try:
+        memory = NodeMemory.read(known)
+        told, after = answer(memory)
+        return told, known if after == memory else after.write()
+    except SpryError as error:
+        return refuse(str(error)), known

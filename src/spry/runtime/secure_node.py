@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from spry.core.errors import DataError, PrivacyError
 from spry.federated.algorithm import Algorithm
 from spry.federated.secure.party import SecureClient
 from spry.federated.secure.party_state import decode_party, encode_party
+from spry.runtime.node_memory import NodeMemory
 from spry.runtime.parties import SecureAggregation
 from spry.runtime.report import SecureAssignment, SecureInvitation
 from spry.wire.codec import decode_reply
@@ -28,16 +31,17 @@ class MaskedClient:
 
     settings: SecureAggregation
 
-    def answer(self, client: int, message: bytes, kept: bytes | None) -> tuple[bytes, bytes | None]:
-        """Answer in one of the phases in which no numbers are sent.
+    def answer(self, client: int, message: bytes, memory: NodeMemory) -> tuple[bytes, NodeMemory]:
+        """Answer in one of the phases in which no numbers are sent, which takes neither model nor data.
 
-        An invitation begins a session with new secrets, whatever came of the last one.
+        An invitation begins a session with new secrets, whatever came of the last one. Nothing is kept of a session
+        once the shares that take masks away are given.
 
         Args:
-            kept: What this class gave last for this client.
+            memory: The client's.
 
         Returns:
-            The answer, and what is to be kept; nothing once the shares that take masks away are given.
+            The answer, and what the client knows then.
 
         Raises:
             WireError: If the message is malformed, or of another session.
@@ -47,11 +51,11 @@ class MaskedClient:
         if kind is Kind.SECURE_INVITATION:
             session = decode_frame(message, SecureInvitation).session
             party = SecureClient(client, session, self.settings.owners)
-            return party.advertise(), encode_party(party)
-        party = _party(kept)
+            return party.advertise(), replace(memory, party=encode_party(party))
+        party = _party(memory.party)
         if kind is Kind.SECURE_ROSTER:
-            return party.share(message), encode_party(party)
-        return party.reveal(message), None
+            return party.share(message), replace(memory, party=encode_party(party))
+        return party.reveal(message), replace(memory, party=None)
 
     def mask(
         self, kept: bytes | None, asked: SecureAssignment, algorithm: Algorithm, order: Order, reply: bytes
