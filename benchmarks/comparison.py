@@ -49,7 +49,8 @@ def main() -> None:
     args = _arguments()
     for row in args.rows:
         if args.tune:
-            _tuned(args, row)
+            if not ROWS[row].trials:
+                _tuned(args, row)
             continue
         for name, alpha, seed in ((n, a, s) for n in args.sets for a in args.alphas for s in args.seeds):
             place = {"set": name, "alpha": alpha, "seed": seed, "row": row}
@@ -78,9 +79,10 @@ def _try(args: argparse.Namespace, place: Mapping[str, Any], settings: Mapping[s
 
 def _best(results: Path, row: str) -> dict[str, Any]:
     """The settings of the trial with the best validation accuracy, and of equals the one with the least loss."""
-    trials = [trial for trial in read(results)["trials"] if trial["row"] == row]
+    tried = ROWS[row].trials or row
+    trials = [trial for trial in read(results)["trials"] if trial["row"] == tried]
     if not trials:
-        raise SystemExit(f"{row} has no trials in {results}. Run with --tune first.")
+        raise SystemExit(f"{tried} has no trials in {results}. Run with --tune first.")
     return max(trials, key=lambda trial: (trial["curve"][-1][1], -trial["validation_loss"]))["settings"]
 
 

@@ -45,7 +45,7 @@ def _note(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         f"Trials ran on SST-2 at alpha 1 with seed 0 for {first['rounds']} rounds, and were judged on "
         f"{TRIED['data.test_examples']} training examples that they were not trained on. The least loss is chosen. A "
         "factor of the head is what its step size is multiplied with: 0 keeps it in closed form. "
-        f"Tried {'; '.join(tried)}."
+        f"Tried {'; '.join(tried)}. Those with *full* in their name have FedAvg's: theirs is its gradient."
     )
 
 

@@ -17,6 +17,7 @@ class Row:
         settings: What else is set for it.
         body: Step sizes it may try, three for each row; the setting that they are for is ``stepper``.
         stepper: Who steps.
+        trials: The row whose trials choose its step size; its own if empty.
     """
 
     title: str
@@ -24,6 +25,7 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)
     body: Sequence[float] = (3e-3, 1e-2, 3e-2)
     stepper: str = "client"
+    trials: str = ""
 
 
 HEADS = (0.0, 0.01, 0.1)
@@ -50,6 +52,18 @@ ROWS: Mapping[str, Row] = {
         title="identity, 2 blocks a step", method={"name": "residual", "blocks_per_step": 2}, settings=ADAMW
     ),
     "mlp": Row(title="mlp", method={"name": "residual", "guess": "mlp"}, settings=ADAMW),
+    "full": Row(
+        title="full, on a tape",
+        method={"name": "residual", "guess": "full"},
+        settings=ADAMW,
+        trials="fedavg",
+    ),
+    "full_drawn": Row(
+        title="full, to a drawn depth",
+        method={"name": "residual", "guess": "full", "blocks_per_step": "drawn"},
+        settings=ADAMW,
+        trials="fedavg",
+    ),
     "identity_server": Row(
         title="identity, split, server steps",
         method={"name": "residual", "clients_step": False, "split": "contiguous"},

@@ -11,7 +11,7 @@ from benchmarks.comparison_rows import ROWS
 from benchmarks.convergence_data import SETS
 
 Found = Mapping[Place, Mapping[str, Cell]]
-CANDIDATES = ("identity", "identity_2", "mlp", "identity_server")
+CANDIDATES = ("full", "full_drawn", "identity", "identity_2", "mlp", "identity_server")
 """Rows that may become the recipe; each is held to its targets."""
 BLOCK = "last_block"
 FEW = ("spry_few", "fedmezo_few")

@@ -21,7 +21,7 @@ PROVENANCE = ("date", "python", "versions", "machine", "commit", "command")
 LABELS = {
     "head_only": "frozen backbone, the head from its closed form on",
     "head_only_block": "the last block, exact gradients",
-    "residual": "**The recipe**: the same, and the residual guess in two blocks below a step",
+    "residual": "**The recipe**: backpropagation that computes nothing twice",
     "fedavg": "FedAvg, backpropagation + checkpointing",
 }
 

@@ -34,6 +34,7 @@ METHODS: tuple[MeasuredMethod, ...] = (
     "spry",
     "residual",
     "residual-2-blocks",
+    "residual-full",
     "backprop+checkpointing",
     "mesp",
     "backprop",

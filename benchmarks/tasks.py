@@ -86,6 +86,7 @@ CASES: Mapping[str, Case] = {
 }
 ROWS: Mapping[str, Row] = {
     "last_block": Row(title="last block", settings={"method.name": "head_only"}),
+    "full": Row(title="full, on a tape", settings={"method.name": "residual", "method.guess": "full"}),
     "recipe": Row(
         title="identity, 2 blocks a step", settings={"method.name": "residual", "method.blocks_per_step": 2}
     ),

@@ -83,12 +83,38 @@ def errors() -> str:
 
 
 def slopes() -> str:
-    """Cosines of guesses with the exact gradient: of the same examples by block, of all below, of other examples."""
+    """Cosines of guesses with the exact gradient on single texts and random tokens."""
+    return _cosines("results/residual_cosines.json")
+
+
+def tapes() -> str:
+    """Operations, peak and processor time by the rows on one tape, as multiples of checkpointing's."""
+    lengths = read("results/tape.json")["lengths"]
+    lines = ["| a step of 8 texts | " + " | ".join(f"{length} tokens" for length in lengths) + " |"]
+    lines.append("|---" * (1 + len(lengths)) + "|")
+    rival, *ways = next(iter(lengths.values()))
+    for way in ways:
+        shares = [
+            [found[way][key] / found[rival][key] for key in ("operations", "peak_bytes", "cpu_seconds")]
+            for found in lengths.values()
+        ]
+        cells = [", ".join(f"{share:.2f}" for share in own) for own in shares]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def pairs() -> str:
+    """Cosines of guesses with the exact gradient on pairs of texts."""
+    return _cosines("results/pairs.json", "length a block")
+
+
+def _cosines(path: str, but: str = "exact, length a block") -> str:
+    """Cosines with the exact gradient: of the same examples by block, of all below, of other examples."""
     lines = ["| model | guess | lowest block | middle | upper | all below | least of all | other examples |"]
     lines.append("|---|---|---|---|---|---|---|---|")
-    for model, guesses in read("results/residual_cosines.json")["models"].items():
+    for model, guesses in read(path)["models"].items():
         for guess, row in guesses.items():
-            if guess == "exact, length a block":
+            if guess.endswith(but):
                 continue
             same = row["same"]
             depth = len(same) - 1
@@ -154,7 +180,7 @@ def routed() -> str:
 def main() -> None:
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
-    for table in (activation, parts, errors, slopes, slope_costs, few, routed):
+    for table in (activation, parts, errors, slopes, slope_costs, tapes, pairs, few, routed):
         body = table()
         marked = rf"(<!-- {table.__name__}:begin -->\n).*?(<!-- {table.__name__}:end -->)"
         text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)

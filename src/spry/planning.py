@@ -157,10 +157,16 @@ def _step_of(config: Config) -> MeasuredMethod:
     """What ``spry memory`` calls a method's step."""
     name, options = config.method.name, config.method.options
     if name == "residual":
-        return "residual" if getattr(options, "blocks_per_step", "all") == "all" else "residual-2-blocks"
+        return _residual_step(options)
     if name in _BACKPROPAGATING:
         return "backprop+checkpointing"
     return "fedmezo" if name in _DIFFERENCES else "inference" if name == "head_only" else "spry"
+
+
+def _residual_step(options: object) -> MeasuredMethod:
+    if getattr(options, "guess", "identity") != "identity":
+        return "residual-full"
+    return "residual" if getattr(options, "blocks_per_step", "all") == "all" else "residual-2-blocks"
 
 
 def _adapted(config: Config, layout: nn.Module) -> tuple[nn.Module, tuple[Unit, ...]]:

@@ -88,3 +88,5 @@ def test_the_residual_guess_goes_through_the_encoder_and_all_above_it_is_exact(k
     for name, gradient in residual("identity")(loss, params, Key(0)).gradient.items():
         off = float((gradient - exact[name]).norm() / exact[name].norm())
         assert off > 1e-3 if LOWEST[kind] in name else off < 1e-6, (name, off)
+    for name, gradient in residual("full")(loss, params, Key(0)).gradient.items():
+        torch.testing.assert_close(gradient, exact[name], rtol=1e-6, atol=1e-10)

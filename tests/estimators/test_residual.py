@@ -25,7 +25,7 @@ from spry.measure.operations import OperationCounter
 from spry.models.adapters import Lora
 from spry.tasks.classification import ClassificationTask
 
-GUESSES = ["identity", "norm", "mlp"]
+GUESSES = ["identity", "norm", "mlp", "full"]
 DEPTH = 6
 CHAINS = [kind for kind in ARCHITECTURES if kind != "albert"]
 """What has weights of its own in each block."""
@@ -79,6 +79,18 @@ def test_the_last_two_blocks_are_exact(kind, guess, exact, tiny_tokenizer, revie
     flat = [torch.cat([one.gradient[name].flatten() for name in lower]) for one in (found, true)]
     assert lower
     assert torch.cosine_similarity(*flat, dim=0) > 0.05
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_full_is_autograd_everywhere(kind, tiny_tokenizer, reviews):
+    """Whatever the architecture, with dropout, and with blocks that share their weights."""
+    task, weights, batch = setting(kind, tiny_tokenizer, reviews, dropout=True)
+    loss = task.loss(batch, Key(7))
+    found, true = (make(loss, weights, Key(1)) for make in (residual("full"), backprop()))
+    assert found.value == pytest.approx(true.value, abs=1e-12)
+    assert found.gradient.keys() == true.gradient.keys()
+    for name, gradient in found.gradient.items():
+        close(gradient, true.gradient[name])
 
 
 @pytest.mark.parametrize("guess", GUESSES)
@@ -181,7 +193,7 @@ def test_calls_of_a_shared_block_are_drawn_for_each_step(guess, tiny_tokenizer, 
     """The last call is always there; drawn ones add to it, and with all of them it is the whole."""
     task, weights, batch = setting("albert", tiny_tokenizer, reviews, depth=3)
     loss = task.loss(batch, Key(0))
-    whole, top = (residual(guess, count)(loss, weights, Key(1)).gradient for count in (None, 0))
+    whole, top = (residual(guess, count)(loss, weights, Key(1)).gradient for count in ("all", 0))
     seen = [residual(guess, 1)(loss, weights, Key(step)).gradient for step in range(12)]
     name = next(name for name in weights if "lora_B" in name)
     parts = {tuple((one[name] - top[name]).flatten().tolist()): one for one in seen}
@@ -285,6 +297,22 @@ def test_blocks_are_drawn_for_each_step(tiny_tokenizer, reviews):
     ).gradient
     assert top.keys() == exact.keys() == {n for n in weights if block_of(task, n) >= DEPTH - 1}
     assert all(torch.equal(top[name], exact[name]) for name in top)
+
+
+@pytest.mark.parametrize("guess", GUESSES)
+def test_a_depth_is_drawn_for_each_step(guess, tiny_tokenizer, reviews):
+    """A step is for all blocks from a drawn one on; what they get is what they get of the whole."""
+    task, weights, batch = setting("bert", tiny_tokenizer, reviews)
+    loss = task.loss(batch, Key(0))
+    whole = residual(guess)(loss, weights, Key(1)).gradient
+    lowest = []
+    for step in range(30):
+        part = residual(guess, "drawn")(loss, weights, Key(step)).gradient
+        lowest.append(min(block_of(task, name) for name in part))
+        assert part.keys() == {name for name in weights if block_of(task, name) >= lowest[-1]}
+        for name, gradient in part.items():
+            close(gradient, whole[name])
+    assert set(lowest) == set(range(DEPTH - 1))
 
 
 @pytest.mark.parametrize("size", [1, 2])

@@ -75,12 +75,29 @@ def test_what_is_learnt_is_the_same(request, files, estimator, reviews):
     assert all(torch.equal(one.gradient[name], value) for name, value in other.gradient.items())
 
 
+@pytest.mark.parametrize("files", ["folder", "packed"])
+def test_blocks_in_memory_go_on_a_tape_and_those_on_the_disk_do_not(request, files, reviews):
+    """The same gradient, but for rounding: one is computed on a tape, the other block by block."""
+    where = request.getfixturevalue(files)
+    (task, near), (_, far) = made(where, reviews, None), made(where, reviews, "disk")
+    assert near.blocks.state_bytes == 256 * 4
+    assert far.blocks.state_bytes == 0
+    weights = {n: w + 0.1 * Key(5).normal(n, tuple(w.shape)) for n, w in task.init().items()}
+    one, other = (residual("full")(loss, weights, Key(1)) for loss in (near, far))
+    for name, gradient in one.gradient.items():
+        torch.testing.assert_close(other.gradient[name], gradient, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("estimator", "blocks"),
-    [(forward_gradient(), LAYERS), (backprop(checkpoint=True), 2 * LAYERS - 2)],
-    ids=["forward", "checkpoint"],
+    [
+        (forward_gradient(), LAYERS),
+        (backprop(checkpoint=True), 2 * LAYERS - 2),
+        (residual("full"), 2 * LAYERS - 2),
+    ],
+    ids=["forward", "checkpoint", "full"],
 )
-def test_a_block_is_read_once_in_forward_mode_and_twice_with_checkpointing(
+def test_a_block_is_read_once_in_forward_mode_and_twice_where_gradients_go_down(
     folder, estimator, blocks, reviews
 ):
     task, loss = made(folder, reviews, "disk")

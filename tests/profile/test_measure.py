@@ -79,6 +79,15 @@ def test_the_residual_guess_is_autograds_gradient_in_the_top_two_blocks(method):
         assert same == (".layer.0." not in name)
 
 
+def test_the_residual_guess_that_keeps_all_is_autograds_gradient():
+    case = replace(SMALL, method="residual-full", dtype="float64", layers=3, batch=3, micro_batch=2)
+    subject, exact = build_subject(case), build_subject(replace(case, method="backprop"))
+    STEP_BY_METHOD[case.method](subject)
+    STEP_BY_METHOD["backprop"](exact)
+    for name, weight in subject.params.items():
+        torch.testing.assert_close(weight.grad, exact.params[name].grad, rtol=1e-9, atol=1e-12)
+
+
 def test_the_residual_guesss_peak_does_not_grow_with_depth():
     """``identity`` for all blocks, from 6 to 12: both make the blocks' inputs anew."""
 

@@ -25,7 +25,7 @@ def memory_command(
         ),
     ] = "shape:bert-base",
     method: Annotated[str, typer.Option(metavar="A,B,C", help="Which methods to measure.")] = (
-        "inference,spry,residual,residual-2-blocks,backprop,backprop+checkpointing,mesp,fedmezo"
+        "inference,spry,residual,residual-2-blocks,residual-full,backprop,backprop+checkpointing,mesp,fedmezo"
     ),
     batch: Annotated[int, typer.Option(min=1, help="Examples in a batch.")] = 8,
     length: Annotated[

@@ -26,12 +26,15 @@ class Blocks:
         maps: Each block's linear maps, of nested ones (an adapter around a layer) the outermost.
         layout: Which arguments of the blocks' calls are cut to compute a few examples alone; None if that is not
             possible.
+        state_bytes: What the hidden state of a token takes; 0 if it is not known, or if no tape of several blocks may
+            be kept.
     """
 
     modules: tuple[nn.Module, ...]
     prefixes: tuple[str, ...]
     maps: tuple[tuple[nn.Module, ...], ...]
     layout: Layout | None = None
+    state_bytes: int = 0
 
     def __len__(self) -> int:
         return len(self.modules)
@@ -54,8 +57,12 @@ class Blocks:
 
     def from_last(self, names: Iterable[str]) -> set[str]:
         """Choose the weights that lie in the last block or above; shared ones may lie below it, too."""
-        last, below = self.prefixes[-1:], self.prefixes[:-1]
-        return {name for name in names if name.startswith(last) or not name.startswith(below)}
+        return self.from_block(names, len(self) - 1)
+
+    def from_block(self, names: Iterable[str], first: int) -> set[str]:
+        """Choose the weights that lie in a block or above its input; shared ones may lie below it, too."""
+        inside, below = self.prefixes[first:], self.prefixes[:first]
+        return {name for name in names if name.startswith(inside) or not name.startswith(below)}
 
 
 @runtime_checkable

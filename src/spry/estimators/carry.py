@@ -21,12 +21,14 @@ from spry.core.params import Params
 from spry.forward.hooks import hooked
 from spry.forward.recall import Recall, forwards, hidden_from, hidden_of, with_hidden
 
-Guess = Literal["identity", "norm", "mlp"]
+Guess = Literal["identity", "norm", "mlp", "full"]
 Carry = Callable[[Recall, Sequence[nn.Module], Params, Tensor, bool], tuple[Params, Tensor]]
 """``(call of a block, its maps, weights, d, on) -> (gradients of the weights, d at the block's input)``.
 
 The weights are leaves, by their names in the block; ``d`` at the input is only read if ``on``.
 """
+_INPUT = "the block's input"
+"""What it is called among names of weights."""
 
 
 def identity(
@@ -85,10 +87,23 @@ def mlp(
     return gradients, d if hidden is None else found[-1]
 
 
-CARRIES: Mapping[Guess, Carry] = {"identity": identity, "norm": norm, "mlp": mlp}
+def full(
+    recall: Recall, maps: Sequence[nn.Module], leaves: Params, d: Tensor, on: bool
+) -> tuple[Params, Tensor]:
+    """Carry the exact gradient: nothing is left out of the block."""
+    args, kwargs, hidden = _from_leaf(recall) if on else (recall.args, dict(recall.kwargs), None)
+    with torch.enable_grad(), recall.masked():
+        out = hidden_from(recall.again(*args, weights=_cast(recall, leaves), **kwargs))
+    if hidden is None:
+        return products(out, leaves, d), d
+    found = products(out, {**leaves, _INPUT: hidden}, d)
+    return found, found.pop(_INPUT)
 
 
-def products(out: Tensor, leaves: Params, d: Tensor) -> Params:
+CARRIES: Mapping[Guess, Carry] = {"identity": identity, "norm": norm, "mlp": mlp, "full": full}
+
+
+def products(out: Tensor, leaves: Params, d: Tensor) -> dict[str, Tensor]:
     """The exact vector-Jacobian products ``(d out / d w)' d`` of a block's weights."""
     if not leaves:
         return {}

@@ -25,7 +25,7 @@ from spry.forward.recall import Recall, forwards, hidden_from, hidden_of, with_h
 
 @dataclass(frozen=True, kw_only=True)
 class Top:
-    """What the first pass gives; ``guess`` is the exact gradient at the last block's input, if it was wanted."""
+    """What the first pass gives; ``guess`` is the exact gradient where it ends, if that was wanted."""
 
     value: float
     gradients: Params
@@ -34,43 +34,51 @@ class Top:
 
 
 def exact_top(
-    loss: Loss, blocks: Blocks, top: Params, others: Params, *, kept: Container[int], guessing: bool
+    loss: Loss,
+    blocks: Blocks,
+    top: Params,
+    others: Params,
+    *,
+    kept: Container[int] = (),
+    guessing: bool = False,
+    first: int | None = None,
 ) -> Top:
-    """Run the model once, without a graph below the last block, and differentiate from there on.
+    """Run the model once, without a graph below a block, and differentiate from there on.
 
     What the last block computes waits until it is known which rows are read, as for an exact head.
 
     Args:
-        top: Weights in the last block and above it.
+        top: Weights in that block and above its input.
         others: Weights below, which stay.
-        kept: Blocks whose calls are remembered.
-        guessing: Whether the gradient at the last block's input is wanted.
+        kept: Blocks below it whose calls are remembered, and itself.
+        guessing: Whether the gradient at the block's input is wanted.
+        first: The block; the last one if None.
     """
+    last = len(blocks) - 1
+    first = last if first is None else first
     leaves = tree_map(leaf, top)
-    waiting = tree_map(lambda w: Dual(w, ()), leaves)
+    waiting = blocks.from_block(top, last)
+    given = {name: Dual(w, ()) if name in waiting else w for name, w in leaves.items()}
     calls: dict[int, Recall] = {}
-    last: list[Tensor] = []
+    ends: list[Tensor] = []
 
     def enter(index: int, module: Any, args: Any, kwargs: Any) -> Any:
-        if module is not blocks.modules[-1]:
-            if index in kept:
-                calls[index] = Recall.of(module, args, kwargs)
-            return None
-        hidden = primal(_hidden(args, kwargs)).detach()  # of shared weights only the last call has a graph
-        args, kwargs = with_hidden(args, kwargs, hidden)
+        hidden = primal(_hidden(args, kwargs))
+        if index <= first:
+            hidden = hidden.detach()  # of shared weights only the calls from here on have a graph
         if index in kept:
-            calls[index] = Recall.of(module, args, kwargs).settled()
-        if index < len(blocks) - 1 or not guessing:
-            return args, kwargs
-        last.append(hidden.requires_grad_())
-        return with_hidden(args, kwargs, Dual(hidden, ()))
+            call = Recall.of(module, *with_hidden(args, kwargs, hidden))
+            calls[index] = call.settled() if module is blocks.modules[-1] else call
+        if index == first and guessing:
+            ends.append(hidden.requires_grad_())
+        return with_hidden(args, kwargs, Dual(hidden, ()) if index == last else hidden)
 
     with torch.enable_grad(), forward_pass(), _entering(blocks, enter):
-        value = primal(loss({**others, **waiting}))
-    ends = [*leaves.values(), *last]
-    found: Sequence[Any] = torch.autograd.grad(value, ends, allow_unused=True) if ends else []
+        value = primal(loss({**others, **given}))
+    sought = [*leaves.values(), *ends]
+    found: Sequence[Any] = torch.autograd.grad(value, sought, allow_unused=True) if sought else []
     if any(gradient is None for gradient in found):
-        lost = [n for n, g in zip(leaves, found, strict=False) if g is None] or ["the last block's input"]
+        lost = [n for n, g in zip(leaves, found, strict=False) if g is None] or ["the block's input"]
         raise ModelError(
             f"the loss does not reach {lost[0]} from the last block on: the residual guess trains weights in blocks "
             "and above them. Leave out other targets, or choose another method."
@@ -78,7 +86,7 @@ def exact_top(
     return Top(
         value=float(value.detach()),
         gradients=dict(zip(leaves, found, strict=False)),
-        guess=found[-1] if last else None,
+        guess=found[-1] if ends else None,
         calls=calls,
     )
 

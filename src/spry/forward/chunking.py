@@ -38,6 +38,12 @@ MIN_QUERIES = {"cpu": 32, "cuda": 1 << 30}
 STATES = 20
 """Hidden states that autograd keeps of a transformer's block, about: 22 of BERT's."""
 
+TAPE = {"cpu": 32 << 20, "cuda": 1 << 30}
+"""Bytes that a tape may take even if checkpointing would take less."""
+
+TAPED = 12
+"""Hidden states that it keeps of a block whose maps are frozen, about: 11.3 of BERT's with LoRA."""
+
 
 def by_device(table: Mapping[str, int], device: torch.device) -> int:
     """Look up a table's number for a device; accelerators that are not listed count as CUDA."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -39,7 +40,10 @@ def find_blocks(backbone: Backbone, module: Any) -> Blocks:
     ids = readable_tokens(backbone)
     if ids is None:
         raise ModelError(f"{backbone.name}: no text was found that the model reads. {REMEDY}")
-    return blocks_of_module(backbone.name, module, ids)
+    blocks = blocks_of_module(backbone.name, module, ids)
+    return (
+        blocks if backbone.stream is None else replace(blocks, state_bytes=0)
+    )  # a tape would hold all weights
 
 
 def blocks_of_module(name: str, module: Any, ids: Tensor) -> Blocks:
@@ -110,6 +114,8 @@ def _why_not_residual(blocks: Blocks, calls: Sequence[Recall]) -> str | None:
 @torch.no_grad()
 def _described(name: str, children: nn.ModuleList, calls: Sequence[Recall], examples: int) -> Blocks:
     called = [call.layer for call in calls]
+    hidden = hidden_of(calls[0].args, calls[0].kwargs)
+    assert hidden is not None  # it is a chain
     first, *others = [layout_of(call, examples) for call in calls]
     prefixes = {child: f"{name}.{index}." for index, child in enumerate(children)}
     maps = {child: _outermost_maps(child) for child in children}
@@ -118,6 +124,7 @@ def _described(name: str, children: nn.ModuleList, calls: Sequence[Recall], exam
         prefixes=tuple(prefixes[child] for child in called),
         maps=tuple(maps[child] for child in called),
         layout=first if all(layout == first for layout in others) else None,
+        state_bytes=hidden.shape[-1] * hidden.element_size(),
     )
 
 

@@ -14,6 +14,7 @@ MeasuredMethod = Literal[
     "spry",
     "residual",
     "residual-2-blocks",
+    "residual-full",
     "backprop",
     "backprop+checkpointing",
     "mesp",
@@ -21,7 +22,7 @@ MeasuredMethod = Literal[
     "forward-ad",
 ]
 MEASURED_METHODS: tuple[MeasuredMethod, ...] = get_args(MeasuredMethod)
-GUESSED: frozenset[MeasuredMethod] = frozenset({"residual", "residual-2-blocks"})
+GUESSED: frozenset[MeasuredMethod] = frozenset({"residual", "residual-2-blocks", "residual-full"})
 """Methods that need residual blocks."""
 Slice = Literal["all", "last"]
 HeadKind = Literal["classification", "causal-lm"]
@@ -34,10 +35,10 @@ class Case:
     Args:
         model: What ``resolve_model`` understands: one's own model, whose weights are then random, or a shape.
         method: How the slope or gradient is computed; ``inference`` computes the loss alone. ``residual`` is the
-            guess ``identity`` for all blocks, or for two a step. ``backprop`` and
-            ``inference`` are stock PyTorch with fused attention, ``backprop+checkpointing`` the non-reentrant
-            kind, ``mesp`` is that with LoRA's projections computed again, ``forward-ad`` is ``torch.func.jvp`` over
-            the eager model.
+            guess ``identity`` for all blocks, or for two a step, ``residual-full`` the exact gradient of all.
+            ``backprop`` and ``inference`` are stock PyTorch with fused attention, ``backprop+checkpointing`` the
+            non-reentrant kind, ``mesp`` is that with LoRA's projections computed again, ``forward-ad`` is
+            ``torch.func.jvp`` over the eager model.
         batch: Rows B of a batch, >= 1.
         length: Tokens S of a row, >= 1.
         micro_batch: Rows run at once, for every method alike; None for the whole batch.

@@ -11,6 +11,8 @@ that holds t tensors of the inner width at once, saves s of them and needs u for
     backprop+checkpointing  T + A + u f + 1, and mesp: what it does not keep, r numbers a token, is not in A
     residual                max(R, (A + u f) n / b + 3), whatever the depth: one block for n examples at a time, its
                             input, its output and the guess; n = b for a language model, whose last block is whole
+    residual-full           (m A + u f + 1) n / b for a tape of m blocks and n rows, and T - m + A more of one row
+                            where blocks are below the tape
     forward-ad, eager       max(2 R + u f + 1, 19 + 4 H S / D), whatever K is: one direction after another
     spry                    (1 + K) min(R, o + 0.35 + 0.9 g / b) + the engine's workspace, but at least R below layer T,
                             and no more than that for a classifier's last layer, which runs for the pooled positions
@@ -29,6 +31,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from spry.estimators.tape import most_taped
 from spry.forward.chunking import CHUNKS, TILE, WORKSPACE, by_device, most_examples
 from spry.forward.tiled_loss import row_tiles
 from spry.models.model_class import CLASSIFIER
@@ -160,6 +163,7 @@ def _layers(case: Case, s: Sizes, unit: int) -> float:
         "fedmezo": stock,
         "residual": _guessed(case, s, unit),
         "residual-2-blocks": max(stock, _guessed(case, s, unit)) + 2,
+        "residual-full": max(stock, _exact(case, s, unit, trained)),
         "backprop": _saved(case, s) + backward,
         "backprop+checkpointing": _saved(case, s) + _layer(s) + backward + 1,
         "mesp": _saved(case, s) + _layer(s) + backward + 1,
@@ -190,6 +194,16 @@ def _guessed(case: Case, s: Sizes, unit: int) -> float:
     rows = min(case.micro_batch or case.batch, case.batch)
     most = min(rows, most_examples(rows, case.length, unit, torch.device(case.device)))
     return 0.0 if case.slice == "last" else (_layer(s) + backward) * most / rows + 3
+
+
+def _exact(case: Case, s: Sizes, unit: int, trained: int) -> float:
+    """Hidden states of a few rows' tape, and of the inputs of the blocks below it."""
+    rows = min(case.micro_batch or case.batch, case.batch)
+    below = max(1, trained - 1)
+    most, deep = most_taped(rows, unit // rows, below, torch.device(case.device))
+    on_tape = deep if _is_pooled(case) else deep + 1
+    below_tape = 0 if deep == below else below - deep + _layer(s)
+    return (on_tape * _layer(s) + below_tape + s.mlp.backward * s.inner + 1) * most / rows
 
 
 def _saved(case: Case, s: Sizes) -> float:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from spry.core.keys import Key
 from spry.core.params import Params, dot, tree_map
 from spry.estimators.blocks import Blocks
-from spry.estimators.residual import residual
+from spry.estimators.carry import Guess
+from spry.estimators.residual import BlocksPerStep, residual
 from spry.forward import jvp
 from spry.profile.case import MeasuredMethod
 from spry.profile.mesp import projections_recomputed
@@ -59,8 +60,28 @@ class BatchLoss:
         assert self.subject.blocks is not None  # looked up for the methods that need them
         return self.subject.blocks
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        mask = self.parts[0][1]["attention_mask"]
+        return len(mask), mask[0].numel()
+
+    def at_most(self, rows: int) -> BatchLoss:
+        return replace(self, parts=[piece for part in self.parts for piece in _divided(*part, rows)])
+
     def microbatches(self) -> Sequence[tuple[float, BatchLoss]]:
         return [(share, replace(self, parts=[(1.0, batch)])) for share, batch in self.parts]
+
+
+def _divided(share: float, batch: Inputs, rows: int) -> list[tuple[float, Inputs]]:
+    """Cut a micro-batch, whose rows are alike, into smaller ones."""
+    count = len(batch["attention_mask"])
+    return [
+        (
+            share * min(rows, count - start) / count,
+            {name: value[start : start + rows] for name, value in batch.items()},
+        )
+        for start in range(0, count, rows)
+    ]
 
 
 def inference_step(subject: Subject) -> Tensor | None:
@@ -112,11 +133,13 @@ def fedmezo_step(subject: Subject, h: float = 1e-3) -> Tensor:
     return slopes
 
 
-def residual_step(subject: Subject, blocks_per_step: int | None = None) -> Tensor | None:
-    """Compute the residual guess ``identity`` of the gradient and leave it in the weights' ``grad``."""
+def residual_step(
+    subject: Subject, guess: Guess = "identity", blocks_per_step: BlocksPerStep = "all"
+) -> Tensor | None:
+    """Compute the residual guess of the gradient and leave it in the weights' ``grad``."""
     params = tree_map(torch.Tensor.detach, subject.params)
     loss = BatchLoss(subject=subject, parts=subject.parts)
-    found = residual("identity", blocks_per_step)(loss, params, Key(0)).gradient
+    found = residual(guess, blocks_per_step)(loss, params, Key(0)).gradient
     for name, weight in subject.params.items():
         weight.grad = found.get(name)
 
@@ -149,6 +172,7 @@ STEP_BY_METHOD: Mapping[MeasuredMethod, Step] = {
     "spry": spry_step,
     "residual": residual_step,
     "residual-2-blocks": partial(residual_step, blocks_per_step=2),
+    "residual-full": partial(residual_step, guess="full"),
     "backprop": backprop_step,
     "backprop+checkpointing": checkpointed_step,
     "mesp": mesp_step,

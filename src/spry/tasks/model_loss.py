@@ -57,6 +57,14 @@ class ModelLoss:
         """1 for tokens and 0 for padding, shape (B, T)."""
         return self.batch["attention_mask"]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        mask = self.batch["attention_mask"]
+        return min(len(mask), self.at_once or len(mask)), mask[0].numel()
+
+    def at_most(self, rows: int) -> ModelLoss:
+        return replace(self, at_once=rows if self.at_once is None else min(rows, self.at_once))
+
     def examples(self, params: Params, *, checkpoint: bool = False) -> Tensor:
         """Evaluate the rows' own losses, shape (B,)."""
         parts = [part for _, part in self.microbatches()]

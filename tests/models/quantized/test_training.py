@@ -67,7 +67,7 @@ def test_slopes_and_gradients(folder, kind, tiny_tokenizer, reviews):
 
 
 @every
-@pytest.mark.parametrize("guess", ["identity", "norm", "mlp"])
+@pytest.mark.parametrize("guess", ["identity", "norm", "mlp", "full"])
 def test_the_residual_guess(folder, kind, guess, tiny_tokenizer, reviews):
     packed, plain, weights = pair(folder, kind, tiny_tokenizer, reviews)
     found, exact = (residual(guess)(loss, weights, Key(0)) for loss in (packed, plain))

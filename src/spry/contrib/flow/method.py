@@ -72,7 +72,7 @@ class Flow(Options):
             case "backpropagation":
                 return backprop(self.checkpoint)
             case "residual":
-                return residual(self.guess, None if self.blocks_per_step == "all" else self.blocks_per_step)
+                return residual(self.guess, self.blocks_per_step)
             case "forward":
                 return projected(forward_mode, SlopeSpec(exact=exact), self.num_directions)
 

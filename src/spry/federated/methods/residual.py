@@ -1,4 +1,4 @@
-"""Exact gradients at the top of the model and the residual guess below: backpropagation's accuracy at less compute."""
+"""Exact gradients at the top of the model, and below it a guess or all of it: backpropagation's at less compute."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ class Residual(Options):
         Guess,
         Field(
             description="How the gradient at the last block's input is carried down: as it is (identity), through "
-            "norms (norm), or through all but attention (mlp); the last two hold a hidden state a block."
+            "norms (norm), through all but attention (mlp), or whole (full), which is backpropagation, computed on a "
+            "tape of a few examples at a time, or block by block where that of one example is too large."
         ),
     ] = "identity"
     blocks_per_step: Annotated[
-        Annotated[int, Field(ge=0)] | Literal["all"],
+        Annotated[int, Field(ge=0)] | Literal["all", "drawn"],
         Field(
-            description="How many blocks under the last one a local step trains, drawn anew each step; fewer cost less."
+            description="How many blocks under the last one a local step trains, drawn anew each step, or all from a "
+            "drawn one on ('drawn'); fewer cost less."
         ),
     ] = "all"
     clients_step: Annotated[
@@ -52,7 +54,7 @@ class Residual(Options):
         return "client" if self.clients_step else "server"
 
     def estimator(self) -> Estimator:
-        return residual(self.guess, None if self.blocks_per_step == "all" else self.blocks_per_step)
+        return residual(self.guess, self.blocks_per_step)
 
     def build(self, setup: Setup) -> Algorithm:
         if self.blocks_per_step != "all" and not self.clients_step:
