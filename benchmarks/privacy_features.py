@@ -45,12 +45,13 @@ def read_arguments(description: str | None, out: Path) -> argparse.Namespace:
     )
     parser.add_argument("folder", type=Path, help="where the files of SST-2 are")
     parser.add_argument("features", type=Path, help="where the features are kept")
-    parser.add_argument("--seeds", type=_numbers, default="0,1,2")
+    parser.add_argument("--seeds", type=numbers, default="0,1,2")
     parser.add_argument("--out", type=Path, default=out)
     return parser.parse_args()
 
 
-def _numbers(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
+    """Read numbers between commas."""
     return [int(part) for part in text.split(",")]
 
 

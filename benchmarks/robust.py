@@ -28,7 +28,7 @@ from spry.runtime import client_runner
 from spry.runtime.executor import Completed, Failure
 from spry.runtime.rounds import simulate
 from spry.wire.codec import decode_reply, encode_reply
-from spry.wire.messages import Order, Weights
+from spry.wire.messages import Order, Reply, Weights
 
 OUT = Path("benchmarks/results/robust.json")
 ASKED, ROUNDS, STEPS, ONE_IN = 50, 12, 2, 5
@@ -57,10 +57,15 @@ class Lying:
             yield done if order.client % ONE_IN else done._replace(data=self._lie(done.data, order))
 
     def _lie(self, data: bytes, order: Order) -> bytes:
-        reply, start = decode_reply(data, order), order.weights
-        assert isinstance(reply.payload, Weights)
-        moved = {n: start[n] + self.factor * (value - start[n]) for n, value in reply.payload.values.items()}
-        return encode_reply(replace(reply, payload=Weights(moved)), order)
+        return encode_reply(lie(decode_reply(data, order), order, self.factor), order)
+
+
+def lie(reply: Reply, order: Order, factor: float) -> Reply:
+    """Say that ``factor`` times as much was learnt."""
+    assert isinstance(reply.payload, Weights)
+    start, values = order.weights, reply.payload.values
+    moved = {name: start[name] + factor * (value - start[name]) for name, value in values.items()}
+    return replace(reply, payload=Weights(moved))
 
 
 def accuracy(rule: str, lie: str, seed: int, train: Rows, test: Rows) -> float | None:
