@@ -44,7 +44,9 @@ METHODS: tuple[MeasuredMethod, ...] = (
 MICRO_BATCHES = (1, 2)
 K = 8
 MEMORY = {"inference": 1.0, "backprop+checkpointing": 1 / 3, "backprop": 1 / 10, "forward-ad": 1 / 3}
-GUESS = 1 / 2
+GUESS, WORK = 1 / 2, 0.67
+GUESSES = {"residual": "residual guess", "residual-full": "full, on a tape"}
+"""What targets call a method."""
 SMALL = 1.05
 """Of inference's peak, at the same micro-batch."""
 TIME = {"inference": 2.1, "backprop+checkpointing": 0.75, "backprop": 1.05}
@@ -144,7 +146,7 @@ def targets(records: list[Record]) -> list[Record]:
         return rows.get(identity({**record, **changes}))
 
     found: list[Record] = []
-    for guess in (row for row in rows.values() if row["method"] == "residual"):
+    for guess in (row for row in rows.values() if row["method"] in GUESSES):
         found += _guess_targets(guess, find)
     for ours in (row for row in rows.values() if row["method"] == "spry"):
         where = _where(ours)
@@ -177,15 +179,19 @@ def _where(record: Record) -> str:
 
 
 def _guess_targets(guess: Record, find: Any) -> list[Record]:
-    where = _where(guess)
-    where += f", {guess['micro_batch']} at a time" if guess["micro_batch"] else ""
+    what = _where(guess)
+    what += f", {guess['micro_batch']} at a time" if guess["micro_batch"] else ""
+    what += f": {GUESSES[guess['method']]}"
     found: list[Record] = []
     if rival := find(guess, method="backprop+checkpointing"):
         ratio = guess["peak_bytes_above_model"] / rival["peak_bytes_above_model"]
-        found.append(_target(f"{where}: residual guess, peak / backprop+checkpointing", ratio, GUESS))
+        found.append(_target(f"{what}, peak / backprop+checkpointing", ratio, GUESS))
+        if guess["operations"] and rival["operations"]:
+            ratio = guess["operations"] / rival["operations"]
+            found.append(_target(f"{what}, operations / backprop+checkpointing", ratio, WORK))
     if guess["layers"] == 24 and (shallow := find(guess, layers=6)):
         ratio = guess["peak_bytes_above_model"] / shallow["peak_bytes_above_model"]
-        found.append(_target(f"{where}: residual guess, peak of 24 layers / of 6", ratio, 1.05))
+        found.append(_target(f"{what}, peak of 24 layers / of 6", ratio, 1.05))
     return found
 
 

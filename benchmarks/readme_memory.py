@@ -12,6 +12,7 @@ COLUMNS = {
     "spry": "**Spry**",
     "residual": "**residual guess**",
     "residual-2-blocks": "**its step of 2 blocks**",
+    "residual-full": "**full, on a tape: the recipe**",
     "backprop+checkpointing": "backprop + checkpointing",
     "mesp": "the same, `A x` recomputed (MeSP)",
     "backprop": "backprop",

@@ -13,6 +13,7 @@ from spry.core.units import names_of
 from spry.experiment.build import build
 from spry.experiment.config import load_config
 from spry.experiment.cookbook import recipes
+from spry.forward.chunking import TAPE
 from spry.models.sources import FRIENDLY, is_here
 from spry.planning import plan_run
 from tests.models.conftest import make
@@ -40,7 +41,9 @@ def test_a_recipe_is_planned_and_its_memory_predicted(name, page):
     if config.method.name == "spry":
         assert sum(plan.held) == max(plan.asked, len(body)), "and, split, by no more clients than need be"
         assert plan.peaks["inference"] < plan.peaks["spry"]
-    assert 0 < plan.peaks[plan.method] < plan.peaks["backprop+checkpointing"] < plan.weight_bytes * 20
+    rival = plan.peaks["backprop+checkpointing"]
+    assert 0 < plan.peaks[plan.method] < max(rival, TAPE["cpu"])
+    assert rival < plan.weight_bytes * 20
     if (
         config.task.name == "causal-lm"
     ):  # the task makes logits by tiles: those of all positions would take more

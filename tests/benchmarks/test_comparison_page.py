@@ -133,7 +133,7 @@ def test_without_the_rival_gaps_and_shares_are_dashes():
 def test_what_has_not_been_run_is_named():
     text = page(made())
     assert (
-        "- SST-2, alpha 1: *identity, 2 blocks a step*, *mlp*, *identity, split, server steps*, *FedSGD"
+        "- SST-2, alpha 1: *identity, 2 blocks a step*, *mlp*, *full, on a tape*, *full, to a drawn depth*, "
         in text
     )
     assert "*FwdLLM*; seed 2 of *last block*, *identity*, *FedAvg + checkpointing*\n" in text

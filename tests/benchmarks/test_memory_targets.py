@@ -68,10 +68,12 @@ def test_rows_without_times_tell_of_peaks_and_the_residual_guess_has_a_target(be
         row(replace(SPRY, method="backprop+checkpointing"), 100, None),
         row(replace(guess, layers=24), 105, None),
         row(replace(guess, layers=6), 100, None),
+        row(replace(SPRY, method="residual-full"), 45, None),
     ]
     found = {entry["target"]: entry["measured"] for entry in memory.targets(rows)}
     assert found["bert-base 8x128: residual guess, peak / backprop+checkpointing"] == pytest.approx(0.4)
     assert found["bert-base 8x128: residual guess, peak of 24 layers / of 6"] == pytest.approx(1.05)
+    assert found["bert-base 8x128: full, on a tape, peak / backprop+checkpointing"] == pytest.approx(0.45)
     assert not any("time" in target for target in found)
 
 

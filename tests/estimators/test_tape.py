@@ -138,7 +138,7 @@ def test_the_tape_is_bounded_whatever_the_batch(monkeypatch, tiny_tokenizer):
         gc.collect()
         return tensor_peak(lambda: estimator(loss, weights, Key(1)))
 
-    row = chunking.TAPED * (DEPTH - 1) * 32 * 96 * 8
+    row = chunking.TAPE_STATES * (DEPTH - 1) * 32 * 96 * 8
     monkeypatch.setattr("spry.estimators.tape.TAPE", {"cpu": 16 * row, "cuda": 0})
     assert peak(16, residual("full")) > 1.5 * peak(16, backprop(checkpoint=True))
     monkeypatch.setattr("spry.estimators.tape.TAPE", {"cpu": 0, "cuda": 0})

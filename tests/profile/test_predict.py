@@ -54,7 +54,7 @@ def test_the_prediction_is_near_the_measurement(model, method):
 )
 def test_depth_micro_batch_slice_and_dtype_are_accounted_for(method, settings):
     predicted, measured = compare(model="bert-base", method=method, **settings)
-    assert predicted == pytest.approx(measured, rel=max(OFF[method], 0.25))
+    assert predicted == pytest.approx(measured, rel=max(OFF[method], 0.3))
 
 
 @pytest.mark.parametrize("kind", QUANTIZATIONS)

@@ -87,7 +87,7 @@ def mlp(
     return gradients, d if hidden is None else found[-1]
 
 
-def full(
+def whole(
     recall: Recall, maps: Sequence[nn.Module], leaves: Params, d: Tensor, on: bool
 ) -> tuple[Params, Tensor]:
     """Carry the exact gradient: nothing is left out of the block."""
@@ -100,7 +100,7 @@ def full(
     return found, found.pop(_INPUT)
 
 
-CARRIES: Mapping[Guess, Carry] = {"identity": identity, "norm": norm, "mlp": mlp, "full": full}
+CARRIES: Mapping[Guess, Carry] = {"identity": identity, "norm": norm, "mlp": mlp, "full": whole}
 
 
 def products(out: Tensor, leaves: Params, d: Tensor) -> dict[str, Tensor]:

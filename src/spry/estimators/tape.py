@@ -14,7 +14,7 @@ import torch
 
 from spry.estimators.blocks import Blocks
 from spry.estimators.loss import Divisible, Loss
-from spry.forward.chunking import STATES, TAPE, TAPED, by_device
+from spry.forward.chunking import STATES, TAPE, TAPE_STATES, by_device
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,6 @@ def most_taped(rows: int, state_bytes: int, blocks: int, device: torch.device) -
     """
     half = rows * (blocks + STATES) * state_bytes // 2
     states = max(by_device(TAPE, device), half) // state_bytes
-    if states >= TAPED * blocks:
-        return min(rows, states // (TAPED * blocks)), blocks
-    return 1, states // TAPED
+    if states >= TAPE_STATES * blocks:
+        return min(rows, states // (TAPE_STATES * blocks)), blocks
+    return 1, states // TAPE_STATES

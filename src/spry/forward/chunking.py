@@ -41,7 +41,7 @@ STATES = 20
 TAPE = {"cpu": 32 << 20, "cuda": 1 << 30}
 """Bytes that a tape may take even if checkpointing would take less."""
 
-TAPED = 12
+TAPE_STATES = 12
 """Hidden states that it keeps of a block whose maps are frozen, about: 11.3 of BERT's with LoRA."""
 
 

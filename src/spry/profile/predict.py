@@ -198,8 +198,9 @@ def _guessed(case: Case, s: Sizes, unit: int) -> float:
 
 def _exact(case: Case, s: Sizes, unit: int, trained: int) -> float:
     """Hidden states of a few rows' tape, and of the inputs of the blocks below it."""
-    rows = min(case.micro_batch or case.batch, case.batch)
-    below = max(1, trained - 1)
+    if trained == 1:
+        return _guessed(case, s, unit)
+    rows, below = min(case.micro_batch or case.batch, case.batch), trained - 1
     most, deep = most_taped(rows, unit // rows, below, torch.device(case.device))
     on_tape = deep if _is_pooled(case) else deep + 1
     below_tape = 0 if deep == below else below - deep + _layer(s)
