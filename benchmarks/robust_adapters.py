@@ -103,15 +103,14 @@ class Clients:
 
 
 def outcome(config: Config, clients: Clients) -> dict[str, Any]:
-    """Run, and tell the accuracy after the last round, and how many of the replies were lies."""
+    """Run, and tell the accuracy after the last round, and how many replies of each round were lies."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
         list(run(config, folder, courier=clients))
         rounds = read_rounds(folder)
-    asked = [client for one in rounds for client in one["clients"]]
-    assert not any(client["failed"] for client in asked)
-    liars = sum(not client["client"] % ONE_IN for client in asked)
-    return {"accuracy": rounds[-1]["test_accuracy"], "replies": len(asked), "lies": liars}
+    assert not any(client["failed"] for one in rounds for client in one["clients"])
+    lies = [sum(not client["client"] % ONE_IN for client in one["clients"]) for one in rounds]
+    return {"accuracy": rounds[-1]["test_accuracy"], "lies": lies}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from benchmarks.kills import PLACES
 
 def test_the_committed_page_is_written_from_the_results():
     found = {name: read(name) for name in NAMES}
-    assert PAGE.read_text(encoding="utf-8") == page(**found), "run python -m benchmarks.faults_page"
+    assert PAGE.read_text(encoding="utf-8") == page(found), "run python -m benchmarks.faults_page"
     assert PICTURE.is_file()
 
 
