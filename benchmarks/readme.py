@@ -55,7 +55,7 @@ def demo(result: dict[str, Any]) -> str:
         "upload per client",
     ]
     note = (
-        "One seed and 2,314 test tweets, so that accuracies err by 0.8 points. All rows have the step size of "
+        "One seed and 1,200 test tweets, so that accuracies err by 1.1 points. All rows have the step size of "
         "`benchmarks/demo.toml`, which was tried on the recipe."
     )
     return table(heads, rows) + f"\n\n{note} {origin(result, 'make demo')}"
