@@ -62,8 +62,8 @@ def residual(guess: Guess = "identity", blocks_per_step: BlocksPerStep = "all") 
         asked = {name: value for name, value in params.items() if name in chosen}
         sums: Params = tree_map(torch.zeros_like, asked)
         device = next((weight.device for weight in params.values()), torch.device("cpu"))
-        last = Tape(loss, len(blocks) - 1)
-        tape = tape_of(loss, blocks, owned, device) if guess == "full" else last
+        whole = guess == "full"
+        tape = tape_of(loss, blocks, owned, device) if whole else Tape(loss, len(blocks) - 1)
         value = 0.0
         for share, part in tape.loss.microbatches():
             part_value, gradients = _estimate(part, blocks, params, asked, owned, guess, tape.first)
