@@ -39,6 +39,8 @@ from spry.optim.rules import adamw
 
 Found = dict[str, Any]
 OTHERS, TRAINED, NOISE = 8, 24, 0.02
+AWAY = 40 * 64
+"""Examples between those that training begins with and those that are measured on."""
 GUESSES: dict[str, Estimator] = {
     "exact": backprop(checkpoint=True),
     "identity": residual("identity"),
@@ -128,24 +130,32 @@ def noisy(weights: Params) -> Params:
     return {n: w + NOISE * moved[n] if n in moved else w for n, w in weights.items()}
 
 
-def minilm(folder: Path, batches: int = 4) -> Iterator[tuple[str, Found]]:
-    """Measure at the start, and after exact steps."""
+def minilm(folder: Path) -> Iterator[tuple[str, Found]]:
+    """Measure on single texts."""
     setting = Setting(folder, 0)
-    task, drawn = setting.task, setting.batches(32, batches + OTHERS, 40 * 64)
-    losses = [task.loss(batch, Key(0)) for batch in drawn]
     guesses = {**GUESSES, "auxiliary heads": auxiliary(setting.local_heads())}
-    yield "operations", operations(losses[0], noisy(setting.weights), guesses)
-    yield "MiniLM, start", measure(losses[:batches], losses[batches:], noisy(setting.weights), guesses)
-    weights = setting.weights
+    (batch,) = setting.batches(32, 1, AWAY)
+    yield "operations", operations(setting.task.loss(batch, Key(0)), noisy(setting.weights), guesses)
+    for when, found in before_and_after(setting, guesses, TRAINED):
+        yield f"MiniLM, {when}", found
+
+
+def before_and_after(
+    setting: Setting, guesses: Mapping[str, Estimator], steps: int, batches: int = 4, away: int = AWAY
+) -> Iterator[tuple[str, Found]]:
+    """Measure at the start, and after so many exact steps."""
+    task, weights = setting.task, setting.weights
+    losses = [task.loss(batch, Key(0)) for batch in setting.batches(32, batches + OTHERS, away)]
+    yield "start", measure(losses[:batches], losses[batches:], noisy(weights), guesses)
     head = {name for unit in task.units if unit.group == "head" for name in unit.names}
     optimizer = adamw(1e-3)
     state = optimizer.init(weights)
-    for batch in setting.batches(32, TRAINED):
+    for batch in setting.batches(32, steps):
         gradient = backprop()(task.loss(batch, Key(0)), weights, Key(0)).gradient
         gradient = {n: g for n, g in gradient.items() if n not in head}
         updates, state = optimizer.update(gradient, state, weights)
         weights = add(weights, updates)
-    yield "MiniLM, trained", measure(losses[:batches], losses[batches:], weights, guesses)
+    yield "trained", measure(losses[:batches], losses[batches:], weights, guesses)
 
 
 def decoders(folder: Path, which: str) -> Iterator[tuple[str, Found]]:

@@ -1,4 +1,4 @@
-"""SST-2 and MiniLM with LoRA of rank 16 below a head in closed form, for what is measured of the residual guess."""
+"""MiniLM with LoRA of rank 16 below a head in closed form, for what is measured of the residual guess."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spry.contrib.guided import LocalHeads, fit_heads
 from spry.core.keys import Key
 from spry.core.params import Params
 from spry.data.dataset import Dataset
-from spry.data.datasets import load_splits
+from spry.data.datasets import Splits, load_splits
 from spry.data.encoded import Batch
 from spry.federated.closed_head.solve import solve
 from spry.federated.closed_head.sums import HeadSums
@@ -27,18 +27,24 @@ class Setting:
     """The task, its data, and weights whose head is fitted to examples that training does not see.
 
     Args:
-        folder: Where ``sst2_train.tsv.gz`` and ``sst2_dev.tsv.gz`` lie.
+        folder: Where ``sst2_train.tsv.gz`` and ``sst2_dev.tsv.gz`` lie, if ``splits`` is None.
         seed: Of the adapters, and of the order of examples.
+        splits: Other data.
+        length: The most tokens of a training example.
     """
 
-    def __init__(self, folder: Path, seed: int, dtype: torch.dtype = torch.float32) -> None:
-        splits = load_splits(
-            str(folder / "sst2_train.tsv.gz"),
-            text=("sentence",),
-            label="label",
-            test=str(folder / "sst2_dev.tsv.gz"),
-        )
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        dtype: torch.dtype = torch.float32,
+        *,
+        splits: Splits | None = None,
+        length: int = LENGTH,
+    ) -> None:
+        splits = splits or _sst2(folder)
         data = splits.train
+        self.classes = len(data.label_names)
         self.key = Key(seed).fold("residual")
         self.order = self.key.permutation(len(data.texts), "order")
         self.task = ClassificationTask(
@@ -49,7 +55,7 @@ class Setting:
             exact="auto",
             dtype=dtype,
         )
-        self.train = self.task.encode(data.select(self.order[:KEPT]), max_length=LENGTH)
+        self.train = self.task.encode(data.select(self.order[:KEPT]), max_length=length)
         self.dev = self.task.encode(splits.test or _none(), max_length=64)
         self.weights: Params = self.task.init()
         self._fit_head()
@@ -71,7 +77,7 @@ class Setting:
     def local_heads(self) -> LocalHeads:
         """A head for every block, fitted to the same examples as the classifier's own."""
         losses = (self.task.loss(batch, Key(0)) for batch in self.fitted())
-        return fit_heads(losses, self.weights, classes=2)
+        return fit_heads(losses, self.weights, classes=self.classes)
 
     @torch.inference_mode()
     def evaluate(self, weights: Params) -> tuple[float, float]:
@@ -89,16 +95,21 @@ class Setting:
         weight = next(n for n in self.weights if n.endswith("classifier.modules_to_save.default.weight"))
         bias = weight.removesuffix("weight") + "bias"
         last = self.task.module.get_submodule(weight.removesuffix(".weight"))
-        sums = HeadSums.empty(2, self.weights[weight].shape[1])
+        sums = HeadSums.empty(self.classes, self.weights[weight].shape[1])
         seen: list[torch.Tensor] = []
         handle = last.register_forward_hook(lambda _, given, output: seen.append(given[0]))
         with torch.inference_mode():
             for batch in self.fitted():
                 self.task.logits(self.weights, batch)
-                sums = sums.add(HeadSums.of(seen.pop(), batch["labels"], 2))
+                sums = sums.add(HeadSums.of(seen.pop(), batch["labels"], self.classes))
         handle.remove()
         head = solve(sums)
         self.weights = {**self.weights, weight: head.weight.float(), bias: head.bias.float()}
+
+
+def _sst2(folder: Path) -> Splits:
+    train, test = (str(folder / f"sst2_{part}.tsv.gz") for part in ("train", "dev"))
+    return load_splits(train, text=("sentence",), label="label", test=test)
 
 
 def _none() -> Dataset:

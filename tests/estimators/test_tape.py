@@ -12,7 +12,6 @@ from spry.core.keys import Key
 from spry.data.dataset import Dataset
 from spry.estimators.backprop import backprop
 from spry.estimators.residual import residual
-from spry.estimators.tape import most_taped
 from spry.forward import chunking
 from spry.measure.meter import tensor_peak
 from spry.measure.operations import OperationCounter
@@ -139,9 +138,9 @@ def test_the_tape_is_bounded_whatever_the_batch(monkeypatch, tiny_tokenizer):
         return tensor_peak(lambda: estimator(loss, weights, Key(1)))
 
     row = chunking.TAPE_STATES * (DEPTH - 1) * 32 * 96 * 8
-    monkeypatch.setattr("spry.estimators.tape.TAPE", {"cpu": 16 * row, "cuda": 0})
+    monkeypatch.setattr(chunking, "TAPE", {"cpu": 16 * row, "cuda": 0})
     assert peak(16, residual("full")) > 1.5 * peak(16, backprop(checkpoint=True))
-    monkeypatch.setattr("spry.estimators.tape.TAPE", {"cpu": 0, "cuda": 0})
+    monkeypatch.setattr(chunking, "TAPE", {"cpu": 0, "cuda": 0})
     for count in (8, 16):
         assert peak(count, residual("full")) < 0.6 * peak(count, backprop(checkpoint=True))
 
@@ -158,7 +157,7 @@ def test_the_tape_is_bounded_whatever_the_batch(monkeypatch, tiny_tokenizer):
 )
 def test_what_is_on_the_tape(rows, tokens, blocks, found):
     """The hidden states are MiniLM's, 1,536 bytes a token; a tape may have 32 MiB, or half of checkpointing's."""
-    assert most_taped(rows, tokens * 1536, blocks, torch.device("cpu")) == found
+    assert chunking.most_taped(rows, tokens * 1536, blocks, torch.device("cpu")) == found
 
 
 def test_a_loss_that_cannot_be_divided_is_computed_block_by_block(step, tiny_tokenizer, reviews):

@@ -1,4 +1,4 @@
-"""The passes of the residual guess: one that is exact from the last block on, and one that ends below it."""
+"""The passes of the residual guess: one that is exact from some block on, and one that ends below it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def exact_top(
     if any(gradient is None for gradient in found):
         lost = [n for n, g in zip(leaves, found, strict=False) if g is None] or ["the block's input"]
         raise ModelError(
-            f"the loss does not reach {lost[0]} from the last block on: the residual guess trains weights in blocks "
+            f"the loss does not reach {lost[0]} from the lowest trained block on: this method trains weights in blocks "
             "and above them. Leave out other targets, or choose another method."
         )
     return Top(

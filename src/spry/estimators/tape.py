@@ -14,7 +14,7 @@ import torch
 
 from spry.estimators.blocks import Blocks
 from spry.estimators.loss import Divisible, Loss
-from spry.forward.chunking import STATES, TAPE, TAPE_STATES, by_device
+from spry.forward.chunking import most_taped
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,3 @@ def tape_of(loss: Loss, blocks: Blocks, owned: Collection[int], device: torch.de
     count, tokens = loss.shape
     rows, deep = most_taped(count, tokens * blocks.state_bytes, last - lowest, device)
     return Tape(loss.at_most(rows), last - deep)
-
-
-def most_taped(rows: int, state_bytes: int, blocks: int, device: torch.device) -> tuple[int, int]:
-    """How many rows to take at a time, and how many blocks under the last one to put on their tape.
-
-    Args:
-        rows: Of the micro-batch, >= 1.
-        state_bytes: What the hidden state of a row takes.
-        blocks: That are asked for, >= 1.
-        device: Where they run.
-    """
-    half = rows * (blocks + STATES) * state_bytes // 2
-    states = max(by_device(TAPE, device), half) // state_bytes
-    if states >= TAPE_STATES * blocks:
-        return min(rows, states // (TAPE_STATES * blocks)), blocks
-    return 1, states // TAPE_STATES

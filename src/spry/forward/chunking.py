@@ -76,6 +76,25 @@ def most_examples(examples: int, tokens: int, state_bytes: int, device: torch.de
     return max(1, most_rows(STATES * state_bytes // rows, rows, device) // max(1, tokens))
 
 
+def most_taped(rows: int, state_bytes: int, blocks: int, device: torch.device) -> tuple[int, int]:
+    """How many rows to take at a time, and how many blocks under the last one to put on their tape, >= 0.
+
+    All blocks of as many rows as are within the bound, or as many blocks of one row. The bound is ``TAPE``, or half of
+    what checkpointing takes: a hidden state of each block, and one block's tape.
+
+    Args:
+        rows: Of the micro-batch, >= 1.
+        state_bytes: What the hidden state of a row takes.
+        blocks: That are asked for, >= 1.
+        device: Where they run.
+    """
+    half = rows * (blocks + STATES) * state_bytes // 2
+    states = max(by_device(TAPE, device), half) // state_bytes
+    if states >= TAPE_STATES * blocks:
+        return min(rows, states // (TAPE_STATES * blocks)), blocks
+    return 1, states // TAPE_STATES
+
+
 def most_scores(examples: int, entries: int, device: torch.device) -> int:
     """How many attention scores to compute at a time, >= 1.
 

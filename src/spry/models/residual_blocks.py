@@ -41,9 +41,9 @@ def find_blocks(backbone: Backbone, module: Any) -> Blocks:
     if ids is None:
         raise ModelError(f"{backbone.name}: no text was found that the model reads. {REMEDY}")
     blocks = blocks_of_module(backbone.name, module, ids)
-    return (
-        blocks if backbone.stream is None else replace(blocks, state_bytes=0)
-    )  # a tape would hold all weights
+    if backbone.stream is not None:  # a tape would hold all weights
+        return replace(blocks, state_bytes=0)
+    return blocks
 
 
 def blocks_of_module(name: str, module: Any, ids: Tensor) -> Blocks:

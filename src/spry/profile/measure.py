@@ -24,7 +24,7 @@ from spry.profile.case import GUESSED, Case, CaseResult
 from spry.profile.case_task import model_class_of, outputs_of, task_batch, task_kind_of
 from spry.profile.predict import has_formula, predict_peak
 from spry.profile.random_model import build_model, example_batch
-from spry.profile.steps import STEP_BY_METHOD, Inputs, Subject, exact_slopes, inference_step
+from spry.profile.steps import STEP_BY_METHOD, Inputs, Subject, divided, exact_slopes, inference_step
 from spry.profile.weight_bytes import weight_bytes
 from spry.tasks.kind import TaskKind
 from spry.tasks.model_call import ModelCall
@@ -95,15 +95,10 @@ def build_subject(case: Case) -> Subject:
         {name: KEY.fold(k).normal(name, tuple(weight.shape), weight) for name, weight in params.items()}
         for k in range(case.directions)
     ]
-    rows = case.micro_batch or case.batch
-    parts = [
-        (len(piece) / case.batch, {name: values[start : start + rows] for name, values in batch.items()})
-        for start, piece in _pieces(batch["input_ids"], rows)
-    ]
     loss = _loss(model) if kind is None else _task_loss(kind, model)
     return Subject(
         model=model,
-        parts=parts,
+        parts=divided(1.0, batch, case.micro_batch or case.batch),
         loss=loss,
         plain=partial(loss, params) if kind is not None else lambda batch: cast(Any, model)(**batch).loss,
         params=params,
@@ -115,11 +110,6 @@ def build_subject(case: Case) -> Subject:
 def _blocks(name: str, model: nn.Module) -> Blocks:
     """Find the model's blocks by a short text of its own."""
     return blocks_of_module(name, model, example_batch(model, 2, 5)["input_ids"])
-
-
-def _pieces(values: Tensor, rows: int) -> list[tuple[int, Tensor]]:
-    """Cut a tensor of shape (B, ...) into pieces of at most ``rows`` rows, each with its first row's number."""
-    return [(start, values[start : start + rows]) for start in range(0, len(values), rows)]
 
 
 def _slice(model: nn.Module, last: bool) -> Params:

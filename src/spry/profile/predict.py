@@ -31,8 +31,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from spry.estimators.tape import most_taped
-from spry.forward.chunking import CHUNKS, TILE, WORKSPACE, by_device, most_examples
+from spry.forward.chunking import CHUNKS, TILE, WORKSPACE, by_device, most_examples, most_taped
 from spry.forward.tiled_loss import row_tiles
 from spry.models.model_class import CLASSIFIER
 from spry.profile.case import GUESSED, Case

@@ -62,19 +62,19 @@ class BatchLoss:
 
     @property
     def shape(self) -> tuple[int, int]:
-        mask = self.parts[0][1]["attention_mask"]
-        return len(mask), mask[0].numel()
+        ids = self.parts[0][1]["input_ids"]
+        return len(ids), ids[0].numel()
 
     def at_most(self, rows: int) -> BatchLoss:
-        return replace(self, parts=[piece for part in self.parts for piece in _divided(*part, rows)])
+        return replace(self, parts=[piece for part in self.parts for piece in divided(*part, rows)])
 
     def microbatches(self) -> Sequence[tuple[float, BatchLoss]]:
         return [(share, replace(self, parts=[(1.0, batch)])) for share, batch in self.parts]
 
 
-def _divided(share: float, batch: Inputs, rows: int) -> list[tuple[float, Inputs]]:
-    """Cut a micro-batch, whose rows are alike, into smaller ones."""
-    count = len(batch["attention_mask"])
+def divided(share: float, batch: Inputs, rows: int) -> list[tuple[float, Inputs]]:
+    """Cut a batch, whose rows count alike, into micro-batches, each with its part of the batch's share."""
+    count = len(batch["input_ids"])
     return [
         (
             share * min(rows, count - start) / count,

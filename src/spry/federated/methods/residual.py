@@ -1,4 +1,4 @@
-"""Exact gradients at the top of the model, and below it a guess or all of it: backpropagation's at less compute."""
+"""Exact gradients at the top of the model; below it a guess, or the exact gradient on a bounded tape."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from spry.optim.named import Named
 )
 @dataclass(frozen=True, kw_only=True)
 class Residual(Options):
-    """Exact gradients of the last block, carried down the residual stream as a guess for the blocks below."""
+    """Exact gradients of the last block, carried down to the blocks below: as a guess, or whole on a bounded tape."""
 
     guess: Annotated[
         Guess,
