@@ -14,6 +14,7 @@ from spry.experiment.build import build
 from spry.experiment.config import load_config
 from spry.experiment.cookbook import recipes
 from spry.forward.chunking import TAPE
+from spry.models.adapters.registry import ADAPTERS
 from spry.models.sources import FRIENDLY, is_here
 from spry.planning import plan_run
 from tests.models.conftest import make
@@ -50,6 +51,15 @@ def test_a_recipe_is_planned_and_its_memory_predicted(name, page):
         rows, vocabulary = config.client.micro_batch_size or config.client.batch_size, 49_152
         assert plan.peaks["backprop+checkpointing"] < rows * plan.length * vocabulary * 4
     assert page.row(name) in page.PAGE.read_text(encoding="utf-8"), "run: python docs/recipes.py"
+
+
+@pytest.mark.parametrize("kind", sorted({*ADAPTERS, "lora_a", "lora_xs"}))
+def test_every_kind_of_adapter_is_planned(kind):
+    """Without values, also where its own weights are made of the base's, as singular vectors are."""
+    if not is_here("minilm"):
+        pytest.skip("minilm is not installed")
+    plan = plan_run(load_config("quickstart", {"peft.kind": kind, "peft.exact": "head"}))
+    assert (kind == "head") == all(unit.head for unit in plan.units)
 
 
 def test_a_plan_is_what_the_run_has(tiny_model, tiny_csv):

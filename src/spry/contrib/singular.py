@@ -15,8 +15,10 @@ def left_singular(weight: Tensor, rank: int) -> Tensor:
 
     They are the eigenvectors of ``W W'``; each is turned so that its largest entry is positive, which makes them unique
     where singular values differ. They are columns, shape (D_out, r), float64 on the CPU; r is from 1 to the smaller
-    side of W.
+    side of W. A weight without values, on ``meta``, has columns without values there.
     """
+    if weight.is_meta:
+        return weight.new_empty((len(weight), rank), dtype=torch.float64)
     w = weight.detach().to("cpu", torch.float64)
     assert 1 <= rank <= min(w.shape)
     return _turned(torch.linalg.eigh(w @ w.T).eigenvectors[:, -rank:].flip(1))
