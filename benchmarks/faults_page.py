@@ -33,6 +33,10 @@ each left by the script of its name."""
 
 Found = Mapping[str, Any]
 NAMES = ("soak", "kills", "cuts", "fuzz", "robust", "robust_adapters")
+SENT_BY = {
+    "fedavg": "*Weights*, sent by FedAvg",
+    "spry_per_iteration": "*Slopes*, sent by Spry per iteration: 16 directions in 66 dimensions",
+}
 HELD = ("file_handles", "threads", "children")
 
 
@@ -136,14 +140,17 @@ def _fuzz(found: Found) -> list[str]:
 
 
 def _robust(found: Found) -> list[str]:
-    setting, runs = found["setting"], _of_whole_seeds(found["runs"])
-    seeds = len({run["seed"] for run in runs})
+    setting, parts = found["setting"], []
+    for method, clip in setting["clip"].items():
+        runs = _of_whole_seeds([run for run in found["runs"] if run["method"] == method])
+        seeds = _seeds(len({run["seed"] for run in runs}))
+        parts += [f"{SENT_BY[method]}, clipped to {clip:g}; {seeds}:", _by_lie(runs)]
     return [
         "## Clients that lie",
-        f"FedAvg of MiniLM's last map on SST-2; {setting['asked']} of {setting['clients']:,} clients with "
+        f"MiniLM's last map on SST-2; {setting['asked']} of {setting['clients']:,} clients with "
         f"{setting['examples_each']} texts a round, {setting['rounds']} rounds. One client in "
-        f"{1 / setting['liars']:.0f} multiplies what it learnt. Accuracy in % on the dev part, {_seeds(seeds)}.",
-        _by_lie(runs),
+        f"{1 / setting['liars']:.0f} multiplies what it sends. Accuracy in % on the dev part.",
+        *parts,
         "A rule needs several owners of each weight: `server.aggregate` is refused where a split leaves fewer than "
         "three to the median, or too few for the trimmed mean to leave any out. `server.clip` works with one owner, "
         "too, but only bounds what a reply moves.",

@@ -44,7 +44,7 @@ RESULTS = Path("benchmarks/results/privacy.json")
 EPSILONS: tuple[float, ...] = (1.0, 3.0, 8.0, math.inf)
 DELTA, ASKED, ROUNDS, STEPS, CLIP = 1e-5, 100, 12, 2, 1.0
 DIMENSIONS, DIRECTIONS = 32, 16
-TUNING_SEED, TUNING_EPSILON, STEP_SIZES = 9, 3.0, (0.3, 1.0)
+TUNING_SEED, TUNING_EPSILON, STEP_SIZES = 9, 3.0, (0.3, 1.0, 3.0, 10.0)
 METHOD_NAMES = {
     "fedavg": "DP-FedAvg",
     "spry_per_iteration": "slopes alone",
@@ -157,8 +157,7 @@ def rounds_of(method: str, epsilon: float, lr: float, seed: int, train: Rows, te
     """Run a method's rounds within a budget."""
     key, slopes = Key(seed), method == "spry_per_iteration"
     if slopes:
-        mix = key.normal("mix", (train.x.shape[1], DIMENSIONS)) / DIMENSIONS**0.5
-        train, test = (Rows(F.normalize(rows.x @ mix), rows.y) for rows in (train, test))
+        train, test = in_few_dimensions(key, train, test)
     rate = ASKED / CLIENTS
     noise = 0.0 if math.isinf(epsilon) else calibrated(lambda z: spent(z, rate, ROUNDS, None, DELTA), epsilon)
     bounds = Bounds(slopes=CLIP) if slopes else Bounds(dense=CLIP)
@@ -190,6 +189,13 @@ def rounds_of(method: str, epsilon: float, lr: float, seed: int, train: Rows, te
         )
     )
     return {"accuracy": found[-1].score, "spent": _finite(found[-1].epsilon), "noise": noise}
+
+
+def in_few_dimensions(key: Key, train: Rows, test: Rows) -> tuple[Rows, Rows]:
+    """Combine features at random into few, of norm 1."""
+    mix = key.normal("mix", (train.x.shape[1], DIMENSIONS)) / DIMENSIONS**0.5
+    first, second = (Rows(F.normalize(rows.x @ mix), rows.y) for rows in (train, test))
+    return first, second
 
 
 def sums_of(epsilon: float, seed: int, train: Rows, test: Rows) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def _rows(results: Results) -> str:
 
 
 def _reading(results: Results) -> str:
-    sizes = " and ".join(f"{lr:g}" for lr in results["step_sizes"])
+    *others, last = (f"{lr:g}" for lr in results["step_sizes"])
+    sizes = f"{', '.join(others)} and {last}"
     lost = ", ".join(f"{name} {_lost(results, method):.1f}" for method, name in METHOD_NAMES.items())
     return (
         f"Points lost from no noise to epsilon {EPSILONS[0]:g}: {lost}. The first two have few rounds, and "

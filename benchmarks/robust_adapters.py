@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from benchmarks.privacy_features import numbers
 from benchmarks.results_file import known, locked, read
-from benchmarks.robust import LIES, ONE_IN, lie
+from benchmarks.robust import LIES, ONE_IN, lying
 
 from spry.experiment.atomic import write_json
 from spry.experiment.config import Config, load_config
@@ -28,13 +28,10 @@ from spry.experiment.log import read_rounds
 from spry.experiment.node import build_node
 from spry.experiment.provenance import provenance
 from spry.experiment.run import run
-from spry.federated.algorithm import Algorithm
-from spry.federated.client import ClientResult, LossOf
 from spry.runtime import client_runner
 from spry.runtime.courier import Delivery, Letter
 from spry.runtime.node import ClientNode
 from spry.wire.frame import Kind, read_kind
-from spry.wire.messages import Order
 
 OUT = Path("benchmarks/results/robust_adapters.json")
 CLIP = 1.5
@@ -55,33 +52,18 @@ RULES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def lying(algorithm: Algorithm, factor: float) -> Algorithm:
-    """Train as ordered, and reply as if ``factor`` times as much had been learnt."""
-
-    def train(loss_of: LossOf, order: Order, batches: Iterable[Any], examples: int) -> ClientResult:
-        found = algorithm.train(loss_of, order, batches, examples)
-        return replace(found, reply=lie(found.reply, order, factor))
-
-    return replace(algorithm, train=train)
-
-
 @dataclass
 class Clients:
     """Carries letters to all clients in this process, of which every fifth lies.
 
     Args:
-        node: Plays the honest ones.
-        factor: What liars multiply what they learnt with.
+        node: Plays them.
         sums: Answers to questions about the head, which are the same in all runs of a seed.
     """
 
     node: ClientNode
-    factor: float
     sums: dict[tuple[int, bytes], bytes]
     _known: dict[int, bytes | None] = field(default_factory=dict, init=False)
-
-    def __post_init__(self) -> None:
-        self._lying = replace(self.node, algorithm=lying(self.node.algorithm, self.factor))
 
     def addresses(self) -> Sequence[int]:
         """See ``Courier``."""
@@ -95,8 +77,7 @@ class Clients:
     def _answer(self, client: int, data: bytes) -> bytes:
         if (client, data) in self.sums:
             return self.sums[client, data]
-        node = self.node if client % ONE_IN else self._lying
-        answer, self._known[client] = node.answer(client, data, self._known.get(client))
+        answer, self._known[client] = self.node.answer(client, data, self._known.get(client))
         if read_kind(data) is Kind.HEAD_QUESTION:
             self.sums[client, data] = answer
         return answer
@@ -143,7 +124,8 @@ def _run_missing(places: Sequence[Mapping[str, Any]], out: Path) -> None:
     node, sums = build_node(load_config("quickstart", given), {}), dict[tuple[int, bytes], bytes]()
     for place in missing:
         config = load_config("quickstart", {**given, **RULES[place["rule"]]})
-        clients = Clients(node, LIES[place["lie"]], sums)
+        liars = replace(node, algorithm=lying(node.algorithm, LIES[place["lie"]]))
+        clients = Clients(liars, sums)
         with patch.object(client_runner, "peak_of", lambda step, device: step() or 0):  # memory is not asked
             found = {**place, **outcome(config, clients)}
         print(found, flush=True)
