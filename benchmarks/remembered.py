@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+Known = dict[tuple[int, ...], Tensor]
+"""What is remembered: a text's tokens, and the last block's input, shape (T, D)."""
+
 
 class Remembered(nn.Module):
     """Stands for a BERT's embeddings, and gives what its blocks but the last make of them.
@@ -14,10 +17,9 @@ class Remembered(nn.Module):
     Texts are known by their tokens. Padding, whose states nothing reads, has zeros.
     """
 
-    def __init__(self, embeddings: nn.Module, blocks: nn.ModuleList, padding: int) -> None:
+    def __init__(self, embeddings: nn.Module, blocks: nn.ModuleList, padding: int, known: Known) -> None:
         super().__init__()
-        self._below, self._padding = (embeddings, blocks), padding
-        self._known: dict[tuple[int, ...], Tensor] = {}
+        self._below, self._padding, self._known = (embeddings, blocks), padding, known
 
     @torch.no_grad()
     def forward(self, input_ids: Tensor, **_: Any) -> Tensor:
@@ -46,11 +48,17 @@ class Passing(nn.Module):
         return hidden
 
 
-def remember(bert: Any) -> None:
-    """Let a BERT run all but its last block once for each text; nothing below it may be trained."""
+def remember(bert: Any, known: Known) -> None:
+    """Let a BERT run all but its last block once for each text; nothing below it may be trained.
+
+    Args:
+        bert: The model inside a classifier; it is changed.
+        known: What is remembered, for models that are alike below the last block.
+    """
     layers = bert.encoder.layer
     assert not any(weight.requires_grad for block in layers[:-1] for weight in block.parameters())
-    bert.embeddings = Remembered(bert.embeddings, nn.ModuleList(layers[:-1]), bert.config.pad_token_id)
+    below = nn.ModuleList(layers[:-1])
+    bert.embeddings = Remembered(bert.embeddings, below, bert.config.pad_token_id, known)
     bert.encoder.layer = nn.ModuleList([*(Passing() for _ in layers[:-1]), layers[-1]])
 
 
