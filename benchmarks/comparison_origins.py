@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.comparison import TRIED
+from benchmarks.comparison import TRIED, best_of
 from benchmarks.comparison_cells import Cell
 from benchmarks.comparison_rows import ROWS
 from benchmarks.comparison_words import DASH, settings
@@ -14,44 +14,41 @@ from benchmarks.readme_layout import machine_of, table
 
 def tuning(trials: Iterable[Mapping[str, Any]], found: Mapping[Any, Mapping[str, Cell]]) -> str:
     """What each row tried, its validation accuracy and loss, and what its runs have."""
-    by_row: dict[str, list[Mapping[str, Any]]] = {}
+    tried: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
     for trial in trials:
-        by_row.setdefault(trial["row"], []).append(trial)
+        tried.setdefault((trial["row"], trial["alpha"]), []).append(trial)
+    order = [*ROWS, *(row for row, _ in tried)]
     rows = []
-    for name in [*(row for row in ROWS if row in by_row), *(row for row in by_row if row not in ROWS)]:
-        best = min(by_row[name], key=_loss)
-        for trial in by_row[name]:
+    for (name, alpha), own in sorted(tried.items(), key=lambda one: (order.index(one[0][0]), -one[0][1])):
+        best = best_of(own)
+        for trial in own:
             title = ROWS[name].title if name in ROWS else name
-            mark = "**least**" if trial is best else ""
+            mark = "**best**" if trial is best else ""
             loss = trial["validation_loss"]
-            said = [settings(trial["settings"]), f"{100 * trial['curve'][-1][1]:.1f}"]
+            said = [f"{alpha:g}", settings(trial["settings"]), f"{100 * trial['curve'][-1][1]:.1f}"]
             rows.append([title, *said, DASH if loss is None else f"{loss:.4f}", mark])
-    text = table(["", "tried", "validation accuracy", "validation loss", ""], rows)
+    text = table(["", "alpha", "tried", "validation accuracy", "validation loss", ""], rows)
     ran = "\n".join(f"- {line}" for line in _ran_with(found))
-    parts = [text, _note(by_row)] + ([f"The runs have:\n\n{ran}"] if ran else [])
+    parts = [text, _note(tried)] + ([f"The runs have:\n\n{ran}"] if ran else [])
     return "\n\n".join(parts)
 
 
-def _note(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    first = next(iter(by_row.values()))[0]
-    counts: dict[int, list[str]] = {}
-    for row, own in by_row.items():
-        counts.setdefault(len(own), []).append(ROWS[row].title if row in ROWS else row)
+def _note(by_place: Mapping[tuple[str, float], Sequence[Mapping[str, Any]]]) -> str:
+    first = next(iter(by_place.values()))[0]
+    counts: dict[int, dict[str, None]] = {}
+    for (row, _), own in by_place.items():
+        counts.setdefault(len(own), {})[ROWS[row].title if row in ROWS else row] = None
     tried = [
         f"{count} setting{'s' if count > 1 else ''}: {'all' if len(counts) == 1 else ', '.join(titles)}"
         for count, titles in sorted(counts.items(), reverse=True)
     ]
     return (
-        f"Trials ran on SST-2 at alpha 1 with seed 0 for {first['rounds']} rounds, and were judged on "
-        f"{TRIED['data.test_examples']} training examples that they were not trained on. The least loss is chosen. A "
-        "factor of the head is what its step size is multiplied with: 0 keeps it in closed form. "
+        f"Trials ran on SST-2 with seed 0 for {first['rounds']} rounds, for each alpha, and were judged on "
+        f"{TRIED['data.test_examples']} training examples that they were not trained on. The best accuracy is chosen, "
+        "of equals the least loss. A factor of the head is what its step size is multiplied with: 0 keeps it in closed "
+        "form. "
         f"Tried {'; '.join(tried)}. Those with *full* in their name have FedAvg's: theirs is its gradient."
     )
-
-
-def _loss(trial: Mapping[str, Any]) -> float:
-    loss = trial["validation_loss"]
-    return float("inf") if loss is None else loss
 
 
 def _ran_with(found: Mapping[Any, Mapping[str, Cell]]) -> list[str]:

@@ -53,7 +53,7 @@ READING = """## How to read the tables
 - **Within bytes** is the mean accuracy after as many rounds as a client's uploads may take, on the same lines, with
   these rounds in brackets. The step size falls towards the last round of the whole run, so that a run that is planned
   shorter may get further.
-- Step sizes were tried on SST-2 at alpha 1 alone. All data sets have the best of them."""
+- Step sizes were tried on SST-2 alone, for each alpha. All data sets have the best of them."""
 
 
 def page(result: Mapping[str, Any]) -> str:

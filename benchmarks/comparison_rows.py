@@ -15,7 +15,7 @@ class Row:
         title: Its name in tables.
         method: The method and its options.
         settings: What else is set for it.
-        body: Step sizes it may try, three for each row; the setting that they are for is ``stepper``.
+        body: Four step sizes in their order; the setting that they are for is ``stepper``. See ``tries``.
         stepper: Who steps.
         trials: The row whose trials choose its step size; its own if empty.
     """
@@ -23,9 +23,13 @@ class Row:
     title: str
     method: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    body: Sequence[float] = (3e-3, 1e-2, 3e-2)
+    body: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2)
     stepper: str = "client"
     trials: str = ""
+
+    def tries(self, alpha: float) -> Sequence[float]:
+        """The three step sizes that it tries: the larger ones where clients are alike, for skew bears less."""
+        return self.body[1:] if alpha >= 1 else self.body[:-1]
 
 
 HEADS = (0.0, 0.01, 0.1)
@@ -79,26 +83,26 @@ ROWS: Mapping[str, Row] = {
         title="FedMeZO (weights)",
         method={"name": "fedmezo"},
         settings={"client.optimizer": "sgd", **RANK_ONE},
-        body=(1e-3, 1e-2, 1e-1),
+        body=(1e-4, 1e-3, 1e-2, 1e-1),
     ),
     "spry_few": Row(
         title="Spry (few dimensions)",
         method={"name": "spry_per_iteration", "num_directions": 16, "split": "everything"},
         settings={**ADAM, **FEW},
-        body=(2e-2, 6e-2, 1e-1),
+        body=(6e-3, 2e-2, 6e-2, 1e-1),
         stepper="server",
     ),
     "fedmezo_few": Row(
         title="FedMeZO (few dimensions)",
         method={"name": "fedmezo", "num_directions": 16, "send": "slopes"},
         settings={"client.optimizer": "sgd", **FEW},
-        body=(3e-2, 1e-1, 3e-1),
+        body=(1e-2, 3e-2, 1e-1, 3e-1),
     ),
     "fwdllm": Row(
         title="FwdLLM",
         method={"name": "fwdllm", "threshold": 1e-5},
         settings={"client.optimizer": None, "server.optimizer": "sgd", **RANK_ONE},
-        body=(0.03, 0.1, 0.3),
+        body=(0.01, 0.03, 0.1, 0.3),
         stepper="server",
     ),
 }

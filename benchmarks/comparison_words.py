@@ -10,7 +10,9 @@ DASH = "–"
 
 
 def told(values: Sequence[float], *, signed: bool = False) -> str:
-    """Write the mean of shares in percent, and their sample deviation where there are several."""
+    """Write the mean of shares in percent, and their sample deviation where there are several; a dash without any."""
+    if not values:
+        return DASH
     deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * fmean(values):{'+' if signed else ''}.1f}{deviation}"
 

@@ -11,10 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import matplotlib as mpl
+from benchmarks.comparison_words import told
 from benchmarks.readme_layout import table
 from benchmarks.robust import LIES, ONE_IN
 from benchmarks.robust_adapters import METHODS
@@ -59,9 +59,9 @@ def _origin(name: str, made: Found) -> list[str]:
 def _soak(found: Found) -> list[str]:
     first, last = _settled(found["held"])
     rows = []
-    for fault, told in found["told"].items():
+    for fault, reasons in found["told"].items():
         brief = Counter[str]()
-        for what, count in told.items():
+        for what, count in reasons.items():
             brief[_brief(what)] += count
         says = [f"{what} ({count:,})" for what, count in brief.most_common()]
         rows.append([fault, f"{brief.total():,}", "; ".join(says)])
@@ -103,8 +103,8 @@ def _cuts(found: Found) -> list[str]:
     rows = []
     for name, one in found["cuts"].items():
         failed = [(n, why) for n, entry in enumerate(one["rounds"], 1) for why in entry["failed"].values()]
-        told = Counter(re.sub(r"\d+", "N", why.partition(" — ")[0]) for _, why in failed)
-        says = "; ".join(f"{what} ({count})" for what, count in told.most_common())
+        reasons = Counter(re.sub(r"\d+", "N", why.partition(" — ")[0]) for _, why in failed)
+        says = "; ".join(f"{what} ({count})" for what, count in reasons.most_common())
         numbers = [number for number, _ in failed]
         where = f"{', '.join(map(str, numbers))} of {len(one['rounds'])}"
         longest = max(one["rounds"][number - 1]["seconds"] for number in numbers)
@@ -186,7 +186,7 @@ def _by_lie(runs: Sequence[Found]) -> str:
     lies, rows = [lie for lie in LIES if lie in known], []
     for rule in dict.fromkeys(run["rule"] for run in runs):
         own = [[run["accuracy"] for run in runs if (run["rule"], run["lie"]) == (rule, lie)] for lie in lies]
-        rows.append([rule, *map(_spread, own)])
+        rows.append([rule, *map(told, own)])
     return table(["server", *(f"lie: {lie}" for lie in lies)], rows)
 
 
@@ -198,13 +198,6 @@ def _of_whole_seeds(runs: Sequence[Found]) -> list[Found]:
 
 def _seeds(number: int) -> str:
     return "one seed" if number == 1 else f"mean and deviation over {number} seeds"
-
-
-def _spread(accuracies: Sequence[float]) -> str:
-    points = [100 * value for value in accuracies]
-    if not points:
-        return "–"
-    return f"{mean(points):.1f}" + (f" ± {stdev(points):.1f}" if len(points) > 1 else "")
 
 
 def draw(soak: Found, path: Path = PICTURE) -> None:

@@ -1,4 +1,4 @@
-"""Writes docs/results/privacy.md and its picture from benchmarks/results/privacy.json.
+"""Writes docs/results/privacy.md and its picture from what privacy.py and privacy_adapters.py have left.
 
 python -m benchmarks.privacy_page
 """
@@ -12,145 +12,167 @@ from statistics import fmean, stdev
 from typing import Any
 
 import matplotlib as mpl
-from benchmarks.privacy import EPSILONS, METHOD_NAMES, RESULTS, TUNING_SEED
-from benchmarks.readme_layout import machine_of, table
+from benchmarks import privacy_adapters as adapters
+from benchmarks.comparison_words import told
+from benchmarks.privacy import EPSILONS, METHOD_NAMES, RESULTS, TUNING_EPSILON, TUNING_SEED
+from benchmarks.readme_layout import machine_of, origin, table
+from matplotlib.axes import Axes
 
 from spry.report import style
 
 PAGE, PICTURE = Path("docs/results/privacy.md"), Path("docs/pictures/privacy.png")
 Results = Mapping[str, Any]
+Scores = Sequence[Sequence[float]]
+BUDGETS = [None if epsilon == float("inf") else epsilon for epsilon in EPSILONS]
+"""None is no noise."""
+TITLES = {name: row.title for name, row in adapters.ROWS.items()}
 
 
-def page(results: Results) -> str:
+def page(results: Results, of_adapters: Results) -> str:
     """The page that results give."""
-    return (
-        "\n\n".join([
-            _introduction(results),
-            f"![Accuracy against epsilon](../pictures/{PICTURE.name})",
-            _table(results),
-            _rows(results),
-            _reading(results),
-        ])
-        + "\n"
-    )
+    parts = [
+        _introduction(results),
+        f"![Accuracy against epsilon](../pictures/{PICTURE.name})",
+        *_adapters(of_adapters),
+        *_last_map(results),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _introduction(results: Results) -> str:
+    error = 100 * (0.25 / results["test_examples"]) ** 0.5
     return (
         "# Accuracy against epsilon\n\n"
         f"SST-2, {results['clients']:,} clients of {results['examples_per_client']} training texts each, "
-        f"{results['test_examples']} test texts. Clients are hidden from whoever sees the models (central noise), "
-        f"at delta {results['delta']:g}. MiniLM is frozen and the last map of its head is trained, so these "
-        "are small models; adapters were not run. Features are centred and scaled by those of public texts (SNLI).\n"
-        "`python -m benchmarks.privacy` makes the runs, `python -m benchmarks.privacy_page` this page. "
-        "[Privacy](../privacy.md) says what is hidden."
+        f"{results['test_examples']} test texts, {results['rounds']} rounds of about {results['asked']} clients, each "
+        f"asked by itself. Clients are hidden from whoever sees the models (central noise), at delta "
+        f"{results['delta']:g}. Test accuracy is in percent: mean and sample deviation over the seeds, which differ in "
+        f"dealing, sampling and noise. The standard error of the test part is {error:.1f} points; its larger class has "
+        f"{100 * results['larger_class']:.1f} %. [Privacy](../privacy.md) says what is hidden; "
+        "`python -m benchmarks.privacy_page` writes this page."
     )
 
 
-def _table(results: Results) -> str:
-    columns = ["epsilon", *METHOD_NAMES.values()]
-    rows = [[_name(epsilon), *(_cell(results, m, epsilon) for m in METHOD_NAMES)] for epsilon in _budgets()]
-    return table(columns, rows) + (
-        f"\n\nTest accuracy in percent: mean and sample deviation over seeds {_seeds(results)}, or of one seed where "
-        f"there is no deviation. The standard error of the test part is {_standard_error(results):.1f} points; its "
-        f"larger class has {100 * results['larger_class']:.1f} %."
+def _adapters(found: Results) -> list[str]:
+    share = found["settings"]["privacy.head_share"]
+    rows = []
+    for name, budget in zip(map(_name, BUDGETS), BUDGETS, strict=True):
+        starts = {run["seed"]: run["start"] for run in _runs(found, budget)}
+        rows.append([name, told([*starts.values()]), *(told(_of(found, "row", r, budget)) for r in TITLES)])
+    few, every = (_size(found, name) for name in ("spry_few", "fedavg"))
+    chosen = "; ".join(
+        f"{TITLES[name]} {run['lr']:g} of {', '.join(f'{lr:g}' for lr in row.step_sizes)}"
+        for name, row in adapters.ROWS.items()
+        for run in [next(iter(_runs(found, BUDGETS[0], row=name)), None)]
+        if run
     )
+    return [
+        "## Adapters in the last block",
+        f"Whole runs of `spry run` on MiniLM. The head is in closed form from noised sums of all clients, for "
+        f"{share:g} of the budget, and stays; the rest of it trains LoRA of rank 1 ({every:,} weights) or a square "
+        f"matrix in each map (LoRA-XS, {few} numbers). FedAvg's clients take two steps; slopes are measured along 16 "
+        "directions that all clients of a round share. The server steps by Adam.",
+        table(["epsilon", "the head, before round 1", *TITLES.values()], rows),
+        _told_of_adapters(found),
+        f"Step sizes of the server, chosen at epsilon {TUNING_EPSILON:g} under seed {TUNING_SEED} by the accuracy that "
+        f"is reported, a choice that is not private: {chosen}. {_seeds(found)} "
+        f"{origin({'provenance': found['provenance']}, 'python -m benchmarks.privacy_adapters')}",
+    ]
+
+
+def _told_of_adapters(found: Results) -> str:
+    gains = []
+    for budget in BUDGETS:
+        runs = _runs(found, budget, row="spry_few")
+        gains.append(
+            f"{told([run['accuracy'] - run['start'] for run in runs], signed=True)} ({_name(budget)})"
+        )
+    return f"Slopes alone add to the head, in points by epsilon: {', '.join(gains)}."
+
+
+def _last_map(results: Results) -> list[str]:
+    rows = [
+        [_name(budget), *(told(_of(results, "method", m, budget)) for m in METHOD_NAMES)]
+        for budget in BUDGETS
+    ]
+    dimensions = 2 * results["fewer_features"] + 2
+    *others, last = (f"{lr:g}" for lr in results["step_sizes"])
+    return [
+        "## The last map alone",
+        "The same clients, on features of the frozen model, which are centred and scaled by those of public texts "
+        "(SNLI): small models, without what adapters add.",
+        table(["epsilon", *METHOD_NAMES.values()], rows),
+        f"- *DP-FedAvg* takes {results['local_steps']} local steps on all {2 * results['features'] + 2} weights; "
+        f"updates are shortened to {results['clip']:g}.\n"
+        f"- *Slopes alone* is `spry_per_iteration`: {results['directions']} shared directions a round in {dimensions} "
+        f"dimensions, a linear map of {results['fewer_features']} random combinations of the features; a client's "
+        "slopes together are shortened to the same.\n"
+        "- *Closed form* takes sums of all clients once and solves, without rounds.",
+        "Rounds are few, and the first two are not at their end. Noise in fewer dimensions costs less, and fewer "
+        "dimensions say less. Differences below the standard error say nothing.",
+        f"The server's step size of the first two was chosen of {', '.join(others)} and {last} as above. "
+        f"{_seeds(results)} {machine_of(results)}, which other jobs shared; torch {results['versions']['torch']}, "
+        f"{results['date'][:10]}, commit {results['commit'][:7]}.",
+    ]
 
 
 def _name(epsilon: float | None) -> str:
     return "none: clipped only" if epsilon is None else f"{epsilon:g}"
 
 
-def _rows(results: Results) -> str:
-    rate, dimensions = results["asked"] / results["clients"], 2 * results["fewer_features"] + 2
-    return (
-        f"- *DP-FedAvg* takes {results['local_steps']} local steps on all {2 * results['features'] + 2} weights: "
-        f"{results['rounds']} rounds of about {results['asked']} clients, each asked with chance {rate:g}; updates are "
-        f"shortened to {results['clip']:g}.\n"
-        f"- *Slopes alone* is `spry_per_iteration`: {results['directions']} shared directions a round in {dimensions} "
-        f"dimensions, a linear map of {results['fewer_features']} random combinations of the features. As many clients "
-        "and rounds; a client's slopes together are shortened to the same.\n"
-        "- *Closed form* takes sums of all clients once and solves, without rounds."
-    )
+def _runs(results: Results, epsilon: float | None, **wanted: Any) -> list[Results]:
+    wanted = {**wanted, "epsilon": epsilon}
+    return [r for r in results["runs"] if wanted.items() <= r.items() and r["seed"] != TUNING_SEED]
 
 
-def _reading(results: Results) -> str:
-    *others, last = (f"{lr:g}" for lr in results["step_sizes"])
-    sizes = f"{', '.join(others)} and {last}"
-    lost = ", ".join(f"{name} {_lost(results, method):.1f}" for method, name in METHOD_NAMES.items())
-    return (
-        f"Points lost from no noise to epsilon {EPSILONS[0]:g}: {lost}. The first two have few rounds, and "
-        "are not at their end. Noise in fewer dimensions costs less, and fewer dimensions say less. "
-        "Differences below the standard error say nothing.\n\n"
-        f"The server's step size of the first two was chosen of {sizes} at epsilon {results['tuned_at']:g}, by "
-        f"accuracy on the same test part under seed {TUNING_SEED}; that choice is not private. Seeds differ in "
-        "dealing, sampling and noise.\n\n"
-        f"{machine_of(results)}, which other jobs shared; torch {results['versions']['torch']}, "
-        f"{results['date'][:10]}, commit {results['commit'][:7]}."
-    )
+def _of(results: Results, kind: str, name: str, epsilon: float | None) -> list[float]:
+    return [run["accuracy"] for run in _runs(results, epsilon, **{kind: name})]
 
 
-def _lost(results: Results, method: str) -> float:
-    exact, noised = (_scores(results, method, epsilon) for epsilon in (None, EPSILONS[0]))
-    return fmean(exact) - fmean(noised)
-
-
-def _budgets() -> list[float | None]:
-    return [None if epsilon == float("inf") else epsilon for epsilon in EPSILONS]
-
-
-def _scores(results: Results, method: str, epsilon: float | None) -> list[float]:
-    return [
-        100 * run["accuracy"]
-        for run in results["runs"]
-        if run["method"] == method and run["epsilon"] == epsilon and run["seed"] != TUNING_SEED
-    ]
-
-
-def _cell(results: Results, method: str, epsilon: float | None) -> str:
-    found = _scores(results, method, epsilon)
-    if not found:
-        return "–"
-    return f"{fmean(found):.1f}" + (f" ± {stdev(found):.1f}" if len(found) > 1 else "")
+def _size(found: Results, row: str) -> int:
+    return next(run["trainable_weights"] for run in found["runs"] if run["row"] == row)
 
 
 def _seeds(results: Results) -> str:
-    return ", ".join(str(seed) for seed in sorted({run["seed"] for run in results["runs"]} - {TUNING_SEED}))
+    seeds = sorted({run["seed"] for run in results["runs"]} - {TUNING_SEED})
+    return f"Seeds {', '.join(map(str, seeds))}."
 
 
-def _standard_error(results: Results) -> float:
-    return 100 * (0.25 / results["test_examples"]) ** 0.5
-
-
-def draw(results: Results) -> None:
+def draw(results: Results, of_adapters: Results) -> None:
     """Draw accuracy against epsilon, with the runs without noise at the right end."""
-    budgets = _budgets()
     with mpl.rc_context(style.LOOK):
-        made = style.figure(6.4, 4.2)
-        axes = made.subplots()
-        for place, (method, name) in enumerate(METHOD_NAMES.items()):
-            found: Sequence[list[float]] = [_scores(results, method, epsilon) for epsilon in budgets]
-            axes.errorbar(
-                range(len(budgets)),
-                [fmean(scores) for scores in found],
-                yerr=[stdev(scores) if len(scores) > 1 else 0.0 for scores in found],
-                label=name,
-                capsize=3,
-                **style.mark(place),
-            )
-        axes.axhline(100 * results["larger_class"], **style.BASELINE_LINE)
-        axes.set_xticks(range(len(budgets)), ["no noise" if e is None else f"{e:g}" for e in budgets])
-        axes.set_xlabel(f"epsilon at delta {results['delta']:g}")
-        axes.set_ylabel("test accuracy, %")
-        style.legend(made, axes, "outside lower center", columns=3)
+        made = style.figure(9, 4.4)
+        left, right = made.subplots(1, 2, sharey=True)
+        _lines(left, {title: [_of(of_adapters, "row", r, b) for b in BUDGETS] for r, title in TITLES.items()})
+        _lines(right, {t: [_of(results, "method", m, b) for b in BUDGETS] for m, t in METHOD_NAMES.items()})
+        for axes, title in ((left, "adapters in the last block"), (right, "the last map alone")):
+            axes.axhline(100 * results["larger_class"], **style.BASELINE_LINE)
+            axes.set_xticks(range(len(BUDGETS)), ["no noise" if b is None else f"{b:g}" for b in BUDGETS])
+            axes.set_xlabel(f"epsilon at delta {results['delta']:g}")
+            axes.set_title(title)
+            axes.legend(loc="upper left")
+        left.set_ylabel("test accuracy, %")
         style.write_png(made, PICTURE)
+
+
+def _lines(axes: Axes, found: Mapping[str, Scores]) -> None:
+    for place, (title, scores) in enumerate(found.items()):
+        there = [at for at, values in enumerate(scores) if values]
+        axes.errorbar(
+            there,
+            [100 * fmean(scores[at]) for at in there],
+            yerr=[100 * stdev(scores[at]) if len(scores[at]) > 1 else 0.0 for at in there],
+            label=title,
+            capsize=3,
+            **style.mark(place),
+        )
 
 
 def main() -> None:
     """Write the page and its picture."""
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    PAGE.write_text(page(results), encoding="utf-8")
-    draw(results)
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in (RESULTS, adapters.OUT)]
+    PAGE.write_text(page(*found), encoding="utf-8")
+    draw(*found)
 
 
 if __name__ == "__main__":

@@ -147,8 +147,8 @@ def test_what_all_rows_lack_is_said_once():
 
 def test_trials_and_origins_are_told():
     text = page(made())
-    assert "| identity | `client.lr` 0.01, `step_factors.head` 0 | 81.0 | 0.4000 | **least** |" in text
-    assert "| identity | `client.lr` 0.001, `step_factors.head` 0 | 80.0 | 0.5000 |  |" in text
+    assert "| identity | 1 | `client.lr` 0.01, `step_factors.head` 0 | 81.0 | 0.4000 | **best** |" in text
+    assert "| identity | 1 | `client.lr` 0.001, `step_factors.head` 0 | 80.0 | 0.5000 |  |" in text
     assert "- identity: `client.lr` 0.003, `server.lr` 1, `step_factors.head` 0" in text
     assert "Some CPU, 2 cores, 1 thread" in text
     for told in ("spry-fl 0.3.0, torch 2.13.0\n", "`abc1234`", "seeds: 0, 1\n", "dates: 2026-01-02\n"):
@@ -157,7 +157,10 @@ def test_trials_and_origins_are_told():
 
 def test_how_many_settings_each_row_tried_is_told():
     alike = page({"runs": [], "trials": [trial("identity", 0.1, 0.4), trial("mlp", 0.1, 0.4)]})
-    assert f"for 16 rounds, and were judged on {TRIED['data.test_examples']} training examples" in alike
+    assert (
+        f"for 16 rounds, for each alpha, and were judged on {TRIED['data.test_examples']} training examples"
+        in alike
+    )
     assert "Tried 1 setting: all." in alike
     assert "commits: `abc1234`" in alike
     assert "Tried 2 settings: identity; 1 setting: mlp." in page({
@@ -166,11 +169,11 @@ def test_how_many_settings_each_row_tried_is_told():
     })
 
 
-def test_a_trial_that_broke_down_is_not_the_least():
+def test_a_trial_that_broke_down_is_not_the_best():
     trials = [trial("identity", 0.1, None), trial("identity", 0.01, 0.4)]
     text = page({"runs": [], "trials": trials})
     assert "`client.lr` 0.1, `step_factors.head` 0 | 80.0 | – |  |" in text
-    assert "0.4000 | **least**" in text
+    assert "0.4000 | **best**" in text
 
 
 def test_the_readme_shows_main_rows_on_three_data_sets():

@@ -6,19 +6,22 @@ import json
 
 import torch
 from benchmarks.privacy import DELTA, RESULTS, MapTask, RowsLoss
+from benchmarks.privacy_adapters import OUT
 from benchmarks.privacy_features import Rows
 from benchmarks.privacy_page import PAGE, PICTURE, page
 
-RECORDED = json.loads(RESULTS.read_text(encoding="utf-8"))
+RECORDED, ADAPTERS = (json.loads(file.read_text(encoding="utf-8")) for file in (RESULTS, OUT))
 
 
 def test_the_committed_page_is_written_from_the_results():
-    assert PAGE.read_text(encoding="utf-8") == page(RECORDED), "run python -m benchmarks.privacy_page"
+    assert PAGE.read_text(encoding="utf-8") == page(RECORDED, ADAPTERS), (
+        "run python -m benchmarks.privacy_page"
+    )
     assert PICTURE.is_file()
 
 
 def test_no_run_spent_more_than_its_budget():
-    for run in RECORDED["runs"]:
+    for run in [*RECORDED["runs"], *ADAPTERS["runs"]]:
         assert (
             run["spent"] is None
             if run["epsilon"] is None
