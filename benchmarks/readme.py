@@ -56,8 +56,8 @@ def demo(result: dict[str, Any]) -> str:
     ]
     note = (
         "One seed and 1,200 test tweets, so that accuracies err by 1.1 points. All rows have the step size of "
-        "`benchmarks/demo.toml`, which was tried on the recipe. FedAvg adapts queries and values alone, as "
-        "`quickstart` has it; the other two adapt all maps of the last block, too."
+        "`benchmarks/demo.toml`, which was tried on the recipe. The recipe and FedAvg adapt queries and values of all "
+        "blocks, the last block alone all of its maps."
     )
     return table(heads, rows) + f"\n\n{note} {origin(result, 'make demo')}"
 

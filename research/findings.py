@@ -177,10 +177,26 @@ def routed() -> str:
     return "\n".join(lines)
 
 
+def maps() -> str:
+    """The recipe with all maps of the last block adapted, and with queries and values alone."""
+    rows = read("results/adapted_maps.json")["rows"]
+    lines = [
+        "| run | adapted in the last block | before round 1 | halfway | at the end | upload |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case, exact in dict.fromkeys((row["case"], row["exact"]) for row in rows):
+        own = [row for row in rows if (row["case"], row["exact"]) == (case, exact)]
+        scores = [spread([100 * row["curve"][at][1] for row in own]) for at in (0, 1, -1)]
+        sent = f"{fmean(row['bytes_up_per_client_round'] for row in own) / 1024:.0f} KiB"
+        adapted = "all maps" if exact == "auto" else "queries and values"
+        lines.append(f"| {case} | {adapted} | {' | '.join(scores)} | {sent} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
-    for table in (activation, parts, errors, slopes, slope_costs, tapes, pairs, few, routed):
+    for table in (activation, parts, errors, slopes, slope_costs, tapes, maps, pairs, few, routed):
         body = table()
         marked = rf"(<!-- {table.__name__}:begin -->\n).*?(<!-- {table.__name__}:end -->)"
         text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)

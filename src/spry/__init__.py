@@ -16,8 +16,9 @@ Round by round, from parts that can be exchanged:
 
 >>> data = spry.load_dataset(good + bad).partition(clients=10, alpha=1.0, key=spry.Key(0), steps=1)
 >>> adapter = peft.LoraConfig(r=16, lora_alpha=4)
->>> task = spry.ClassificationTask("minilm", labels=data.labels, adapter=adapter, exact="last_block")
->>> algorithm = spry.methods.residual(task.units, client=spry.optim.adamw(1e-3), step_factors={"head": 0})
+>>> task = spry.ClassificationTask("minilm", labels=data.labels, adapter=adapter)
+>>> steps = {"client": spry.optim.adamw(1e-3), "step_factors": {"head": 0}}
+>>> algorithm = spry.methods.residual(task.units, guess="full", **steps)
 >>> state = algorithm.init({**task.init(), **spry.closed_form_head(task, data, number=20).weights})
 >>> asked = {"rounds": 2, "clients_per_round": 2, "evaluate_every": 2, "state": state}
 >>> for round in spry.simulate(algorithm, task, data, **asked):

@@ -58,7 +58,7 @@ def test_a_run_takes_its_methods_own_settings_unless_they_are_overridden(tmp_pat
 def test_the_quickstart_runs_the_recipe():
     recipe = load_config("quickstart")
     assert recipe == read_config("quickstart").for_method("residual", 0)
-    assert (recipe.peft.exact, recipe.peft.rank) == ("auto", 16)
+    assert (recipe.peft.exact, recipe.peft.rank) == ("head", 16)
     assert load_config("quickstart", ["method.name=head_only_block"]).method.name == "head_only"
 
 
