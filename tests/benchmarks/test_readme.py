@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -75,4 +76,5 @@ def test_what_is_said_of_the_default_recipe_follows_from_its_accuracies(readme):
 @pytest.mark.parametrize("page", ["README.md", "Makefile"])
 def test_how_long_the_demo_takes_is_what_it_took(page):
     took = json.loads((FOLDER / "results" / "demo.json").read_text(encoding="utf-8"))["minutes"]
-    assert f"about {took} minutes on 2" in (FOLDER.parent / page).read_text(encoding="utf-8")
+    told = re.search(r"(\d) to (\d) minutes on 2", (FOLDER.parent / page).read_text(encoding="utf-8"))
+    assert told is not None and int(told[1]) <= took <= int(told[2])

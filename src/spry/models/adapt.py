@@ -113,7 +113,9 @@ def _head(
 ) -> tuple[HeadModules, tuple[str, ...]]:
     """Choose what belongs to the head; also what is to be said of the choice."""
     if exact == "head" and not layers.layers:
-        told = "no layer of its own is trained: a method that measures slopes measures all (peft.exact = 'head')"
+        told = (
+            "no layer of its own is trained: a method that measures slopes measures all (peft.exact = 'head')"
+        )
         return layers, (f"{backbone.name}: {told}.",)
     if exact not in {"last_block", "auto"}:
         return layers, ()
