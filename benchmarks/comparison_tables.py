@@ -107,7 +107,9 @@ def _costs_to(own: Mapping[str, Cell], target: float, said: str) -> str:
     heads = ["", "rounds"]
     for cost, _, _ in SPENT.values():
         heads += [cost, "/ FedAvg's"]
-    return f"{name}\n\n{table(heads, rows)}"
+    sums = max(cell.of_head("operations") for cell in own.values())
+    note = f"\n\nThe head's sums are {number(sums, 1e12, 'TFLOP')} of each row's operations." if sums else ""
+    return f"{name}\n\n{table(heads, rows)}{note}"
 
 
 def budgets(own: Mapping[str, Cell]) -> str:

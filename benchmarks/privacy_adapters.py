@@ -56,9 +56,8 @@ LOCAL = {
     "client.optimizer": "sgd",
     "client.lr": 0.1,
     "client.steps": 2,
-    "privacy.clip": 0.5,
 }
-SLOPES = {"method.num_directions": 16, "method.split": "everything", "client.steps": 1, "privacy.clip": 1.0}
+SLOPES = {"method.num_directions": 16, "method.split": "everything", "client.steps": 1}
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,13 @@ class Row:
     Args:
         title: Its name in tables.
         settings: What is set for it.
+        clip: About the median norm of updates, or of slopes, of round 1 without privacy.
         step_sizes: What the server may try.
     """
 
     title: str
     settings: Mapping[str, Any]
+    clip: float
     step_sizes: Sequence[float]
 
 
@@ -80,12 +81,14 @@ ROWS: Mapping[str, Row] = {
     "fedavg": Row(
         "DP-FedAvg, LoRA",
         {"peft.kind": "lora", "peft.rank": 1, "peft.alpha": 1.0, **LOCAL},
+        0.04,
         (3e-4, 1e-3, 3e-3),
     ),
-    "fedavg_few": Row("DP-FedAvg, few dimensions", {**FEW, **LOCAL}, (0.03, 0.1, 0.3)),
+    "fedavg_few": Row("DP-FedAvg, few dimensions", {**FEW, **LOCAL}, 0.12, (0.03, 0.1, 0.3)),
     "spry_few": Row(
         "slopes alone, few dimensions",
         {**FEW, "method.name": "spry_per_iteration", **SLOPES},
+        2.0,
         (0.03, 0.1, 0.3),
     ),
 }
@@ -112,7 +115,7 @@ def texts(folder: Path, out: Path) -> Path:
 
 def outcome(place: Mapping[str, Any], train: Path, test: Path, folder: Path) -> dict[str, Any]:
     """Run, and tell the accuracy before round 1 and after the last, and what was spent."""
-    epsilon = place["epsilon"]
+    epsilon, row = place["epsilon"], ROWS[place["row"]]
     budget = (
         {"privacy.noise": 0.0, "privacy.head_noise": 0.0} if epsilon is None else {"privacy.epsilon": epsilon}
     )
@@ -120,7 +123,8 @@ def outcome(place: Mapping[str, Any], train: Path, test: Path, folder: Path) -> 
         "plain",
         {
             **SETTINGS,
-            **ROWS[place["row"]].settings,
+            **row.settings,
+            "privacy.clip": row.clip,
             **budget,
             "server.lr": place["lr"],
             "seed": place["seed"],

@@ -145,6 +145,12 @@ def test_what_all_rows_lack_is_said_once():
     assert "- SST-2, alpha 1: seeds 1, 2 of all rows\n" in page({"runs": runs, "trials": []})
 
 
+def test_what_the_heads_sums_take_of_a_cost_is_told():
+    text = page(made(head={"operations": 5e12, "clients": 100}))
+    assert "The head's sums are 5 TFLOP of each row's operations." in text
+    assert "of each row's operations" not in page(made())
+
+
 def test_trials_and_origins_are_told():
     text = page(made())
     assert "| identity | 1 | `client.lr` 0.01, `step_factors.head` 0 | 81.0 | 0.4000 | **best** |" in text
