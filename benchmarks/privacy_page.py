@@ -57,8 +57,11 @@ def _adapters(found: Results) -> list[str]:
     share = found["settings"]["privacy.head_share"]
     rows = []
     for name, budget in zip(map(_name, BUDGETS), BUDGETS, strict=True):
-        starts = {run["seed"]: run["start"] for run in _runs(found, budget)}
-        rows.append([name, told([*starts.values()]), *(told(_of(found, "row", r, budget)) for r in TITLES)])
+        rows.append([
+            name,
+            told(_starts(found, budget)),
+            *(told(_of(found, "row", r, budget)) for r in TITLES),
+        ])
     few, every = (_size(found, name) for name in ("spry_few", "fedavg"))
     chosen = "; ".join(
         f"{TITLES[name]} {run['lr']:g} of {', '.join(f'{lr:g}' for lr in row.step_sizes)}"
@@ -87,7 +90,10 @@ def _told_of_adapters(found: Results) -> str:
         gains.append(
             f"{told([run['accuracy'] - run['start'] for run in runs], signed=True)} ({_name(budget)})"
         )
-    return f"Slopes alone add to the head, in points by epsilon: {', '.join(gains)}."
+    return (
+        f"Slopes alone add to the head, in points by epsilon: {', '.join(gains)}. Most of what noise costs, it costs "
+        "the head. It weighs on each number that is sent, so that LoRA's thousands learn least."
+    )
 
 
 def _last_map(results: Results) -> list[str]:
@@ -125,6 +131,11 @@ def _runs(results: Results, epsilon: float | None, **wanted: Any) -> list[Result
     return [r for r in results["runs"] if wanted.items() <= r.items() and r["seed"] != TUNING_SEED]
 
 
+def _starts(found: Results, epsilon: float | None) -> list[float]:
+    """The head's accuracy by seed, which all rows share."""
+    return [*{run["seed"]: run["start"] for run in _runs(found, epsilon)}.values()]
+
+
 def _of(results: Results, kind: str, name: str, epsilon: float | None) -> list[float]:
     return [run["accuracy"] for run in _runs(results, epsilon, **{kind: name})]
 
@@ -135,7 +146,7 @@ def _size(found: Results, row: str) -> int:
 
 def _seeds(results: Results) -> str:
     seeds = sorted({run["seed"] for run in results["runs"]} - {TUNING_SEED})
-    return f"Seeds {', '.join(map(str, seeds))}."
+    return f"Seeds {', '.join(map(str, seeds))}." if len(seeds) > 1 else f"Seed {seeds[0]} alone."
 
 
 def draw(results: Results, of_adapters: Results) -> None:
@@ -143,7 +154,8 @@ def draw(results: Results, of_adapters: Results) -> None:
     with mpl.rc_context(style.LOOK):
         made = style.figure(9, 4.4)
         left, right = made.subplots(1, 2, sharey=True)
-        _lines(left, {title: [_of(of_adapters, "row", r, b) for b in BUDGETS] for r, title in TITLES.items()})
+        trained = {title: [_of(of_adapters, "row", r, b) for b in BUDGETS] for r, title in TITLES.items()}
+        _lines(left, {**trained, "the head, before round 1": [_starts(of_adapters, b) for b in BUDGETS]})
         _lines(right, {t: [_of(results, "method", m, b) for b in BUDGETS] for m, t in METHOD_NAMES.items()})
         for axes, title in ((left, "adapters in the last block"), (right, "the last map alone")):
             axes.axhline(100 * results["larger_class"], **style.BASELINE_LINE)
