@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from benchmarks.robust import lying
 from benchmarks.robust_adapters import Clients
 
 from spry.experiment.config import read_config
@@ -28,7 +31,8 @@ def learnt(tiny_model, tiny_csv, tmp_path):
     def change(factor, **settings):
         given = {f"server.{name}": value for name, value in settings.items()}
         config, folder = read_config("plain", {**SETTINGS, **own, **given}), tmp_path / f"{factor} {settings}"
-        *_, last = run(config, folder, courier=Clients(node, factor, {}))
+        clients = Clients(replace(node, algorithm=lying(node.algorithm, factor)), {})
+        *_, last = run(config, folder, courier=clients)
         assert all(client.failed is None for client in last.clients)
         return torch.cat([(last.state.weights[name] - value).flatten() for name, value in start.items()])
 
