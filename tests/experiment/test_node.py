@@ -103,6 +103,25 @@ def test_dealt_data_gives_the_same_bits_and_the_same_log(settings, config, tmp_p
     assert len(courier.sent) == 4 + 6  # sums of the head once, then one message a round and client
 
 
+def test_a_run_that_learns_nothing_is_ended_early_over_messages_too(config, tmp_path):
+    """As ``simulate`` ends it: after as many evaluations as patience bears."""
+    rows = [f"text {number} is {'good,positive' if number % 2 else 'bad,negative'}" for number in range(80)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    config = config.with_settings({
+        "schedule.rounds": 6,
+        "schedule.patience": 1,
+        "schedule.keep": "best",
+        "schedule.evaluate_every": 1,
+        "client.lr": 1e-12,
+        "data.name": str(tmp_path / "texts.csv"),
+        "data.validation": 0.3,
+    })
+    list(run(config.with_settings({"runtime.name": "simulate"}), tmp_path / "here"))
+    list(run(config, tmp_path / "there", courier=Federation(config, [{}, {}])))
+    assert len(read_rounds(tmp_path / "here")) < 6
+    same_log(tmp_path / "here", tmp_path / "there")
+
+
 def test_own_files_give_the_weights_of_one_process_with_the_same_rows(config, files, tmp_path):
     there = agreed(config.with_settings(SETTINGS))
     assert there.runtime.labels == ["negative", "positive"] and there.task.name == "classification"

@@ -70,9 +70,22 @@ def left_over(tmp_path, monkeypatch):
     return find
 
 
-def test_an_engine_of_its_own_gives_the_same_bits_and_leaves_nothing(config, tmp_path, left_over):
+def test_an_engine_of_its_own_gives_the_same_bits_and_leaves_nothing(
+    config, tmp_path, left_over, monkeypatch
+):
+    """Its processes tell nobody anything, live in a home of their own, and install nothing."""
+    monkeypatch.delenv("FLWR_TELEMETRY_ENABLED")
     list(run(config, tmp_path / "here"))
-    list(run(config.with_settings({"runtime.name": "flower"}), tmp_path / "there"))
+    running = run(config.with_settings({"runtime.name": "flower"}), tmp_path / "there")
+    next(running)
+    engines = left_over()
+    told = [process.environ() for process in engines]
+    assert told and all(own["FLWR_TELEMETRY_ENABLED"] == "0" for own in told)
+    homes = {own["FLWR_HOME"] for own in told}
+    assert len(homes) == 1 and "spry-flower-" in homes.pop()
+    links = [" ".join(one.cmdline()) for one in engines if "flower-superlink" in " ".join(one.cmdline())]
+    assert links and all("--disable-runtime-dependency-installation" in line for line in links)
+    list(running)
     assert equal(weights(tmp_path / "here"), weights(tmp_path / "there"))
     here, there = read_rounds(tmp_path / "here"), read_rounds(tmp_path / "there")
     for name in ("loss", "test_accuracy", "generalized_accuracy", "bytes_up", "bytes_down"):
