@@ -11,7 +11,7 @@ import torch
 from spry.core.keys import Key
 from spry.core.units import names_of
 from spry.experiment.build import build
-from spry.experiment.config import load_config
+from spry.experiment.config import Config, load_config
 from spry.experiment.cookbook import recipes
 from spry.forward.chunking import TAPE
 from spry.models.adapters.registry import ADAPTERS
@@ -112,3 +112,18 @@ def test_a_split_deals_the_maps_of_alberts_one_block(albert, tiny_csv):
             assert gradient.abs().max() > 0
             torch.testing.assert_close(reply.payload.values[name], weights[name] - 0.1 * gradient)
         assert set(reply.payload.values) == {*owned.names, *names_of(made.task.units[-1:])}
+
+
+def test_a_private_plan_says_what_its_rounds_spend():
+    """The noise is the least that the budget bears, so that nearly all of it is spent."""
+    if not is_here("minilm"):
+        pytest.skip("minilm is not installed")
+    budget = {
+        "privacy.mechanism": "central",
+        "privacy.clip": 1.0,
+        "privacy.epsilon": 3.0,
+        "method.name": "fedavg",
+    }
+    spent = plan_run(load_config("plain", budget)).privacy
+    assert spent is not None and spent.noise > 0
+    assert 2.9 < spent.epsilon(Config().schedule.rounds) <= 3.0
