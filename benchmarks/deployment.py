@@ -106,13 +106,14 @@ class Deployment:
     def stop(self) -> None:
         """End all processes."""
         for end in (psutil.Process.terminate, psutil.Process.kill):
-            left = self._processes()
+            left = self.processes()
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     end(process)
             psutil.wait_procs(left, timeout=5)
 
-    def _processes(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """Find what it has started, and what that has."""
         found: list[psutil.Process] = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):

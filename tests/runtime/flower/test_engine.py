@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -164,3 +165,41 @@ def test_two_nodes_over_tls_with_their_own_files_give_the_weights_of_one_process
     list(run(there.with_settings({"runtime.name": "simulate", "runtime.data": "dealt"}), tmp_path / "here"))
     assert equal(weights(tmp_path / "here"), weights(home / "federation"))
     assert json.loads((home / "federation" / "summary.json").read_text())["failed_replies"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("openssl") and shutil.which("ssh-keygen")),
+    reason="openssl and ssh-keygen make the keys",
+)
+def test_a_server_that_is_killed_goes_on_by_the_same_command_to_the_same_weights(config, apart, tmp_path):
+    """As the app's README promises; nodes stay as they are."""
+    _, together = apart
+    there = agreed(config.with_settings({"data.name": str(together), "schedule.rounds": 4}))
+    app, home, warm = tmp_path / "app", tmp_path / "home", tmp_path / "warm"
+    write_deployment(app, there, "federation")
+    facts = [f'socket="{warm}"'] * 2
+    with warm_client(warm), Deployment(app, home, facts, {"OMP_NUM_THREADS": "1"}) as deployment:
+        killer = threading.Thread(target=kill_the_server, args=(deployment, home / "federation"))
+        killer.start()
+        assert deployment.run(SECONDS, home / "killed") != "finished:completed"
+        killer.join()
+        done = len(read_rounds(home / "federation"))
+        assert 1 <= done < 4
+        status = deployment.run(SECONDS, home / "federation" / "summary.json")
+        assert status == "finished:completed", deployment.log("superlink")
+    list(run(there.with_settings({"runtime.name": "simulate"}), tmp_path / "here"))
+    assert equal(weights(tmp_path / "here"), weights(home / "federation"))
+    assert len(read_rounds(home / "federation")) == 4
+
+
+def kill_the_server(deployment, folder):
+    """SIGKILL the server app once a round is logged; ``killed`` beside the folder tells of it."""
+    ends, log = time.monotonic() + SECONDS, folder / "rounds.jsonl"
+    while time.monotonic() < ends and not (log.is_file() and log.read_bytes()):
+        time.sleep(0.05)
+    for process in deployment.processes():
+        with contextlib.suppress(psutil.Error):
+            if "serverapp" in " ".join(process.cmdline()):
+                process.kill()
+    (folder.parent / "killed").touch()
