@@ -94,7 +94,7 @@ def _told_of_adapters(found: Results) -> str:
         )
     return (
         f"Slopes alone add to the head, in points by epsilon: {', '.join(gains)}. Most of what noise costs, it costs "
-        "the head. LoRA gains nothing at these step sizes, without noise either. Smaller differences than 1.7 say nothing."
+        "the head. LoRA gains nothing at these step sizes, without noise either."
     )
 
 
