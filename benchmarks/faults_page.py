@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib as mpl
 from benchmarks.comparison_words import told
 from benchmarks.readme_layout import table
+from benchmarks.results_file import of_whole_seeds
 from benchmarks.robust import LIES, ONE_IN
 from benchmarks.robust_adapters import METHODS
 
@@ -142,7 +143,7 @@ def _fuzz(found: Found) -> list[str]:
 def _robust(found: Found) -> list[str]:
     setting, parts = found["setting"], []
     for method, clip in setting["clip"].items():
-        runs = _of_whole_seeds([run for run in found["runs"] if run["method"] == method])
+        runs = of_whole_seeds([run for run in found["runs"] if run["method"] == method])
         seeds = _seeds(len({run["seed"] for run in runs}))
         parts += [f"{SENT_BY[method]}, clipped to {clip:g}; {seeds}:", _by_lie(runs)]
     return [
@@ -162,7 +163,7 @@ def _adapters(found: Found) -> list[str]:
     best = max(run["accuracy"] for run in found["runs"])
     error = math.sqrt(best * (1 - best) / settings["data.test_examples"])
     for method in dict.fromkeys(run["method"] for run in found["runs"]):
-        runs = _of_whole_seeds([run for run in found["runs"] if run["method"] == method])
+        runs = of_whole_seeds([run for run in found["runs"] if run["method"] == method])
         most = max(count for run in runs for count in run["lies"])
         seeds = _seeds(len({run["seed"] for run in runs}))
         parts += [f"LoRA in {METHODS[method]}, {seeds}; up to {most} replies of a round lie:", _by_lie(runs)]
@@ -188,12 +189,6 @@ def _by_lie(runs: Sequence[Found]) -> str:
         own = [[run["accuracy"] for run in runs if (run["rule"], run["lie"]) == (rule, lie)] for lie in lies]
         rows.append([rule, *map(told, own)])
     return table(["server", *(f"lie: {lie}" for lie in lies)], rows)
-
-
-def _of_whole_seeds(runs: Sequence[Found]) -> list[Found]:
-    """Leave out seeds that not all rules and lies have been run with."""
-    counts = Counter(run["seed"] for run in runs)
-    return [run for run in runs if counts[run["seed"]] == max(counts.values())]
 
 
 def _seeds(number: int) -> str:

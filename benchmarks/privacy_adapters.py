@@ -67,7 +67,7 @@ class Row:
     Args:
         title: Its name in tables.
         settings: What is set for it.
-        clip: About the median norm of updates, or of slopes, of round 1 without privacy.
+        clip: Norm to which a client's update, or its slopes together, are shortened.
         step_sizes: What the server may try.
     """
 

@@ -6,7 +6,6 @@ python -m benchmarks.privacy_page
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -17,6 +16,7 @@ from benchmarks import privacy_adapters as adapters
 from benchmarks.comparison_words import told
 from benchmarks.privacy import EPSILONS, METHOD_NAMES, RESULTS, TUNING_EPSILON, TUNING_SEED
 from benchmarks.readme_layout import machine_of, origin, table
+from benchmarks.results_file import of_whole_seeds
 from matplotlib.axes import Axes
 
 from spry.report import style
@@ -31,7 +31,7 @@ TITLES = {name: row.title for name, row in adapters.ROWS.items()}
 
 def page(results: Results, of_adapters: Results) -> str:
     """The page that results give."""
-    of_adapters = _of_whole_seeds(of_adapters)
+    of_adapters = _complete(of_adapters)
     parts = [
         _introduction(results),
         f"![Accuracy against epsilon](../pictures/{PICTURE.name})",
@@ -146,11 +146,12 @@ def _size(found: Results, row: str) -> int:
     return next(run["trainable_weights"] for run in found["runs"] if run["row"] == row)
 
 
-def _of_whole_seeds(found: Results) -> Results:
-    """Leave out seeds that not all rows and budgets have been run with, so that columns can be compared."""
-    counts = Counter(run["seed"] for run in found["runs"] if run["seed"] != TUNING_SEED)
-    kept = {seed for seed, count in counts.items() if count == max(counts.values())} | {TUNING_SEED}
-    return {**found, "runs": [run for run in found["runs"] if run["seed"] in kept]}
+def _complete(found: Results) -> Results:
+    """Keep seeds that all rows and budgets have been run with, and what step sizes were chosen by."""
+    tried, runs = (
+        [r for r in found["runs"] if (r["seed"] == TUNING_SEED) == tuning] for tuning in (True, False)
+    )
+    return {**found, "runs": [*tried, *of_whole_seeds(runs)]}
 
 
 def _seeds(results: Results) -> str:
@@ -160,7 +161,7 @@ def _seeds(results: Results) -> str:
 
 def draw(results: Results, of_adapters: Results) -> None:
     """Draw accuracy against epsilon, with the runs without noise at the right end."""
-    of_adapters = _of_whole_seeds(of_adapters)
+    of_adapters = _complete(of_adapters)
     with mpl.rc_context(style.LOOK):
         made = style.figure(9, 4.4)
         left, right = made.subplots(1, 2, sharey=True)

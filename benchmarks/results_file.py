@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Generator, Mapping
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,12 @@ def read(file: Path) -> dict[str, list[Any]]:
 def known(file: Path, kind: str, place: Mapping[str, Any]) -> bool:
     """Whether an entry with these values is there."""
     return any(all(one[key] == value for key, value in place.items()) for one in read(file)[kind])
+
+
+def of_whole_seeds(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Leave out seeds with fewer runs than others, so that means over seeds can be compared."""
+    counts = Counter(run["seed"] for run in runs)
+    return [run for run in runs if counts[run["seed"]] == max(counts.values())]
 
 
 def add(file: Path, kind: str, found: Mapping[str, Any]) -> None:
