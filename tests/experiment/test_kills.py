@@ -34,20 +34,7 @@ def whole(config, tmp_path_factory):
     return outcome(folder)
 
 
-BRIEF = {
-    "while clients sum features up",
-    "between two clients",
-    "halfway through a line of the log",
-    "between the log and the checkpoint",
-    "halfway through the checkpoint",
-    "after the adapter is saved",
-}
-"""The phases that every change is tried in."""
-
-
-@pytest.mark.parametrize(
-    "phase", [phase if phase in BRIEF else pytest.param(phase, marks=pytest.mark.slow) for phase in PLACES]
-)
+@pytest.mark.parametrize("phase", PLACES)
 def test_a_run_that_is_killed_goes_on_to_the_same_bits(phase, config, whole, tmp_path):
     assert killed(config, tmp_path / "run", PLACES[phase])
     list(run(config, tmp_path / "run", resume=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 from dataclasses import replace
 
 import pytest
@@ -18,6 +20,7 @@ from spry.experiment.node import build_node
 from spry.experiment.run import run
 from spry.federated.closed_head.codec import Question, encode_question
 from spry.federated.privacy.accounting import spent
+from spry.federated.secure.party_state import decode_party
 from spry.runtime.node_memory import NodeMemory
 from spry.runtime.report import (
     Assignment,
@@ -174,6 +177,39 @@ def test_noise_of_a_nodes_own_secret_is_no_other_nodes_and_no_other_orders(confi
     assert NodeMemory.read(known).secret not in there.dump().encode()
     for found, _ in (noise_of(other, known), noise_of(order, None)):
         assert abs(torch.corrcoef(torch.stack([first, found]))[0, 1]) < 0.2
+
+
+class Overheard(Federation):
+    """Keeps all that clients have known, between any two messages."""
+
+    def exchange(self, letters, seconds):
+        self.memories = getattr(self, "memories", [])
+        for delivery in super().exchange(letters, seconds):
+            self.memories.append(NodeMemory.read(self.known[delivery.client]))
+            yield delivery
+
+
+def test_secrets_of_noise_and_masks_are_in_no_answer_no_file_and_no_line(
+    config, files, tmp_path, capfd, caplog
+):
+    settings = {**SETTINGS, **MASKED, "privacy.mechanism": "local", "privacy.seed": "secret"}
+    there = agreed(config.with_settings({**settings, "schedule.clients_per_round": 7}))
+    courier = Overheard(there, own(files))
+    with caplog.at_level(logging.DEBUG):
+        list(run(there, tmp_path / "run", courier=courier))
+    noise = {memory.secret for memory in courier.memories if memory.secret}
+    parties = [decode_party(memory.party) for memory in courier.memories if memory.party]
+    masks = {
+        secret
+        for party in parties
+        for secret in (party.seed, party.masking.private_bytes_raw(), party.sealing.private_bytes_raw())
+    }
+    assert len(noise) == len(files) and len(masks) == 3 * 3 * len(files)  # of each client, and round
+    written = [path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    told = "".join([*capfd.readouterr(), caplog.text]).encode()
+    for secret in noise | masks:
+        for form in (secret, secret.hex().encode(), base64.b64encode(secret)):
+            assert not any(form in data for data in (*courier.answers, *written, told))
 
 
 def test_nodes_that_trust_nobody_tell_no_metrics_and_no_numbers_of_examples(config, files, tmp_path):

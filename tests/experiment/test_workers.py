@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -126,3 +128,27 @@ def test_a_process_that_torchrun_started_to_help_runs_nothing_of_its_own(config,
     with pytest.raises(ConfigError, match="torchrun has started this process to help"):
         next(run(config, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "chosen"),
+    [("cuda", 2, [0, 1, 0]), ("cuda", 4, [0, 1, 2]), ("cuda:1", 2, []), ("cuda", 0, []), ("cpu", 2, [])],
+)
+def test_each_process_takes_a_gpu_of_its_own_unless_one_is_named(
+    device, gpus, chosen, config, tmp_path, monkeypatch
+):
+    """The first is the leader, whom nobody has told a number; this machine need not have a GPU."""
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(workers, "helpers_here", lambda *given: contextlib.nullcontext(Mock()))
+    monkeypatch.setattr(workers, "build", Mock())
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    settings = {"model.device": device, "runtime.workers": 3, "runtime.threads": torch.get_num_threads()}
+    asked = config.with_settings(settings)
+    with workers.at_work(asked, tmp_path, workers.NOTHING):
+        for rank in "12":
+            monkeypatch.setenv("LOCAL_RANK", rank)
+            workers.Load()(workers.Told(asked, torch.get_num_threads()))
+    assert taken == chosen

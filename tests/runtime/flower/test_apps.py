@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 from time import monotonic
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
@@ -17,16 +23,23 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from spry.core.keys import Key
+from spry.federated.methods import METHODS
+from spry.federated.replay.downlink import by_slopes
 from spry.federated.secure.party_state import decode_party
-from spry.runtime.courier import Letter
+from spry.runtime.courier import Delivery, Letter
+from spry.runtime.executor import Failure
 from spry.runtime.flower.apps import ONE_RECORD, GridCourier, make_client_app, make_server_app
+from spry.runtime.flower.bridge import SOCKET, BridgeCourier, GridAnswer, serve_bridge
 from spry.runtime.node import ClientNode
 from spry.runtime.node_memory import NodeMemory
+from spry.runtime.pipe import Pipe, listening
 from spry.runtime.remote import Remote
 from spry.runtime.roster import DealtNodes
+from spry.runtime.rounds import simulate
+from tests.laws import problem
 from tests.laws.test_methods import make
 from tests.runtime.stage import Clients, Task
-from tests.runtime.test_remote import compare, play
+from tests.runtime.test_remote import SLOPES, compare, play
 from tests.runtime.test_secure_remote import node as masking_node
 from tests.runtime.test_secure_rounds import run, summed
 
@@ -99,6 +112,25 @@ def test_weights_over_flowers_messages_are_those_of_one_process(name):
     assert not grid.replies
 
 
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes_travel_both_ways_over_flowers_messages_and_late_clients_catch_up(name):
+    """What a client knows stays in its node's context, from which it replays what it missed."""
+
+    def made():
+        return METHODS[name](problem.UNITS, **SLOPES[name])
+
+    def serve(courier, _):
+        executor = Remote(courier, DealtNodes(courier.addresses()).address, 60)
+        rounds.extend(play(made(), executor, downlink=by_slopes))
+
+    here, rounds = play(made(), downlink=by_slopes), []
+    make_server_app(serve)(LocalGrid(node_app(made()), (11, 5)), Context(1, 0, {}, RecordDict(), {}))
+    compare(here, rounds)
+    sent = [[client.bytes_down for client in round.clients] for round in rounds]
+    assert sent == [[client.bytes_down for client in round.clients] for round in here]
+    assert min(map(min, sent)) < max(map(max, sent)) / 4  # slopes, and all weights to who comes first
+
+
 def test_secure_aggregation_over_flowers_messages_keeps_secrets_in_the_nodes_contexts():
     """Each message meets a new node, as where Flower starts a process for each; what it keeps is in no reply."""
     replies = []
@@ -150,6 +182,83 @@ def test_what_a_client_knows_stays_in_its_nodes_context():
     for known in (b"", b"!", b"!!"):
         answers = {found.data for found in courier.exchange(letters, 5)}
         assert answers == {m + known for m in (b"a", b"b", b"c")}
+
+
+class SilentGrid(LocalGrid):
+    """One node's answers never come."""
+
+    def __init__(self, app, nodes, silent):
+        super().__init__(app, nodes)
+        self.silent = silent
+
+    def pull_messages(self, message_ids):
+        return super().pull_messages(
+            name for name in message_ids if self.replies[name].metadata.src_node_id != self.silent
+        )
+
+
+@contextmanager
+def bridged(grid):
+    """A run's end of a bridge to a grid, and that the server app's end has come to its own end."""
+    with (
+        TemporaryDirectory() as folder,
+        listening(place := Path(folder) / "socket") as server,
+        patch.dict(os.environ, {SOCKET: str(place)}),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        served = pool.submit(serve_bridge, GridCourier(grid), {})
+        pipe = Pipe(server.accept()[0])
+        try:
+            yield BridgeCourier(pipe, lambda: "the engine is gone")
+        finally:
+            pipe.close()
+            served.result(10)
+
+
+class Losing:
+    """Runs the clients here, but for some."""
+
+    def __init__(self, lost):
+        self.lost = lost
+
+    def run(self, orders, train, deadline=None):
+        for order in orders:
+            yield Failure(order, "gone") if order.client in self.lost else train(order)
+
+
+def over_selected(executor):
+    """In both rounds all six clients are asked, and four replies are enough."""
+    return simulate(
+        make("fedavg"), Task(), Clients(number=6), rounds=2, clients_per_round=4, over_select=2, key=Key(0),
+        executor=executor,
+    )  # fmt: skip
+
+
+def test_a_round_with_enough_replies_does_not_wait_for_the_others():
+    """Clients 4 and 5 are on the node whose answers do not come; an answer is waited for a minute."""
+    grid, begun = SilentGrid(node_app(make("fedavg")), (3, 7), silent=7), monotonic()
+    with bridged(grid) as courier:
+        rounds = list(over_selected(Remote(courier, lambda client: 7 if client > 3 else 3, 60)))
+    assert monotonic() - begun < 30
+    for ours, theirs in zip(over_selected(Losing({4, 5})), rounds, strict=True):
+        assert all(torch.equal(value, theirs.weights[name]) for name, value in ours.weights.items())
+        late = {record.client: record.failed for record in theirs.clients if record.failed}
+        assert late.keys() == {4, 5}
+        assert all("4 replies were enough (runtime.over_select)" in reason for reason in late.values())
+
+
+def test_an_answer_that_came_too_late_for_its_question_is_not_taken_for_one_to_the_next():
+    here, there = socket.socketpair()
+    with here, there:
+        courier, grid = BridgeCourier(Pipe(here), lambda: "the engine is gone"), Pipe(there)
+        late = iter(courier.exchange([Letter(1, 4, b"first"), Letter(1, 5, b"first")], 5))
+        grid.send(GridAnswer(1, Delivery(4, b"in time")))
+        assert next(late) == (4, b"in time", None)
+        for answer in (Delivery(5, b"late"), None):
+            grid.send(GridAnswer(1, answer))
+        for answer in (Delivery(5, b"next"), None):
+            grid.send(GridAnswer(2, answer))
+        assert list(courier.exchange([Letter(1, 5, b"second")], 5)) == [(5, b"next", None)]
 
 
 class HalfwayGrid(LocalGrid):

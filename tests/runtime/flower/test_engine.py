@@ -71,6 +71,10 @@ def left_over(tmp_path, monkeypatch):
     return find
 
 
+def named(program, processes):
+    return [one for one in processes if program in " ".join(one.cmdline())]
+
+
 def test_an_engine_of_its_own_gives_the_same_bits_and_leaves_nothing(
     config, tmp_path, left_over, monkeypatch
 ):
@@ -84,8 +88,8 @@ def test_an_engine_of_its_own_gives_the_same_bits_and_leaves_nothing(
     assert told and all(own["FLWR_TELEMETRY_ENABLED"] == "0" for own in told)
     homes = {own["FLWR_HOME"] for own in told}
     assert len(homes) == 1 and "spry-flower-" in homes.pop()
-    links = [" ".join(one.cmdline()) for one in engines if "flower-superlink" in " ".join(one.cmdline())]
-    assert links and all("--disable-runtime-dependency-installation" in line for line in links)
+    links = named("flower-superlink", engines)
+    assert links and all("--disable-runtime-dependency-installation" in one.cmdline() for one in links)
     list(running)
     assert equal(weights(tmp_path / "here"), weights(tmp_path / "there"))
     here, there = read_rounds(tmp_path / "here"), read_rounds(tmp_path / "there")
@@ -102,19 +106,34 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
+ENDS = {
+    "ctrl-c": (lambda command, engines: command.send_signal(signal.SIGINT), 130, "Stopped"),
+    "sigterm": (lambda command, engines: command.send_signal(signal.SIGTERM), 143, "Stopped"),
+    "the engine dies": (
+        lambda command, engines: [one.kill() for one in named("flwr-simulation", engines)], 1,
+        "Flower's engine does not answer",
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_ends_all_processes_with_the_status_of_it(config, tmp_path, left_over):
+@pytest.mark.parametrize("end", ENDS)
+def test_a_command_that_ends_early_says_so_by_its_status_and_leaves_no_process(
+    end, config, tmp_path, left_over
+):
+    """Flower's own command returns 0 on failure. A superlink that dies is not missed: its server app lives on."""
+    act, status, words = ENDS[end]
     path = tmp_path / "flower.toml"
     path.write_text(config.with_settings({"runtime.name": "flower", "schedule.rounds": 500}).dump())
     command = [sys.executable, "-m", "spry", "run", path, "--out", tmp_path / "run"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    ends = time.monotonic() + SECONDS
-    while not left_over() and process.poll() is None and time.monotonic() < ends:
+    ends, log = time.monotonic() + SECONDS, tmp_path / "run" / "rounds.jsonl"
+    while not (log.is_file() and log.read_bytes()) and process.poll() is None and time.monotonic() < ends:
         time.sleep(0.1)
-    assert left_over()
-    process.send_signal(signal.SIGINT)
+    act(process, left_over())
     _, told = process.communicate(timeout=SECONDS)
-    assert process.returncode == 130, told
+    assert (process.returncode, words in told) == (status, True), told
+    assert read_rounds(tmp_path / "run")
     assert left_over() == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,8 @@ class BridgeCourier:
 
 
 def serve_bridge(courier: GridCourier, _: Mapping[str, Any]) -> None:
-    """Flower's end: carry out what the run asks, until it closes."""
-    with connected(Path(os.environ[SOCKET])) as pipe:
+    """Flower's end: carry out what the run asks, until it closes; that may be while clients still answer."""
+    with connected(Path(os.environ[SOCKET])) as pipe, suppress(ConnectionError):
         while (asked := pipe.receive(GridRequest)) is not None:
             if not asked.letters:
                 pipe.send(GridAnswer(asked.number, addresses=[*courier.addresses()]))
