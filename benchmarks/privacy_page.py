@@ -24,6 +24,7 @@ from spry.report import style
 PAGE, PICTURE = Path("docs/results/privacy.md"), Path("docs/pictures/privacy.png")
 Results = Mapping[str, Any]
 Scores = Sequence[Sequence[float]]
+TUNED = {TUNING_SEED, *adapters.TUNING_SEEDS}
 BUDGETS = [None if epsilon == float("inf") else epsilon for epsilon in EPSILONS]
 """None is no noise."""
 TITLES = {name: row.title for name, row in adapters.ROWS.items()}
@@ -71,6 +72,7 @@ def _adapters(found: Results) -> list[str]:
         for run in [next(iter(_runs(found, BUDGETS[0], row=name)), None)]
         if run
     )
+    tuning = " and ".join(map(str, adapters.TUNING_SEEDS))
     return [
         "## Adapters in the last block",
         f"Whole runs of `spry run` on MiniLM. The head is in closed form from noised sums of all clients, for "
@@ -79,23 +81,21 @@ def _adapters(found: Results) -> list[str]:
         "directions that all clients of a round share. The server steps by Adam.",
         table(["epsilon", "the head, before round 1", *TITLES.values()], rows),
         _told_of_adapters(found),
-        f"Step sizes of the server, chosen at epsilon {TUNING_EPSILON:g} under seed {TUNING_SEED} by the accuracy that "
-        f"is reported, a choice that is not private: {chosen}. {_seeds(found)} "
+        f"Step sizes of the server, chosen at epsilon {TUNING_EPSILON:g} under seeds {tuning} by the accuracy that is "
+        f"reported, a choice that is not private: {chosen}. {_seeds(found)} "
         f"{origin({'provenance': found['provenance']}, 'python -m benchmarks.privacy_adapters')}",
     ]
 
 
 def _told_of_adapters(found: Results) -> str:
     gains = []
-    for budget in BUDGETS:
-        runs = _runs(found, budget, row="spry_few")
-        gains.append(
-            f"{told([run['accuracy'] - run['start'] for run in runs], signed=True)} ({_name(budget)})"
-        )
-    return (
-        f"Slopes alone add to the head, in points by epsilon: {', '.join(gains)}. Most of what noise costs, it costs "
-        "the head. LoRA gains nothing at these step sizes, without noise either."
-    )
+    for row, title in TITLES.items():
+        by_budget = [
+            told([run["accuracy"] - run["start"] for run in _runs(found, budget, row=row)], signed=True)
+            for budget in BUDGETS
+        ]
+        gains.append(f"{title} {' / '.join(by_budget)}")
+    return f"Added to the head, in points, from the least epsilon to none: {'; '.join(gains)}."
 
 
 def _last_map(results: Results) -> list[str]:
@@ -130,7 +130,7 @@ def _name(epsilon: float | None) -> str:
 
 def _runs(results: Results, epsilon: float | None, **wanted: Any) -> list[Results]:
     wanted = {**wanted, "epsilon": epsilon}
-    return [r for r in results["runs"] if wanted.items() <= r.items() and r["seed"] != TUNING_SEED]
+    return [r for r in results["runs"] if wanted.items() <= r.items() and r["seed"] not in TUNED]
 
 
 def _starts(found: Results, epsilon: float | None) -> list[float]:
@@ -147,15 +147,15 @@ def _size(found: Results, row: str) -> int:
 
 
 def _complete(found: Results) -> Results:
-    """Keep seeds that all rows and budgets have been run with, and what step sizes were chosen by."""
-    tried, runs = (
-        [r for r in found["runs"] if (r["seed"] == TUNING_SEED) == tuning] for tuning in (True, False)
-    )
+    """Keep what step sizes were chosen by, and runs with these, of seeds that all rows and budgets were run with."""
+    chosen = {row: adapters.best_lr(found["runs"], row) for row in TITLES}
+    tried = [run for run in found["runs"] if run["seed"] in TUNED]
+    runs = [run for run in found["runs"] if run["seed"] not in TUNED and run["lr"] == chosen[run["row"]]]
     return {**found, "runs": [*tried, *of_whole_seeds(runs)]}
 
 
 def _seeds(results: Results) -> str:
-    seeds = sorted({run["seed"] for run in results["runs"]} - {TUNING_SEED})
+    seeds = sorted({run["seed"] for run in results["runs"]} - TUNED)
     return f"Seeds {', '.join(map(str, seeds))}." if len(seeds) > 1 else f"Seed {seeds[0]} alone."
 
 
