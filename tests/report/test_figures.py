@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from tests.report.made import MadeRun, comparison
@@ -127,6 +129,7 @@ def test_an_svg_is_the_same_each_time(tmp_path):
 def test_marks_differ():
     looks = [(look["color"], look["linestyle"]) for look in map(style.mark, range(28))]
     assert len(set(looks)) == 28
+    assert all(one[0] != other[0] and one[1] != other[1] for one, other in itertools.pairwise(looks))
 
 
 def test_a_curve_begins_before_round_1_where_that_was_evaluated(tmp_path):

@@ -52,8 +52,11 @@ PHONE_WIDTH = 3.7
 
 
 def mark(index: int) -> dict[str, Any]:
-    """Choose the colour and dashes of the line of group ``index``; no two of the first 28 look alike."""
-    return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
+    """Choose the colour and dashes of the line of group ``index``; no two of the first 28 look alike.
+
+    Neighbours differ in both, so that a line is seen through the gaps of an equal one that is drawn over it.
+    """
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
 
 
 def figure(width: float, height: float, *, apart: float = 0.04) -> Figure:
