@@ -10,6 +10,9 @@ share the results, each with other rows.
 Tuning: each row tries three step sizes with the head fixed, then two factors of the head at the best of them, on SST-2
 with seed 0 over a quarter of the rounds, for each alpha, judged on 800 examples of the training part. All data sets
 keep that.
+
+A row that trains in the last block alone may be ``--remembered``: all below that is run once for each text
+(``remembered.py``), so that sixteen central differences a step take minutes. What the row costs is not known then.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from benchmarks.comparison_rows import HEADS, ROWS
 from benchmarks.convergence_data import SETS, files
+from benchmarks.remembered import remembering
 from benchmarks.results_file import add, known, read
 
 from spry.experiment.config import Config, read_config
@@ -44,9 +49,23 @@ COSTS = (
 )  # fmt: skip
 
 
+UNKNOWN = dict.fromkeys((
+    "operations_per_client_round",
+    "client_cpu_seconds",
+    "peak_bytes_above_model",
+    "head",
+))
+"""What a run that remembers does not tell of its costs."""
+
+
 def main() -> None:
     """Run what is missing of what is asked for."""
     args = _arguments()
+    with remembering() if args.remembered else nullcontext():
+        _carry_out(args)
+
+
+def _carry_out(args: argparse.Namespace) -> None:
     for row in args.rows:
         if args.tune:
             for alpha in () if ROWS[row].trials else args.alphas:
@@ -116,12 +135,12 @@ def _run(args: argparse.Namespace, kind: str, place: Mapping[str, Any], config: 
     print(f"{kind}: {folder.name}", flush=True)
     for _ in run(config, folder, resume=True):
         pass
-    found = {**place, **_outcome(folder, config)}
+    found = {**place, **outcome(folder, config), **(UNKNOWN if args.remembered else {})}
     add(args.results, kind, found)
     print(f"  {found['curve'][0][1]} -> {found['curve'][-1][1]}", flush=True)
 
 
-def _outcome(folder: Path, config: Config) -> dict[str, Any]:
+def outcome(folder: Path, config: Config) -> dict[str, Any]:
     """What a run gave: the accuracy before the first round and after each evaluated one, and its costs."""
     rounds = read_rounds(folder)
     part = "validation" if config.data.validation else "test"
@@ -154,6 +173,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="run folders")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--tune", action="store_true", help="try step sizes instead of running")
+    parser.add_argument("--remembered", action="store_true", help="run frozen blocks once for each text")
     parser.add_argument("--body-only", action="store_true", help="of these, leave the head's factors at 0")
     parser.add_argument("--rows", type=lambda text: list(_listed(text)), default=[*ROWS])
     parser.add_argument("--sets", type=lambda text: list(_listed(text)), default=[*SETS])

@@ -23,23 +23,19 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-from unittest.mock import patch
 
 from benchmarks.comparison_rows import BLOCK
 from benchmarks.privacy import DELTA, EPSILONS, ROUNDS, TUNING_EPSILON
 from benchmarks.privacy_features import CLIENTS, EACH, numbers
-from benchmarks.remembered import Known, remember
+from benchmarks.remembered import remembering
 from benchmarks.results_file import known, locked, read
 
 from spry.core.keys import Key
 from spry.experiment.atomic import write_json
-from spry.experiment.build import Experiment, build
-from spry.experiment.config import Config, load_config
-from spry.experiment.given import Given
+from spry.experiment.config import load_config
 from spry.experiment.log import read_rounds
 from spry.experiment.provenance import provenance
 from spry.experiment.run import run
-from spry.runtime import client_runner
 
 OUT = Path("benchmarks/results/privacy_adapters.json")
 TUNING_SEEDS = (9, 10)
@@ -94,14 +90,6 @@ ROWS: Mapping[str, Row] = {
         (0.03, 0.1, 0.3),
     ),
 }
-KNOWN: Known = {}
-
-
-def remembering(config: Config, given: Given) -> Experiment:
-    """Build an experiment whose lower blocks run once for each text."""
-    experiment = build(config, given)
-    remember(experiment.task.module.get_base_model().bert, KNOWN)
-    return experiment
 
 
 def texts(folder: Path, out: Path) -> Path:
@@ -179,8 +167,7 @@ def _run(asked: argparse.Namespace, place: Mapping[str, Any]) -> None:
         return
     with (
         tempfile.TemporaryDirectory() as made,
-        patch("spry.experiment.run.build", remembering),
-        patch.object(client_runner, "peak_of", lambda step, device: step() or 0),  # memory is not asked
+        remembering(),
     ):
         train = texts(asked.folder, Path(made))
         found = {**place, **outcome(place, train, asked.folder / "sst2_dev.tsv.gz", Path(made) / "run")}

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
+from spry.experiment.build import Experiment, build
+from spry.experiment.config import Config
+from spry.experiment.given import Given
+from spry.runtime import client_runner
+
 Known = dict[tuple[int, ...], Tensor]
 """What is remembered: a text's tokens, and the last block's input, shape (T, D)."""
+
+
+_KNOWN: Known = {}
 
 
 class Remembered(nn.Module):
@@ -60,6 +71,22 @@ def remember(bert: Any, known: Known) -> None:
     below = nn.ModuleList(layers[:-1])
     bert.embeddings = Remembered(bert.embeddings, below, bert.config.pad_token_id, known)
     bert.encoder.layer = nn.ModuleList([*(Passing() for _ in layers[:-1]), layers[-1]])
+
+
+@contextmanager
+def remembering() -> Generator[None]:
+    """Let runs of one model run all but its last block once for each text; their memory is not measured."""
+
+    def built(config: Config, given: Given) -> Experiment:
+        experiment = build(config, given)
+        remember(experiment.task.module.get_base_model().bert, _KNOWN)
+        return experiment
+
+    with (
+        patch("spry.experiment.run.build", built),
+        patch.object(client_runner, "peak_of", lambda step, device: step() or 0),
+    ):
+        yield
 
 
 def _first(output: Any) -> Tensor:
