@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import subprocess
+
 import pytest
 
 pytest.importorskip("flwr", reason="Flower is not installed (the extra flower)")
 
 from spry.experiment.agreed import agreed
 from spry.experiment.config import load_config, read_config
+from spry.runtime.flower.engine import find_program
 
 
 def own(config):
@@ -36,3 +41,16 @@ def test_a_folder_that_is_there_is_not_written_into(spry, tiny_config, tmp_path)
     ended = spry("flower", "init", "app", "--config", tiny_config)
     assert ended.code != 0 and "app" in ended.err
     assert [path.name for path in (tmp_path / "app").iterdir()] == ["mine"]
+
+
+def test_flower_knows_every_option_of_the_three_commands(spry, tiny_config, tmp_path):
+    assert spry("flower", "init", "app", "--config", tiny_config).code == 0
+    manual = (tmp_path / "app" / "README.md").read_text(encoding="utf-8")
+    blocks = [block.split("\n```")[0] for block in manual.split("```bash\n")[1:]]
+    assert len(blocks) == 3
+    for block in blocks:
+        program, *words = shlex.split(block)
+        asked = [program, words[0], "--help"] if program == "flwr" else [program, "--help"]
+        told = subprocess.run([find_program(program), *asked[1:]], capture_output=True, text=True, check=True)
+        known = set(re.findall(r"--[a-z-]+", re.sub(r"\x1b\[[0-9;]*m", "", told.stdout)))
+        assert known.issuperset(word for word in words if word.startswith("--")), program

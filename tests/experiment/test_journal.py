@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from spry.core.errors import CheckpointError
+from spry.core.errors import CheckpointError, Terminated
 from spry.experiment import lock
 from spry.experiment.checkpoint import read_checkpoint
 from spry.experiment.config import read_config
@@ -81,6 +81,28 @@ def test_the_last_word_of_a_living_process_tells_the_phase(folder, last, phase):
     write(folder, started(), last)
     sign_as_this_process(folder)
     assert read_status(folder).phase == phase
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "by"),
+    [
+        (Terminated(), "stopped", "SIGTERM"),
+        (KeyboardInterrupt(), "stopped", "SIGINT"),
+        (SystemExit(0), "stopped", "exit"),  # what Flower's server app makes of SIGTERM
+        (GeneratorExit(), "stopped", "caller"),
+        (OSError("cut"), "failed", None),
+    ],
+)
+def test_whatever_ends_a_run_has_the_last_word(folder, error, event, by):
+    journal = Journal(folder)
+    journal.started()
+    with pytest.raises(type(error)), journal.told_of_the_end():
+        raise error
+    journal.close()
+    last = read_events(folder)[-1]
+    assert (last["event"], last.get("by")) == (event, by)
+    sign(folder, pid=2**22 + 1, host=socket.gethostname(), began=0.0)
+    assert read_status(folder).phase == event
 
 
 @pytest.mark.parametrize("began", [0.0, "gone"])

@@ -53,6 +53,8 @@ def refuse_tensors(*given, **more):
 
 
 WRITES = {
+    "the settings": ("fsync", "config.toml.partial", 1),
+    "what is noted beside the settings": ("fsync", "meta.json.partial", 1),
     "the first line of the log": ("fsync", "rounds.jsonl", 1),
     "a line of the log": ("fsync", "rounds.jsonl", 2),
     "the checkpoint": ("fsync", "checkpoint.safetensors.partial", 1),
@@ -77,7 +79,7 @@ def test_a_full_disk_loses_nothing_and_says_what_to_do(write, config, whole, tmp
             return real(handle)
 
         monkeypatch.setattr(os, "fsync", sync)
-    with pytest.raises(OSError if write == "the summary" else DiskError) as caught:
+    with pytest.raises((OSError, DiskError)) as caught:
         list(run(config, tmp_path / "run"))
     told = str(caught.value) if isinstance(caught.value, DiskError) else explain(caught.value)
     assert "No space left on device" in told and "Make room, then" in told

@@ -58,6 +58,14 @@ def test_whoever_breaks_off_harms_nobody_else(warm):
     assert pass_on(place, passed(b"ab")).data == b"ba"
 
 
+def test_whoever_says_nothing_keeps_others_waiting_for_a_while_only(warm, monkeypatch):
+    monkeypatch.setattr("spry.experiment.warm.SILENT_SECONDS", 0.3)
+    place, _ = warm
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(place))
+        assert pass_on(place, passed(b"ab")).data == b"ba"
+
+
 def test_a_client_that_is_not_there_is_told_with_the_remedy(tmp_path):
     with pytest.raises(TrainingError, match=r"no warm client listens at .*gone\.sock.*spry client --serve"):
         pass_on(tmp_path / "gone.sock", passed(b""))

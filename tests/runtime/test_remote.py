@@ -150,6 +150,42 @@ def test_nodes_with_data_of_their_own_say_who_they_are_and_a_late_one_joins():
     compare(play(algorithm), play(algorithm, Remote(courier, own.address, 60), clients=clients))
 
 
+class Growing(Clients):
+    """Clients of which the last comes later."""
+
+    come = 5
+
+    def trainable(self):
+        return list(range(self.come))
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_a_node_with_data_of_its_own_that_joins_a_run_of_slopes_catches_up(name):
+    algorithm = METHODS[name](problem.UNITS, **SLOPES[name])
+    courier = Loopback(
+        lambda place: ClientNode(algorithm, Task(), Own(place), Key(0), client=place), nodes=range(6)
+    )
+    late, own, here = courier.nodes.pop(5), OwnNodes(courier, 60), Growing(number=6)
+    there = Elsewhere(clients=(), test=Clients().test, batch_size=8, sizes=own.sizes)
+
+    def rounds_of(clients, executor, join):
+        for round in simulate(
+            algorithm, Task(), clients, rounds=6, clients_per_round=4, key=Key(0), executor=executor,
+            downlink=by_slopes(algorithm),
+        ):  # fmt: skip
+            yield round
+            if round.number == 1:
+                join()
+
+    found = [
+        list(rounds_of(here, None, lambda: setattr(here, "come", 6))),
+        list(rounds_of(there, Remote(courier, own.address, 60), lambda: courier.nodes.update({5: late}))),
+    ]
+    compare(*found)
+    asked = [5 in {client.client for client in round.clients} for round in found[1]]
+    assert asked.index(True) >= 2 and sum(asked) >= 2
+
+
 def test_a_node_that_cannot_take_part_is_left_out_and_named():
     algorithm = make("fedavg")
     courier = Loopback(

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import islice
 
 import msgspec
 import pytest
 from benchmarks.fuzz import ENVELOPE, check, decoders, inputs
+from benchmarks.soak_model import Layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from spry.core.errors import WireError
+from spry.federated.methods import METHODS
+from spry.federated.secure.masks import SEED_BYTES
+from spry.federated.secure.party import SecureClient
+from spry.federated.secure.party_state import decode_party, encode_party
+from spry.runtime.known import decode_known, encode_known
+from spry.runtime.node_memory import NodeMemory
 
 DECODERS = decoders()
 LEAVES = st.one_of(
@@ -53,6 +63,29 @@ def test_no_bytes_are_more_than_a_refusal(name, data):
     start = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(start, min(start + 16, len(whole))))
     check(DECODERS[name], whole[:start] + data.draw(st.binary(max_size=16)) + whole[end:])
+
+
+def memories():
+    """What a client keeps between two messages, and how it is read."""
+    state = METHODS.fedyogi(Layers.units).init(Layers().init())
+    party = SecureClient(3, bytes(8), seed=bytes(SEED_BYTES))
+    return {
+        "the state that it was told": (encode_known(state), lambda data: decode_known(data, state)),
+        "its part in a session": (encode_party(party), decode_party),
+        "its memory": (NodeMemory(state=b"state", party=b"party", secret=bytes(40)).write(), NodeMemory.read),
+    }
+
+
+@pytest.mark.parametrize("name", memories())
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_memory_is_no_more_than_a_refusal(name, data):
+    whole, read = memories()[name]
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(start + 16, len(whole))))
+    damaged = whole[:start] + data.draw(st.binary(max_size=16)) + whole[end:]
+    with contextlib.suppress(WireError):
+        read(damaged)
 
 
 def test_reading_a_message_opens_no_file(monkeypatch):

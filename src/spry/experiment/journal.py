@@ -112,9 +112,9 @@ class Journal:
         except Terminated:
             self.note("stopped", logging.WARNING, by=signal.SIGTERM.name)
             raise
-        except (KeyboardInterrupt, GeneratorExit) as error:
-            by = signal.SIGINT.name if isinstance(error, KeyboardInterrupt) else "caller"
-            self.note("stopped", logging.WARNING, by=by)
+        except (KeyboardInterrupt, GeneratorExit, SystemExit) as error:  # Flower answers SIGTERM by SystemExit
+            names = {KeyboardInterrupt: signal.SIGINT.name, SystemExit: "exit"}
+            self.note("stopped", logging.WARNING, by=names.get(type(error), "caller"))
             raise
         except Exception as error:
             told = str(error) if isinstance(error, SpryError) else first_line(error)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_NODES = 4
 """Nodes that are held at a time, each with its model."""
+SILENT_SECONDS = 30.0
+"""How long whoever connects may say nothing, while others wait."""
 
 
 class Passed(msgspec.Struct):
@@ -75,7 +77,7 @@ def keep_warm(place: Path, answer: Answering, *, ready: Callable[[], None] = lam
 def _answer_one(connection: socket.socket, answer: Answering) -> None:
     pipe = Pipe(connection)
     try:
-        passed = pipe.receive(Passed)
+        passed = pipe.receive(Passed, SILENT_SECONDS)
         if passed is not None:
             pipe.send(answer(passed))
     except (OSError, WireError):  # whoever asked is gone, or talks of something else; the next one may not

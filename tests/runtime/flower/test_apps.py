@@ -7,17 +7,20 @@ import socket
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 from unittest.mock import Mock, patch
 
+import psutil
 import pytest
 import torch
 
 pytest.importorskip("flwr", reason="Flower is not installed (the extra flower)")
 
+import flwr.app.message.message as flower_message
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
@@ -182,6 +185,38 @@ def test_what_a_client_knows_stays_in_its_nodes_context():
     for known in (b"", b"!", b"!!"):
         answers = {found.data for found in courier.exchange(letters, 5)}
         assert answers == {m + known for m in (b"a", b"b", b"c")}
+
+
+@pytest.mark.parametrize("ahead", [-50.0, 50.0])
+def test_a_node_whose_clock_is_off_by_a_minute_is_heard(ahead):
+    """Flower lets a message expire by its sender's clock, and an answer by its node's."""
+    replies, real = [], flower_message.now
+
+    def off(message, context):
+        with patch.object(flower_message, "now", lambda: real() + timedelta(seconds=ahead)):
+            reply = make_client_app(lambda facts, client, message, known: (message, known))(message, context)
+        replies.append(reply.metadata)
+        return reply
+
+    assert exchange(off, 5.0) == [(4, b"what", None)]
+    (reply,) = replies
+    assert reply.ttl > 0 and reply.created_at + reply.ttl > real().timestamp()
+
+
+def test_many_exchanges_leave_no_thread_and_no_file_open():
+    me, app = psutil.Process(), make_client_app(lambda facts, client, message, known: (message, known))
+    courier, letters = GridCourier(LocalGrid(app, (1, 2))), [Letter(1 + n % 2, n, b"what") for n in range(8)]
+
+    def held():
+        ends = monotonic() + 5
+        while me.num_threads() > before[0] and monotonic() < ends:
+            sleep(0.05)
+        return me.num_threads(), me.num_fds()
+
+    before = me.num_threads(), me.num_fds()
+    for _ in range(100):
+        assert len(list(courier.exchange(letters, 5))) == 8
+    assert held() == before
 
 
 class SilentGrid(LocalGrid):

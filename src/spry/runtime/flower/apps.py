@@ -19,6 +19,8 @@ ONE_RECORD = "spry"
 """The one record of a message: the client's number, and bytes."""
 POLL_SECONDS, PULLS_PER_SECOND = 0.1, 50.0
 """How often Flower is asked for an answer, and for all of them together."""
+CLOCKS_APART_SECONDS = 60.0
+"""How much a message outlives its round. Flower takes its age by the clocks of server and node, which differ."""
 GONE, TOO_LARGE = "its node has left", "Flower did not take the message: it may be too large"
 
 NodeHandler = Callable[[Mapping[str, Any], int, bytes, bytes | None], tuple[bytes, bytes | None]]
@@ -39,7 +41,7 @@ class GridCourier:
     ) -> Iterator[Delivery]:
         """See ``Courier``; once nobody waits any more (``enough``), nothing more is yielded."""
         ends = monotonic() + seconds
-        messages = [_sent(letter, max(seconds, 1.0)) for letter in letters]
+        messages = [_sent(letter, seconds + CLOCKS_APART_SECONDS) for letter in letters]
         pushed = [*self._grid.push_messages(messages)]
         for letter, name in zip(letters, pushed or [None] * len(letters), strict=True):
             if not name:
