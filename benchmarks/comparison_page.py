@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.comparison import RESULTS
 from benchmarks.comparison_cells import RIVAL, Cell, Place, cells
+from benchmarks.comparison_misses import reasons
 from benchmarks.comparison_missing import missing
 from benchmarks.comparison_origins import origins, tuning
 from benchmarks.comparison_pictures import draw, picture
@@ -83,6 +84,8 @@ def _targets(found: Mapping[Place, Mapping[str, Cell]]) -> str:
             + "\n".join(f"- {line}" for line in open_)
         )
     parts.append("Peak on larger models: [memory and time of a step](memory.md).")
+    if why := reasons(found):
+        parts.append(why)
     return "\n\n".join(parts)
 
 

@@ -76,7 +76,11 @@ ROWS: Mapping[str, Row] = {
     ),
     "fedavg": Row(title="FedAvg + checkpointing", method={"name": "fedavg"}, settings=ADAMW),
     "fedsgd_adam": Row(
-        title="FedSGD, Adam + checkpointing", method={"name": "fedsgd"}, settings=ADAM, stepper="server"
+        title="FedSGD, Adam + checkpointing",
+        method={"name": "fedsgd"},
+        settings=ADAM,
+        body=(3e-4, 1e-3, 3e-3, 1e-2),
+        stepper="server",
     ),
     "spry": Row(title="Spry (weights)", method={"name": "spry"}, settings={**ADAMW, **RANK_ONE}),
     "fedmezo": Row(

@@ -198,3 +198,17 @@ def test_a_picture_is_drawn(operations, tmp_path, monkeypatch):
 
 def test_the_page_is_where_the_results_folder_links_it():
     assert f"({PAGE.name})" in (PAGE.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_reasons_are_told_of_what_the_recipe_and_its_rival_took():
+    """A quarter of the way the recipe is at 97 % of the best, half of it the rival; sums cost as much as two rounds."""
+    head = {"operations": 2e10, "cpu_seconds": 0.0, "bytes_up": 0, "bytes_down": 0, "clients": 100}
+    own = [
+        run("full", [[0, 0.5], [32, 0.97], [64, 0.99]], head=head, client_cpu_seconds=6.0),
+        run("fedavg", [[0, 0.5], [64, 1.0]], head=head, operations_per_client_round=2e9),
+    ]
+    text = page({"runs": own, "trials": []})
+    assert "a round of *full, on a tape* takes 0.50 x (SST-2) of FedAvg's" in text
+    assert f"costs {32 / (64 * 0.47 / 0.5) / 2:.2f} x (SST-2) of FedAvg's" in text
+    assert "seed by seed, 0.60 x (SST-2) of FedAvg's" in text
+    assert "Why targets are missed" not in page({"runs": own[:1], "trials": []})
