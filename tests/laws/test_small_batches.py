@@ -10,9 +10,9 @@ from spry.profile.measure import build_subject
 from spry.profile.steps import inference_step, spry_step
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-def test_a_pass_over_one_text_takes_about_what_inference_takes(batch):
-    subject = build_subject(Case(model="bert-base", method="spry", batch=batch, length=128, layers=2))
+@pytest.mark.parametrize(("batch", "layers"), [(1, 2), (2, 2), (1, 12)])
+def test_a_pass_over_one_text_takes_about_what_inference_takes(batch, layers):
+    subject = build_subject(Case(model="bert-base", method="spry", batch=batch, length=128, layers=layers))
     spry_step(subject)
     inference = peak_of(lambda: inference_step(subject))
     assert peak_of(lambda: spry_step(subject)) <= 1.05 * inference
