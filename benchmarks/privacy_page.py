@@ -1,4 +1,4 @@
-"""Writes docs/results/privacy.md and its picture from what privacy.py and privacy_adapters.py have left.
+"""Writes docs/results/privacy.md and its picture from what privacy.py, privacy_adapters.py and privacy_norms.py left.
 
 python -m benchmarks.privacy_page
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 import matplotlib as mpl
 from benchmarks import privacy_adapters as adapters
+from benchmarks import privacy_norms
 from benchmarks.comparison_words import told
 from benchmarks.privacy import EPSILONS, METHOD_NAMES, RESULTS, TUNING_EPSILON, TUNING_SEED
 from benchmarks.readme_layout import machine_of, origin, table
@@ -30,13 +31,13 @@ BUDGETS = [None if epsilon == float("inf") else epsilon for epsilon in EPSILONS]
 TITLES = {name: row.title for name, row in adapters.ROWS.items()}
 
 
-def page(results: Results, of_adapters: Results) -> str:
+def page(results: Results, of_adapters: Results, norms: Results) -> str:
     """The page that results give."""
     of_adapters = _complete(of_adapters)
     parts = [
         _introduction(results),
         f"![Accuracy against epsilon](../pictures/{PICTURE.name})",
-        *_adapters(of_adapters),
+        *_adapters(of_adapters, norms),
         *_last_map(results),
     ]
     return "\n\n".join(parts) + "\n"
@@ -56,7 +57,7 @@ def _introduction(results: Results) -> str:
     )
 
 
-def _adapters(found: Results) -> list[str]:
+def _adapters(found: Results, norms: Results) -> list[str]:
     share = found["settings"]["privacy.head_share"]
     rows = []
     for name, budget in zip(map(_name, BUDGETS), BUDGETS, strict=True):
@@ -81,10 +82,21 @@ def _adapters(found: Results) -> list[str]:
         "directions that all clients of a round share. The server steps by Adam.",
         table(["epsilon", "the head, before round 1", *TITLES.values()], rows),
         _told_of_adapters(found),
-        f"Step sizes of the server, chosen at epsilon {TUNING_EPSILON:g} under seeds {tuning} by the accuracy that is "
-        f"reported, a choice that is not private: {chosen}. {_seeds(found)} "
+        f"{_clips(norms['norms'])} Step sizes of the server, chosen at epsilon {TUNING_EPSILON:g} under seeds {tuning} "
+        f"by the accuracy that is reported, a choice that is not private: {chosen}. {_seeds(found)} "
         f"{origin({'provenance': found['provenance']}, 'python -m benchmarks.privacy_adapters')}",
     ]
+
+
+def _clips(norms: Mapping[str, Sequence[float]]) -> str:
+    parts = [
+        f"{adapters.ROWS[row].title} {adapters.ROWS[row].clip:g} ({median(norms[row]):.2g})" for row in TITLES
+    ]
+    count = len(next(iter(norms.values())))
+    return (
+        f"Replies are shortened to about the median norm of {count} replies of round 1, in brackets: "
+        f"{'; '.join(parts)} (`python -m benchmarks.privacy_norms`)."
+    )
 
 
 def _told_of_adapters(found: Results) -> str:
@@ -193,9 +205,10 @@ def _lines(axes: Axes, found: Mapping[str, Scores]) -> None:
 
 def main() -> None:
     """Write the page and its picture."""
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in (RESULTS, adapters.OUT)]
-    PAGE.write_text(page(*found), encoding="utf-8")
-    draw(*found)
+    files = (RESULTS, adapters.OUT, privacy_norms.OUT)
+    results, of_adapters, norms = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    PAGE.write_text(page(results, of_adapters, norms), encoding="utf-8")
+    draw(results, of_adapters)
 
 
 if __name__ == "__main__":

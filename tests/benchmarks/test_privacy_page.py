@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 
 import torch
+from benchmarks import privacy_norms
 from benchmarks.privacy import DELTA, RESULTS, MapTask, RowsLoss
 from benchmarks.privacy_adapters import OUT
 from benchmarks.privacy_features import Rows
 from benchmarks.privacy_page import PAGE, PICTURE, page
 
-RECORDED, ADAPTERS = (json.loads(file.read_text(encoding="utf-8")) for file in (RESULTS, OUT))
+RECORDED, ADAPTERS, NORMS = (
+    json.loads(file.read_text(encoding="utf-8")) for file in (RESULTS, OUT, privacy_norms.OUT)
+)
 
 
 def test_the_committed_page_is_written_from_the_results():
-    assert PAGE.read_text(encoding="utf-8") == page(RECORDED, ADAPTERS), (
+    assert PAGE.read_text(encoding="utf-8") == page(RECORDED, ADAPTERS, NORMS), (
         "run python -m benchmarks.privacy_page"
     )
     assert PICTURE.is_file()
