@@ -16,10 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spry.cli.exporter import exported
 from spry.core.errors import ConfigError
 from spry.experiment.checkpoint import CHECKPOINT_FILE
 from spry.experiment.config import load_config
+from spry.experiment.exporter import exported
 from spry.experiment.journal import read_events
 from spry.experiment.run import run
 
@@ -111,7 +111,10 @@ def test_a_port_that_is_taken_is_told(port):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
         taken.listen()
-        with pytest.raises(ConfigError, match=f"--metrics {port}: Address already in use"), exported(port):
+        with (
+            pytest.raises(ConfigError, match=f"metrics on port {port}: Address already in use"),
+            exported(port),
+        ):
             pass
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from spry.report import formats
 from spry.runtime.records import Round
 from spry.tasks.score_text import score_value, score_with_unit
-from spry.tasks.task import Metrics
 
 WIDTH = 80
 ABBREVIATED = {"validation": "val.", "generalized": "gen.", "personalized": "pers."}
@@ -16,20 +15,6 @@ ABBREVIATED = {"validation": "val.", "generalized": "gen.", "personalized": "per
 
 LEAST_WANTED = ("generalized", "personalized", "validation", "time")
 """What is left out first where even that is too long."""
-
-
-def scores(round: Round) -> dict[str, float]:
-    """The score on each part on which the round was evaluated."""
-    known = {
-        "test": round.test, "validation": round.validation, "generalized": round.generalized,
-        "personalized": round.personalized,
-    }  # fmt: skip
-    return _scores({part: found for part, found in known.items() if found is not None}, round.score_name)
-
-
-def _scores(known: Mapping[str, Metrics], score: str) -> dict[str, float]:
-    values = {part: found.values()[score] for part, found in known.items()}
-    return {part: value for part, value in values.items() if value is not None}
 
 
 def evaluation_line(prefix: str, round: Round, rounds: int, seconds: float, width: int = WIDTH) -> str:
@@ -40,7 +25,7 @@ def evaluation_line(prefix: str, round: Round, rounds: int, seconds: float, widt
             f"round {round.number + 1}/{rounds}",
             "" if math.isnan(round.loss) else f"loss {round.loss:.3f}",
         ],
-        scores(round),
+        round.scores,
         round.score_name,
         seconds,
         width,
@@ -49,8 +34,7 @@ def evaluation_line(prefix: str, round: Round, rounds: int, seconds: float, widt
 
 def start_line(prefix: str, round: Round, rounds: int, seconds: float, width: int = WIDTH) -> str:
     """Write what the first round says of the model before it."""
-    known = _scores(round.start, round.score_name)
-    return _line([prefix, f"round 0/{rounds}"], known, round.score_name, seconds, width)
+    return _line([prefix, f"round 0/{rounds}"], round.start_scores, round.score_name, seconds, width)
 
 
 def head_line(prefix: str, round: Round, rounds: int, seconds: float, width: int = WIDTH) -> str:

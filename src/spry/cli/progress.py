@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from spry.cli import screen
-from spry.cli.evaluation_line import WIDTH, clock, evaluation_line, head_line, scores, start_line
+from spry.cli.evaluation_line import WIDTH, clock, evaluation_line, head_line, start_line
 from spry.cli.heartbeat import Heartbeat
 from spry.experiment.departures import recipe_lines
 from spry.experiment.run import Started
@@ -89,7 +89,7 @@ class Watch:
                 self._print(self._line(head_line, name, event))
             if event.start:
                 self._print(self._line(start_line, name, event))
-            if scores(event):
+            if event.scores:
                 self._print(self._line(evaluation_line, name, event))
             self._numbers.take(event)
             self._dropped += len(event.clients) - len(event.survivors)
@@ -127,7 +127,7 @@ class Numbers:
     def take(self, round: Round) -> None:
         self.loss, self.peak = round.loss, round.peak_bytes
         self.score = round.score_name
-        self.scores |= scores(round)
+        self.scores |= round.scores
 
     def text(self) -> Text:
         """Loss, scores and peak memory in a line, as far as they are known."""

@@ -142,9 +142,9 @@ def _only(resume: Path, out: Path | None) -> Path:
 def _run(
     wanted: Config, folder: Path, again: str, *, resume: bool, metrics: int | None, as_json: bool
 ) -> None:
-    from spry.cli.exporter import exported
     from spry.cli.progress import Watch
     from spry.experiment import run as experiment
+    from spry.experiment.exporter import exported
     from spry.experiment.folder import CONFIG, how_to_go_on, is_finished
     from spry.room import check_room
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from spry.experiment.run import Started
     from spry.runtime.records import Round
 
-OUT = "out"
-"""The entry of the app's configuration that names the run folder."""
+OUT, METRICS = "out", "metrics"
+"""Entries of the app's configuration: the run folder, and the port of metrics for Prometheus, 0 for none."""
 
 
 def client_app(config: Path) -> ClientApp:
@@ -42,16 +42,22 @@ def client_app(config: Path) -> ClientApp:
 
 
 def server_app(config: Path) -> ServerApp:
-    """Make the app of the server: a whole run into the folder that ``out`` names; one that was stopped goes on."""
+    """Make the app of the server: a whole run into the folder that ``out`` names; one that was stopped goes on.
+
+    ``metrics`` is a port of the server's machine for Prometheus.
+    """
 
     def serve(courier: GridCourier, settings: Mapping[str, Any]) -> None:
         from spry.experiment.config import read_record
+        from spry.experiment.exporter import exported
         from spry.experiment.run import run
 
         folder = Path(str(settings.get(OUT, "run")))
-        for event in run(read_record(config), folder, resume=True, courier=courier):
-            sys.stdout.write(f"{_line(event)}\n")
-            sys.stdout.flush()
+        with exported(settings.get(METRICS) or None) as exporter:
+            for event in run(read_record(config), folder, resume=True, courier=courier):
+                exporter.take(event)
+                sys.stdout.write(f"{_line(event)}\n")
+                sys.stdout.flush()
         sys.stdout.write(f"run folder: {folder.resolve()}\n")
 
     return make_server_app(serve)

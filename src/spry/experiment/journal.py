@@ -112,7 +112,11 @@ class Journal:
         except Terminated:
             self.note("stopped", logging.WARNING, by=signal.SIGTERM.name)
             raise
-        except (KeyboardInterrupt, GeneratorExit, SystemExit) as error:  # Flower answers SIGTERM by SystemExit
+        except (
+            KeyboardInterrupt,
+            GeneratorExit,
+            SystemExit,
+        ) as error:  # Flower answers SIGTERM by SystemExit
             names = {KeyboardInterrupt: signal.SIGINT.name, SystemExit: "exit"}
             self.note("stopped", logging.WARNING, by=names.get(type(error), "caller"))
             raise

@@ -134,6 +134,24 @@ class Round:
         return self.test.values()[self.score_name] if self.test is not None else None
 
     @property
+    def scores(self) -> dict[str, float]:
+        """The task's score on each part on which the round was evaluated, by the part's name."""
+        known = {
+            "test": self.test, "validation": self.validation, "generalized": self.generalized,
+            "personalized": self.personalized,
+        }  # fmt: skip
+        return self._scores({part: found for part, found in known.items() if found is not None})
+
+    @property
+    def start_scores(self) -> dict[str, float]:
+        """In round 0 the same of the model before it."""
+        return self._scores(self.start)
+
+    def _scores(self, known: Mapping[str, Metrics]) -> dict[str, float]:
+        values = {part: found.values()[self.score_name] for part, found in known.items()}
+        return {part: value for part, value in values.items() if value is not None}
+
+    @property
     def survivors(self) -> tuple[ClientRecord, ...]:
         """The clients whose replies counted."""
         return tuple(record for record in self.clients if record.failed is None)

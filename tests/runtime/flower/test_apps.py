@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,6 +27,10 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from spry.core.keys import Key
+from spry.experiment.agreed import agreed
+from spry.experiment.config import read_config
+from spry.experiment.flower_app import client_app, server_app
+from spry.experiment.log import read_rounds
 from spry.federated.methods import METHODS
 from spry.federated.replay.downlink import by_slopes
 from spry.federated.secure.party_state import decode_party
@@ -33,6 +38,7 @@ from spry.runtime.courier import Delivery, Letter
 from spry.runtime.executor import Failure
 from spry.runtime.flower.apps import ONE_RECORD, GridCourier, make_client_app, make_server_app
 from spry.runtime.flower.bridge import SOCKET, BridgeCourier, GridAnswer, serve_bridge
+from spry.runtime.flower.engine import free_port
 from spry.runtime.node import ClientNode
 from spry.runtime.node_memory import NodeMemory
 from spry.runtime.pipe import Pipe, listening
@@ -332,3 +338,33 @@ def test_an_error_of_flowers_ends_the_exchange():
     grid.pull_messages = Mock(side_effect=OSError("the superlink is gone"))
     with pytest.raises(OSError, match="superlink is gone"):
         list(GridCourier(grid).exchange([Letter(1, 4, b"what")], 5))
+
+
+class ScrapedGrid(LocalGrid):
+    """Reads the server's metrics before each round's messages."""
+
+    def __init__(self, app, nodes, port):
+        super().__init__(app, nodes)
+        self.port, self.scraped = port, []
+
+    def push_messages(self, messages):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+            self.scraped.append(answer.read().decode())
+        return super().push_messages(messages)
+
+
+def test_a_server_app_runs_what_its_file_says_and_serves_metrics_on_request(tiny_model, tiny_csv, tmp_path):
+    pytest.importorskip("prometheus_client")
+    settings = {
+        "model.name": str(tiny_model), "data.name": str(tiny_csv), "data.clients": 2, "schedule.rounds": 2,
+        "schedule.clients_per_round": 2, "client.steps": 1, "runtime.name": "flower",
+    }  # fmt: skip
+    place = tmp_path / "config.toml"
+    place.write_text(agreed(read_config("plain", settings)).alone().dump())
+    grid, out = ScrapedGrid(client_app(place), (3, 8), free_port()), tmp_path / "run"
+    asked = {"out": str(out), "metrics": grid.port}
+    server_app(place)(grid, Context(1, 0, {}, RecordDict(), asked))
+    assert (out / "summary.json").is_file() and len(read_rounds(out)) == 2
+    assert "spry_rounds_done 0.0" in grid.scraped[0] and "spry_rounds_done 1.0" in grid.scraped[-1]
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{grid.port}/metrics", timeout=10)

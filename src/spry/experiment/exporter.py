@@ -74,14 +74,12 @@ class Exporter:
         self.rounds_done.set(started.resumed_at)
 
     def _follow(self, round: Round) -> None:
-        from spry.cli.evaluation_line import scores
-
         self.rounds_done.set(round.number + 1)
         self.last_round.set(time.time())
         self.loss.set(round.loss)
         self.seconds.set(round.seconds)
         self.peak.set(round.peak_bytes)
-        for part, value in scores(round).items():
+        for part, value in round.scores.items():
             self.score.labels(part, round.score_name).set(value)
         self.replies.labels("counted").inc(len(round.survivors))
         self.replies.labels("dropped").inc(len(round.clients) - len(round.survivors))
@@ -109,7 +107,7 @@ def exported(port: int | None) -> Generator[EventSink]:
     try:
         server, thread = prometheus.start_http_server(port, addr=HOST, registry=registry)
     except OSError as error:
-        raise ConfigError(f"--metrics {port}: {error.strerror}. Choose another port") from error
+        raise ConfigError(f"metrics on port {port}: {error.strerror}. Choose another port") from error
     try:
         yield exporter
     finally:
@@ -122,5 +120,5 @@ def _library() -> Any:
     try:
         import prometheus_client
     except ImportError as error:
-        raise ConfigError("--metrics needs prometheus_client: pip install 'spry-fl[metrics]'") from error
+        raise ConfigError("metrics need prometheus_client: pip install 'spry-fl[metrics]'") from error
     return prometheus_client
