@@ -54,7 +54,9 @@ READING = """## How to read the tables
 - **Within bytes** is the mean accuracy after as many rounds as a client's uploads may take, on the same lines, with
   these rounds in brackets. The step size falls towards the last round of the whole run, so that a run that is planned
   shorter may get further.
-- Step sizes were tried on SST-2 alone, for each alpha. All data sets have the best of them."""
+- Spry, FedMeZO and FwdLLM by weights have rank 1 and the last block's exact gradients, as *last block, rank 1* has,
+  and measure slopes below it. In few dimensions nothing but slopes is measured.
+- Step sizes were tried on SST-2 alone, for each alpha, with the head fixed. All data sets have the best of them."""
 
 
 def page(result: Mapping[str, Any]) -> str:

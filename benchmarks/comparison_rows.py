@@ -51,6 +51,9 @@ FEW = {
 """96 numbers in MiniLM's last block. Tune with ``--body-only``: a head that moves would be backpropagated."""
 ROWS: Mapping[str, Row] = {
     "last_block": Row(title="last block", method={"name": "head_only"}, settings=ADAMW),
+    "last_block_1": Row(
+        title="last block, rank 1", method={"name": "head_only"}, settings={**ADAMW, **RANK_ONE}
+    ),
     "identity": Row(title="identity", method={"name": "residual"}, settings=ADAMW),
     "identity_2": Row(
         title="identity, 2 blocks a step", method={"name": "residual", "blocks_per_step": 2}, settings=ADAMW

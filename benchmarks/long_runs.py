@@ -3,9 +3,10 @@
 SST-2 and all settings are those of ``comparison.py`` at alpha 1, but that five clients are asked a round, each for one
 direction a step, that the head stays in closed form, and that LoRA of rank 1, or a square matrix in each map (LoRA-XS,
 rank 4), is in MiniLM's last block alone. All below it is frozen, and is run once for each text (``remembered.py``).
-Each row tries three step sizes over 64 rounds, judged on 800 examples of the training part.
+Each row tries three step sizes over 64 rounds, judged on 800 examples of the training part. What learns slowly may
+bear a larger one than these tell: ``--lr`` runs with another.
 
-    python -m benchmarks.long_runs DATA --out runs/long [--rows spry,fedavg] [--seeds 0] [--rounds 1024]
+    python -m benchmarks.long_runs DATA --out runs/long [--rows spry,fedavg] [--seeds 0] [--lr 0.01] [--rounds 1024]
 
 What is in the file is not run again. A killed run goes on from its last checkpoint. Two processes may share the file.
 """
@@ -13,7 +14,7 @@ What is in the file is not run again. A killed run goes on from its last checkpo
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -68,9 +69,14 @@ def main() -> None:
             for lr in LONG[row].tries(1.0):
                 _carry_out(args, "trials", {"row": row, "seed": 0, "lr": lr}, TRIED)
         for seed, row in product(args.seeds, args.rows):
-            best = best_of(one for one in read(args.results)["trials"] if one["row"] == row)["lr"]
+            lr = args.lr or chosen_lr(read(args.results)["trials"], row)
             rounds = {"schedule.rounds": args.rounds}
-            _carry_out(args, "runs", {"row": row, "seed": seed, "rounds": args.rounds, "lr": best}, rounds)
+            _carry_out(args, "runs", {"row": row, "seed": seed, "rounds": args.rounds, "lr": lr}, rounds)
+
+
+def chosen_lr(trials: Iterable[Mapping[str, Any]], row: str) -> float:
+    """The step size that a row's trials choose."""
+    return best_of(one for one in trials if one["row"] == row)["lr"]
 
 
 def _carry_out(
@@ -114,6 +120,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--rows", type=lambda text: text.split(","), default=[*LONG])
     parser.add_argument("--seeds", type=numbers, default="0")
+    parser.add_argument("--lr", type=float, help="a step size instead of the one that trials choose")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     return parser.parse_args()
 
