@@ -27,7 +27,7 @@ from benchmarks.convergence_data import SETS
 from benchmarks.readme_layout import table
 
 PAGE, README = Path("docs/results/comparison.md"), Path("README.md")
-SHORT = ("last_block", "identity_2", "identity", "mlp", "full_drawn", "full", RIVAL, "spry", "fedmezo")
+SHORT = ("last_block", "full", RIVAL, "spry", "spry_few", "fedmezo")
 """Rows that the README shows."""
 SHOWN = ("sst2", "ag_news", "nli")
 """Data sets that it shows; costs are those on the first."""
