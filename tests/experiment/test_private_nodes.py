@@ -151,7 +151,7 @@ def test_the_budget_is_that_of_the_nodes_that_came(config, files, tmp_path):
 
 
 def test_noise_of_a_nodes_own_secret_is_no_other_nodes_and_no_other_orders(config, files):
-    """The clip is so small that nothing but noise is left of an update."""
+    """The clip is so small that only noise is left of an update; a secret has no seed, so the bound is wide."""
     there = agreed(
         config.with_settings({
             **SETTINGS, "privacy.mechanism": "local", "privacy.seed": "secret", "privacy.clip": 1e-9
@@ -176,7 +176,7 @@ def test_noise_of_a_nodes_own_secret_is_no_other_nodes_and_no_other_orders(confi
     assert torch.equal(first, again) and first.abs().max() > 0
     assert NodeMemory.read(known).secret not in there.dump().encode()
     for found, _ in (noise_of(other, known), noise_of(order, None)):
-        assert abs(torch.corrcoef(torch.stack([first, found]))[0, 1]) < 0.2
+        assert abs(torch.corrcoef(torch.stack([first, found]))[0, 1]) < 6 / len(first) ** 0.5 < 1
 
 
 class Overheard(Federation):
