@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from spry.cli.app import app
@@ -49,3 +50,25 @@ def test_a_budget_that_is_none_is_answered():
     result = CliRunner().invoke(app, ["memory", "--budget", "lots"])
     assert result.exit_code != 0
     assert "2GB" in str(result.exception) + result.output
+
+
+@pytest.mark.parametrize(
+    "task", ["regression", "multi-label", "multiple-choice", "multi-answer", "question-answering"]
+)
+def test_check_takes_a_task(tiny_model, task):
+    result = CliRunner().invoke(app, ["check", str(tiny_model), "--task", task, "--no-differences", "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["passed"] and all(unit["gradient_error"] < 1e-3 for unit in found["units"])
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ("causal-lm", "is no whole causal language model: cls.predictions"),
+        ("question-answer", "Did you mean 'question-answering'?"),
+    ],
+)
+def test_check_refuses_a_task_that_cannot_be(tiny_model, task, says):
+    result = CliRunner().invoke(app, ["check", str(tiny_model), "--task", task])
+    assert result.exit_code != 0 and says in str(result.exception) + result.output

@@ -235,3 +235,42 @@ def test_no_half_of_an_encoder_decoder_keeps_a_cache(tmp_path, tiny_tokenizer, k
     tiny_tokenizer.save_pretrained(tmp_path)
     model = load_model(str(tmp_path), labels=2, key=Key(0)).model
     assert not any(getattr(getattr(part, "config", None), "use_cache", False) for part in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("given", "says"), [("distilbert", "'distilbert'. Choose another model, such as smollm2"), ("llama", "")]
+)
+def test_a_model_without_the_head_that_is_asked_for_is_refused(given, says, tiny_tokenizer, tmp_path):
+    """A head of language models is not trained, so that one drawn at random would be the model's for ever."""
+    from spry.tasks.causal_lm.kind import LANGUAGE_MODEL
+    from tests.models.conftest import make
+
+    whole = make(given)
+    getattr(whole, whole.base_model_prefix).save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    says = (
+        says or "lm_head.weight is missing, and is not trained. Give the whole model, as AutoModelForCausalLM"
+    )
+    with pytest.raises(ModelError, match=says):
+        load_model(str(tmp_path), labels=(), key=Key(0), kind=LANGUAGE_MODEL)
+
+
+def test_a_given_model_with_the_head_of_another_task_is_refused(tiny_tokenizer):
+    """That it has as many outputs says nothing: a configuration has two classes unless it says more."""
+    from tests.tasks.causal_lm.setting import base
+
+    with pytest.raises(ModelError, match="is no Hugging Face sequence classifier of 2 classes"):
+        load_model(base("llama"), labels=2, key=Key(0), tokenizer=tiny_tokenizer)
+
+
+def test_a_tokenizer_without_a_pad_token_gets_one_and_says_so(folder, tiny_tokenizer):
+    from copy import deepcopy
+
+    words = deepcopy(tiny_tokenizer)
+    words.pad_token = words.eos_token = None
+    found = load_model(str(folder), labels=2, key=Key(0), tokenizer=words)
+    assert found.notes == (f"{folder}: its tokenizer has no pad token; '[UNK]' fills short texts.",)
+    assert words.pad_token == "[UNK]" and found.model.config.pad_token_id == words.unk_token_id
+    words.pad_token = words.unk_token = None
+    with pytest.raises(ModelError, match="no pad, end or unknown token to fill short texts with"):
+        load_model(str(folder), labels=2, key=Key(0), tokenizer=words)

@@ -112,7 +112,7 @@ def _test_part(folder: Path, info: AdapterInfo) -> tuple[Dataset, float | None]:
 
 def _show(dataset: Dataset, found: LabelledScores) -> None:
     from spry.data.reading import quantity
-    from spry.report.answers import answer_tables, class_table
+    from spry.report.answers import answer_tables, class_table, sample_table
     from spry.tasks.class_scores import ClassScore
 
     if dataset.reading is not None:
@@ -128,6 +128,8 @@ def _show(dataset: Dataset, found: LabelledScores) -> None:
         screen.show(*answer_tables(labels, told.confusion, "by class"))
     elif "classes" in document:
         screen.show(class_table((ClassScore(**one) for one in document["classes"]), "label"))
+    elif "samples" in document:
+        screen.show(sample_table(document["samples"], "free answers"))
 
 
 def _scores(found: LabelledScores) -> str:

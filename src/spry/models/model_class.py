@@ -20,6 +20,7 @@ class ModelClass:
         counted: Whether its head has so many outputs as the task says, ``num_labels``.
         classes: Whether these outputs are classes, which a checkpoint may number in its own way.
         trains_head: Whether the layers outside the pretrained part are trained as a whole.
+        usual: A model that messages name as one that fits.
     """
 
     auto: str
@@ -31,6 +32,7 @@ class ModelClass:
     counted: bool = True
     classes: bool = True
     trains_head: bool = True
+    usual: str = "minilm"
 
     @property
     def loader(self) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
@@ -69,6 +69,8 @@ def read_pretrained(
     mismatched = frozenset(entry if isinstance(entry, str) else entry[0] for entry in info["mismatched_keys"])
     missing = frozenset(info["missing_keys"]) | mismatched
     check_pretrained(loaded, missing, model, gguf=source.gguf is not None)
+    if not kind.trains_head:
+        _check_head(loaded, missing, model, kind)
     return Pretrained(
         name=model,
         source=source,
@@ -87,7 +89,10 @@ def take_over(
     name = getattr(config, "_name_or_path", "") or type(model).__name__
     count = labels if isinstance(labels, int) else len(labels)
     counted = not kind.counted or getattr(config, "num_labels", None) == count
-    fits = counted and (kind.classes or _is(model, kind))
+    own = kind.classes and not type(model).__module__.startswith(
+        "transformers."
+    )  # a class that its user wrote
+    fits = counted and (own or _is(model, kind))
     if not fits or not hasattr(model, "base_model_prefix"):
         of, given = (f" of {count} classes", f"..., num_labels={count}") if kind.counted else ("", "...")
         raise ModelError(
@@ -123,7 +128,7 @@ def read_model_config(model: str, source: Source, kind: ModelClass = CLASSIFIER)
     if type(config) not in kind.known and not getattr(config, "auto_map", None):
         raise ModelError(
             f"{model}: cannot be loaded as a {kind.what}, which transformers does not have for models of the "
-            f"type {config.model_type!r}. Choose another model, such as minilm."
+            f"type {config.model_type!r}. Choose another model, such as {kind.usual}."
         )
     return config
 
@@ -205,6 +210,16 @@ def check_pretrained(model: Any, missing: Iterable[str], name: str, *, gguf: boo
         doubt = "Is the file whole?" if gguf else "Do the weights belong to this config.json?"
         raise ModelError(
             f"{name}: {len(lost)} pretrained weights are missing or have the wrong shape, such as {lost[0]}. {doubt}"
+        )
+
+
+def _check_head(model: Any, missing: Collection[str], name: str, kind: ModelClass) -> None:
+    """Refuse a head that would be drawn at random and never trained; a bias that lacks is zero."""
+    lost = sorted(path for path, weight in model.named_parameters() if path in missing and weight.dim() > 1)
+    if lost:
+        raise ModelError(
+            f"{name}: is no whole {kind.what}: {lost[0]} is missing, and is not trained. Give the whole model, as "
+            f"{kind.auto} loads it, or choose another, such as {kind.usual}."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a run's model answered: by class, which classes it takes for which, and how each client fares."""
+"""What a run's model answered: by class or in free texts, what it takes for what, and how each client fares."""
 
 from __future__ import annotations
 
@@ -21,10 +21,20 @@ MOST_PAIRS = 10
 def answers(run: Run) -> list[ReportTable]:
     """Tabulate the answers on the test part, else on the validation part, as far as a run has kept them."""
     part = next((part for part in ("test", "validation") if run.details(part)), None)
-    if part is None or "confusion" not in run.details(part):
+    if part is None:
         return []
-    confusion = np.array(run.details(part)["confusion"], dtype=np.int64)
-    return answer_tables(_labels(run, len(confusion)), confusion, f"by class, {part} part")
+    kept = run.details(part)
+    tables = [sample_table(kept["samples"], f"free answers, {part} part")] if "samples" in kept else []
+    if "confusion" in kept:
+        confusion = np.array(kept["confusion"], dtype=np.int64)
+        tables += answer_tables(_labels(run, len(confusion)), confusion, f"by class, {part} part")
+    return tables
+
+
+def sample_table(samples: Iterable[Mapping[str, str]], title: str) -> ReportTable:
+    """Set what a language model answered beside what was expected."""
+    rows = [[sample[key] or NONE for key in ("prompt", "expected", "answer")] for sample in samples]
+    return text_table(title, ("prompt", "expected", "the model's answer"), rows, prose=True)
 
 
 def answer_tables(labels: Sequence[str], confusion: NDArray[np.int64], title: str) -> list[ReportTable]:

@@ -17,16 +17,22 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportTable:
-    """A table with as many cells a row as headings; the first column names the rows, the others hold numbers."""
+    """A table with as many cells a row as headings; the first column names the rows, the others hold numbers.
+
+    With ``prose`` all columns hold texts, whose lines break where the page is narrow.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    prose: bool = False
 
 
-def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> ReportTable:
+def text_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, prose: bool = False
+) -> ReportTable:
     cells = tuple(tuple(Cell(text=text) for text in row) for row in rows)
-    return ReportTable(title=title, columns=tuple(columns), rows=cells)
+    return ReportTable(title=title, columns=tuple(columns), rows=cells, prose=prose)
 
 
 def markdown(table: ReportTable) -> str:

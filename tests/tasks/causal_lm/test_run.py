@@ -120,6 +120,24 @@ def test_commands(config, tmp_path, folder):
     assert f"token accuracy {100 * found['token_accuracy']:.1f} %" in shown.stdout, shown.output
 
 
+def test_free_answers_stand_in_the_report_and_on_the_screen(config, tmp_path):
+    from spry.cli.app import app
+    from spry.report.page import write_report
+
+    list(run(config("llama", "pairs.csv", "head_only", **{"task.generate": True}), tmp_path / "run"))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    samples = summary["test_details"]["samples"]
+    assert 1 <= len(samples) <= 5 and all("Which topic?" in sample["prompt"] for sample in samples)
+    page = write_report([tmp_path / "run"], tmp_path / "report").page.read_text()
+    table = page[page.index("<h2>Free answers, test part</h2>") :].partition("</table>")[0]
+    assert 'class="texts"' in table
+    for sample in samples:
+        assert f"<td>{sample['expected']}</td>" in table and sample["answer"].split("<")[0] in table
+    shown = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run")])
+    assert shown.exit_code == 0 and "free answers" in shown.stdout, shown.output
+    assert "exact match" in shown.stdout and samples[0]["expected"] in shown.stdout
+
+
 def test_a_tokenizer_without_a_template_names_the_remedy(config, folder, tmp_path):
     from spry.core.errors import DataError
 

@@ -37,6 +37,7 @@ LANGUAGE_MODEL = ModelClass(
     counted=False,
     classes=False,
     trains_head=False,
+    usual="smollm2",
 )
 """Scores of the next token at each position, of a head that is not trained."""
 
