@@ -16,6 +16,7 @@ from spry.cli.trained import (
     DeviceOption,
     EncodingOption,
     FolderArgument,
+    OffloadOption,
     SeparatorOption,
     TextOption,
     load,
@@ -51,6 +52,7 @@ def evaluate_command(
     batch_size: BatchOption = 64,
     device: DeviceOption = "cpu",
     base: BaseOption = None,
+    offload: OffloadOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare what an adapter says with what is right: the task's scores, and how each class or label fares."""
@@ -72,7 +74,7 @@ def evaluate_command(
         target = make_task(info.task_name, info.task_options).target
         columns = target.columns(columns_for(info, text_column or (), label_column))
         dataset = read_labelled(data, columns, info.labels, target, encoding=encoding, separator=separator)
-    predictor = load(adapter, device, base)
+    predictor = load(adapter, device, base, offload)
     with progress(len(dataset)) as advance:
         found = evaluate(predictor, dataset, baseline=baseline, batch_size=batch_size, progress=advance)
     document = {"folder": str(folder), "data": dataset.name, **found.to_json()}

@@ -15,6 +15,7 @@ from spry.cli.trained import (
     DeviceOption,
     EncodingOption,
     FolderArgument,
+    OffloadOption,
     SeparatorOption,
     TextOption,
     load,
@@ -52,6 +53,7 @@ def predict_command(
     batch_size: BatchOption = 64,
     device: DeviceOption = "cpu",
     base: BaseOption = None,
+    offload: OffloadOption = None,
 ) -> None:
     """Answer texts: the columns of the file, and beside them what the model says, such as a class or a number."""
     from spry.data.reading import quantity
@@ -67,7 +69,7 @@ def predict_command(
     read = _read(
         read_info(adapter), data, text or (), text_column or (), encoding=encoding, separator=separator
     )
-    predictor = load(adapter, device, base)
+    predictor = load(adapter, device, base, offload)
     with progress(len(read.texts)) as advance:
         said = predictor.predict(read.texts, every=probabilities, batch_size=batch_size, progress=advance)
     found = outputs.with_predictions(read, said)

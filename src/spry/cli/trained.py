@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spry.cli import screen
+from spry.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from spry.inference.predictor import Predictor
@@ -37,16 +38,26 @@ BaseOption = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Where the base model lies. Default: where the adapter says."),
 ]
+OffloadOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="disk", help="Leave the base's weights on the disk, block by block. Default: in memory."
+    ),
+]
 
 
-def load(folder: Path, device: str, base: Path | None) -> Predictor:
+def load(folder: Path, device: str, base: Path | None, offload: str | None) -> Predictor:
     """Load what a folder holds, and print its notes."""
     from spry.inference.loading import load_predictor
     from spry.models.device import check_device
 
     check_device(device, "--device")
+    if offload not in {None, "disk"}:
+        raise ConfigError(
+            f"--offload is {offload!r}. Allowed: disk. Leave it out to keep the weights in memory."
+        )
     with screen.err().status(f"loading {folder} ..."):
-        predictor = load_predictor(folder, device=device, base=base)
+        predictor = load_predictor(folder, device=device, base=base, offload="disk" if offload else None)
     for note in predictor.notes:
         screen.say(note)
     return predictor

@@ -12,6 +12,7 @@ from spry.core.errors import ModelError
 from spry.inference.predictor import Predictor
 from spry.models.base import BASE, BaseRecord, loaded_files
 from spry.models.hashes import hash_files
+from spry.models.offload import Offload, stream_from_disk
 from spry.models.pretrained import check_pretrained, quiet, read_tokenizer
 from spry.models.quantized.layers import dequantize, has_packed
 from spry.models.quantized.loading import finish, is_packed, loading_arguments
@@ -28,6 +29,7 @@ def load_predictor(
     base: Path | None = None,
     dtype: str | None = None,
     unpacked: bool = False,
+    offload: Offload | None = None,
 ) -> Predictor:
     """Load an adapter with its base and tokenizer.
 
@@ -37,14 +39,17 @@ def load_predictor(
         base: A folder with the base model, in place of the one that the adapter names.
         dtype: What the model computes in; None for what it was trained in.
         unpacked: Whether a quantized base becomes one of plain numbers, the same ones, which takes their memory.
+        offload: Where the base's weights stay: ``disk`` reads them block by block; None keeps them in memory.
 
     Raises:
-        ModelError: If the folder is no adapter of Spry, or its base cannot be found or loaded.
+        ModelError: If the folder is no adapter of Spry, or its base cannot be found, loaded or left on the disk.
     """
     info = read_info(folder)
     source, notes = _source(info.base, folder, base)
     kept = getattr(torch, dtype or info.dtype)
     loaded = _load_base(info, folder, source, kept, device)
+    if offload == "disk":
+        stream_from_disk(loaded, info.base.name, kept, device)
     if unpacked and has_packed(loaded):
         loaded = dequantize(loaded, kept)
         notes = [

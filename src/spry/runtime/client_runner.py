@@ -18,7 +18,7 @@ from spry.measure.meter import peak_of
 from spry.runtime.executor import Completed
 from spry.runtime.records import ClientRecord
 from spry.runtime.work import Work
-from spry.tasks.task import Metrics, Task
+from spry.tasks.task import Metrics, Task, sums
 from spry.wire.codec import decode_reply, encode_reply
 from spry.wire.messages import Order
 
@@ -101,7 +101,7 @@ class ClientRunner:
         begun = time.perf_counter()
         metrics = self.task.evaluate(weights, self.clients.held_out(client))
         self.eval_seconds += time.perf_counter() - begun
-        return metrics
+        return sums(metrics)
 
     def _evaluate_own(self, client: int, result: ClientResult) -> Metrics:
         if result.evaluate is None:

@@ -16,7 +16,7 @@ MAX_CELLS = 1 << 24
 
 
 def encode_counts(metrics: Metrics | None) -> bytes | None:
-    """Write the sums of metrics; None without metrics, or of metrics that keep something of each example.
+    """Write the sums of metrics; None without metrics, or of metrics that keep something of each example all the same.
 
     Text, such as a sample of answers, is left out: a client's examples stay with it.
     """
@@ -29,7 +29,7 @@ def encode_counts(metrics: Metrics | None) -> bytes | None:
             written[one.name] = [list(value.shape), value.astype("<i8").tobytes()]
         elif isinstance(value, (int, float)):
             written[one.name] = value
-        elif not isinstance(value, tuple):
+        elif not isinstance(value, tuple) and len(value):
             return None
     return msgspec.msgpack.encode(written)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from spry.core.keys import Key
 from spry.core.params import Params
@@ -13,7 +13,7 @@ from spry.data.encoded import Batch
 from spry.estimators.loss import Loss
 from spry.tasks.score import Score
 
-__all__ = ["Batch", "Metrics", "Score", "Task", "details"]
+__all__ = ["Batch", "Metrics", "Score", "Task", "details", "sums"]
 
 
 class Metrics(Protocol):
@@ -37,6 +37,17 @@ class Metrics(Protocol):
 def details(metrics: Metrics) -> Mapping[str, Any]:
     """What a log keeps of metrics beside the score, as their method ``details`` says if they have one, for JSON."""
     return getattr(metrics, "details", dict)()
+
+
+M = TypeVar("M", bound=Metrics)
+
+
+def sums(metrics: M) -> M:
+    """Leave out of metrics what is of single examples, as their method ``sums`` does if they have one.
+
+    Examples stay with a client. What a run logs of them is made of sums in every runtime, and so the same in all.
+    """
+    return getattr(metrics, "sums", lambda: metrics)()
 
 
 class Task(Protocol):

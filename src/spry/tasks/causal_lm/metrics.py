@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,10 @@ class LanguageMetrics:
         """The samples, which a log keeps beside the score."""
         told = [{"prompt": s.prompt, "expected": s.expected, "answer": s.answer} for s in self.samples]
         return {"tokens": self.tokens} | ({"samples": told} if told else {})
+
+    def sums(self) -> LanguageMetrics:
+        """The same without samples."""
+        return replace(self, samples=())
 
     @property
     def loss(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,16 @@ class OptionMetrics:
         confusion: Options by whether they are right (row) and called right (column), shape (2, 2).
         wrong: How many options of a question were misjudged, by the question's number.
         shares: Options by whether they are right (row) and their probability of being right in hundredths (column).
+        questions: Questions that are not told one by one, for they stay with a client.
+        exact: How many of these have no misjudged option.
     """
 
     loss_sum: float = 0.0
     confusion: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 2), dtype=np.int64))
     wrong: Mapping[int, int] = field(default_factory=dict)
     shares: NDArray[np.int64] = field(default_factory=_no_options)
+    questions: int = 0
+    exact: int = 0
 
     def __bool__(self) -> bool:
         return self.examples > 0
@@ -46,7 +50,19 @@ class OptionMetrics:
             confusion=self.confusion + other.confusion,
             wrong=dict(wrong),
             shares=self.shares + other.shares,
+            questions=self.questions + other.questions,
+            exact=self.exact + other.exact,
         )
+
+    def sums(self) -> OptionMetrics:
+        """The same without single questions."""
+        questions, exact = self._questions()
+        return replace(self, wrong={}, questions=questions, exact=exact)
+
+    def _questions(self) -> tuple[int, int]:
+        """How many there are, and how many without a misjudged option."""
+        exact = sum(not wrong for wrong in self.wrong.values())
+        return self.questions + len(self.wrong), self.exact + exact
 
     @property
     def examples(self) -> int:
@@ -61,9 +77,10 @@ class OptionMetrics:
         """Shares in [0, 1]; None without options."""
         if not self:
             return {"f1a": None, "exact_match": None, "accuracy": None}
+        questions, exact = self._questions()
         return {
             "f1a": _f1(self.confusion[1, 1], self.confusion[0, 1], self.confusion[1, 0]),
-            "exact_match": sum(not wrong for wrong in self.wrong.values()) / len(self.wrong),
+            "exact_match": exact / questions,
             "accuracy": float(np.trace(self.confusion)) / self.examples,
         }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -82,7 +83,11 @@ class Judged:
         return silent, silent
 
 
-@dataclass(frozen=True, kw_only=True)
+def _none() -> NDArray[np.int64]:
+    return np.zeros((2, 2), dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class QuestionMetrics:
     """Judged questions; add two to merge them, windows of one question that came in two batches too.
 
@@ -91,15 +96,20 @@ class QuestionMetrics:
         loss_sum: Over windows.
         windows: How many there were.
         threshold: The margin that a span must exceed to be given.
+        counted: Questions that are not judged one by one, for they stay with a client, and how many of them are exact
+            matches (columns), without an answer and with one (rows), shape (2, 2).
+        counted_f1: The sum of F1 of those with an answer; without one it is exact match.
     """
 
     judged: Mapping[int, Judged] = field(default_factory=dict)
     loss_sum: float = 0.0
     windows: int = 0
     threshold: float = 0.0
+    counted: NDArray[np.int64] = field(default_factory=_none)
+    counted_f1: float = 0.0
 
     def __bool__(self) -> bool:
-        return bool(self.judged)
+        return self.examples > 0
 
     def __add__(self, other: QuestionMetrics) -> QuestionMetrics:
         both = self.judged.keys() & other.judged.keys()
@@ -108,12 +118,14 @@ class QuestionMetrics:
             judged={**self.judged, **other.judged, **merged},
             loss_sum=self.loss_sum + other.loss_sum,
             windows=self.windows + other.windows,
-            threshold=self.threshold if self.judged else other.threshold,
+            threshold=self.threshold if self else other.threshold,
+            counted=self.counted + other.counted,
+            counted_f1=self.counted_f1 + other.counted_f1,
         )
 
     @property
     def examples(self) -> int:
-        return len(self.judged)
+        return len(self.judged) + int(self.counted[:, 0].sum())
 
     @property
     def loss(self) -> float:
@@ -122,19 +134,31 @@ class QuestionMetrics:
 
     def values(self) -> dict[str, float | None]:
         """Shares in [0, 1]; None where there is no such question."""
-        named = {
-            "": [*self.judged.values()],
-            "has_answer_": self._those(True),
-            "no_answer_": self._those(False),
+        counted, answered_f1 = self._counts()
+        (silent, silent_exact), (answered, answered_exact) = counted.tolist()
+        sums = {
+            "": (silent + answered, silent_exact + answered_f1, silent_exact + answered_exact),
+            "has_answer_": (answered, answered_f1, answered_exact),
+            "no_answer_": (silent, silent_exact, silent_exact),
         }
         found: dict[str, float | None] = {}
-        for prefix, judged in named.items():
-            pairs = [one.at(self.threshold) for one in judged]
-            found |= {
-                f"{prefix}f1": _mean([f1 for _, f1 in pairs]),
-                f"{prefix}exact_match": _mean([e for e, _ in pairs]),
-            }
+        for prefix, (count, f1, exact) in sums.items():
+            found |= {f"{prefix}f1": _share(f1, count), f"{prefix}exact_match": _share(exact, count)}
         return found
+
+    def sums(self) -> QuestionMetrics:
+        """The same without single questions."""
+        counted, f1 = self._counts()
+        return replace(self, judged={}, counted=counted, counted_f1=f1)
+
+    def _counts(self) -> tuple[NDArray[np.int64], float]:
+        """``counted`` and ``counted_f1`` of all questions."""
+        counted, f1 = self.counted.copy(), [self.counted_f1]
+        for one in self.judged.values():
+            exact, overlap = one.at(self.threshold)
+            counted[int(one.answerable)] += (1, int(exact))
+            f1 += [overlap] if one.answerable else []
+        return counted, math.fsum(f1)
 
     def details(self) -> dict[str, Any]:
         """What the best threshold would give, which a log keeps beside the score."""
@@ -142,9 +166,6 @@ class QuestionMetrics:
             return {}
         threshold, f1 = best_threshold([*self.judged.values()])
         return {"best_threshold": threshold, "best_f1": f1}
-
-    def _those(self, answerable: bool) -> list[Judged]:
-        return [one for one in self.judged.values() if one.answerable == answerable]
 
 
 def best_threshold(judged: Sequence[Judged]) -> tuple[float, float]:
@@ -166,5 +187,5 @@ def best_threshold(judged: Sequence[Judged]) -> tuple[float, float]:
     return float(edges[chosen] + edges[chosen + 1]) / 2, float(answered[chosen]) / len(judged)
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
+def _share(part: float, count: int) -> float | None:
+    return part / count if count else None

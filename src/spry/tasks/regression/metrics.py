@@ -21,22 +21,32 @@ class RegressionMetrics:
 
     Args:
         pairs: Predictions and labels, shape (N, 2).
+        unpaired: Examples whose pairs are not there, for they stay with a client.
+        squares: Of these, the sum of squared errors.
+        sizes: Of these, the sum of absolute errors.
     """
 
     loss_sum: float = 0.0
     pairs: NDArray[np.float64] = field(default_factory=_nothing)
+    unpaired: int = 0
+    squares: float = 0.0
+    sizes: float = 0.0
 
     def __bool__(self) -> bool:
         return self.examples > 0
 
     def __add__(self, other: RegressionMetrics) -> RegressionMetrics:
         return RegressionMetrics(
-            loss_sum=self.loss_sum + other.loss_sum, pairs=np.concatenate([self.pairs, other.pairs])
+            loss_sum=self.loss_sum + other.loss_sum,
+            pairs=np.concatenate([self.pairs, other.pairs]),
+            unpaired=self.unpaired + other.unpaired,
+            squares=self.squares + other.squares,
+            sizes=self.sizes + other.sizes,
         )
 
     @property
     def examples(self) -> int:
-        return len(self.pairs)
+        return len(self.pairs) + self.unpaired
 
     @property
     def loss(self) -> float:
@@ -46,17 +56,25 @@ class RegressionMetrics:
     def values(self) -> dict[str, float | None]:
         """Mean squared and absolute error, and the correlations of Pearson and of Spearman's ranks.
 
-        A correlation is None where predictions or labels do not differ.
+        A correlation is None where predictions or labels do not differ, or are not all there.
         """
-        predicted, true = self.pairs.T
-        errors = predicted - true
-        some = self.examples > 0
+        squares, sizes = self._errors()
+        known = (*self.pairs.T,) if not self.unpaired else (*_nothing().T,)
         return {
-            "mse": float(np.mean(errors**2)) if some else None,
-            "mae": float(np.mean(np.abs(errors))) if some else None,
-            "pearson": correlation(predicted, true),
-            "spearman": correlation(ranks(predicted), ranks(true)),
+            "mse": squares / self.examples if self else None,
+            "mae": sizes / self.examples if self else None,
+            "pearson": correlation(*known),
+            "spearman": correlation(*map(ranks, known)),
         }
+
+    def sums(self) -> RegressionMetrics:
+        """The same without pairs."""
+        squares, sizes = self._errors()
+        return RegressionMetrics(loss_sum=self.loss_sum, unpaired=self.examples, squares=squares, sizes=sizes)
+
+    def _errors(self) -> tuple[float, float]:
+        errors = self.pairs[:, 0] - self.pairs[:, 1]
+        return self.squares + float(np.sum(errors**2)), self.sizes + float(np.sum(np.abs(errors)))
 
 
 def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
