@@ -161,24 +161,28 @@ class QuestionMetrics:
         return counted, math.fsum(f1)
 
     def details(self) -> dict[str, Any]:
-        """What the best threshold would give, which a log keeps beside the score."""
+        """What the best thresholds would give, which a log keeps beside the score."""
         if not self.judged:
             return {}
-        threshold, f1 = best_threshold([*self.judged.values()])
-        return {"best_threshold": threshold, "best_f1": f1}
+        ones = [*self.judged.values()]
+        threshold, f1 = best_threshold(ones)
+        _, exact = best_threshold(ones, lambda one: one.exact)
+        return {"best_threshold": threshold, "best_f1": f1, "best_exact_match": exact}
 
 
-def best_threshold(judged: Sequence[Judged]) -> tuple[float, float]:
-    """Find the threshold of the highest mean F1, and that F1; the lowest of several, and 0 without a question.
+def best_threshold(
+    judged: Sequence[Judged], measure: Callable[[Judged], float] = lambda one: one.f1
+) -> tuple[float, float]:
+    """Find the threshold of the highest mean, of F1 unless told otherwise, and that mean; the lowest of several.
 
-    All thresholds between two margins give the same answers; the middle is taken.
+    Both are 0 without a question. All thresholds between two margins give the same answers; the middle is taken.
     """
     if not judged:
         return 0.0, 0.0
     ranked = sorted((one for one in judged if math.isfinite(one.margin)), key=lambda one: -one.margin)
     margins = np.asarray([one.margin for one in ranked])
     silence = sum(not one.answerable for one in judged)
-    answered = silence + np.cumsum([0.0, *(one.f1 - (not one.answerable) for one in ranked)])
+    answered = silence + np.cumsum([0.0, *(measure(one) - (not one.answerable) for one in ranked)])
     edges = np.concatenate([margins[:1] + 2, margins, margins[-1:] - 2])
     apart = np.flatnonzero(edges[:-1] > edges[1:])  # how many of the ranked questions can be answered
     if not len(apart):
