@@ -45,3 +45,42 @@ def test_weights_that_do_not_fit_are_refused(config, monkeypatch):
         check_room(config)
     unknown = config.with_settings({"model.name": "someone/something"})
     assert check_room(unknown) is None, "the run says what it is"
+
+
+def test_run_compare_and_finetune_say_it_before_they_begin(config, tiny_csv, monkeypatch, tmp_path, capsys):
+    import sys
+
+    import spry
+    from spry.cli.app import main
+    from spry.core.errors import SpryError
+
+    settings = {
+        "model.name": config.model.name, "model.max_length": 16, "data.name": str(tiny_csv), "data.clients": 3,
+        "method.name": "fedavg", "client.batch_size": 64, "schedule.rounds": 1,
+    }  # fmt: skip
+    said = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    plan = plan_run(config)
+    free = plan.weight_bytes + plan.peaks[plan.method] // 3
+    monkeypatch.setattr(room, "free_bytes", lambda device: free)
+    monkeypatch.chdir(tmp_path)
+
+    def typed(*words):
+        monkeypatch.setattr(sys, "argv", ["spry", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, " ".join(capsys.readouterr().err.split())
+
+    code, told = typed("run", *said, "--out", "run")
+    assert code in {0, None} and "client.micro_batch_size=" in told
+    code, told = typed("compare", *said, "--methods", "fedavg", "--seeds", "0", "--out", "both")
+    assert code in {0, None} and "fedavg: A client's step is predicted to take" in told
+    given = {key: value for key, value in settings.items() if key not in {"model.name", "data.name"}}
+    spry.finetune(config.model.name, dataset=tiny_csv, recipe="plain", settings=given, folder="tuned")
+    assert "A client's step is predicted to take" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setattr(room, "free_bytes", lambda device: 1000)
+    for command in ("run", "compare"):
+        code, told = typed(command, *said, "--out", f"{command}-none")
+        assert code == 2 and "its weights take" in told
+        assert not (tmp_path / f"{command}-none").exists()
+    with pytest.raises(SpryError, match="its weights take"):
+        spry.finetune(config.model.name, dataset=tiny_csv, recipe="plain", settings=given, folder="none")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
+from spry.cli import screen
 from spry.cli.folders import run_folder
 from spry.cli.progress import Watch
 from spry.core.errors import ConfigError
@@ -19,6 +20,7 @@ from spry.experiment.log import read_rounds
 from spry.experiment.run import Finished, Running, run
 from spry.models.pretrained import read_tokenizer
 from spry.models.sources import Source
+from spry.room import check_room
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -97,6 +99,8 @@ def finetune(
         raise ConfigError(f"{', '.join(twice)}: given as an argument and in settings. Give it once.")
     config = load_config(recipe, said | more)
     place = Path(folder) if folder is not None else run_folder(config, new=bool(given.names))
+    if given.model is None and (note := check_room(config)) and progress:
+        screen.say(note)
     running = run(config, place, resume=resume or folder is None, given=given)
     finished = _watched(running, config.method.name) if progress else _end_of(running)
     return Finetuned(_loaded(finished), read_rounds(place), place)

@@ -72,6 +72,7 @@ def compare_command(
     from spry.experiment.departures import comparison_lines
     from spry.experiment.folder import CONFIG
     from spry.experiment.recipe import DEFAULT_BASE
+    from spry.room import check_room
 
     _refuse_wall_time(budget_seconds)
     _refuse_torchrun()
@@ -89,6 +90,9 @@ def compare_command(
         bytes_per_client=budget_bytes,
         cpu_seconds=budget_cpu_seconds,
     )
+    for name in names:
+        if note := check_room(wanted.for_method(name, 0)):
+            screen.say(f"{name}: {note}")
     records = [folder / place / CONFIG for place in runs]
     going_on = resumable(said(), begun=lambda: any(path.is_file() for path in records))
     with going_on, Watch(several=True, recipe=recipe) as watch:
