@@ -23,6 +23,7 @@ from spry.data.datasets import load_splits
 from spry.experiment.config import Config, load_config
 from spry.experiment.folder import SUMMARY
 from spry.experiment.local_tuning import LOCAL_TUNING
+from spry.experiment.provenance import provenance
 from spry.experiment.run import run
 
 ARMS = {
@@ -85,7 +86,8 @@ def trained(arm: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
         summary = json.loads((folder / SUMMARY).read_text())
         clients = json.loads((folder / LOCAL_TUNING).read_text())["clients"]
     for client in clients:
-        client.get("own_details", {}).pop("gates", None)
+        if "own_details" in client:
+            client["own_details"] = counted(client["own_details"])
     costs = (
         "operations",
         "bytes_up_per_client_round",
@@ -97,6 +99,21 @@ def trained(arm: str, args: argparse.Namespace, seed: int) -> dict[str, Any]:
         **{name: summary[name] for name in costs},
         "cpu_seconds": round(time.process_time() - begun, 1),
         "per_client": clients,
+    }
+
+
+def counted(details: dict[str, Any]) -> dict[str, Any]:
+    """Count a client's instances by who is right and who has the larger say, in place of a list of each."""
+    gates, *right = (details[name] for name in ("gates", "global_right", "local_right"))
+    count: dict[str, int] = {}
+    for gate, whole, own in zip(gates, *right, strict=True):
+        found = {(1, 1): "both", (1, 0): "global alone", (0, 1): "local alone", (0, 0): "neither"}[whole, own]
+        asked = "local" if gate > 0.5 else "global"
+        count[f"{found} right, {asked} asked"] = count.get(f"{found} right, {asked} asked", 0) + 1
+    return {
+        "local_share": details["local_share"],
+        "either_right": details["either_right"],
+        "instances": count,
     }
 
 
@@ -117,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     settings = {name: value for name, value in vars(args).items() if name != "out"}
-    found: dict[str, Any] = {"settings": {**settings, **SAME}, "seeds": {}}
+    found: dict[str, Any] = {"provenance": provenance(), "settings": {**settings, **SAME}, "seeds": {}}
     for seed in args.seeds:
         for arm in ARMS:
             found["seeds"].setdefault(str(seed), {})[arm] = trained(arm, args, seed)

@@ -69,23 +69,23 @@ def tuned_clients(run: Run) -> ReportTable:
         for stage, title in (("before", "before"), ("after", "after"), ("own", "the method's own model"))
         if any(row.get(stage) is not None for row in rows)
     ]
-    shares = any("local_share" in row.get("own_details", {}) for row in rows)
+    routed = any("local_share" in row.get("own_details", {}) for row in rows)
     headings = (
         "client",
         "training examples",
         "held out",
         *(score_label(run.score.name, title) for _, title in stages),
-        *(["answered locally (%)"] if shares else []),
+        *(["answered locally (%)", "one of both right (%)"] if routed else []),
     )
-    return text_table("local tuning", headings, [_tuned(row, run, stages, shares) for row in rows])
+    return text_table("local tuning", headings, [_tuned(row, run, stages, routed=routed) for row in rows])
 
 
-def _tuned(row: Mapping[str, Any], run: Run, stages: Sequence[tuple[str, str]], shares: bool) -> list[str]:
-    share = row.get("own_details", {}).get("local_share")
+def _tuned(row: Mapping[str, Any], run: Run, stages: Sequence[tuple[str, str]], *, routed: bool) -> list[str]:
+    shares = [row.get("own_details", {}).get(key) for key in ("local_share", "either_right")]
     return [
         *(str(row[key]) for key in ("client", "examples", "held_out")),
         *(score_value(row.get(stage), run.score.name) for stage, _ in stages),
-        *([NONE if share is None else f"{100 * share:.0f}"] if shares else []),
+        *([NONE if share is None else f"{100 * share:.0f}" for share in shares] if routed else []),
     ]
 
 

@@ -24,10 +24,16 @@ MOST_LOGGED = 1000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RoutedMetrics:
-    """The metrics of a routed model's answers, and the gate of each instance, in the order of evaluation."""
+    """The metrics of a routed model's answers, and what is of each instance, in the order of evaluation.
+
+    Args:
+        gates: The local adapter's say, in [0, 1].
+        right: Whether the global adapter alone answers rightly, and whether the local one does.
+    """
 
     answers: Metrics
     gates: tuple[float, ...] = ()
+    right: tuple[tuple[bool, bool], ...] = ()
 
     @property
     def examples(self) -> int:
@@ -42,17 +48,30 @@ class RoutedMetrics:
         """The share of instances that the local adapter has the larger say in."""
         return sum(gate > 0.5 for gate in self.gates) / len(self.gates) if self.gates else None
 
+    @property
+    def either_right(self) -> float | None:
+        """The share of instances that one of the two answers rightly: no routing does better."""
+        return sum(map(any, self.right)) / len(self.right) if self.right else None
+
     def values(self) -> Mapping[str, float | None]:
         return {**self.answers.values(), "local_share": self.local_share}
 
     def details(self) -> Mapping[str, Any]:
-        known = {"local_share": self.local_share}
+        known = {"local_share": self.local_share, "either_right": self.either_right}
         if not 0 < len(self.gates) <= MOST_LOGGED:
             return known
-        return {**known, "gates": [round(gate, 4) for gate in self.gates]}
+        each = {
+            f"{who}_right": [int(pair[at]) for pair in self.right]
+            for at, who in enumerate(("global", "local"))
+        }
+        return {**known, "gates": [round(gate, 4) for gate in self.gates], **each}
 
     def __add__(self, other: RoutedMetrics) -> RoutedMetrics:
-        return RoutedMetrics(answers=self.answers + other.answers, gates=self.gates + other.gates)
+        return RoutedMetrics(
+            answers=self.answers + other.answers,
+            gates=self.gates + other.gates,
+            right=self.right + other.right,
+        )
 
 
 def require_classes(task: Any) -> ModelTask:
@@ -90,5 +109,7 @@ def evaluate_routed(
         scores = -mixed(z[:, None], whole, own).cpu()
         losses = F.nll_loss(scores, batch["labels"].long(), reduction="none")
         found = task.kind.count(losses.numpy(), batch["labels"].numpy(), scores.numpy())
-        total += RoutedMetrics(answers=found, gates=tuple(torch.sigmoid(z).tolist()))
+        labels = batch["labels"].to(whole.device)
+        right = zip(*((each.argmin(-1) == labels).tolist() for each in (whole, own)), strict=True)
+        total += RoutedMetrics(answers=found, gates=tuple(torch.sigmoid(z).tolist()), right=tuple(right))
     return total
