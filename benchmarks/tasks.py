@@ -4,7 +4,7 @@ A run is a case of ``CASES`` with a row of ``ROWS`` and a seed; what it gave goe
 and what is there is not run again. A killed run goes on from its last checkpoint. Step sizes are not tuned: all rows
 have the one of the case's file.
 
-    python -m benchmarks.tasks DATA --out runs/tasks [--cases instructions] [--rows recipe,fedavg] [--seeds 0]
+    python -m benchmarks.tasks DATA --out runs/tasks [--cases instructions] [--rows full,fedavg] [--seeds 0]
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ CASES: Mapping[str, Case] = {
 ROWS: Mapping[str, Row] = {
     "last_block": Row(title="last block", settings={"method.name": "head_only"}),
     "full": Row(title="full, on a tape", settings={"method.name": "residual", "method.guess": "full"}),
-    "recipe": Row(
+    "identity_2": Row(
         title="identity, 2 blocks a step", settings={"method.name": "residual", "method.blocks_per_step": 2}
     ),
     "identity": Row(title="identity", settings={"method.name": "residual"}),

@@ -158,25 +158,6 @@ def slope_costs() -> str:
     return "\n".join([*lines, *(f"| {named.get(name, name)} | {cost:.2f} |" for name, cost in ranked)])
 
 
-def routed() -> str:
-    """Accuracy of the global model, of local tuning and of Flow, over all examples that clients hold out."""
-    lines = [
-        "| seed | trained by | global | tuned locally | routed | answered locally | operations of the rounds (GFLOP) |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for seed, arms in read("results/flow.json")["seeds"].items():
-        for arm, found in arms.items():
-            scores = [found[stage] for stage in ("before", "after", "own")]
-            told = ["–" if score is None else f"{100 * score:.1f}" for score in scores]
-            clients = [c for c in found["per_client"] if "own_details" in c]
-            local = sum(c["held_out"] * c["own_details"]["local_share"] for c in clients)
-            share = f"{100 * local / found['held_out']:.0f} %" if clients else "–"
-            lines.append(
-                f"| {seed} | {arm} | {' | '.join(told)} | {share} | {found['operations'] / 1e9:,.0f} |"
-            )
-    return "\n".join(lines)
-
-
 def maps() -> str:
     """The recipe with all maps of the last block adapted, and with queries and values alone."""
     rows = read("results/adapted_maps.json")["rows"]
@@ -196,7 +177,7 @@ def maps() -> str:
 def main() -> None:
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
-    for table in (activation, parts, errors, slopes, slope_costs, tapes, maps, pairs, few, routed):
+    for table in (activation, parts, errors, slopes, slope_costs, tapes, maps, pairs, few):
         body = table()
         marked = rf"(<!-- {table.__name__}:begin -->\n).*?(<!-- {table.__name__}:end -->)"
         text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)

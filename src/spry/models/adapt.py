@@ -102,10 +102,13 @@ def _config(backbone: Backbone, adapter: Adapter, head: HeadModules, key: Key) -
 
 
 def _adding(adapter: Adapter, backbone: Backbone) -> AbstractContextManager[None]:
-    return refused_as(
-        f"{backbone.name}: peft cannot add {adapter.name} to it",
-        "Name modules with peft.targets, set peft.exact = 'head', or choose another peft.kind or model.",
-    )
+    remedy = "Name modules with peft.targets, set peft.exact = 'head', or choose another peft.kind or model."
+    if backbone.quantization == "int4":
+        remedy = (
+            "It may need the weights themselves, which torchao's int4 does not give back: set model.quantization = "
+            "'nf4' or 'int8', or peft.kind = 'lora'."
+        )
+    return refused_as(f"{backbone.name}: peft cannot add {adapter.name} to it", remedy)
 
 
 def _head(

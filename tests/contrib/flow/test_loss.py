@@ -148,7 +148,8 @@ def test_gates_depend_on_neither_batch_nor_padding(folder, reviews):
 
 def test_no_instances_have_no_share():
     nothing = RoutedMetrics(answers=ClassificationMetrics())
-    assert nothing.values()["local_share"] is None and nothing.details() == {"local_share": None}
+    assert nothing.values()["local_share"] is None
+    assert nothing.details() == {"local_share": None, "either_right": None}
 
 
 @bert

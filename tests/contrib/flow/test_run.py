@@ -40,10 +40,14 @@ def test_a_run_that_was_stopped_is_the_same_and_tells_who_answered(gradient, con
         gates = client["own_details"]["gates"]
         assert len(gates) == client["held_out"] and all(0 < gate < 1 for gate in gates)
         assert client["own_details"]["local_share"] == sum(gate > 0.5 for gate in gates) / len(gates)
+        right = [client["own_details"][f"{who}_right"] for who in ("global", "local")]
+        for answers, stage in zip(right, ("before", "after"), strict=True):
+            assert sum(answers) / len(gates) == client[stage]
+        assert client["own_details"]["either_right"] == sum(map(max, *right)) / len(gates) >= client["own"]
     trained = read_rounds(tmp_path / "whole")[-1]["clients"]
     assert all("local_share" in client["personalized_details"] for client in trained)
     done = read_run(tmp_path / "whole")
-    assert tuned_clients(done).columns[-1] == "answered locally (%)"
+    assert tuned_clients(done).columns[-2:] == ("answered locally (%)", "one of both right (%)")
     assert "with the method's own model" in local_tuning(done)[0]
     assert not any("method:" in name for name in _adapter(tmp_path / "whole"))
 

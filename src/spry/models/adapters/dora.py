@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from spry.core.errors import ModelError
-from spry.core.keys import Key
-from spry.models.adapters.adapter import HeadModules
 from spry.models.adapters.lora import Lora
 from spry.models.adapters.registry import register_adapter
-from spry.models.load import Backbone
 
 
 @register_adapter("dora")
@@ -30,11 +26,3 @@ class Dora(Lora):
     """
 
     variant: ClassVar[Mapping[str, Any]] = {"use_dora": True}
-
-    def to_peft(self, backbone: Backbone, head: HeadModules, key: Key) -> Any:
-        if backbone.quantization == "int4":
-            raise ModelError(
-                "DoRA needs the lengths of a weight's rows, which torchao's int4 does not give. Set model.quantization "
-                "= 'nf4' or 'int8', or peft.kind = 'lora'."
-            )
-        return super().to_peft(backbone, head, key)

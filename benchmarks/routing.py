@@ -2,7 +2,7 @@
 
 Two runs with the same clients, rounds, gradients and step sizes: plain averaging, whose clients tune the final weights
 locally, and Flow, whose clients make a local adapter by as many steps and then route. Local tuning of a routed client
-costs as many steps again. ``python research/flow.py --out research/results/flow.json``.
+costs as many steps again. ``python -m benchmarks.routing --out benchmarks/results/routing.json``.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def some_tweets(count: int, place: Path) -> Path:
 
 
 def config(arm: str, args: argparse.Namespace, seed: int, data: Path) -> Config:
+    """The settings of one arm."""
     sizes = {
         "data.name": data,
         "data.clients": args.clients,
@@ -118,6 +119,7 @@ def counted(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run both arms with every seed; the file is written after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
