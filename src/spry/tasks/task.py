@@ -39,10 +39,10 @@ def details(metrics: Metrics) -> Mapping[str, Any]:
     return getattr(metrics, "details", dict)()
 
 
-M = TypeVar("M", bound=Metrics)
+_Metrics = TypeVar("_Metrics", bound=Metrics)
 
 
-def sums(metrics: M) -> M:
+def sums(metrics: _Metrics) -> _Metrics:
     """Leave out of metrics what is of single examples, as their method ``sums`` does if they have one.
 
     Examples stay with a client. What a run logs of them is made of sums in every runtime, and so the same in all.
