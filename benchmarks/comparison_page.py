@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparison import RESULTS
+from benchmarks.comparison import ALPHAS, RESULTS, SEEDS
 from benchmarks.comparison_cells import RIVAL, Cell, Place, cells
 from benchmarks.comparison_misses import reasons
 from benchmarks.comparison_missing import missing
 from benchmarks.comparison_origins import origins, tuning
 from benchmarks.comparison_pictures import draw, picture
+from benchmarks.comparison_rows import ROWS
 from benchmarks.comparison_tables import budgets, costs, main_table, scores, to_target
 from benchmarks.comparison_targets import undecided, verdicts, where
 from benchmarks.convergence_data import SETS
@@ -56,6 +57,9 @@ READING = """## How to read the tables
   shorter may get further.
 - Spry, FedMeZO and FwdLLM by weights have rank 1 and the last block's exact gradients, as *last block, rank 1* has,
   and measure slopes below it. In few dimensions nothing but slopes is measured.
+- Two methods have no row. MeSP computes FedAvg's gradient: its accuracy is FedAvg's, its peak stands in
+  [memory](memory.md). Guided directions, a guess whose length or sign a slope measures, are compared in
+  [research](../../research/README.md).
 - Step sizes were tried on SST-2 alone, for each alpha, with the head fixed. All data sets have the best of them."""
 
 
@@ -64,7 +68,7 @@ def page(result: Mapping[str, Any]) -> str:
     found = cells(result)
     parts = [INTRODUCTION]
     if left := missing(found):
-        parts.append("## Not run yet\n\n" + "\n".join(f"- {line}" for line in left))
+        parts.append("## Not run yet\n\n" + "\n".join(f"- {line}" for line in left) + f"\n\n{_whole(found)}")
     if found:
         parts += [_targets(found), READING]
         parts += [_of_set(name, found) for name in SETS if any(place[0] == name for place in found)]
@@ -73,6 +77,21 @@ def page(result: Mapping[str, Any]) -> str:
     if entries := [*result["runs"], *result["trials"]]:
         parts.append("## Where the numbers come from\n\n" + origins(entries))
     return "\n\n".join(parts) + "\n"
+
+
+def _whole(found: Mapping[Place, Mapping[str, Cell]]) -> str:
+    """How long the whole comparison takes, by what a run of it took so far."""
+    runs = [
+        run["client_cpu_seconds"] / 60 for own in found.values() for cell in own.values() for run in cell.runs
+    ]
+    count = len(ROWS) * len(SETS) * len(ALPHAS) * len(SEEDS)
+    if not runs:
+        return f"The whole comparison is {count} runs."
+    return (
+        f"The whole comparison is {count} runs. Those that were made took {min(runs):.0f} to {max(runs):.0f} minutes "
+        "of a processor in their clients. What targets ask about was run first; `python -m benchmarks.comparison` "
+        "goes on with the rest."
+    )
 
 
 def _targets(found: Mapping[Place, Mapping[str, Cell]]) -> str:
