@@ -46,11 +46,13 @@ def page(found: Found) -> str:
         setting,
         f"![Accuracy of each client](../pictures/{PICTURE.name})",
         _accuracies(found["seeds"]),
-        "*Routed* is the mixture that the policy makes. *One of both right* is the share of instances that the global "
-        "or the local adapter answers rightly: no routing between them exceeds it. The ledger takes Flow's two passes "
-        "over a batch for alike, so a round takes at least what it says.",
-        "## By instance\n\nOver all seeds, held-out instances by who answers them rightly, and whom the policy gives "
-        "the larger say:\n\n" + _instances(found["seeds"]),
+        "*Routed* is the mixture that the policy makes, of the local adapter and of the client's copy of the global "
+        "one, which is trained with the policy. *One of both right* is the share of instances that one of these two answers "
+        "rightly: no routing between them exceeds it. The ledger takes Flow's two passes over a batch for alike, so a "
+        "round takes at least what it says.",
+        "## By instance\n\nOver all seeds, held-out instances by who answers them rightly, the copy of the global "
+        "adapter or the local one, and whom the policy gives the larger say:\n\n"
+        + _instances(found["seeds"]),
         _verdict(found["seeds"]),
         "## Where the numbers come from\n\n" + _origins(found),
     ]
@@ -106,7 +108,10 @@ def _verdict(seeds: Found) -> str:
         )
     }
     said = "; ".join(f"{told(gap, signed=True)} from {name}" for name, gap in gaps.items())
-    return f"Flow's routed answers end, in points: {said}."
+    return (
+        f"Flow's routed answers end, in points: {said}. The policy is trained on examples that the local adapter has "
+        "just learnt, and nothing pulls it to the global one; so it gives the local adapter the larger say throughout."
+    )
 
 
 def draw(seeds: Found) -> None:

@@ -28,7 +28,7 @@ class RoutedMetrics:
 
     Args:
         gates: The local adapter's say, in [0, 1].
-        right: Whether the global adapter alone answers rightly, and whether the local one does.
+        right: Whether the global adapter alone, as it was trained with the policy, answers rightly; and the local one.
     """
 
     answers: Metrics
