@@ -47,9 +47,9 @@ def page(found: Found) -> str:
         f"![Accuracy of each client](../pictures/{PICTURE.name})",
         _accuracies(found["seeds"]),
         "*Routed* is the mixture that the policy makes, of the local adapter and of the client's copy of the global "
-        "one, which is trained with the policy. *One of both right* is the share of instances that one of these two answers "
-        "rightly: no routing between them exceeds it. The ledger takes Flow's two passes over a batch for alike, so a "
-        "round takes at least what it says.",
+        "one, which is trained with the policy. *One of both right* is the share of instances that one of these two "
+        "answers rightly: no routing between them exceeds it. The ledger takes Flow's two passes over a batch for "
+        "alike, so a round takes at least what it says.",
         "## By instance\n\nOver all seeds, held-out instances by who answers them rightly, the copy of the global "
         "adapter or the local one, and whom the policy gives the larger say:\n\n"
         + _instances(found["seeds"]),
