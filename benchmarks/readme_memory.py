@@ -144,9 +144,9 @@ def targets(result: dict[str, Any]) -> str:
     for target in result["targets"]:
         where, _, name = target["target"].partition(": ")
         measured = f"{target['measured']:.3g}" if target["met"] else f"**{target['measured']:.3g}**"
-        if name.startswith(("peak / ", "time / ")) and "," not in name and "logits" not in name:
+        usual = name.startswith(("peak / ", "time / ")) and "," not in name and "logits" not in name
+        if usual and limits.setdefault(name, target["limit"]) == target["limit"]:
             cells.setdefault(where, {})[name] = measured
-            limits[name] = target["limit"]
         else:
             others.append([f"{where}: {name}", measured, f"{target['limit']:.3g}"])
     others += [

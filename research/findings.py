@@ -158,6 +158,26 @@ def slope_costs() -> str:
     return "\n".join([*lines, *(f"| {named.get(name, name)} | {cost:.2f} |" for name, cost in ranked)])
 
 
+def guesses() -> str:
+    """What training by a guess reaches, and what a slope adds to it."""
+    arms: dict[str, list[Any]] = {}
+    for run in read("results/residual_training.json")["runs"].values():
+        arms.setdefault(run["arm"], []).append(run)
+    lines = [
+        "| trained by | seeds | before | after | test loss | inferences a step |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm, runs in arms.items():
+        before, after = ([100 * run[at][0] for run in runs] for at in ("start", "accuracies"))
+        loss, cost = fmean(run["losses"][-1] for run in runs), runs[0].get("operations")
+        told = [fmean(before), fmean(after)] if len(runs) == 1 else [spread(before), spread(after)]
+        cells = [one if isinstance(one, str) else f"{one:.1f}" for one in told]
+        lines.append(
+            f"| {arm} | {len(runs)} | {' | '.join(cells)} | {loss:.3f} | {f'{cost:.2f}' if cost else '–'} |"
+        )
+    return "\n".join(lines)
+
+
 def maps() -> str:
     """The recipe with all maps of the last block adapted, and with queries and values alone."""
     rows = read("results/adapted_maps.json")["rows"]
@@ -177,7 +197,7 @@ def maps() -> str:
 def main() -> None:
     page = HERE / "README.md"
     text = page.read_text(encoding="utf-8")
-    for table in (activation, parts, errors, slopes, slope_costs, tapes, maps, pairs, few):
+    for table in (activation, parts, errors, slopes, slope_costs, tapes, maps, pairs, few, guesses):
         body = table()
         marked = rf"(<!-- {table.__name__}:begin -->\n).*?(<!-- {table.__name__}:end -->)"
         text = re.sub(marked, lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.DOTALL)
