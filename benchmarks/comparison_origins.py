@@ -11,6 +11,9 @@ from benchmarks.comparison_rows import ROWS
 from benchmarks.comparison_words import DASH, settings
 from benchmarks.readme_layout import machine_of, table
 
+RENAMED = {"5529e1a": "7426b80", "f94951ba": "12fb3fdd"}
+"""Commits that runs recorded, and that are in the history by another name, alike in all that the runs read."""
+
 
 def tuning(trials: Iterable[Mapping[str, Any]], found: Mapping[Any, Mapping[str, Cell]]) -> str:
     """What each row tried, its validation accuracy and loss, and what its runs have."""
@@ -79,4 +82,6 @@ def origins(entries: Sequence[Mapping[str, Any]], name: str = "comparison") -> s
         f"seeds: {', '.join(map(str, seeds))}",
         f"dates: {' to '.join(dict.fromkeys((dates[0], dates[-1])))}",
     ]
+    recorded = {one.get("commit") for one in made}
+    lines += [f"`{old}` is in the history as `{new}`" for old, new in RENAMED.items() if old in recorded]
     return "\n".join(f"- {line}" for line in lines)

@@ -29,8 +29,6 @@ READING = """Operations, processor time and peak are multiples of what FedAvg + 
 client and round, processor seconds of all clients over the run, and the peak of a client's step above the model. Other
 work on the machine slows processors, too."""
 RIVAL, DASH = "fedavg", "–"
-REBASED = {"5529e1a": "7426b80"}
-"""Commits that runs recorded and that are in the history under another name."""
 
 Runs = Sequence[Mapping[str, Any]]
 
@@ -48,8 +46,6 @@ def page(runs: Runs) -> str:
             ]
     if runs:
         parts.append("## Where the numbers come from\n\n" + origins(runs, "tasks"))
-        found = {run["provenance"]["commit"] for run in runs} & REBASED.keys()
-        parts += [f"`{old}` is in the history as `{REBASED[old]}`." for old in sorted(found)]
     return "\n\n".join(parts) + "\n"
 
 
