@@ -122,13 +122,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run both arms with every seed; the file is written after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
-        "--examples", type=int, default=1200, help="a fifth of them is left out as a test part"
+        "--examples", type=int, default=2400, help="a fifth of them is left out as a test part"
     )
-    parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--asked", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=2, help="local steps of a round")
     parser.add_argument("--tuning", type=int, default=8, help="local steps after the last round")
     parser.add_argument(

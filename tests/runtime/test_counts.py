@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -52,14 +53,15 @@ def close(found, expected):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_sums_measure_what_all_examples_do(task, tiny_model):
+    outputs = len(usual_outputs(TASKS[task](), Key(0)))
     (one, nothing), (other, _) = (evaluated(task, tiny_model, np.random.default_rng(seed)) for seed in (0, 1))
     close(sums(one), one)
     assert sums(sums(one)).values() == sums(one).values()
     data = encode_counts(sums(one))
     assert data is not None
-    read = decode_counts(data, nothing)
+    read = decode_counts(data, nothing, outputs)
     assert read.values() == sums(one).values() and read.examples == one.examples
-    both = decode_counts(encode_counts(sums(other)), nothing) + read
+    both = decode_counts(encode_counts(sums(other)), nothing, outputs) + read
     total = sums(one).examples + sums(other).examples
     assert both.examples == total
     score = next(iter(one.values()))
@@ -82,3 +84,28 @@ def test_what_is_of_single_examples_does_not_travel():
 def test_malformed_sums_are_refused(data):
     with pytest.raises(WireError, match="metrics are malformed"):
         decode_counts(data, RegressionMetrics())
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "sent"),
+    [
+        ("regression", "pairs", np.zeros((2, 3), dtype=np.int64)),
+        ("multi-answer", "confusion", np.zeros((3, 3), dtype=np.int64)),
+        ("multi-answer", "wrong", 3),
+        ("classification", "confusion", np.zeros((3, 3), dtype=np.int64)),
+        ("multi-label", "counts", np.zeros((3, 3), dtype=np.int64)),
+        ("question-answering", "counted", np.zeros((1, 2), dtype=np.int64)),
+        ("question-answering", "judged", np.zeros((1, 2), dtype=np.int64)),
+    ],
+)
+def test_sums_of_another_form_are_refused_before_they_are_added(task, name, sent):
+    """A client may send what it likes; adding it up would end the server's round."""
+    value = sent if isinstance(sent, int) else [list(sent.shape), sent.tobytes()]
+    with pytest.raises(WireError, match="metrics are malformed"):
+        decode_counts(msgspec.msgpack.encode({name: value}), TASKS[task]().nothing(), outputs=2)
+
+
+def test_options_without_a_question_have_no_exact_match():
+    sent = {"confusion": [[2, 2], np.ones((2, 2), dtype="<i8").tobytes()]}
+    read = decode_counts(msgspec.msgpack.encode(sent), TASKS["multi-answer"]().nothing())
+    assert read is not None and read.values()["exact_match"] is None

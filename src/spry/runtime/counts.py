@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import fields, replace
 from typing import Any
 
@@ -29,18 +30,24 @@ def encode_counts(metrics: Metrics | None) -> bytes | None:
             written[one.name] = [list(value.shape), value.astype("<i8").tobytes()]
         elif isinstance(value, (int, float)):
             written[one.name] = value
-        elif not isinstance(value, tuple) and len(value):
+        elif not isinstance(value, Sized) or (len(value) and not isinstance(value, tuple)):
             return None
     return msgspec.msgpack.encode(written)
 
 
-def decode_counts(data: bytes | None, nothing: Metrics) -> Metrics | None:
-    """Read sums into metrics of the kind of ``nothing``, which has none; WireError if they do not fit it."""
+def decode_counts(data: bytes | None, nothing: Metrics, outputs: int = 0) -> Metrics | None:
+    """Read sums into metrics of the kind of ``nothing``, which has none; WireError if they do not fit it.
+
+    Args:
+        outputs: How many the task's head has: so large is each side of a table that ``nothing`` leaves open. With 0 any
+            size is taken.
+    """
     if data is None:
         return None
     try:
         read = msgspec.msgpack.decode(data, type=dict[str, int | float | tuple[list[int], bytes]])
-        return replace(nothing, **{name: _read(name, value, nothing) for name, value in read.items()})  # type: ignore[type-var]
+        known = {name: _read(name, value, nothing, outputs) for name, value in read.items()}
+        return replace(nothing, **known)  # type: ignore[type-var]  # all metrics are dataclasses
     except (
         ValueError,
         TypeError,
@@ -50,13 +57,16 @@ def decode_counts(data: bytes | None, nothing: Metrics) -> Metrics | None:
         raise WireError(f"metrics are malformed: {error}") from error
 
 
-def _read(name: str, value: Any, nothing: Metrics) -> Any:
+def _read(name: str, value: Any, nothing: Metrics, outputs: int) -> Any:
     like = getattr(nothing, name)
     if not isinstance(value, tuple):
         if not isinstance(like, (int, float)):
             raise ValueError(f"{name} is a number")
         return value
     shape, data = value
-    if not isinstance(like, np.ndarray) or like.ndim != len(shape) or not 0 <= np.prod(shape) <= MAX_CELLS:
+    counts = isinstance(like, np.ndarray) and like.dtype == np.int64 and like.ndim == len(shape)
+    fits = counts and shape in (list(like.shape), [side or outputs for side in like.shape])
+    open_ = counts and not like.size and not outputs
+    if not (fits or open_) or not 0 <= np.prod(shape) <= MAX_CELLS:
         raise ValueError(f"{name} has the shape {shape}")
     return np.frombuffer(data, dtype="<i8").astype(np.int64).reshape(shape)

@@ -167,6 +167,10 @@ class _Round:
     def completed(self, client: int, report: TrainingReport, bytes_down: int) -> Completed:
         order, algorithm = self.orders[client], self.runner.algorithm
         lost = len(self.runner.sent(client)) if client in self.lost else 0
+        generalized, personalized = (
+            decode_counts(sums, _nothing(self.runner.task), _outputs(self.runner.task))
+            for sums in (report.generalized, report.personalized)
+        )
         record = ClientRecord(
             client=client,
             units=_units(algorithm, order),
@@ -180,8 +184,8 @@ class _Round:
             operations=report.operations,
             slowed=report.slowed,
             peak_bytes=report.peak_bytes,
-            generalized=decode_counts(report.generalized, _nothing(self.runner.task)),
-            personalized=decode_counts(report.personalized, _nothing(self.runner.task)),
+            generalized=generalized,
+            personalized=personalized,
             own=report.own,
         )
         return Completed(order, report.reply, record)
@@ -194,3 +198,8 @@ def _units(algorithm: Algorithm, order: Order) -> tuple[str, ...]:
 
 def _nothing(task: Task) -> Metrics:
     return task.evaluate({}, ())
+
+
+def _outputs(task: Task) -> int:
+    """How many outputs a task's head has; 0 where it has no model of its own."""
+    return len(getattr(getattr(task, "backbone", None), "label_names", ()))

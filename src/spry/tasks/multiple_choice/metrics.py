@@ -80,7 +80,7 @@ class OptionMetrics:
         questions, exact = self._questions()
         return {
             "f1a": _f1(self.confusion[1, 1], self.confusion[0, 1], self.confusion[1, 0]),
-            "exact_match": exact / questions,
+            "exact_match": exact / questions if questions else None,
             "accuracy": float(np.trace(self.confusion)) / self.examples,
         }
 

@@ -59,12 +59,12 @@ class RegressionMetrics:
         A correlation is None where predictions or labels do not differ, or are not all there.
         """
         squares, sizes = self._errors()
-        known = (*self.pairs.T,) if not self.unpaired else (*_nothing().T,)
+        predicted, true = (_nothing() if self.unpaired else self.pairs).T
         return {
             "mse": squares / self.examples if self else None,
             "mae": sizes / self.examples if self else None,
-            "pearson": correlation(*known),
-            "spearman": correlation(*map(ranks, known)),
+            "pearson": correlation(predicted, true),
+            "spearman": correlation(ranks(predicted), ranks(true)),
         }
 
     def sums(self) -> RegressionMetrics:
