@@ -98,7 +98,7 @@ def _targets(found: Mapping[Place, Mapping[str, Cell]]) -> str:
     rows = list(verdicts(found))
     parts = ["## Targets"]
     if rows:
-        parts.append(table(["asked", "where", "row", "seeds", "measured", ""], rows))
+        parts.append(table(["asked", "where", "row", "seeds of both", "measured", ""], rows))
     if open_ := undecided(found):
         parts.append(
             "Not decided, because a row has not been run or the head alone is there already:\n\n"

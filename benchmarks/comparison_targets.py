@@ -32,6 +32,7 @@ class Target:
         measured: The number for a row in a place; None if it cannot be said.
         written: How that number is written.
         met: Whether it is good enough.
+        rival: The row that it is held against.
     """
 
     asked: str
@@ -40,6 +41,7 @@ class Target:
     measured: Callable[[Mapping[str, Cell], str], float | None]
     written: Callable[[float], str]
     met: Callable[[float], bool]
+    rival: str = RIVAL
 
 
 def apart(rival: str) -> Callable[[Mapping[str, Cell], str], float | None]:
@@ -101,6 +103,7 @@ def _ahead(
         measured=apart(rival),
         written=_points,
         met=lambda value: value >= least,
+        rival=rival,
     )
 
 
@@ -133,7 +136,7 @@ TARGETS = (
 
 
 def verdicts(found: Found) -> Iterator[list[str]]:
-    """Write each target by place and row: asked, where, of whom, seeds, what was measured, met or missed."""
+    """Write each target by place and row: asked, where, of whom, the seeds that its rival has, too, measured, met."""
     for target in TARGETS:
         for place in target.places:
             for row in target.rows:
@@ -141,8 +144,8 @@ def verdicts(found: Found) -> Iterator[list[str]]:
                 if value is not None:
                     met = "met" if target.met(value) else "**missed**"
                     title = ROWS[row].title if row in ROWS else row
-                    seeds = str(len(found[place][row].seeds))
-                    yield [target.asked, where(place), title, seeds, target.written(value), met]
+                    shared = {*found[place][row].seeds} & {*found[place][target.rival].seeds}
+                    yield [target.asked, where(place), title, str(len(shared)), target.written(value), met]
 
 
 def undecided(found: Found) -> list[str]:

@@ -110,6 +110,14 @@ def test_targets_are_met_and_missed_by_the_numbers():
     assert any("few dimensions" in one for one in undecided(found))
 
 
+def test_seeds_that_the_rival_lacks_decide_nothing():
+    runs = [one for one in made()["runs"] if one["row"] != "last_block" or one["seed"] == 0]
+    seeds = {
+        asked[:20]: seeds for asked, _, row, seeds, *_ in verdicts(cells({"runs": runs})) if row == "identity"
+    }
+    assert (seeds["at most 0.6 points b"], seeds["at least 2 points ab"]) == ("2", "1")
+
+
 def test_where_the_head_is_there_already_no_cost_is_compared():
     runs = [run(row, [[0, 0.85], [64, end]]) for row, end in (("identity", 0.86), ("fedavg", 0.86))]
     text = page({"runs": runs, "trials": []})
