@@ -9,7 +9,7 @@ METER := tests/measure/test_meter.py src/spry/measure/meter.py
 .PHONY: demo test test-all check check-all lint types contracts ceilings benchmarks clean
 
 demo: $(INSTALLED)
-	@echo "Three methods fine-tune MiniLM on tweets over 100 clients: 2 to 4 minutes on 2 cores."
+	@echo "Three methods fine-tune MiniLM on tweets over 100 clients: 2 to 5 minutes on 2 cores."
 	$(BIN)/spry compare benchmarks/demo.toml --methods head_only_block,residual,fedavg --seeds 0 --out runs/demo
 
 test: $(INSTALLED)
